@@ -1,0 +1,151 @@
+// A Linux kernel found in guest memory: its address spaces, symbols and types.
+// Knows nothing of hosts or techniques; x86-64 only.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "vmsight/address.h"
+#include "vmsight/memory.h"
+#include "vmsight/result.h"
+
+namespace vmsight {
+
+/// An x86-64 address space: a page table, and for the kernel's own the two linear windows that
+/// need no walk.
+///
+///   direct map    va = page_offset + pa               (arithmetic)
+///   kernel image  va = pa + image_delta               (arithmetic)
+///   the rest      4- or 5-level walk from `root`      (vmalloc, per-CPU chunks, user pages)
+class AddressSpace {
+ public:
+  struct Window {
+    GuestVirt start{}, end{};   // half-open
+    std::uint64_t delta = 0;    // va - pa, modulo 2^64
+    bool contains(GuestVirt va) const { return va >= start && va < end; }
+  };
+
+  AddressSpace() = default;
+  AddressSpace(GuestPhys root, bool five_level) : root_(root), five_level_(five_level) {}
+  void set_direct_map(Window window) { direct_map_ = window; }
+  void set_image(Window window) { image_ = window; }
+
+  GuestPhys root() const { return root_; }
+  bool five_level() const { return five_level_; }
+  const Window& direct_map() const { return direct_map_; }
+  const Window& image() const { return image_; }
+
+  /// nullopt if the address is not mapped (or not canonical). At most 5 reads.
+  std::optional<GuestPhys> translate(GuestMemory& memory, GuestVirt va) const;
+
+  /// The page table walk alone; also gives the size of the page that maps the address.
+  struct Walk {
+    GuestPhys address;
+    std::uint64_t mapping_size = page_size;  // 4 KiB, 2 MiB or 1 GiB
+    bool writable = false, user = false, executable = false;
+  };
+  std::optional<Walk> walk(GuestMemory& memory, GuestVirt va) const;
+
+ private:
+  GuestPhys root_{};
+  bool five_level_ = false;
+  Window direct_map_{}, image_{};
+};
+
+/// A member of a structure, resolved through anonymous members and dotted paths.
+struct Member {
+  std::uint32_t offset = 0;     // bytes from the start of the outermost structure
+  std::uint32_t size = 0;       // bytes; for a bitfield those of its storage
+  std::uint8_t bit_offset = 0;  // within the u64 at `offset`; bitfields only
+  std::uint8_t bit_size = 0;    // 0 unless a bitfield
+  std::uint32_t count = 1;      // elements, if an array
+  friend bool operator==(const Member&, const Member&) = default;
+};
+
+class Btf;  // src/kernel/btf.h: the whole type graph, for `type`, `print` and probes
+
+/// Names and addresses. Sorted lookups by address; lookups by name through the kernel's own
+/// name order or an index.
+struct Symbol {
+  std::string_view name;
+  char type = '?';   // the letter of /proc/kallsyms
+  GuestVirt address;
+  std::string_view module;  // "" for the kernel itself
+};
+
+/// One kernel image found by scanning. After guest reboots there may be several.
+struct KernelCandidate {
+  unsigned index = 0;
+  std::string banner;     // "Linux version 6.1.0-..."
+  std::string build_id;   // hex, "" if unreadable
+  GuestPhys rodata;       // where it was found
+  bool live = false;      // chosen as the running one
+  std::string why;        // evidence for or against: "a vCPU's CR3 maps it", "its clock moves" ...
+};
+
+struct FindKernelOptions {
+  std::vector<std::uint64_t> cr3;       // of the vCPUs, if known: tells the live kernel
+  std::string cache_dir;                // "" = no cache
+  std::optional<std::string> choose;    // --kernel: an index or a prefix of a build-id
+  std::function<void(std::string_view)> progress;  // long work says what it does
+};
+
+/// Timings and provenance of an attach, for `info` and the benchmarks.
+struct AttachReport {
+  bool cache_used = false;
+  std::string cache_note;  // "rebuilt: checksum does not match" ...
+  std::uint64_t scan_ns = 0, symbols_ns = 0, types_ns = 0, total_ns = 0;
+  std::vector<KernelCandidate> candidates;
+};
+
+class Kernel {
+ public:
+  virtual ~Kernel() = default;
+
+  virtual const std::string& banner() const = 0;
+  virtual const std::string& build_id() const = 0;
+  virtual const AddressSpace& space() const = 0;
+  virtual const AttachReport& attach_report() const = 0;
+
+  /// The address of a kernel symbol (not of modules). Remembered in the cache.
+  virtual std::optional<GuestVirt> symbol(std::string_view name) = 0;
+  /// All symbols of the kernel and its modules, sorted by address; decoded on first use.
+  virtual Result<std::span<const Symbol>> symbols() = 0;
+  /// The symbol that covers an address: name, offset. nullopt outside all text and data.
+  struct Location { std::string_view name; std::uint64_t offset; std::string_view module; };
+  virtual std::optional<Location> locate(GuestVirt address) = 0;
+
+  /// A member such as ("task_struct", "thread_info.cpu"); nullopt if this kernel has none.
+  /// `type` may be "module:name" for a type of a module's BTF ("virtio_net:virtnet_info").
+  /// Remembered in the cache, so that a second attach need not parse BTF.
+  virtual std::optional<Member> member(std::string_view type, std::string_view path) = 0;
+  virtual std::optional<std::uint64_t> type_size(std::string_view type) = 0;
+  virtual std::optional<std::int64_t> enumerator(std::string_view name) = 0;
+  /// The whole type graph; parsed on first use.
+  virtual Result<const Btf*> btf() = 0;
+
+  /// page_offset_base and friends, read from the kernel's own variables.
+  virtual GuestVirt page_offset() const = 0;
+  virtual GuestVirt vmemmap() const = 0;
+  /// Start of each possible CPU's per-CPU area (__per_cpu_offset); only CPUs the kernel set up.
+  virtual std::span<const std::uint64_t> per_cpu_offsets() const = 0;
+  GuestVirt per_cpu(GuestVirt symbol, std::size_t cpu) const {
+    return symbol + per_cpu_offsets()[cpu];
+  }
+
+  /// Writes what was learnt since attach to the cache. Errors are for the log only.
+  virtual Result<void> save_cache() = 0;
+};
+
+/// Finds the running Linux kernel in guest memory, without help. Errors: not_found (no kernel;
+/// says what was found), unsupported (no BTF, no kallsyms), ambiguous (names the candidates).
+Result<std::unique_ptr<Kernel>> find_kernel(GuestMemory& memory, const FindKernelOptions& options);
+
+}  // namespace vmsight

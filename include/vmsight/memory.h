@@ -1,0 +1,118 @@
+// Guest-physical memory: the narrow door between the guest's RAM and everything that makes
+// sense of it. src/view implements it, one file an access; tests fake it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "vmsight/address.h"
+#include "vmsight/result.h"
+
+namespace vmsight {
+
+/// One run of guest RAM that is contiguous in guest-physical addresses and in its backing.
+///
+///   guest-physical   0 ........ 3 GiB          4 GiB .......... 6 GiB
+///                    [ range 0 ]  (PCI hole)   [ range 1 ]
+///   block "pc.ram"   0 ........ 3 GiB | 3 GiB ......... 5 GiB
+struct RamRange {
+  GuestPhys start;
+  std::uint64_t size = 0;          // bytes, a multiple of 4096
+  std::string block;               // QEMU's name of the RAM block, "" if unknown
+  std::uint64_t block_offset = 0;  // where the range begins in its block
+  HostVirt host{};                 // where it begins in the QEMU process; 0 for images
+  GuestPhys end() const { return start + size; }
+};
+
+/// Which guest-physical addresses are RAM. Sorted, not overlapping.
+class RamMap {
+ public:
+  RamMap() = default;
+  /// Sorts; overlapping, unaligned or empty ranges are an error (bad_data).
+  static Result<RamMap> from(std::vector<RamRange> ranges);
+
+  std::span<const RamRange> ranges() const { return ranges_; }
+  /// The range that holds this address, or nullptr.
+  const RamRange* find(GuestPhys address) const;
+  bool contains(GuestPhys address) const { return find(address) != nullptr; }
+  std::uint64_t total_bytes() const;
+  GuestPhys end() const { return ranges_.empty() ? GuestPhys(0) : ranges_.back().end(); }
+
+ private:
+  std::vector<RamRange> ranges_;
+};
+
+/// What one view cost. Counted since the last refresh().
+struct MemoryCounters {
+  std::uint64_t bytes = 0;  // bytes copied from the guest, or pages * 4096 for mappings
+  std::uint64_t pages = 0;  // distinct pages touched
+  std::uint64_t calls = 0;  // system calls or interface commands
+};
+
+/// A copy of `into.size()` bytes that must not come from a cache.
+struct FreshRead {
+  GuestPhys from;                 // must not cross a page
+  std::span<std::byte> into;
+  bool ok = false;                // set by read_fresh
+};
+
+/// A populated run of guest RAM; addresses outside all runs read as zeros.
+struct PhysRange {
+  GuestPhys start;
+  std::uint64_t size = 0;
+};
+
+/// Guest-physical memory, page by page. Not thread safe. Nothing here changes the guest.
+class GuestMemory {
+ public:
+  virtual ~GuestMemory() = default;
+
+  virtual const RamMap& ram() const = 0;
+
+  /// The 4096 bytes of the page that holds `address`, or nullptr if it is not RAM or cannot be
+  /// read (then health() tells whether the VM itself is gone). Valid until the next refresh()
+  /// or forget(). The bytes may change while you look at them when the guest is running and the
+  /// access is a mapping: copy a value once, then use the copy.
+  virtual const std::byte* page(GuestPhys address) = 0;
+
+  /// A hint: these pages will be wanted. Fetched in one batch where that helps.
+  virtual void prefetch(std::span<const GuestPhys> pages) { static_cast<void>(pages); }
+
+  /// Copies straight from the guest, past every cache, in as few calls as possible.
+  virtual Result<void> read_fresh(std::span<FreshRead> reads) = 0;
+
+  /// A new view begins: caches are dropped, counters start at 0. Pages that the view before
+  /// touched may be fetched at once (contents are new; only the choice of pages is learnt).
+  virtual Result<void> refresh() = 0;
+
+  /// Drops cached copies of these pages, so that the next page() reads them anew.
+  virtual void forget(std::span<const GuestPhys> pages) { static_cast<void>(pages); }
+
+  /// Runs of RAM that the host has populated, for scanning without allocating holes.
+  virtual Result<std::vector<PhysRange>> populated() = 0;
+
+  /// Copies a long run for scanning, without allocating holes of a shared backend and without
+  /// filling caches. Bytes of holes are zero. Returns a fault if the run leaves RAM.
+  virtual Result<void> scan(GuestPhys from, std::span<std::byte> into) = 0;
+
+  /// An error (vm_gone, os) if reads stopped working for good; otherwise success.
+  virtual Result<void> health() = 0;
+
+  virtual MemoryCounters counters() const = 0;
+
+  /// The guest may run while we read: answers must be verified.
+  virtual bool is_live() const = 0;
+
+  /// "live-map", "live-read", "file" ...; what --technique takes and view.technique says.
+  virtual std::string_view technique() const = 0;
+};
+
+/// Copies physical memory through page(); crosses pages. False if any byte is not readable:
+/// then `into` holds what came before the first bad page.
+bool read_phys(GuestMemory& memory, GuestPhys from, std::span<std::byte> into);
+
+}  // namespace vmsight

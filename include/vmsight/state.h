@@ -1,0 +1,218 @@
+// What is in a running kernel: the state document as plain structures.
+//
+// Strings are views into the State's own arena and hold the guest's raw bytes, which may be
+// anything: renderers escape them. A string_view with data() == nullptr, and an empty optional,
+// mean "could not be read" (null in JSON); `problems` says why. Nothing here changes the guest.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "vmsight/kernel.h"
+#include "vmsight/memory.h"
+#include "vmsight/result.h"
+
+namespace vmsight {
+
+/// A bump allocator: strings live as long as it does. clear() keeps its first blocks for reuse.
+class Arena {
+ public:
+  std::span<char> allocate(std::size_t size);
+  /// Gives back the unused tail of the last allocation.
+  std::string_view shrink(std::span<char> last, std::size_t used);
+  std::string_view copy(std::string_view text);
+  void clear();
+  std::size_t bytes() const { return total_; }
+
+ private:
+  static constexpr std::size_t block_size = 256 * 1024;
+  struct Block { std::unique_ptr<char[]> data; std::size_t size = 0; };
+  std::vector<Block> blocks_;
+  std::size_t block_ = 0, used_ = 0, total_ = 0;
+};
+
+enum class Validity : std::uint8_t { live, fresh, zombie, dying, as_good_as_dead, torn };
+std::string_view to_string(Validity validity);  // "live" ... "as-good-as-dead", "torn"
+
+struct OsInfo {
+  std::string_view sysname, nodename, release, version, machine;
+  std::optional<std::uint64_t> uptime_s;
+  std::string_view cmdline;
+};
+
+struct CpuInfo {
+  unsigned cpu = 0;
+  std::string_view vendor, model_name;
+  std::optional<double> mhz;
+  std::optional<std::uint64_t> cache_kib;
+  bool online = false;
+};
+
+struct NetDevice {
+  std::string_view name;
+  std::uint64_t netns = 0;
+  std::string_view hwaddr;                    // "52:54:00:12:34:56", "" if it has none
+  std::vector<std::string_view> flags;        // "UP", "BROADCAST", "LOOPBACK", "LOWER_UP" ...
+  std::uint64_t mtu = 0;
+  unsigned ifindex = 0;
+  std::vector<std::string_view> ipv4, ipv6;   // "10.0.2.15/24"
+  std::optional<std::uint64_t> rx_bytes, tx_bytes, rx_packets, tx_packets;
+};
+
+struct Module {
+  std::string_view name;
+  std::string_view state;                     // "Live", "Loading", "Unloading"
+  std::uint64_t size = 0;
+  std::int64_t refcount = 0;
+  std::vector<std::string_view> used_by;      // names, in /proc/modules order
+  GuestVirt base;
+};
+
+struct Process {
+  std::int32_t pid = 0, tgid = 0, ppid = 0;   // in the root pid namespace
+  std::string_view comm;                      // whole: kernel threads as /proc shows them
+  std::optional<std::vector<std::string_view>> cmdline;
+  char state = '?';                           // R S D T t Z X I P
+  std::optional<std::uint32_t> uid, gid, euid, egid, suid, sgid, fsuid, fsgid;
+  bool kernel_thread = false;
+  std::optional<std::uint32_t> threads;
+  std::uint64_t start_time_ns = 0, utime_ns = 0, stime_ns = 0;  // of the whole thread group
+  std::optional<std::uint64_t> rss_bytes, vsize_bytes;          // nullopt: no mm, or unread
+  std::string_view exe, cwd, root;            // null if there is none, or it was not readable
+  std::optional<std::uint64_t> pidns, mntns, netns, utsns;
+  std::vector<std::int32_t> ns_pids;          // from the root namespace inwards
+  std::int32_t tty_nr = 0, session = 0, pgrp = 0;
+  std::int32_t nice = 0, priority = 0, cpu = -1;
+  Validity validity = Validity::live;
+  GuestVirt task;                             // its task_struct
+};
+
+struct Thread {
+  std::int32_t pid = 0, tgid = 0;
+  std::string_view comm;
+  char state = '?';
+  std::int32_t cpu = -1;
+  GuestVirt task, stack;
+};
+
+struct OpenFile {
+  std::int32_t pid = 0;
+  std::int32_t fd = 0;
+  std::string_view type;                      // "REG" "DIR" "CHR" "BLK" "FIFO" "SOCK" "ANON" "LNK"
+  std::string_view path;                      // as readlink of /proc/PID/fd/N
+  std::uint64_t pos = 0;
+  std::uint32_t flags = 0;                    // as fdinfo: O_CLOEXEC included
+  std::uint64_t inode = 0, device = 0;
+  std::uint64_t size = 0;
+};
+
+struct MemoryMap {
+  std::int32_t pid = 0;
+  std::uint64_t start = 0, end = 0, offset = 0;
+  char perms[5] = "----";                     // "r-xp"
+  std::string_view path;                      // as /proc/PID/maps; "" for anonymous
+  std::uint64_t inode = 0, device = 0;
+};
+
+struct Socket {
+  std::optional<std::int32_t> pid, fd;        // empty: owned by no process (TIME_WAIT, kernel)
+  std::uint64_t netns = 0;
+  std::string_view family;                    // "inet" "inet6" "unix" "netlink" "packet" ...
+  std::string_view protocol;                  // "tcp" "udp" "udplite" "icmp" "raw" "unix" ...
+  std::string_view type;                      // "stream" "dgram" "seqpacket" "raw" ...
+  std::string_view state;                     // "ESTABLISHED" "LISTEN" "UNCONN" ...
+  std::string_view local, remote;             // addresses; unix: path ("@name" if abstract)
+  std::uint32_t local_port = 0, remote_port = 0;
+  std::uint64_t inode = 0;
+  std::uint64_t recv_queue = 0, send_queue = 0;
+  std::optional<std::uint32_t> uid;
+  std::uint64_t peer_inode = 0;               // unix sockets
+};
+
+struct Mount {
+  std::string_view source, target, fstype, options;
+  std::uint64_t mntns = 0;
+  std::uint32_t id = 0, parent = 0;
+  std::uint64_t device = 0;                   // major << 20 | minor, as the kernel's dev_t
+  std::string_view root;                      // root of the mount within its file system
+};
+
+struct LogRecord {
+  std::uint64_t time_ns = 0, sequence = 0;
+  unsigned level = 0, facility = 0;
+  std::string_view text;
+};
+
+struct Problem {
+  std::string where, what;
+};
+
+struct ViewInfo {
+  std::string technique;
+  bool paused = false;
+  std::uint64_t start_ns = 0, duration_ns = 0;  // host's monotonic clock
+  std::uint64_t bytes_read = 0, pages = 0, retries = 0;
+};
+
+/// Parts of the document; `read_state` reads those asked for, and what they depend on.
+enum Part : unsigned {
+  part_os = 1 << 0,
+  part_cpus = 1 << 1,
+  part_net_devices = 1 << 2,
+  part_modules = 1 << 3,
+  part_processes = 1 << 4,
+  part_open_files = 1 << 5,
+  part_memory_maps = 1 << 6,
+  part_sockets = 1 << 7,
+  part_mounts = 1 << 8,
+  part_kernel_log = 1 << 9,
+  part_threads = 1 << 10,   // not in the document: for `ps -T` and `stack`
+  part_all = (1 << 10) - 1,
+};
+
+struct State {
+  ViewInfo view;
+  OsInfo os;
+  std::vector<CpuInfo> cpus;
+  std::vector<NetDevice> net_devices;
+  std::vector<Module> modules;
+  std::vector<Process> processes;
+  std::vector<Thread> threads;
+  std::vector<OpenFile> open_files;      // grouped by process, ascending fd
+  std::vector<MemoryMap> memory_maps;    // grouped by process, ascending address
+  std::vector<Socket> sockets;
+  std::vector<Mount> mounts;
+  std::vector<LogRecord> kernel_log;
+  std::vector<Problem> problems;         // bounded: the last says how many were left out
+  Arena arena;
+
+  void clear();                          // keeps allocations, for the next view
+  void problem(std::string where, std::string what);
+};
+
+struct StateOptions {
+  unsigned parts = part_all;
+  std::optional<std::int32_t> pid;       // only this process (thread group)
+  unsigned max_processes = 1u << 22;     // the kernel's own limit of PIDs
+  unsigned attempts = 3;                 // readings of an object before it is called torn
+};
+
+/// Reads state through one kernel and one view, again and again. Keeps types and layout only:
+/// nothing it learnt of the guest's state is reused by the next read.
+class StateReader {
+ public:
+  /// Both must outlive it. unsupported, naming the structure, if a needed member is missing.
+  static Result<std::unique_ptr<StateReader>> create(Kernel& kernel, GuestMemory& memory);
+  virtual ~StateReader() = default;
+
+  /// A new view: refreshes the memory, reads, verifies what may have changed meanwhile.
+  /// vm_gone and os errors fail; everything else becomes a problem of the State.
+  virtual Result<void> read(const StateOptions& options, State& into) = 0;
+};
+
+}  // namespace vmsight

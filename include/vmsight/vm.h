@@ -1,0 +1,115 @@
+// The host side of a VM: finding QEMU processes, what they are, where their RAM is.
+// Knows nothing of kernels. Looking changes nothing in QEMU or the guest.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <sys/types.h>
+#include <vector>
+
+#include "vmsight/memory.h"
+#include "vmsight/result.h"
+
+namespace vmsight {
+
+enum class Accelerator { unknown, tcg, kvm };
+std::string_view to_string(Accelerator accelerator);
+
+/// A running QEMU process, as its /proc entry tells; nothing was asked of QEMU itself.
+struct VmInfo {
+  pid_t pid = 0;
+  std::uint64_t start_time = 0;  // clock ticks after the host's boot: with pid, an identity
+  uid_t uid = 0;
+  std::string name;        // -name guest=..., else the libvirt domain, else "qemu-<pid>"
+  std::string uuid;
+  std::string executable;  // "/usr/bin/qemu-system-x86_64"
+  Accelerator accelerator = Accelerator::unknown;
+  std::string machine;     // "pc", "q35", "microvm", "pc-i440fx-7.2" as given
+  unsigned vcpus = 1;
+  std::uint64_t memory_bytes = 0;        // -m
+  std::vector<std::string> qmp_sockets;  // paths of unix QMP sockets on the command line
+  bool libvirt = false;
+  std::vector<std::string> arguments;
+};
+
+/// How a RAM block of QEMU is backed on the host.
+enum class Backing {
+  anonymous,     // private anonymous memory: reads only
+  shared_file,   // memfd, /dev/shm or file mapped MAP_SHARED: can be mapped by us
+  private_file,  // a file mapped MAP_PRIVATE: the file does not show the guest's writes
+};
+std::string_view to_string(Backing backing);
+
+struct RamBlock {
+  std::string name;          // QEMU's name if known ("pc.ram", "ram0"), else a description
+  std::uint64_t size = 0;
+  HostVirt host;             // start of the mapping in the QEMU process
+  Backing backing = Backing::anonymous;
+  std::string path;          // name in /proc/PID/maps
+  std::uint64_t device = 0, inode = 0;  // identity of the backing file, 0 if anonymous
+};
+
+/// A vCPU's system registers, where the monitor could tell them.
+struct VcpuRegisters {
+  unsigned index = 0;
+  std::uint64_t rip = 0, cr3 = 0, cr4 = 0, gs_base = 0;
+  unsigned cpl = 0;
+  bool halted = false;
+};
+
+/// An attached VM. Holds a pidfd: the PID cannot be reused under our feet unnoticed.
+class Vm {
+ public:
+  virtual ~Vm() = default;
+  virtual const VmInfo& info() const = 0;
+  virtual const std::vector<RamBlock>& blocks() const = 0;
+  virtual const RamMap& ram() const = 0;
+  /// Where the RAM map is from: "monitor" (info mtree) or "derived" (command line and maps).
+  virtual std::string_view ram_source() const = 0;
+  /// Why the monitor was not used, or "" if it was.
+  virtual std::string monitor_note() const = 0;
+  /// vm_gone if the process has ended (or is a zombie).
+  virtual Result<void> check_alive() const = 0;
+  /// Registers of all vCPUs, by QMP (`info registers -a`); unsupported, with the reason, if
+  /// no monitor can be used. Does not stop the guest.
+  virtual Result<std::vector<VcpuRegisters>> registers() = 0;
+  /// "running", "paused", ... by QMP query-status; unsupported as above.
+  virtual Result<std::string> run_state() = 0;
+};
+
+/// All VMs on this host that we may look at, by PID. `unreadable` counts QEMU processes whose
+/// /proc entry we lack the rights to read.
+struct VmList {
+  std::vector<VmInfo> vms;
+  unsigned unreadable = 0;
+};
+Result<VmList> list_vms();
+
+/// Finds one VM by name, PID, QMP socket path, libvirt domain name or UUID.
+/// not_found (with what exists as hint), ambiguous (names the PIDs), permission.
+Result<VmInfo> find_vm(std::string_view spec);
+
+Result<std::unique_ptr<Vm>> open_vm(const VmInfo& info);
+
+/// A memory image on disk: raw guest RAM (split at the PCI hole as QEMU does; `pmemsave` of all
+/// guest-physical memory also fits), or an ELF core of dump-guest-memory / vmsight snapshot.
+struct ImageSegment {
+  GuestPhys start;
+  std::uint64_t size = 0;         // bytes of guest memory
+  std::uint64_t file_offset = 0;
+  std::uint64_t file_size = 0;    // bytes in the file; the rest reads as zeros
+};
+struct Image {
+  std::string path;
+  std::string format;  // "raw", "elf"
+  std::vector<ImageSegment> segments;
+  RamMap ram;
+  std::vector<VcpuRegisters> registers;  // from NT_PRSTATUS / QEMU notes, if there are any
+  std::string vmcoreinfo;                // text of the VMCOREINFO note, "" if none
+};
+Result<Image> open_image(const std::string& path);
+
+}  // namespace vmsight

@@ -1,0 +1,86 @@
+#include "vmsight/reader.h"
+
+#include <algorithm>
+
+namespace vmsight {
+
+const std::byte* Reader::locate_slow(GuestVirt va, Slot& slot) {
+  const std::uint64_t vpn = va.raw() >> page_shift;
+  if (slot.vpn == vpn && slot.bytes != nullptr) {
+    // Known page, first touch by this object: remember it for refetch().
+    slot.epoch = epoch_;
+    visited_.push_back(va.page());
+    return slot.bytes + va.page_offset();
+  }
+  const std::optional<GuestPhys> physical = space_.translate(memory_, va.page());
+  const std::byte* bytes = physical ? memory_.page(*physical) : nullptr;
+  if (bytes == nullptr) {
+    set_fault(va);
+    return nullptr;
+  }
+  slot = {vpn, epoch_, bytes};
+  visited_.push_back(va.page());
+  return bytes + va.page_offset();
+}
+
+std::uint64_t Reader::value(GuestVirt object, const Member& member) {
+  const GuestVirt at = object + member.offset;
+  std::uint64_t raw = 0;
+  switch (member.bit_size != 0 ? 8U : member.size) {
+    case 1: raw = u8(at); break;
+    case 2: raw = u16(at); break;
+    case 4: raw = u32(at); break;
+    default: raw = u64(at); break;
+  }
+  if (member.bit_size == 0 || member.bit_size >= 64) return raw;
+  return (raw >> member.bit_offset) & ((1ULL << member.bit_size) - 1);
+}
+
+std::size_t Reader::copy(GuestVirt va, std::span<std::byte> into) {
+  std::size_t done = 0;
+  while (done < into.size()) {
+    const GuestVirt from = va + done;
+    const std::byte* bytes = locate(from);
+    if (bytes == nullptr) return done;
+    const std::size_t length =
+        std::min<std::size_t>(page_size - from.page_offset(), into.size() - done);
+    std::memcpy(into.data() + done, bytes, length);
+    done += length;
+  }
+  return done;
+}
+
+std::string_view Reader::c_string(GuestVirt va, std::span<char> into) {
+  std::size_t done = 0;
+  while (done < into.size()) {
+    const GuestVirt from = va + done;
+    const std::byte* bytes = locate(from);
+    if (bytes == nullptr) break;
+    const std::size_t length =
+        std::min<std::size_t>(page_size - from.page_offset(), into.size() - done);
+    std::memcpy(into.data() + done, bytes, length);
+    if (const void* end = std::memchr(into.data() + done, 0, length)) {
+      return {into.data(), static_cast<std::size_t>(static_cast<const char*>(end) - into.data())};
+    }
+    done += length;
+  }
+  return {into.data(), done};
+}
+
+void Reader::refetch() {
+  std::vector<GuestPhys> pages;
+  pages.reserve(visited_.size());
+  for (GuestVirt page : visited_) {
+    if (const auto physical = space_.translate(memory_, page)) pages.push_back(*physical);
+  }
+  memory_.forget(pages);
+  flush();
+}
+
+void Reader::flush() {
+  slots_.fill(Slot{});
+  visited_.clear();
+  fault_.reset();
+}
+
+}  // namespace vmsight
