@@ -1,0 +1,182 @@
+// PID 1 of a lab guest: sets the guest up, then serves the host's commands.
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "puppet.h"
+
+typedef struct {
+    const char *name;
+    const char *usage;
+    int (*run)(char *argument);  // 0, or -1 with errno
+} Command;
+
+static int number(const char *argument, int otherwise)
+{
+    int value = argument && *argument ? atoi(argument) : otherwise;
+    return value > 0 ? value : otherwise;
+}
+
+static int run_report(char *argument) { (void)argument; report(); return 0; }
+static int run_workers(char *argument) { return make_workers(number(argument, 10)); }
+static int run_processes(char *argument) { return make_processes(number(argument, 1000)); }
+static int run_zombies(char *argument) { return make_zombies(number(argument, 1)); }
+static int run_files(char *argument) { return make_files(number(argument, 100)); }
+static int run_maps(char *argument) { (void)argument; return make_maps(); }
+static int run_sockets(char *argument) { (void)argument; return make_sockets(); }
+static int run_special(char *argument) { (void)argument; return make_special(); }
+static int run_container(char *argument) { (void)argument; return make_container(); }
+static int run_netns(char *argument) { (void)argument; return make_netns(); }
+static int run_reference(char *argument) { (void)argument; return make_reference(); }
+static int run_quiet(char *argument) { (void)argument; quiet(); return 0; }
+
+static int run_fork_storm(char *argument)
+{
+    return fork_storm(!argument || strcmp(argument, "off") != 0);
+}
+
+static int run_module(char *argument)
+{
+    int error = setup_module(argument ? argument : "");
+    errno = -error;
+    return error ? -1 : 0;
+}
+
+static int run_log(char *argument)
+{
+    int fd = open("/dev/kmsg", O_WRONLY | O_CLOEXEC);
+    int result = fd < 0 ? -1 : dprintf(fd, "%s\n", argument ? argument : "");
+    close(fd);
+    return result < 0 ? -1 : 0;
+}
+
+// Hot-plugged memory is offline until somebody says otherwise.
+static int run_online(char *argument)
+{
+    (void)argument;
+    return system("for f in /sys/devices/system/memory/memory*/state; do"
+                  " case $(cat $f) in offline) echo online > $f;; esac; done") ? -1 : 0;
+}
+
+static int run_shell(char *argument)
+{
+    char output[4096];
+    sigset_t child, before;
+    sigemptyset(&child);
+    sigaddset(&child, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &child, &before);  // pclose wants to bury it itself
+    FILE *shell = popen(argument ? argument : "", "re");
+    for (size_t size; shell && (size = fread(output, 1, sizeof(output), shell)) > 0;)
+        channel_write(output, size);
+    int status = shell ? pclose(shell) : -1;
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    errno = ECHILD;
+    return status == 0 ? 0 : -1;
+}
+
+static int run_reboot(char *argument)
+{
+    (void)argument;
+    channel_ok();
+    sync();
+    return reboot(RB_AUTOBOOT);
+}
+
+static int run_poweroff(char *argument)
+{
+    (void)argument;
+    channel_ok();
+    return reboot(RB_POWER_OFF);
+}
+
+static int run_help(char *argument);
+
+static const Command commands[] = {
+    {"report", "the guest's own view, as an archive", run_report},
+    {"workers", "N: sleeping processes, some with threads, all a little different", run_workers},
+    {"processes", "N: as many cheap processes", run_processes},
+    {"files", "N: a process with N files open", run_files},
+    {"maps", "a process with many kinds of mappings", run_maps},
+    {"sockets", "a process with sockets of all families and states", run_sockets},
+    {"special", "a process with everything that is not a plain file", run_special},
+    {"container", "a process in new pid, mount, net and uts namespaces", run_container},
+    {"netns", "a process in a network namespace of its own", run_netns},
+    {"fork-storm", "on|off: fork and exec without end", run_fork_storm},
+    {"zombies", "N: processes that are dead but not buried", run_zombies},
+    {"reference", "the reference guest: 156 processes, 186 threads, 1325 files, 1380 maps", run_reference},
+    {"module", "NAME: load a kernel module", run_module},
+    {"log", "TEXT: a line in the kernel's log", run_log},
+    {"online", "use hot-plugged memory", run_online},
+    {"sh", "COMMAND: what it prints", run_shell},
+    {"quiet", "end all that was started", run_quiet},
+    {"reboot", "warm reboot", run_reboot},
+    {"poweroff", "", run_poweroff},
+    {"help", "", run_help},
+};
+
+static int run_help(char *argument)
+{
+    (void)argument;
+    for (size_t i = 0; i < COUNT(commands); i++)
+        channel_print("%-12s %s\n", commands[i].name, commands[i].usage);
+    return 0;
+}
+
+static void obey(char *line)
+{
+    char *argument = strchr(line, ' ');
+    if (argument)
+        *argument++ = 0;
+    if (strcmp(line, "hello") == 0) {
+        channel_hello(argument ? argument : "");
+        return;
+    }
+    for (size_t i = 0; i < COUNT(commands); i++) {
+        if (strcmp(commands[i].name, line) != 0)
+            continue;
+        if (commands[i].run(argument) == 0)
+            channel_ok();
+        else
+            channel_error("%s: %s", line, strerror(errno));
+        return;
+    }
+    channel_error("%s: no such command (try help)", line);
+}
+
+// Orphans become ours. (The zombies of a scene have a parent of their own that never waits.)
+static void bury(int signal)
+{
+    (void)signal;
+    int saved = errno;
+    while (waitpid(-1, NULL, WNOHANG) > 0)
+        ;
+    errno = saved;
+}
+
+int main(void)
+{
+    if (getenv("PUPPET_READY"))
+        play_worker();
+    if (getpid() != 1) {
+        dprintf(2, "puppet: I am an init\n");
+        return 1;
+    }
+    setup_mounts();
+    setup_modules();
+    setup_network();
+    sethostname("vmlab", 5);
+    setenv("PATH", "/bin", 1);
+    signal(SIGPIPE, SIG_IGN);
+    sigaction(SIGCHLD, &(struct sigaction){.sa_handler = bury, .sa_flags = SA_RESTART}, NULL);
+    channel_open();
+    for (;;)
+        obey(channel_line());
+}

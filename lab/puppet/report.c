@@ -1,0 +1,247 @@
+// The guest's own view of itself, raw: an archive of what its /proc says.
+//
+// A record is { u32 path size; i32 data size, or -errno; path; data }. Paths are those of
+// /proc, except `net/INODE/...` for what a network namespace says.
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/utsname.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include "puppet.h"
+
+static char *content;  // grows to the largest file seen
+static size_t capacity;
+
+static void emit(const char *path, const void *data, ssize_t size)
+{
+    int32_t header[2] = {strlen(path), size};
+    channel_write(header, sizeof(header));
+    channel_write(path, header[0]);
+    if (size > 0)
+        channel_write(data, size);
+}
+
+static void emit_as(const char *path, const char *name)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) {
+        emit(name, NULL, -errno);
+        return;
+    }
+    size_t used = 0;
+    ssize_t size;
+    do {
+        if (capacity - used < 1 << 16)
+            content = realloc(content, capacity += 1 << 18);
+        size = read(fd, content + used, capacity - used);
+        used += size > 0 ? size : 0;
+    } while (size > 0 || (size < 0 && errno == EPIPE));  // EPIPE: /dev/kmsg was overrun
+    int failed = size < 0 && errno != EAGAIN && used == 0;
+    emit(name, content, failed ? -errno : (ssize_t)used);
+    close(fd);
+}
+
+static void emit_file(const char *path)
+{
+    emit_as(path, path);
+}
+
+static void emit_link(const char *path)
+{
+    char target[4096];
+    ssize_t size = readlink(path, target, sizeof(target));
+    emit(path, target, size < 0 ? -errno : size);
+}
+
+static int by_value(const void *a, const void *b)
+{
+    int x = *(const int *)a, y = *(const int *)b;
+    return (x > y) - (x < y);
+}
+
+// The numbers that are names in a directory. It is closed again before any is looked at,
+// so that our own open directory is not among the files we report.
+static int *numbers_in(const char *path, int *count)
+{
+    DIR *directory = opendir(path);
+    int *numbers = NULL;
+    *count = 0;
+    for (struct dirent *entry; directory && (entry = readdir(directory));) {
+        if (entry->d_name[0] < '0' || entry->d_name[0] > '9')
+            continue;
+        if (*count % 1024 == 0)
+            numbers = realloc(numbers, (*count + 1024) * sizeof(int));
+        numbers[(*count)++] = atoi(entry->d_name);
+    }
+    if (directory)
+        closedir(directory);
+    if (numbers)
+        qsort(numbers, *count, sizeof(int), by_value);
+    return numbers;
+}
+
+static void report_file(int pid, int fd)
+{
+    char path[64], target[4096], text[128];
+    snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, fd);
+    ssize_t size = readlink(path, target, sizeof(target));
+    if (size < 0)
+        return;
+    emit(path, target, size);
+    struct stat info;
+    if (stat(path, &info) == 0) {
+        int used = snprintf(text, sizeof(text), "%llu %o %u:%u", (unsigned long long)info.st_ino,
+                            info.st_mode, major(info.st_rdev), minor(info.st_rdev));
+        char name[64];
+        snprintf(name, sizeof(name), "/proc/%d/fdstat/%d", pid, fd);
+        emit(name, text, used);
+    }
+    if (size > 7 && memcmp(target, "socket:", 7) == 0) {
+        ssize_t used = getxattr(path, "system.sockprotoname", text, sizeof(text));
+        char name[64];
+        snprintf(name, sizeof(name), "/proc/%d/fdproto/%d", pid, fd);
+        emit(name, text, used < 0 ? -errno : used);
+    }
+    snprintf(path, sizeof(path), "/proc/%d/fdinfo/%d", pid, fd);
+    emit_file(path);
+}
+
+static void report_process(int pid)
+{
+    static const char *const files[] = {"stat", "status", "comm", "cmdline", "maps"};
+    static const char *const links[] = {"exe", "cwd", "root", "ns/pid", "ns/mnt", "ns/net", "ns/uts"};
+    char path[64];
+    for (size_t i = 0; i < COUNT(files); i++) {
+        snprintf(path, sizeof(path), "/proc/%d/%s", pid, files[i]);
+        emit_file(path);
+    }
+    for (size_t i = 0; i < COUNT(links); i++) {
+        snprintf(path, sizeof(path), "/proc/%d/%s", pid, links[i]);
+        emit_link(path);
+    }
+    snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+    int count;
+    int *fds = numbers_in(path, &count);
+    for (int i = 0; i < count; i++)
+        report_file(pid, fds[i]);
+    free(fds);
+}
+
+// All answers to one rtnetlink dump request, as they come.
+static void emit_rtnetlink(const char *name, int type)
+{
+    struct { struct nlmsghdr header; struct rtgenmsg message; } request = {
+        .header = {.nlmsg_len = sizeof(request), .nlmsg_type = type, .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP},
+    };
+    static char answers[1 << 20];
+    size_t used = 0;
+    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+    send(fd, &request, sizeof(request), 0);
+    for (bool done = false; !done && used < sizeof(answers);) {
+        ssize_t size = recv(fd, answers + used, sizeof(answers) - used, 0);
+        if (size <= 0)
+            break;
+        done = ((struct nlmsghdr *)(answers + used))->nlmsg_type <= NLMSG_DONE;
+        used += size;
+    }
+    close(fd);
+    emit(name, answers, used);
+}
+
+static void report_network(ino_t inode)
+{
+    static const char *const tables[] = {"tcp", "tcp6", "udp", "udp6", "udplite", "unix", "raw", "raw6",
+                                         "icmp", "packet", "netlink", "dev", "if_inet6"};
+    char path[64], name[64];
+    for (size_t i = 0; i < COUNT(tables); i++) {
+        snprintf(path, sizeof(path), "/proc/thread-self/net/%s", tables[i]);
+        snprintf(name, sizeof(name), "net/%lu/%s", inode, tables[i]);
+        emit_as(path, name);
+    }
+    snprintf(name, sizeof(name), "net/%lu/links", inode);
+    emit_rtnetlink(name, RTM_GETLINK);
+    snprintf(name, sizeof(name), "net/%lu/addresses", inode);
+    emit_rtnetlink(name, RTM_GETADDR);
+}
+
+// Calls visit(pid, inode) for the first process of each namespace of a kind.
+static void each_namespace(const char *kind, const int *pids, int count, void (*visit)(int, ino_t))
+{
+    static ino_t seen[4096];
+    size_t known = 0;
+    for (int i = 0; i < count; i++) {
+        char path[64];
+        struct stat info;
+        snprintf(path, sizeof(path), "/proc/%d/ns/%s", pids[i], kind);
+        if (stat(path, &info) < 0 || known == COUNT(seen))
+            continue;
+        size_t at = 0;
+        while (at < known && seen[at] != info.st_ino)
+            at++;
+        if (at < known)
+            continue;
+        seen[known++] = info.st_ino;
+        visit(pids[i], info.st_ino);
+    }
+}
+
+static void visit_network(int pid, ino_t inode)
+{
+    char path[64];
+    snprintf(path, sizeof(path), "/proc/%d/ns/net", pid);
+    int home = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+    int away = open(path, O_RDONLY | O_CLOEXEC);
+    if (away >= 0 && setns(away, CLONE_NEWNET) == 0) {
+        close(away);
+        report_network(inode);
+        setns(home, CLONE_NEWNET);
+    }
+    close(home);
+}
+
+static void visit_mounts(int pid, ino_t inode)
+{
+    char path[64], name[64];
+    snprintf(path, sizeof(path), "/proc/%d/mountinfo", pid);
+    snprintf(name, sizeof(name), "mnt/%lu/mountinfo", inode);
+    emit_as(path, name);
+}
+
+static void report_system(void)
+{
+    static const char *const files[] = {
+        "/proc/version", "/proc/uptime", "/proc/cmdline", "/proc/cpuinfo", "/proc/stat", "/proc/meminfo",
+        "/proc/modules", "/proc/sys/kernel/random/boot_id", "/sys/devices/system/cpu/online",
+        "/sys/devices/system/cpu/cpu0/cache/index0/size", "/sys/devices/system/cpu/cpu0/cache/index2/size",
+        "/sys/devices/system/cpu/cpu0/cache/index3/size",
+    };
+    for (size_t i = 0; i < COUNT(files); i++)
+        emit_file(files[i]);
+    struct utsname name;
+    uname(&name);
+    emit("uname", &name, sizeof(name));
+    emit_as("/dev/kmsg", "kmsg");
+}
+
+void report(void)
+{
+    int count;
+    int *pids = numbers_in("/proc", &count);
+    report_system();
+    for (int i = 0; i < count; i++)
+        report_process(pids[i]);
+    each_namespace("net", pids, count, visit_network);
+    each_namespace("mnt", pids, count, visit_mounts);
+    free(pids);
+}

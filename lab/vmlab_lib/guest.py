@@ -1,0 +1,219 @@
+"""A guest: boot it, talk to its puppet, stop it. Every guest has a runtime directory:
+
+    NAME/pid  guest.json  console  stderr  puppet (socket)  lab.qmp  qmp (free for others)
+"""
+
+import json
+import os
+import select
+import shlex
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from . import kernels, machine
+from .errors import LabError
+from .line import Line, LineTimeout, read_archive
+from .qmp import Qmp
+
+BOOT_TIMEOUT = float(os.environ.get("VMSIGHT_LAB_BOOT_TIMEOUT", 90))
+
+
+def run_dir():
+    path = Path(os.environ.get("VMSIGHT_LAB_RUN") or f"/tmp/vmsight-lab-{os.getuid()}")
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path
+
+
+def process_start(pid):
+    """Start time of a process, so that a recycled PID is not taken for ours; None if it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else int(fields[19])
+
+
+class Guest:
+    """`with Guest(kernel='6.1-cloud', backend='memfd') as guest: guest.puppet('zombies 3')`
+
+    The options are those of machine.Options. Entering boots, leaving stops.
+    """
+
+    def __init__(self, name=None, **options):
+        self.options = machine.Options(**options)
+        self.name = name or unused_name(self.options.kernel)
+        self.home = run_dir() / self.name
+        self.pid = None
+        self.process = None
+
+    def __enter__(self):
+        return self.boot()
+
+    def __exit__(self, failure, *_):
+        self.stop(keep=failure is not None)
+
+    @classmethod
+    def attach(cls, name):
+        """A guest that runs already."""
+        try:
+            facts = json.loads((run_dir() / name / "guest.json").read_text())
+        except (OSError, ValueError) as error:
+            raise LabError(f"no guest is called {name}", "vmlab list shows those that run") from error
+        guest = cls(name=name, **facts["options"])
+        if process_start(facts["pid"]) != facts["start"]:
+            raise LabError(f"guest {name} is dead", f"vmlab stop {name} clears what it left")
+        guest.pid = facts["pid"]
+        return guest
+
+    # ---- life ----
+
+    def boot(self, timeout=BOOT_TIMEOUT):
+        if self.home.exists():
+            clear(self.name)
+        kernel = kernels.fetch(self.options.kernel)
+        self.home.mkdir(mode=0o700)
+        command, environment = machine.command(self.options, kernel, self.name, self.home)
+        (self.home / "command").write_text(shlex.join(command) + "\n")
+        with open(self.home / "stderr", "wb") as errors:
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors,
+                                            env=os.environ | environment, start_new_session=True)
+        self.pid = self.process.pid
+        facts = {"pid": self.pid, "start": process_start(self.pid), "options": vars(self.options)}
+        (self.home / "guest.json").write_text(json.dumps(facts))
+        try:
+            self._await_puppet(time.monotonic() + timeout)
+            if self.options.dimm:
+                self.plug_dimm(self.options.dimm)
+        except BaseException as error:
+            self._kill()
+            raise self._failure(error) if isinstance(error, (LabError, OSError)) else error
+        return self
+
+    def _await_puppet(self, deadline):
+        self._await_socket(deadline)
+        with Line(self.home / "puppet", timeout=5) as line:
+            line.send_hello()
+            while True:
+                try:
+                    return line.await_hello(1)
+                except LineTimeout:
+                    if b"Kernel panic" in self.console():
+                        raise LabError("the guest's kernel panicked") from None
+                    if time.monotonic() > deadline:
+                        raise LabError("the guest's puppet did not come up in time") from None
+
+    def _await_socket(self, deadline):
+        """QEMU makes its sockets before it runs; until then it may still refuse its command line."""
+        watch = os.pidfd_open(self.pid)
+        try:
+            while not (self.home / "puppet").exists():
+                if select.select([watch], [], [], 0.02)[0]:
+                    raise LabError("QEMU ended at once")
+                if time.monotonic() > deadline:
+                    raise LabError("QEMU did not open its sockets in time")
+        finally:
+            os.close(watch)
+
+    def _failure(self, error):
+        said = (self.home / "stderr").read_text(errors="replace").strip()
+        tail = self.console()[-2000:].decode(errors="replace").strip()
+        return LabError(f"boot {self.name}: {error}\n--- QEMU\n{said}\n--- console, at its end\n{tail}",
+                        f"run it again: {(self.home / 'command').read_text().strip()}")
+
+    def stop(self, keep=False):
+        """Ends the guest; `keep` leaves its directory for a post-mortem."""
+        self._kill()
+        if not keep:
+            shutil.rmtree(self.home, ignore_errors=True)
+
+    def _kill(self):
+        if self.pid is None:
+            return
+        try:
+            watch = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return
+        try:
+            signal.pidfd_send_signal(watch, signal.SIGKILL)
+            if not select.select([watch], [], [], 20)[0]:
+                raise LabError(f"QEMU {self.pid} does not die")
+        except ProcessLookupError:
+            pass
+        finally:
+            os.close(watch)
+        if self.process:
+            self.process.wait()
+
+    # ---- conversation ----
+
+    def console(self):
+        try:
+            return (self.home / "console").read_bytes()
+        except OSError:
+            return b""
+
+    def puppet(self, command, timeout=120):
+        """The answer's payload, in bytes; LabError if the puppet says so."""
+        try:
+            with Line(self.home / "puppet", timeout=timeout) as line:
+                line.send_hello()
+                line.await_hello(timeout)
+                return line.command(command, timeout)
+        except OSError as error:
+            raise LabError(f"talk to guest {self.name}: {error}") from error
+
+    def raw_report(self, timeout=300):
+        """{path: bytes} as the guest's /proc said it."""
+        return read_archive(self.puppet("report", timeout))
+
+    def report(self, timeout=300):
+        """The guest's own view as a state document."""
+        from . import truth
+        return truth.state(self.raw_report(timeout))
+
+    def reboot(self, timeout=BOOT_TIMEOUT):
+        """A warm reboot: QEMU and its RAM stay."""
+        with self.qmp() as qmp:
+            self.puppet("reboot")
+            qmp.wait_event("RESET", timeout)
+        self._await_puppet(time.monotonic() + timeout)
+
+    def qmp(self):
+        """The lab's own monitor; the product's is `qmp_path`."""
+        return Qmp(self.home / "lab.qmp")
+
+    @property
+    def qmp_path(self):
+        return self.home / "qmp" if self.options.qmp else None
+
+    def plug_dimm(self, size):
+        with self.qmp() as qmp:
+            backend = {"qom-type": "memory-backend-ram", "id": "dimm-ram", "size": machine.parse_size(size)}
+            qmp.command("object-add", **backend)
+            qmp.command("device_add", driver="pc-dimm", id="dimm", memdev="dimm-ram")
+        self.puppet("online")
+
+
+def names():
+    return sorted(path.parent.name for path in run_dir().glob("*/guest.json"))
+
+
+def unused_name(kernel):
+    taken = {path.name for path in run_dir().iterdir()}
+    number = 1
+    while f"{kernel}-{number}" in taken:
+        number += 1
+    return f"{kernel}-{number}"
+
+
+def clear(name):
+    """Forget a dead guest; a live one is left alone."""
+    try:
+        Guest.attach(name)
+    except LabError:
+        shutil.rmtree(run_dir() / name, ignore_errors=True)
+        return
+    raise LabError(f"a guest called {name} runs already", f"vmlab stop {name}")

@@ -1,0 +1,113 @@
+"""From a user's wishes to QEMU's command line."""
+
+import os
+import re
+from dataclasses import dataclass
+
+from . import initramfs, qemus
+from .errors import LabError
+
+BACKENDS = ["anon", "memfd", "file", "numa"]
+MACHINES = ["pc", "q35", "microvm"]
+
+
+@dataclass
+class Options:
+    kernel: str = "6.1-cloud"
+    machine: str = "pc"       # pc, q35, microvm, or any -machine value
+    mem: str = "512M"
+    backend: str = "anon"
+    dimm: str = None          # size of a DIMM plugged in after boot
+    cpus: int = 1
+    cpu: str = None           # -cpu, if not the default
+    la57: bool = None         # five-level paging, where the kernel knows it
+    pti: bool = False
+    append: str = ""
+    qmp: bool = True          # a monitor socket for the product
+    qemu: str = None          # path or version (7.2, 10.0, 11.1); default: the machine's
+    accel: str = "auto"
+    net: bool = False
+    disk: str = None          # path of a raw image
+    qemu_args: tuple = ()
+
+
+def parse_size(text):
+    match = re.fullmatch(r"(\d+)([KMG]?)i?B?", text, re.I)
+    if not match:
+        raise LabError(f"{text} is no size", "write it as 512M or 4G")
+    return int(match[1]) << {"": 20, "K": 10, "M": 20, "G": 30}[match[2].upper()]
+
+
+def accelerator(wish):
+    if wish != "auto":
+        return wish
+    with open("/proc/cpuinfo", encoding="utf-8") as info:
+        virtual = re.search(r"^flags\s*:.*\b(vmx|svm)\b", info.read(), re.M)
+    return "kvm" if virtual and os.access("/dev/kvm", os.R_OK | os.W_OK) else "tcg"
+
+
+def cpu_model(options, accel):
+    if options.cpu:
+        return options.cpu
+    la57 = {None: "", True: ",la57=on", False: ",la57=off"}[options.la57]
+    return ("host" if accel == "kvm" else "max") + la57
+
+
+def memory(options, home):
+    """(-machine suffix, arguments): the guest's RAM by the chosen backend."""
+    size = parse_size(options.mem)
+    slots = ",slots=4,maxmem=64G" if options.dimm else ""
+    arguments = ["-m", f"{size >> 20}M{slots}"]
+    if options.backend == "anon":
+        return "", arguments
+    if options.backend == "memfd":
+        backend = f"memory-backend-memfd,id=ram,size={size},share=on"
+        return ",memory-backend=ram", arguments + ["-object", backend]
+    if options.backend == "file":
+        backend = f"memory-backend-file,id=ram,size={size},share=on,mem-path={home / 'ram'}"
+        return ",memory-backend=ram", arguments + ["-object", backend]
+    if options.backend == "numa":
+        for node, kind in enumerate(("ram", "memfd")):
+            arguments += ["-object", f"memory-backend-{kind},id=ram{node},size={size // 2}",
+                          "-numa", f"node,nodeid={node},memdev=ram{node}"]
+        return "", arguments
+    raise LabError(f"no backend is called {options.backend}", "known: " + " ".join(BACKENDS))
+
+
+def devices(options, home):
+    """Every device in the spelling of its bus: microvm has no PCI."""
+    bus = "device" if options.machine.startswith("microvm") else "pci"
+    arguments = ["-device", f"virtio-serial-{bus}", "-chardev", f"socket,id=puppet,path={home}/puppet,server=on,wait=off",
+                 "-device", "virtserialport,chardev=puppet,name=vmsight.puppet"]
+    if options.net:
+        arguments += ["-netdev", "user,id=net", "-device", f"virtio-net-{bus},netdev=net,mac=52:54:00:12:34:56"]
+    if options.disk:
+        arguments += ["-drive", f"if=none,id=disk,format=raw,file={options.disk}",
+                      "-device", f"virtio-blk-{bus},drive=disk"]
+    return arguments
+
+
+def monitors(options, home):
+    wanted = ["lab.qmp", "qmp"] if options.qmp else ["lab.qmp"]
+    return [word for name in wanted for word in ("-qmp", f"unix:{home / name},server=on,wait=off")]
+
+
+def kernel_arguments(options):
+    words = ["console=ttyS0", "quiet", "panic=0", options.append]
+    if options.pti:
+        words.append("pti=on")
+    return " ".join(word for word in words if word)
+
+
+def command(options, kernel, name, home):
+    """(command line, environment) of QEMU for this guest."""
+    accel = accelerator(options.accel)
+    program, environment = qemus.find(options.qemu)
+    backend, memory_arguments = memory(options, home)
+    line = [*program, "-name", name, "-nodefaults", "-no-user-config", "-display", "none",
+            "-machine", options.machine + backend, "-accel", accel, "-cpu", cpu_model(options, accel),
+            "-smp", str(options.cpus), *memory_arguments,
+            "-kernel", str(kernel.image), "-initrd", str(initramfs.build(kernel)),
+            "-append", kernel_arguments(options), "-serial", f"file:{home / 'console'}",
+            *devices(options, home), *monitors(options, home), *options.qemu_args]
+    return line, environment
