@@ -43,6 +43,7 @@ struct OsInfo {
   std::string_view sysname, nodename, release, version, machine;
   std::optional<std::uint64_t> uptime_s;
   std::string_view cmdline;
+  std::optional<std::int64_t> boot_unix_ns;   // the guest's wall clock at its boot, if readable
 };
 
 struct CpuInfo {

@@ -1,0 +1,28 @@
+#include "render/output.h"
+
+#include <cerrno>
+#include <unistd.h>
+
+namespace vmsight {
+
+void Output::flush() {
+  if (fd_ < 0) return;
+  std::string_view rest = text();
+  while (!rest.empty() && errno_ == 0) {
+    const ssize_t written = ::write(fd_, rest.data(), rest.size());
+    if (written >= 0) {
+      rest.remove_prefix(static_cast<std::size_t>(written));
+    } else if (errno != EINTR) {
+      errno_ = errno;
+    }
+  }
+  buffer_.clear();
+}
+
+Result<void> Output::finish() {
+  flush();
+  if (errno_ != 0) return os_error(errno_, "write the output");
+  return {};
+}
+
+}  // namespace vmsight
