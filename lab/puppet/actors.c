@@ -16,9 +16,7 @@
 
 #include "puppet.h"
 
-static void sleep_for_ever(void) __attribute__((noreturn));
-
-static void sleep_for_ever(void)
+static void __attribute__((noreturn)) sleep_for_ever(void)
 {
     for (;;)
         pause();
@@ -27,7 +25,7 @@ static void sleep_for_ever(void)
 static void become_child(void)
 {
     signal(SIGCHLD, SIG_DFL);
-    close(channel_fd());
+    channel_close();
 }
 
 // The scene stands when the child has written its byte; a child that dies closes the pipe.
@@ -297,7 +295,6 @@ static int live_in_container(int number)
     prctl(PR_SET_NAME, name);
     sethostname(name, strlen(name));
     snprintf(name, sizeof(name), "/run/container-%d", number);
-    // The initial root file system cannot be pivoted away from; its mounts can be covered.
     if (enter_new_root(name) || bring_up("lo") || open_files(5) || open_sockets(1))
         return -1;
     return spawn(open_files, 3) < 0 ? -1 : 0;  // and somebody who is not its init

@@ -91,9 +91,11 @@ void channel_hello(const char *token)
     send_all(text, snprintf(text, sizeof(text), "\nhello %s\n", token));
 }
 
-int channel_fd(void)
+void channel_close(void)
 {
-    return port;
+    if (port >= 0)
+        close(port);
+    port = -1;
 }
 
 char *channel_line(void)

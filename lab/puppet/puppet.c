@@ -53,9 +53,11 @@ static int run_module(char *argument)
 static int run_log(char *argument)
 {
     int fd = open("/dev/kmsg", O_WRONLY | O_CLOEXEC);
-    int result = fd < 0 ? -1 : dprintf(fd, "%s\n", argument ? argument : "");
+    ssize_t written = fd < 0 ? -1 : write(fd, argument ? argument : "", argument ? strlen(argument) : 0);
+    int error = errno;
     close(fd);
-    return result < 0 ? -1 : 0;
+    errno = error;
+    return written < 0 ? -1 : 0;
 }
 
 // Hot-plugged memory is offline until somebody says otherwise.

@@ -22,7 +22,7 @@ void channel_ok(void);
 void channel_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 // Bypasses the framing: lets a host that reconnects find its place in the stream.
 void channel_hello(const char *token);
-int channel_fd(void);
+void channel_close(void);  // for children: the line is init's alone
 
 // ---- setup.c: what an init does ----
 

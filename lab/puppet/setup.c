@@ -14,8 +14,19 @@
 
 #include "puppet.h"
 
+// Nothing can pivot away from the initial root, as containers want to. So put a mount of it on
+// top of it, as a distribution's initramfs does with the real root.
+static void cover_root(void)
+{
+    mkdir("/cover", 0755);
+    if (mount("/", "/cover", NULL, MS_BIND, NULL) || chdir("/cover") || mount(".", "/", NULL, MS_MOVE, NULL) ||
+        chroot(".") || chdir("/"))
+        dprintf(2, "puppet: cover root: %s\n", strerror(errno));
+}
+
 void setup_mounts(void)
 {
+    cover_root();
     static const struct { const char *type, *target; } mounts[] = {
         {"proc", "/proc"},     {"sysfs", "/sys"}, {"devtmpfs", "/dev"},
         {"devpts", "/dev/pts"}, {"tmpfs", "/dev/shm"}, {"tmpfs", "/run"}, {"tmpfs", "/tmp"},

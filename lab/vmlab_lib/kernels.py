@@ -43,10 +43,17 @@ def download(name, home):
     releases = find_releases(apt, version, flavour)
     if not releases:
         raise LabError(f"no package of the mirror's suites holds kernel {name}")
-    release = max(releases, key=natural)
-    shutil.rmtree(home, ignore_errors=True)
-    apt.unpack(releases[release], home)
-    (home / "done").write_text(" ".join(releases[release]) + "\n")
+    failure = None
+    for release in sorted(releases, key=natural, reverse=True):
+        shutil.rmtree(home, ignore_errors=True)
+        try:
+            apt.unpack(releases[release], home)
+        except LabError as error:  # mirrors list packages that they no longer, or do not yet, hold
+            failure = error
+            continue
+        (home / "done").write_text(" ".join(releases[release]) + "\n")
+        return
+    raise failure
 
 
 def find_releases(apt, version, flavour):

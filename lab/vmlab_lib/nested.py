@@ -1,0 +1,133 @@
+"""A host with real, stock KVM, on a machine without virtualisation hardware.
+
+QEMU 10 emulates an AMD CPU with SVM and nested paging (`-accel tcg -cpu max,+svm`); in it a stock
+Debian kernel loads its own kvm-amd. The host's userland is this machine's root file system,
+mounted read-only over 9p, with a RAM overlay on top: what is installed here can be run there, and
+nothing that runs there can change anything here.
+
+    vmlab host -- COMMAND      runs it as root on the nested host; its output and exit status
+
+A guest started there by `vmlab boot` uses KVM by itself. Everything is 20 to 50 times slower than
+on metal: right for behaviour, useless for absolute times.
+"""
+
+import os
+import shlex
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from . import initramfs, kernels, qemus
+from .apt import cache_dir
+from .errors import LabError
+
+KERNEL = "6.12"
+QEMU = "10.0"
+MODULES = ["virtio_pci", "9pnet_virtio", "9p", "overlay", "kvm_amd", "virtio_console", "tun"]
+
+# The status goes over its own virtio port: output on the console may hold anything.
+INIT = """#!/bin/busybox sh
+bb=/bin/busybox
+export PATH=/bin
+$bb mount -t proc proc /proc; $bb mount -t sysfs sysfs /sys; $bb mount -t devtmpfs devtmpfs /dev
+while read module; do $bb insmod /modules/$module.ko $($bb grep -s "^$module " /modules/options | $bb cut -d' ' -f2-); done < /modules/boot
+$bb mount -t tmpfs -o size=80% tmpfs /upper; $bb mkdir -p /upper/up /upper/work /lower /root
+$bb mount -t 9p -o trans=virtio,version=9p2000.L,ro,msize=512000,cache=loose machine /lower || $bb poweroff -f
+$bb mount -t overlay -o lowerdir=/lower,upperdir=/upper/up,workdir=/upper/work overlay /root || $bb poweroff -f
+for kind in proc sysfs devtmpfs; do
+  case $kind in proc) at=proc;; sysfs) at=sys;; *) at=dev;; esac
+  $bb mount -t $kind $kind /root/$at
+done
+$bb mount -t tmpfs tmpfs /root/tmp; $bb mount -t tmpfs tmpfs /root/run
+$bb mkdir -p /root/dev/shm /root/dev/pts
+$bb mount -t tmpfs tmpfs /root/dev/shm; $bb mount -t devpts devpts /root/dev/pts
+$bb mount -t debugfs debugfs /root/sys/kernel/debug; $bb mount -t tracefs tracefs /root/sys/kernel/tracing
+$bb mount -t bpf bpf /root/sys/fs/bpf; $bb mount -t cgroup2 cgroup2 /root/sys/fs/cgroup
+$bb ip link set lo up
+$bb hostname nested-host
+port() { for p in /sys/class/virtio-ports/*; do [ "$($bb cat $p/name)" = $1 ] && echo /dev/${p##*/}; done; }
+out=$(port output); status=$(port status)
+$bb cp /command /root/tmp/.command
+$bb chroot /root /usr/bin/env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \\
+  HOME=/root TERM=dumb /bin/bash /tmp/.command > $out 2>&1 < /dev/null
+echo "status $?" > $status
+$bb sleep 0.2
+$bb poweroff -f
+"""
+
+
+def host_initramfs(kernel, command):
+    cpio = initramfs.Cpio()
+    for folder in ("bin", "dev", "lower", "modules", "proc", "root", "sys", "upper"):
+        cpio.directory(folder)
+    cpio.file("init", INIT.encode(), executable=True)
+    cpio.file("bin/busybox", initramfs.busybox().read_bytes(), executable=True)
+    cpio.file("command", command.encode())
+    tree = initramfs.ModuleTree(kernel.modules)
+    order = list(dict.fromkeys(module for name in MODULES for module in tree.load_order(name)))
+    for module in order:
+        cpio.file(f"modules/{module}.ko", tree.content(module))
+    cpio.file("modules/boot", "".join(f"{module}\n" for module in order).encode())
+    return cpio
+
+
+def command_line(home, kernel, mem, cpus):
+    program, environment = qemus.find(QEMU)
+    ports = [word for name in ("output", "status") for word in (
+        "-chardev", f"file,id={name},path={home / name}", "-device", f"virtserialport,chardev={name},name={name}")]
+    return [*program, "-name", "vmlab-nested-host", "-nodefaults", "-no-user-config", "-display", "none",
+            "-no-reboot", "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max,+svm",
+            "-smp", str(cpus), "-m", mem, "-kernel", str(kernel.image), "-initrd", str(home / "initrd"),
+            "-append", "console=ttyS0 quiet panic=-1", "-serial", f"file:{home / 'console'}",
+            "-fsdev", "local,id=machine,path=/,security_model=none,readonly=on,multidevs=remap",
+            "-device", "virtio-9p-pci,fsdev=machine,mount_tag=machine",
+            "-device", "virtio-serial-pci", *ports], environment
+
+
+def run(command, mem="3G", cpus=2, timeout=900, kernel=KERNEL, echo=None):
+    """(exit status, output) of a shell command on the nested host; `echo` gets output as it comes."""
+    found = kernels.fetch(kernel)
+    with tempfile.TemporaryDirectory(prefix="vmlab-host-") as folder:
+        home = Path(folder)
+        lines = [f"export VMSIGHT_LAB_CACHE={shlex.quote(str(cache_dir()))}", command]
+        host_initramfs(found, "\n".join(lines) + "\n").write(home / "initrd")
+        line, environment = command_line(home, found, mem, cpus)
+        with open(home / "stderr", "wb") as errors:
+            qemu = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors,
+                                    env=os.environ | environment)
+        try:
+            follow(qemu, home / "output", time.monotonic() + timeout, echo)
+        finally:
+            qemu.kill()
+            qemu.wait()
+        return verdict(home)
+
+
+def follow(qemu, output, deadline, echo):
+    """Waits for the end, showing what comes meanwhile."""
+    shown = 0
+    while True:
+        ended = qemu.poll() is not None
+        if echo and output.exists():
+            data = output.read_bytes()[shown:]
+            shown += len(data)
+            echo(data)
+        if ended:
+            return
+        if time.monotonic() > deadline:
+            raise LabError("the command on the nested host did not end in time")
+        try:
+            qemu.wait(0.2)
+        except subprocess.TimeoutExpired:
+            pass
+
+
+def verdict(home):
+    output = (home / "output").read_bytes() if (home / "output").exists() else b""
+    words = (home / "status").read_text().split() if (home / "status").exists() else []
+    if len(words) != 2 or words[0] != "status":
+        tail = (home / "console").read_text(errors="replace")[-1500:] if (home / "console").exists() else ""
+        said = (home / "stderr").read_text(errors="replace")
+        raise LabError(f"the nested host died without a status\n--- QEMU\n{said}\n--- console\n{tail}")
+    return int(words[1]), output

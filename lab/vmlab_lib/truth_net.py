@@ -1,0 +1,166 @@
+"""The network as the guest sees it: devices from rtnetlink, sockets from /proc/net joined with files."""
+
+import ipaddress
+import re
+import struct
+
+from .words import text
+
+TCP_STATES = ["", "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT", "CLOSE",
+              "CLOSE_WAIT", "LAST_ACK", "LISTEN", "CLOSING", "NEW_SYN_RECV"]
+DEVICE_FLAGS = ["UP", "BROADCAST", "DEBUG", "LOOPBACK", "POINTOPOINT", "NOTRAILERS", "RUNNING", "NOARP", "PROMISC",
+                "ALLMULTI", "MASTER", "SLAVE", "MULTICAST", "PORTSEL", "AUTOMEDIA", "DYNAMIC", "LOWER_UP", "DORMANT",
+                "ECHO"]
+INET_TABLES = {"tcp": ("inet", "tcp"), "tcp6": ("inet6", "tcp"), "udp": ("inet", "udp"), "udp6": ("inet6", "udp"),
+               "udplite": ("inet", "udplite"), "raw": ("inet", "raw"), "raw6": ("inet6", "raw"),
+               "icmp": ("inet", "icmp")}
+# What getxattr(system.sockprotoname) calls sockets that stand in no table (unbound ones).
+PROTOCOL_NAMES = {"TCP": ("inet", "tcp"), "TCPv6": ("inet6", "tcp"), "UDP": ("inet", "udp"), "UDPv6": ("inet6", "udp"),
+                  "RAW": ("inet", "raw"), "RAWv6": ("inet6", "raw"), "PING": ("inet", "icmp"),
+                  "UNIX": ("unix", "unix"), "UNIX-STREAM": ("unix", "unix"), "NETLINK": ("netlink", "netlink"),
+                  "PACKET": ("packet", "packet")}
+
+
+def namespaces(report):
+    return sorted({int(match[1]) for path in report if (match := re.match(r"net/(\d+)/", path))})
+
+
+def table(report, netns, name):
+    data = report.get(f"net/{netns}/{name}")
+    return data if isinstance(data, bytes) else b""
+
+
+# ---- devices ----
+
+def messages(data):
+    """(type, payload) of netlink messages in a row."""
+    at = 0
+    while at + 16 <= len(data):
+        size, kind = struct.unpack_from("<IH", data, at)
+        if size < 16:
+            return
+        yield kind, data[at + 16:at + size]
+        at += size + 3 & ~3
+
+
+def attributes(data):
+    found, at = {}, 0
+    while at + 4 <= len(data):
+        size, kind = struct.unpack_from("<HH", data, at)
+        if size < 4:
+            break
+        found[kind & 0x3fff] = data[at + 4:at + size]
+        at += size + 3 & ~3
+    return found
+
+
+def devices(report):
+    found = []
+    for netns in namespaces(report):
+        addresses = device_addresses(table(report, netns, "addresses"))
+        for kind, payload in messages(table(report, netns, "links")):
+            if kind != 16:  # RTM_NEWLINK
+                continue
+            index, flags = struct.unpack_from("<iI", payload, 4)
+            values = attributes(payload[16:])
+            hardware = values.get(1, b"")  # IFLA_ADDRESS
+            counters = struct.unpack_from("<4Q", values[23]) if 23 in values else [None] * 4  # IFLA_STATS64
+            found.append({
+                "name": text(values[3].rstrip(b"\0")), "netns": netns, "hwaddr": hardware.hex(":"),
+                "flags": [name for bit, name in enumerate(DEVICE_FLAGS) if flags >> bit & 1],
+                "mtu": struct.unpack("<I", values[4])[0], "ifindex": index,
+                "ipv4": addresses.get((index, 2), []), "ipv6": addresses.get((index, 10), []),
+                "rx_packets": counters[0], "tx_packets": counters[1],
+                "rx_bytes": counters[2], "tx_bytes": counters[3],
+            })
+    return found
+
+
+def device_addresses(data):
+    """{(device, family): ["address/prefix"]}"""
+    found = {}
+    for kind, payload in messages(data):
+        if kind != 20:  # RTM_NEWADDR
+            continue
+        family, prefix, _, _, index = struct.unpack_from("<BBBBI", payload)
+        values = attributes(payload[8:])
+        address = ipaddress.ip_address(values.get(2) or values[1])  # IFA_LOCAL, IFA_ADDRESS
+        found.setdefault((index, family), []).append(f"{address}/{prefix}")
+    return found
+
+
+# ---- sockets ----
+
+def inet_address(word):
+    """`0100007F:1F90`: the address as 32-bit words of the machine's byte order."""
+    digits, port = word.split(b":")
+    raw = bytes.fromhex(digits.decode())
+    raw = b"".join(raw[at:at + 4][::-1] for at in range(0, len(raw), 4))
+    return str(ipaddress.ip_address(raw)), int(port, 16)
+
+
+def inet_sockets(report, netns):
+    for name, (family, protocol) in INET_TABLES.items():
+        for line in table(report, netns, name).splitlines()[1:]:
+            fields = line.split()
+            local, local_port = inet_address(fields[1])
+            remote, remote_port = inet_address(fields[2])
+            yield {"netns": netns, "family": family, "protocol": protocol, "state": TCP_STATES[int(fields[3], 16)],
+                   "local": local, "local_port": local_port, "remote": remote, "remote_port": remote_port,
+                   "inode": int(fields[9])}
+
+
+def plain(netns, family, inode, state="CLOSE", local="", local_port=0):
+    return {"netns": netns, "family": family, "protocol": family, "state": state, "local": local,
+            "local_port": local_port, "remote": "", "remote_port": 0, "inode": inode}
+
+
+def unix_sockets(report, netns):
+    for line in table(report, netns, "unix").split(b"\n")[1:]:
+        fields = line.split(None, 7)
+        if len(fields) < 7:
+            continue
+        listening = int(fields[3], 16) & 0x10000
+        state = "LISTEN" if listening else "ESTABLISHED" if fields[5] == b"03" else "CLOSE"
+        yield plain(netns, "unix", int(fields[6]), state, text(fields[7]) if len(fields) > 7 else "")
+
+
+def other_sockets(report, netns):
+    for line in table(report, netns, "netlink").splitlines()[1:]:
+        fields = line.split()
+        if int(fields[9]) and int(fields[2]):  # port 0: the kernel's own end
+            yield plain(netns, "netlink", int(fields[9]), local_port=int(fields[2]))
+    for line in table(report, netns, "packet").splitlines()[1:]:
+        yield plain(netns, "packet", int(line.split()[8]))
+
+
+def sockets(report, processes, files):
+    """One record for each file that is a socket, and one for each socket that is nobody's file."""
+    known, orphans = {}, []
+    for netns in namespaces(report):
+        for read in (inet_sockets, unix_sockets, other_sockets):
+            for socket in read(report, netns):
+                if socket["inode"]:
+                    known[socket["inode"]] = socket
+                else:
+                    orphans.append(socket)
+    netns_of = {process["pid"]: process["netns"] for process in processes}
+    found, owned = [], set()
+    for file in files:
+        if match := re.fullmatch(r"socket:\[(\d+)\]", file["path"]):
+            inode = int(match[1])
+            owned.add(inode)
+            socket = known.get(inode) or unlisted(report, file, inode, netns_of.get(file["pid"]))
+            found.append({"pid": file["pid"], "fd": file["fd"]} | socket)
+    orphans += [socket for inode, socket in known.items() if inode not in owned]
+    return found + [{"pid": None, "fd": None} | socket for socket in orphans]
+
+
+def unlisted(report, file, inode, netns):
+    name = report.get(f"/proc/{file['pid']}/fdproto/{file['fd']}")
+    name = text(name.rstrip(b"\0")) if isinstance(name, bytes) else ""
+    family, protocol = PROTOCOL_NAMES.get(name, (name.lower(), name.lower()))
+    socket = plain(netns, family, inode) | {"protocol": protocol}
+    if family in ("inet", "inet6"):
+        socket["local"] = socket["remote"] = "0.0.0.0" if family == "inet" else "::"
+    return socket
