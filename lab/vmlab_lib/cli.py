@@ -5,7 +5,7 @@ import json
 import sys
 
 from . import guest as guests
-from . import kernels, machine
+from . import kernels, machine, nested
 from .errors import LabError
 
 
@@ -53,6 +53,16 @@ def reboot(arguments):
     guests.Guest.attach(arguments.name).reboot()
 
 
+def host(arguments):
+    def echo(data):
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
+    command = " ".join(arguments.command)
+    status, _ = nested.run(command, arguments.mem, arguments.cpus, arguments.timeout, arguments.kernel, echo)
+    sys.exit(status)
+
+
 def parser():
     top = argparse.ArgumentParser(prog="vmlab", description=__doc__)
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
@@ -79,6 +89,14 @@ def parser():
     verb.add_argument("--net", action="store_true", help="a virtio-net device at 10.0.2.15")
     verb.add_argument("--disk", metavar="RAW", help="a virtio-blk device with this image")
     verb.set_defaults(run=boot)
+
+    verb = verbs.add_parser("host", help="run a shell command on a nested host with real KVM")
+    verb.add_argument("--kernel", default=nested.KERNEL)
+    verb.add_argument("--mem", default="3G")
+    verb.add_argument("--cpus", type=int, default=2)
+    verb.add_argument("--timeout", type=float, default=900, metavar="SECONDS")
+    verb.add_argument("command", nargs="+")
+    verb.set_defaults(run=host)
 
     verb = verbs.add_parser("list", help="guests")
     verb.set_defaults(run=list_guests)
