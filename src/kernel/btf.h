@@ -94,8 +94,9 @@ class Btf {
   static Result<std::unique_ptr<Btf>> parse(std::vector<std::byte> blob, const Btf* base = nullptr);
 
   /// A member by a path such as "thread_info.cpu" or "mem[1].base"; goes through anonymous
-  /// members, typedefs, and into element 0 of arrays without an index. Member::size is of the
-  /// whole member and Member::count the number of its elements: an element has size / count.
+  /// members and typedefs. Member::size is of the whole member and Member::count the number of
+  /// its elements: an element has size / count. No path leads through an array without an index:
+  /// kernels turn scalars into arrays of structures, and callers test for what is there.
   std::optional<Member> member(std::string_view type, std::string_view path) const;
   std::optional<Member> member(TypeId type, std::string_view path) const;
   /// Bytes of a struct, union, typedef, integer, enum or float, by name as in find_type.

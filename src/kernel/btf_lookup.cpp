@@ -87,15 +87,6 @@ bool apply_subscripts(const Btf& btf, std::string_view subscripts, Place& place)
   return true;
 }
 
-/// The struct or union that a component is looked up in: that of element 0, for an array.
-BtfType composite_at(const Btf& btf, TypeId id) {
-  BtfType type = btf.resolve(id);
-  for (unsigned i = 0; i < max_depth && type.kind == BtfKind::array; ++i) {
-    type = btf.resolve(btf.array(type).element);
-  }
-  return type.is_composite() ? type : BtfType{};
-}
-
 std::uint64_t element_count(const Btf& btf, TypeId id) {
   std::uint64_t count = 1;
   BtfType type = btf.resolve(id);
@@ -136,7 +127,7 @@ std::optional<Member> Btf::member(TypeId type, std::string_view path) const {
   Place place{type, 0, 0};
   while (!path.empty()) {
     const Component component = next_component(path);
-    const BtfType composite = composite_at(*this, place.type);
+    const BtfType composite = resolve(place.type);
     if (component.name.empty() || !composite.is_composite()) return std::nullopt;
     const auto found = MemberSearch(*this).find(composite, component.name, place.bits, 0);
     if (!found) return std::nullopt;
