@@ -16,7 +16,7 @@
 typedef struct {
     const char *name;
     const char *usage;
-    int (*run)(char *argument);  // 0, or -1 with errno
+    int (*run)(char *argument);  // 0, -1 with errno, or 1 if it has answered itself
 } Command;
 
 static int number(const char *argument, int otherwise)
@@ -80,8 +80,10 @@ static int run_shell(char *argument)
         channel_write(output, size);
     int status = shell ? pclose(shell) : -1;
     sigprocmask(SIG_SETMASK, &before, NULL);
-    errno = ECHILD;
-    return status == 0 ? 0 : -1;
+    if (status == 0)
+        return 0;
+    channel_error("sh: exit status %d", WEXITSTATUS(status));
+    return 1;
 }
 
 static int run_reboot(char *argument)
@@ -144,9 +146,10 @@ static void obey(char *line)
     for (size_t i = 0; i < COUNT(commands); i++) {
         if (strcmp(commands[i].name, line) != 0)
             continue;
-        if (commands[i].run(argument) == 0)
+        int result = commands[i].run(argument);
+        if (result == 0)
             channel_ok();
-        else
+        else if (result < 0)
             channel_error("%s: %s", line, strerror(errno));
         return;
     }

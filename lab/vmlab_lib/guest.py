@@ -3,6 +3,7 @@
     NAME/pid  guest.json  console  stderr  puppet (socket)  lab.qmp  qmp (free for others)
 """
 
+import itertools
 import json
 import os
 import select
@@ -44,8 +45,7 @@ class Guest:
 
     def __init__(self, name=None, **options):
         self.options = machine.Options(**options)
-        self.name = name or unused_name(self.options.kernel)
-        self.home = run_dir() / self.name
+        self.name = name  # or one chosen at boot: KERNEL-N
         self.pid = None
         self.process = None
 
@@ -68,13 +68,15 @@ class Guest:
         guest.pid = facts["pid"]
         return guest
 
+    @property
+    def home(self):
+        return run_dir() / self.name
+
     # ---- life ----
 
     def boot(self, timeout=BOOT_TIMEOUT):
-        if self.home.exists():
-            clear(self.name)
         kernel = kernels.fetch(self.options.kernel)
-        self.home.mkdir(mode=0o700)
+        self.name = claim(self.name, self.options.kernel)
         command, environment = machine.command(self.options, kernel, self.name, self.home)
         (self.home / "command").write_text(shlex.join(command) + "\n")
         with open(self.home / "stderr", "wb") as errors:
@@ -189,24 +191,38 @@ class Guest:
     def qmp_path(self):
         return self.home / "qmp" if self.options.qmp else None
 
-    def plug_dimm(self, size):
+    def memory_kib(self):
+        return int(self.puppet("sh cat /proc/meminfo").split()[1])
+
+    def plug_dimm(self, size, timeout=30):
+        """Hot-plugs memory; returns when the guest uses it."""
+        added = machine.parse_size(size)
+        wanted = self.memory_kib() + added // 1024
         with self.qmp() as qmp:
-            backend = {"qom-type": "memory-backend-ram", "id": "dimm-ram", "size": machine.parse_size(size)}
-            qmp.command("object-add", **backend)
+            qmp.command("object-add", **{"qom-type": "memory-backend-ram", "id": "dimm-ram", "size": added})
             qmp.command("device_add", driver="pc-dimm", id="dimm", memdev="dimm-ram")
-        self.puppet("online")
+        deadline = time.monotonic() + timeout
+        while self.memory_kib() < wanted:
+            if time.monotonic() > deadline:
+                raise LabError(f"the guest does not use its new {size} of memory")
+            self.puppet("online")
 
 
 def names():
     return sorted(path.parent.name for path in run_dir().glob("*/guest.json"))
 
 
-def unused_name(kernel):
-    taken = {path.name for path in run_dir().iterdir()}
-    number = 1
-    while f"{kernel}-{number}" in taken:
-        number += 1
-    return f"{kernel}-{number}"
+def claim(name, kernel):
+    """Makes a guest's directory, under the name wanted or the first free one; returns the name."""
+    if name:
+        clear(name)
+    for wish in [name] if name else (f"{kernel}-{number}" for number in itertools.count(1)):
+        try:
+            (run_dir() / wish).mkdir(mode=0o700)
+            return wish
+        except FileExistsError:
+            continue
+    raise LabError(f"another lab boots a guest called {name} right now")
 
 
 def clear(name):
