@@ -1,0 +1,142 @@
+#include "vm/info.h"
+
+#include <algorithm>
+#include <dirent.h>
+#include <memory>
+#include <sys/stat.h>
+
+#include "vm/libvirt.h"
+#include "vm/options.h"
+
+namespace vmsight {
+namespace {
+
+bool has_kvm_descriptor(pid_t pid) {
+  const std::unique_ptr<DIR, int (*)(DIR*)> fds(::opendir(fmt::format("/proc/{}/fd", pid).c_str()),
+                                                &::closedir);
+  if (!fds) return false;
+  while (const dirent* entry = ::readdir(fds.get())) {
+    const auto link = read_proc_link(pid, fmt::format("fd/{}", entry->d_name));
+    if (link && *link == "anon_inode:kvm-vm") return true;
+  }
+  return false;
+}
+
+/// With alternatives ("-accel kvm -accel tcg"), or none given, only its descriptors tell which
+/// one QEMU took.
+Accelerator accelerator_of(pid_t pid, const CommandLine& line) {
+  if (line.accelerators.size() == 1) return line.accelerators.front();
+  return has_kvm_descriptor(pid) ? Accelerator::kvm : Accelerator::tcg;
+}
+
+bool same_file(const std::string& a, const std::string& b) {
+  struct stat first {}, second {};
+  return ::stat(a.c_str(), &first) == 0 && ::stat(b.c_str(), &second) == 0 &&
+         first.st_dev == second.st_dev && first.st_ino == second.st_ino;
+}
+
+bool answers_to(const VmInfo& vm, std::string_view spec) {
+  if (spec == vm.name || (!vm.uuid.empty() && spec == vm.uuid)) return true;
+  if (spec == std::to_string(vm.pid)) return true;
+  return spec.find('/') != std::string_view::npos &&
+         std::any_of(vm.qmp_sockets.begin(), vm.qmp_sockets.end(), [&](const std::string& path) {
+           return path == spec || same_file(path, std::string(spec));
+         });
+}
+
+std::string names_of(const std::vector<VmInfo>& vms) {
+  std::string names;
+  for (const VmInfo& vm : vms) {
+    names += fmt::format("{}{} (pid {})", names.empty() ? "" : ", ", vm.name, vm.pid);
+  }
+  return names;
+}
+
+Error no_such_vm(std::string_view spec, const VmList& all) {
+  Error error{.code = ErrorCode::not_found, .message = fmt::format("find VM \"{}\": no such VM", spec)};
+  error.hint = all.vms.empty() ? "no QEMU process of ours runs on this host"
+                               : "running VMs: " + names_of(all.vms);
+  if (all.unreadable > 0) {
+    error.hint += fmt::format("; {} more belong to other users: try as root", all.unreadable);
+  }
+  return error;
+}
+
+}  // namespace
+
+std::string path_of_process(pid_t pid, const std::string& path) {
+  std::string full = path;
+  if (!path.starts_with('/')) {
+    const auto directory = read_proc_link(pid, "cwd");
+    if (directory) full = *directory + "/" + path;
+  }
+  struct stat status {};
+  std::string inside = fmt::format("/proc/{}/root{}", pid, full);
+  if (::stat(full.c_str(), &status) != 0 && ::stat(inside.c_str(), &status) == 0) return inside;
+  return full;
+}
+
+Result<VmInfo> describe_vm(pid_t pid) {
+  VmInfo info;
+  VMSIGHT_TRY(const ProcessId id, identify(pid));
+  info.pid = pid;
+  info.start_time = id.start_time;
+  VMSIGHT_TRY(const std::string cmdline, read_proc_file(pid, "cmdline"));
+  info.arguments = split_arguments(cmdline);
+  if (info.arguments.empty()) {
+    return Error{.code = ErrorCode::not_found,
+                 .message = fmt::format("process {} is not a QEMU VM", pid)};
+  }
+  VMSIGHT_TRY(info.uid, process_owner(pid));
+  VMSIGHT_TRY(info.executable, read_proc_link(pid, "exe"));
+  VMSIGHT_TRY(const CommandLine line, parse_command_line(info.arguments));
+  info.uuid = line.uuid;
+  info.machine = line.machine;
+  info.vcpus = line.vcpus;
+  info.memory_bytes = line.memory_bytes;
+  info.libvirt = line.libvirt;
+  info.accelerator = accelerator_of(pid, line);
+  for (const std::string& path : line.qmp_sockets) {
+    info.qmp_sockets.push_back(path_of_process(pid, path));
+  }
+  info.name = !line.name.empty() ? line.name : libvirt_domain_of(pid).value_or("");
+  if (info.name.empty()) info.name = fmt::format("qemu-{}", pid);
+  return info;
+}
+
+Result<VmList> list_vms() {
+  VMSIGHT_TRY(const QemuProcesses processes, find_qemu_processes());
+  VmList list;
+  list.unreadable = static_cast<unsigned>(processes.unreadable.size());
+  for (const pid_t pid : processes.readable) {
+    auto info = describe_vm(pid);
+    if (info) {
+      list.vms.push_back(std::move(*info));
+    } else if (info.error().code == ErrorCode::permission) {
+      ++list.unreadable;
+    }  // else it ended meanwhile
+  }
+  return list;
+}
+
+Result<VmInfo> find_vm(std::string_view spec) {
+  VMSIGHT_TRY(VmList all, list_vms());
+  std::vector<VmInfo> matches;
+  std::copy_if(all.vms.begin(), all.vms.end(), std::back_inserter(matches),
+               [&](const VmInfo& vm) { return answers_to(vm, spec); });
+  if (matches.size() == 1) return std::move(matches.front());
+  if (matches.size() > 1) {
+    return Error{.code = ErrorCode::ambiguous,
+                 .message = fmt::format("find VM \"{}\": {}", spec, names_of(matches)),
+                 .hint = "name one by its pid"};
+  }
+  // A QEMU under a name we do not know is believed if the user gives its PID.
+  auto pid = parse_number(spec);
+  if (!pid) pid = libvirt_pid_of(spec);
+  if (!pid || *pid > 0x7fffffff) return no_such_vm(spec, all);
+  auto info = describe_vm(static_cast<pid_t>(*pid));
+  if (!info && info.error().code == ErrorCode::vm_gone) return no_such_vm(spec, all);
+  return info;
+}
+
+}  // namespace vmsight

@@ -1,0 +1,173 @@
+#include "vm/process.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <climits>
+#include <dirent.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <memory>
+#include <poll.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include "vm/options.h"
+
+namespace vmsight {
+namespace {
+
+Error gone(pid_t pid) {
+  return {.code = ErrorCode::vm_gone, .message = fmt::format("process {} has ended", pid)};
+}
+
+Error proc_error(int err, pid_t pid, std::string_view name) {
+  if (err == ENOENT || err == ESRCH) return gone(pid);
+  Error error = os_error(err, fmt::format("read /proc/{}/{}", pid, name));
+  if (error.code == ErrorCode::permission) {
+    error.hint = "run vmsight as root, or as the user that runs QEMU";
+  }
+  return error;
+}
+
+std::string_view base_name(std::string_view path) {
+  constexpr std::string_view deleted = " (deleted)";
+  if (path.ends_with(deleted)) path.remove_suffix(deleted.size());
+  return path.substr(path.rfind('/') + 1);  // npos + 1 is 0
+}
+
+bool is_qemu_name(std::string_view name) {
+  return name.starts_with("qemu-system-x86_64") || name == "qemu-kvm" || name == "kvm";
+}
+
+/// /proc/PID/exe of another user cannot be read, its cmdline can.
+bool looks_like_qemu(pid_t pid) {
+  constexpr std::size_t enough = 4096;
+  auto cmdline = read_proc_file(pid, "cmdline", enough);
+  if (!cmdline) return false;
+  const auto arguments = split_arguments(*cmdline);
+  return !arguments.empty() && is_qemu(arguments[0], arguments);
+}
+
+void classify(pid_t pid, QemuProcesses& found) {
+  auto executable = read_proc_link(pid, "exe");
+  if (!executable) {
+    if (executable.error().code == ErrorCode::permission && looks_like_qemu(pid)) {
+      found.unreadable.push_back(pid);
+    }
+    return;  // a kernel thread, or it ended meanwhile
+  }
+  const bool matches = is_dynamic_loader(*executable) ? looks_like_qemu(pid)
+                                                      : is_qemu(*executable, {});
+  if (matches) found.readable.push_back(pid);
+}
+
+}  // namespace
+
+Result<std::string> read_proc_file(pid_t pid, std::string_view name, std::size_t limit) {
+  const UniqueFd fd(::open(fmt::format("/proc/{}/{}", pid, name).c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd) return proc_error(errno, pid, name);
+  std::string text;
+  constexpr std::size_t chunk = 64u << 10;
+  while (text.size() < limit) {
+    const std::size_t filled = text.size(), want = std::min(chunk, limit - filled);
+    text.resize(filled + want);
+    const ssize_t got = ::read(fd.get(), text.data() + filled, want);
+    if (got < 0) return proc_error(errno, pid, name);
+    text.resize(filled + static_cast<std::size_t>(got));
+    if (got == 0) break;
+  }
+  return text;
+}
+
+Result<std::string> read_proc_link(pid_t pid, std::string_view name) {
+  char target[PATH_MAX];
+  const ssize_t length =
+      ::readlink(fmt::format("/proc/{}/{}", pid, name).c_str(), target, sizeof target);
+  if (length < 0) return proc_error(errno, pid, name);
+  return std::string(target, static_cast<std::size_t>(length));
+}
+
+Result<std::uint64_t> parse_start_time(std::string_view stat) {
+  const Error bad{.code = ErrorCode::bad_data, .message = "read /proc/PID/stat: no start time"};
+  const auto name_end = stat.rfind(')');
+  if (name_end == std::string_view::npos) return bad;
+  stat.remove_prefix(name_end + 1);
+  constexpr int fields_before = 22 - 2 - 1;  // pid and name are behind us
+  for (int field = 0; field <= fields_before; ++field) {
+    const auto space = stat.find(' ');
+    if (space == std::string_view::npos) return bad;
+    stat.remove_prefix(space + 1);
+  }
+  const auto value = parse_number(stat.substr(0, stat.find(' ')));
+  if (!value) return bad;
+  return *value;
+}
+
+Result<ProcessId> identify(pid_t pid) {
+  VMSIGHT_TRY(const std::string stat, read_proc_file(pid, "stat"));
+  VMSIGHT_TRY(const std::uint64_t start_time, parse_start_time(stat));
+  return ProcessId{pid, start_time};
+}
+
+Result<uid_t> process_owner(pid_t pid) {
+  struct stat status {};
+  if (::stat(fmt::format("/proc/{}", pid).c_str(), &status) != 0) {
+    return proc_error(errno, pid, "");
+  }
+  return status.st_uid;
+}
+
+std::vector<std::string> split_arguments(std::string_view cmdline) {
+  std::vector<std::string> arguments;
+  while (!cmdline.empty()) {
+    const auto end = std::min(cmdline.find('\0'), cmdline.size());
+    arguments.emplace_back(cmdline.substr(0, end));
+    cmdline.remove_prefix(std::min(end + 1, cmdline.size()));
+  }
+  return arguments;
+}
+
+bool is_dynamic_loader(std::string_view executable) {
+  const std::string_view name = base_name(executable);
+  return name.starts_with("ld-") || name.starts_with("ld.so");
+}
+
+bool is_qemu(std::string_view executable, const std::vector<std::string>& arguments) {
+  if (is_qemu_name(base_name(executable))) return true;
+  if (!is_dynamic_loader(executable)) return false;
+  // ld.so [--library-path DIR ...] /path/qemu-system-x86_64 ...
+  constexpr std::size_t loader_options = 12;
+  const std::size_t end = std::min(arguments.size(), loader_options);
+  return std::any_of(arguments.begin(), arguments.begin() + static_cast<std::ptrdiff_t>(end),
+                     [](const std::string& a) { return is_qemu_name(base_name(a)); });
+}
+
+Result<QemuProcesses> find_qemu_processes() {
+  const std::unique_ptr<DIR, int (*)(DIR*)> directory(::opendir("/proc"), &::closedir);
+  if (!directory) return os_error(errno, "list /proc");
+  QemuProcesses found;
+  while (const dirent* entry = ::readdir(directory.get())) {
+    if (const auto pid = parse_number(entry->d_name)) classify(static_cast<pid_t>(*pid), found);
+  }
+  std::sort(found.readable.begin(), found.readable.end());
+  return found;
+}
+
+Result<UniqueFd> open_pidfd(const ProcessId& id) {
+  UniqueFd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, id.pid, 0)));
+  if (!pidfd) return proc_error(errno, id.pid, "");
+  // The PID may have been reused between the listing and the open: compare once it is held.
+  VMSIGHT_TRY(const ProcessId now, identify(id.pid));
+  if (now.start_time != id.start_time) return gone(id.pid);
+  return pidfd;
+}
+
+Result<void> check_pidfd(int pidfd, pid_t pid) {
+  pollfd event{.fd = pidfd, .events = POLLIN, .revents = 0};
+  const int ready = ::poll(&event, 1, 0);
+  if (ready < 0 && errno != EINTR) return os_error(errno, "poll pidfd");
+  if (ready > 0) return gone(pid);  // also as a zombie
+  return {};
+}
+
+}  // namespace vmsight

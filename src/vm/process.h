@@ -1,0 +1,57 @@
+// QEMU processes as /proc shows them.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <sys/types.h>
+#include <vector>
+
+#include "base/os.h"
+#include "vmsight/result.h"
+
+namespace vmsight {
+
+/// A process, told from a later one with the same PID by its start time.
+struct ProcessId {
+  pid_t pid = 0;
+  std::uint64_t start_time = 0;  // clock ticks after the host's boot, /proc/PID/stat field 22
+};
+
+/// A whole file of /proc, at most `limit` bytes. vm_gone if the process has ended, permission if
+/// the rights are missing.
+Result<std::string> read_proc_file(pid_t pid, std::string_view name,
+                                   std::size_t limit = 16u << 20);
+
+/// A link of /proc/PID, such as "exe" or "cwd".
+Result<std::string> read_proc_link(pid_t pid, std::string_view name);
+
+/// Field 22 of a /proc/PID/stat line; the command name in it may hold any character.
+Result<std::uint64_t> parse_start_time(std::string_view stat);
+Result<ProcessId> identify(pid_t pid);
+
+/// The uid the process runs with.
+Result<uid_t> process_owner(pid_t pid);
+
+/// Splits /proc/PID/cmdline at its NULs.
+std::vector<std::string> split_arguments(std::string_view cmdline);
+
+/// Whether this executable (or, run through the dynamic loader, one of the first arguments) is a
+/// QEMU system emulator for x86-64: qemu-system-x86_64*, qemu-kvm, kvm; deleted ones too.
+bool is_qemu(std::string_view executable, const std::vector<std::string>& arguments);
+/// Whether it is the dynamic loader, so that only the arguments can tell.
+bool is_dynamic_loader(std::string_view executable);
+
+struct QemuProcesses {
+  std::vector<pid_t> readable;
+  std::vector<pid_t> unreadable;  // QEMU by its command line, but of another user
+};
+/// Every QEMU process of this PID namespace, ascending. Looks at each process once.
+Result<QemuProcesses> find_qemu_processes();
+
+/// A pidfd of exactly this process: vm_gone if the PID now belongs to another one.
+Result<UniqueFd> open_pidfd(const ProcessId& id);
+/// vm_gone if the process behind the pidfd has ended.
+Result<void> check_pidfd(int pidfd, pid_t pid);
+
+}  // namespace vmsight
