@@ -49,7 +49,8 @@ struct RamBlock {
   HostVirt host;             // start of the mapping in the QEMU process
   Backing backing = Backing::anonymous;
   std::string path;          // name in /proc/PID/maps
-  std::uint64_t device = 0, inode = 0;  // identity of the backing file, 0 if anonymous
+  std::uint64_t device = 0, inode = 0;  // st_dev and st_ino of the backing file, 0 if anonymous
+  std::uint64_t file_offset = 0;        // where the block begins in that file
 };
 
 /// A vCPU's system registers, where the monitor could tell them.
