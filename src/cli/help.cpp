@@ -1,0 +1,70 @@
+#include "cli/help.h"
+
+#include <algorithm>
+
+namespace vmsight {
+namespace {
+
+constexpr std::size_t column = 30;  // where descriptions begin
+
+std::string entry(const std::string& name, const std::string& description) {
+  if (name.size() + 4 <= column) {
+    return fmt::format("  {:<{}}{}\n", name, column - 2, description);
+  }
+  return fmt::format("  {}\n{:{}}{}\n", name, "", column, description);
+}
+
+std::string left_side(const CLI::Option& option) {
+  if (option.get_positional()) return option.get_name(true);
+  std::string name = option.get_snames().empty() ? "    " : "";
+  name += option.get_name(false, true);
+  std::replace(name.begin(), name.end(), ',', ' ');
+  const std::string value = option.get_type_name();
+  return option.get_type_size() == 0 || value.empty() ? name : name + " " + value;
+}
+
+std::vector<std::string> groups_of(const std::vector<const CLI::Option*>& options) {
+  std::vector<std::string> groups;
+  for (const CLI::Option* option : options) {
+    const std::string& group = option->get_group();
+    if (!group.empty() && std::find(groups.begin(), groups.end(), group) == groups.end()) {
+      groups.push_back(group);
+    }
+  }
+  return groups;
+}
+
+}  // namespace
+
+std::string overview() {
+  std::string text =
+      "Usage: vmsight VERB VM [options]\n\n"
+      "See inside a running Linux VM from its host, with nothing installed in the guest.\n"
+      "VM is a name, PID, UUID or libvirt domain, the path of a QMP socket, or a file with a\n"
+      "memory image.\n";
+  std::string_view group;
+  for (const VerbInfo* verb : all_verbs()) {
+    if (verb->group != group) text += fmt::format("\n{}:\n", group = verb->group);
+    text += fmt::format("  {:<10} {}\n", verb->name, verb->summary);
+  }
+  return text +
+         "\n`vmsight VERB --help` shows the options of a verb; `vmsight --version` the version.\n"
+         "Exit status: 0 done, 1 failed, 2 wrong usage, 3 not possible on this host or VM.\n\n"
+         "Examples:\n  vmsight list\n  vmsight ps web1\n";
+}
+
+std::string help_of(const VerbInfo& verb, const CLI::App& app) {
+  std::string text = fmt::format("Usage: vmsight {} {}\n\n{}.\n", verb.name, verb.arguments,
+                                 verb.summary);
+  const std::vector<const CLI::Option*> options = app.get_options();
+  for (const std::string& group : groups_of(options)) {
+    text += fmt::format("\n{}:\n", group);
+    for (const CLI::Option* option : options) {
+      if (option->get_group() != group) continue;
+      text += entry(left_side(*option), option->get_description());
+    }
+  }
+  return text + fmt::format("\nExamples:\n{}", verb.examples);
+}
+
+}  // namespace vmsight

@@ -1,0 +1,113 @@
+// vmsight list: the VMs on this host.
+#include "cli/target.h"
+#include "render/escape.h"
+#include "render/format.h"
+#include "render/table.h"
+
+namespace vmsight {
+namespace {
+
+Json vm_json(const VmInfo& vm, const std::string& release) {
+  Json json = {{"name", for_json(vm.name)},
+               {"pid", vm.pid},
+               {"accelerator", to_string(vm.accelerator)},
+               {"vcpus", vm.vcpus},
+               {"memory_bytes", vm.memory_bytes},
+               {"machine", for_json(vm.machine)},
+               {"uuid", vm.uuid.empty() ? Json(nullptr) : Json(for_json(vm.uuid))},
+               {"uid", vm.uid},
+               {"executable", for_json(vm.executable)},
+               {"qmp_sockets", Json::array()},
+               {"libvirt", vm.libvirt}};
+  for (const std::string& socket : vm.qmp_sockets) json["qmp_sockets"].push_back(for_json(socket));
+  if (!release.empty()) json["kernel_release"] = for_json(release);
+  return json;
+}
+
+/// What `uname -r` says in the guest, or why it is not known.
+std::string kernel_release(const CommonOptions& common, const VmInfo& vm) {
+  CommonOptions options = common;
+  options.vm = std::to_string(vm.pid);
+  std::string release;
+  const auto done = with_target(options, [&](Target& target) -> Result<void> {
+    State state;
+    VMSIGHT_TRY_VOID(read_state(target, {.parts = part_os}, state));
+    release = state.os.release;
+    return {};
+  });
+  return done ? release : fmt::format("({})", done.error().message);
+}
+
+class List : public Verb {
+ public:
+  void declare(CLI::App& app) override {
+    app.add_flag("-k,--guest-kernel", kernels_, "also the release of each guest's kernel")
+        ->group(format_group);
+    app.add_flag("-q,--names", names_only_, "names only")->group(format_group);
+  }
+
+  Result<void> run(Session& session) override {
+    VMSIGHT_TRY(const VmList list, list_vms());
+    std::vector<std::string> releases(list.vms.size());
+    if (kernels_) {
+      for (std::size_t i = 0; i < list.vms.size(); ++i) {
+        releases[i] = kernel_release(session.common, list.vms[i]);
+      }
+    }
+    if (session.common.json) print_json(session.out, list, releases);
+    else print_text(session, list, releases);
+    VMSIGHT_TRY_VOID(session.out.finish());
+    if (list.unreadable > 0) {
+      fmt::print(stderr, "vmsight: warning: {} more VMs may not be looked at\n"
+                 "hint: run as root, or as the user that runs QEMU\n", list.unreadable);
+    }
+    return {};
+  }
+
+ private:
+  static void print_json(Output& out, const VmList& list,
+                         const std::vector<std::string>& releases) {
+    Json vms = Json::array();
+    for (std::size_t i = 0; i < list.vms.size(); ++i) {
+      vms.push_back(vm_json(list.vms[i], releases[i]));
+    }
+    out.print("{}\n", dump({{"schema", "vmsight.list/1"}, {"vms", vms},
+                            {"unreadable", list.unreadable}}));
+  }
+
+  void print_text(Session& session, const VmList& list,
+                  const std::vector<std::string>& releases) const {
+    if (names_only_) {
+      for (const VmInfo& vm : list.vms) session.out.print("{}\n", for_terminal(vm.name));
+      return;
+    }
+    std::vector<Column> columns = {{"PID", Align::right}, {"NAME"}, {"VCPUS", Align::right},
+                                   {"MEMORY", Align::right}, {"ACCEL"}, {"MACHINE"}};
+    if (kernels_) columns.push_back({"KERNEL"});
+    Table table(std::move(columns));
+    for (std::size_t i = 0; i < list.vms.size(); ++i) {
+      const VmInfo& vm = list.vms[i];
+      table.row({std::to_string(vm.pid), vm.name, std::to_string(vm.vcpus),
+                 byte_size(vm.memory_bytes), to_string(vm.accelerator), vm.machine});
+      if (kernels_) table.cell(releases[i]);
+    }
+    table.print(session.out, {.headers = session.common.headers});
+  }
+
+  bool kernels_ = false, names_only_ = false;
+};
+
+}  // namespace
+
+extern const VerbInfo list_verb{
+    .name = "list",
+    .group = "VMs",
+    .arguments = "[options]",
+    .summary = "The VMs on this host",
+    .examples = "  vmsight list\n"
+                "  vmsight list --guest-kernel\n",
+    .vm = VmArgument::none,
+    .make = [] { return std::unique_ptr<Verb>(std::make_unique<List>()); },
+};
+
+}  // namespace vmsight

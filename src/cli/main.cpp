@@ -1,0 +1,126 @@
+// vmsight VERB VM [options]: finds the verb, parses its options, runs it, reports errors.
+#include <clocale>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "cli/help.h"
+#include "cli/verb.h"
+#include "render/escape.h"
+
+namespace vmsight {
+namespace {
+
+enum ExitStatus { exit_done = 0, exit_failed = 1, exit_usage = 2, exit_impossible = 3 };
+
+int status_of(ErrorCode code) {
+  switch (code) {
+    case ErrorCode::usage: return exit_usage;
+    case ErrorCode::unsupported: return exit_impossible;
+    default: return exit_failed;
+  }
+}
+
+int report(const Error& error) {
+  fmt::print(stderr, "vmsight: {}\n", for_terminal(error.message));
+  if (!error.hint.empty()) fmt::print(stderr, "hint: {}\n", for_terminal(error.hint));
+  return status_of(error.code);
+}
+
+/// The reader of our output went away (`vmsight ps vm | head`): end as any filter does.
+[[noreturn]] void die_of_sigpipe() {
+  std::signal(SIGPIPE, SIG_DFL);
+  std::raise(SIGPIPE);
+  std::_Exit(exit_failed);
+}
+
+std::size_t terminal_width() {
+  winsize size{};
+  if (::isatty(STDOUT_FILENO) != 1) return 0;
+  return ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 ? size.ws_col : 80;
+}
+
+void declare_common(CLI::App& app, const VerbInfo& verb, CommonOptions& common) {
+  if (verb.vm != VmArgument::none) {
+    app.add_option("VM", common.vm, "name, PID, UUID, QMP socket, libvirt domain or image file")
+        ->group("Arguments")
+        ->required(verb.vm == VmArgument::required);
+  }
+}
+
+void declare_rest(CLI::App& app, const VerbInfo& verb, CommonOptions& common) {
+  const auto group = "Common options";
+  if (verb.vm != VmArgument::none) {
+    app.add_option("--technique", common.technique, "how to view memory: auto, live-map, live-read ...")
+        ->group(group)->type_name("NAME");
+    app.add_option("--kernel", common.kernel, "which kernel, if several were found: index or build id")
+        ->group(group)->type_name("WHICH");
+    app.add_flag_callback("--no-cache", [&] { common.use_cache = false; },
+                          "do not use what was learnt about kernels before")->group(group);
+  }
+  app.add_flag("--json", common.json, "print JSON")->group(group);
+  app.add_flag_callback("--no-headers", [&] { common.headers = false; }, "no line of headers")
+      ->group(group);
+  app.set_help_flag("-h,--help", "this text")->group(group);
+}
+
+Result<void> run_verb(const VerbInfo& info, Session& session, int argc, char** argv) {
+  const std::unique_ptr<Verb> verb = info.make();
+  CLI::App app;
+  declare_common(app, info, session.common);
+  verb->declare(app);
+  declare_rest(app, info, session.common);
+  try {
+    app.parse(argc - 1, argv + 1);
+  } catch (const CLI::CallForHelp&) {
+    session.out.write(help_of(info, app));
+    return session.out.finish();
+  } catch (const CLI::ParseError& error) {
+    return usage_error(fmt::format("{}: {}", info.name, error.what()),
+                       fmt::format("see `vmsight {} --help`", info.name));
+  }
+  VMSIGHT_TRY_VOID(verb->run(session));
+  return session.out.finish();
+}
+
+Result<void> dispatch(Session& session, int argc, char** argv) {
+  const std::string_view first = argc > 1 ? argv[1] : "";
+  if (first == "--version" || first == "-V") {
+    session.out.write("vmsight " VMSIGHT_VERSION "\n");
+    return session.out.finish();
+  }
+  if (first == "--help" || first == "-h" || first == "help") {
+    session.out.write(overview());
+    return session.out.finish();
+  }
+  if (first.empty()) return usage_error("no verb given", "see `vmsight --help`");
+  if (const VerbInfo* verb = find_verb(first)) return run_verb(*verb, session, argc, argv);
+  return usage_error(fmt::format("unknown verb '{}'", first),
+                     "the verb comes first: `vmsight ps VM`; see `vmsight --help`");
+}
+
+int run(int argc, char** argv) {
+  Session session(STDOUT_FILENO);
+  session.width = terminal_width();
+  const Result<void> done = dispatch(session, argc, argv);
+  if (done) return exit_done;
+  if (done.error().os_errno == EPIPE && session.out.failed()) die_of_sigpipe();
+  // What was found before the error is worth seeing; a second failure adds nothing.
+  static_cast<void>(session.out.finish());
+  return report(done.error());
+}
+
+}  // namespace
+}  // namespace vmsight
+
+int main(int argc, char** argv) {
+  std::setlocale(LC_CTYPE, "C.UTF-8");
+  std::signal(SIGPIPE, SIG_IGN);
+  try {
+    return vmsight::run(argc, argv);
+  } catch (const std::bad_alloc&) {
+    return vmsight::report({.code = vmsight::ErrorCode::os, .message = "out of memory"});
+  }
+}

@@ -1,0 +1,44 @@
+// vmsight state VM: everything that is in the guest, once.
+#include "cli/target.h"
+#include "render/summary.h"
+
+namespace vmsight {
+namespace {
+
+class StateAll : public Verb {
+ public:
+  void declare(CLI::App& app) override {
+    app.add_flag("--one-line", one_line_, "with --json: the document on one line")
+        ->group(format_group);
+  }
+
+  Result<void> run(Session& session) override {
+    return with_target(session.common, [&](Target& target) -> Result<void> {
+      State state;
+      VMSIGHT_TRY_VOID(read_state(target, {}, state));
+      if (session.common.json) {
+        write_document(session.out, target.summary, state, {.one_line = one_line_});
+      } else {
+        print_summary(session.out, target.summary, state);
+      }
+      return {};
+    });
+  }
+
+ private:
+  bool one_line_ = false;
+};
+
+}  // namespace
+
+extern const VerbInfo state_verb{
+    .name = "state",
+    .group = "What is in the guest",
+    .arguments = "VM [options]",
+    .summary = "The whole state: a summary, or with --json one document",
+    .examples = "  vmsight state web1\n"
+                "  vmsight state web1 --json | jq '.sockets[] | select(.state == \"LISTEN\")'\n",
+    .make = [] { return std::unique_ptr<Verb>(std::make_unique<StateAll>()); },
+};
+
+}  // namespace vmsight

@@ -1,0 +1,167 @@
+#include "cli/target.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <sys/stat.h>
+
+#include "cli/progress.h"
+#include "render/escape.h"
+
+namespace vmsight {
+namespace {
+
+constexpr std::size_t max_warnings = 5;  // in text; JSON has all problems
+
+bool is_image_file(const std::string& path) {
+  struct stat info {};
+  return ::stat(path.c_str(), &info) == 0 && (S_ISREG(info.st_mode) || S_ISBLK(info.st_mode));
+}
+
+Result<Target> open_as_image(const std::string& path) {
+  Target target;
+  VMSIGHT_TRY(target.image, open_image(path));
+  const std::vector<VcpuRegisters>& registers = target.image->registers;
+  target.summary.name = path;
+  target.summary.memory_bytes = target.image->ram.total_bytes();
+  if (!registers.empty()) target.summary.vcpus = static_cast<unsigned>(registers.size());
+  return target;
+}
+
+Result<Target> open_as_vm(const std::string& spec) {
+  Target target;
+  VMSIGHT_TRY(const VmInfo info, find_vm(spec));
+  VMSIGHT_TRY(target.vm, open_vm(info));
+  const VmInfo& vm = target.vm->info();
+  target.summary = {.name = vm.name,
+                    .pid = vm.pid,
+                    .accelerator = to_string(vm.accelerator),
+                    .vcpus = vm.vcpus,
+                    .memory_bytes = target.vm->ram().total_bytes(),
+                    .machine = vm.machine};
+  return target;
+}
+
+Result<std::unique_ptr<GuestMemory>> open_view_of(const Target& target,
+                                                  const std::string& technique) {
+  if (target.vm) return open_view(*target.vm, technique);
+  if (technique != "auto" && technique != "file") {
+    return Error{.code = ErrorCode::unsupported,
+                 .message = "technique " + technique + ": " + target.image->path + " is an image",
+                 .hint = "images are read by technique file; leave --technique out"};
+  }
+  return open_file_view(*target.image);
+}
+
+Result<std::unique_ptr<Kernel>> find_kernel_of(Target& target, const CommonOptions& options) {
+  Progress progress;
+  FindKernelOptions find;
+  find.choose = options.kernel;
+  if (options.use_cache) find.cache_dir = cache_directory();
+  find.progress = [&](std::string_view what) { progress.say(what); };
+  if (target.image) find.cr3 = target.cr3();
+  auto kernel = find_kernel(*target.memory, find);
+  if (kernel || kernel.error().code != ErrorCode::ambiguous || !target.vm) return kernel;
+  // Asking the monitor for registers costs more than an attach and may find the socket taken,
+  // so it is asked only when memory alone does not tell the live kernel from stale ones.
+  find.cr3 = target.cr3();
+  return find.cr3.empty() ? std::move(kernel) : find_kernel(*target.memory, find);
+}
+
+/// A read that failed because QEMU ended says so, whatever the failing call reported.
+Error explain(const Target& target, Error error) {
+  if (target.vm) {
+    if (auto alive = target.vm->check_alive(); !alive) return std::move(alive).error();
+  }
+  return error;
+}
+
+void warn(const std::vector<Problem>& problems) {
+  const std::size_t shown = std::min(problems.size(), max_warnings);
+  for (std::size_t i = 0; i < shown; ++i) {
+    fmt::print(stderr, "vmsight: warning: {}: {}\n", for_terminal(problems[i].where),
+               for_terminal(problems[i].what));
+  }
+  if (problems.size() > shown) {
+    fmt::print(stderr, "vmsight: warning: {} more problems; --json shows all\n",
+               problems.size() - shown);
+  }
+}
+
+}  // namespace
+
+std::vector<std::uint64_t> Target::cr3() const {
+  std::vector<VcpuRegisters> registers;
+  if (image) registers = image->registers;
+  if (vm) {
+    if (auto read = vm->registers()) registers = *std::move(read);
+  }
+  std::vector<std::uint64_t> values;
+  for (const VcpuRegisters& vcpu : registers) values.push_back(vcpu.cr3);
+  return values;
+}
+
+Result<Target> open_vm_or_image(const std::string& spec) {
+  if (spec.find('/') != std::string::npos && is_image_file(spec)) return open_as_image(spec);
+  auto target = open_as_vm(spec);
+  if (!target && target.error().code == ErrorCode::not_found && is_image_file(spec)) {
+    return open_as_image(spec);
+  }
+  return target;
+}
+
+Result<Target> open_memory(const CommonOptions& options) {
+  VMSIGHT_TRY(Target target, open_vm_or_image(options.vm));
+  auto memory = open_view_of(target, options.technique);
+  if (!memory) return explain(target, std::move(memory).error());
+  target.memory = *std::move(memory);
+  return target;
+}
+
+Result<Target> open_target(const CommonOptions& options) {
+  VMSIGHT_TRY(Target target, open_memory(options));
+  auto kernel = find_kernel_of(target, options);
+  if (!kernel) return explain(target, std::move(kernel).error());
+  target.kernel = *std::move(kernel);
+  return target;
+}
+
+Result<void> with_target(const CommonOptions& options,
+                         const std::function<Result<void>(Target&)>& use) {
+  VMSIGHT_TRY(Target target, open_target(options));
+  auto done = use(target);
+  if (!done) return explain(target, std::move(done).error());
+  // A cache that cannot be written costs time at the next start, nothing else.
+  static_cast<void>(target.kernel->save_cache());
+  return {};
+}
+
+Result<void> read_state(Target& target, const StateOptions& options, State& into) {
+  VMSIGHT_TRY(const auto reader, StateReader::create(*target.kernel, *target.memory));
+  return reader->read(options, into);
+}
+
+Result<void> show_state(Session& session, const StateVerb& verb) {
+  return with_target(session.common, [&](Target& target) -> Result<void> {
+    State state;
+    VMSIGHT_TRY_VOID(read_state(target, verb.options, state));
+    if (verb.filter) VMSIGHT_TRY_VOID(verb.filter(state, target));
+    if (session.common.json) {
+      const unsigned shown = verb.shown != 0 ? verb.shown : verb.options.parts;
+      write_document(session.out, target.summary, state, {.parts = shown});
+    } else {
+      verb.text(session.out, state, target);
+      VMSIGHT_TRY_VOID(session.out.finish());
+      warn(state.problems);
+    }
+    return {};
+  });
+}
+
+std::string cache_directory() {
+  const char* cache = std::getenv("XDG_CACHE_HOME");
+  if (cache != nullptr && cache[0] == '/') return std::string(cache) + "/vmsight";
+  const char* home = std::getenv("HOME");
+  return home != nullptr && home[0] == '/' ? std::string(home) + "/.cache/vmsight" : "";
+}
+
+}  // namespace vmsight

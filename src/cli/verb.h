@@ -1,0 +1,66 @@
+// A verb of the command line: what it is called, what it takes, what it does.
+//
+// One file a verb, named after it; verbs.cpp has the table of all. A verb declares its options,
+// then runs once. Results go to Session::out, everything else to standard error.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "render/output.h"
+#include "vmsight/result.h"
+
+namespace vmsight {
+
+/// Options that verbs share.
+struct CommonOptions {
+  std::string vm;                    // "" if the verb takes none or it was left out
+  std::string technique = "auto";
+  std::optional<std::string> kernel; // --kernel: an index or the start of a build id
+  bool use_cache = true;
+  bool json = false;
+  bool headers = true;
+};
+
+struct Session {
+  CommonOptions common;
+  Output out;
+  std::size_t width = 0;  // of the terminal that `out` is, 0 if it is none
+
+  explicit Session(int fd) : out(fd) {}
+};
+
+class Verb {
+ public:
+  virtual ~Verb() = default;
+  virtual void declare(CLI::App& app) = 0;
+  virtual Result<void> run(Session& session) = 0;
+};
+
+enum class VmArgument : std::uint8_t { none, optional, required };
+
+struct VerbInfo {
+  std::string_view name;
+  std::string_view group;      // heading in `vmsight --help`
+  std::string_view arguments;  // "VM PID [options]"
+  std::string_view summary;
+  std::string_view examples;   // two lines, each a command that works
+  VmArgument vm = VmArgument::required;
+  std::unique_ptr<Verb> (*make)() = nullptr;
+};
+
+/// All verbs, in the order of the help.
+std::span<const VerbInfo* const> all_verbs();
+const VerbInfo* find_verb(std::string_view name);
+
+inline Error usage_error(std::string message, std::string hint = {}) {
+  return {.code = ErrorCode::usage, .message = std::move(message), .hint = std::move(hint)};
+}
+
+inline constexpr const char* filter_group = "Filters";
+inline constexpr const char* format_group = "Format";
+
+}  // namespace vmsight

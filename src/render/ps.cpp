@@ -1,0 +1,165 @@
+#include "render/ps.h"
+
+#include <algorithm>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "render/ps_columns.h"
+
+namespace vmsight {
+namespace {
+
+struct SortKey {
+  const PsColumn* column;
+  bool descending;
+};
+
+Result<const PsColumn*> column_named(std::string_view name) {
+  if (const PsColumn* column = find_ps_column(name)) return column;
+  return Error{.code = ErrorCode::usage,
+               .message = fmt::format("unknown column '{}'", name),
+               .hint = fmt::format("columns: {}", fmt::join(ps_column_names(), " "))};
+}
+
+Result<std::vector<const PsColumn*>> columns_of(const PsFormat& format) {
+  static const std::vector<std::string> full = {"uid", "pid",   "ppid", "c",
+                                                "stime", "tty", "time", "cmd"};
+  static const std::vector<std::string> threads = {"uid",   "pid", "tid",  "ppid", "c",
+                                                   "stime", "tty", "time", "comm"};
+  std::vector<const PsColumn*> columns;
+  const auto& defaults = format.threads ? threads : full;
+  for (const std::string& name : format.columns.empty() ? defaults : format.columns) {
+    VMSIGHT_TRY(const PsColumn* column, column_named(name));
+    columns.push_back(column);
+  }
+  return columns;
+}
+
+Result<std::vector<SortKey>> sort_keys(std::string_view text) {
+  std::vector<SortKey> keys;
+  while (!text.empty()) {
+    const std::size_t comma = std::min(text.find(','), text.size());
+    std::string_view name = text.substr(0, comma);
+    text.remove_prefix(std::min(comma + 1, text.size()));
+    const bool descending = name.starts_with('-');
+    if (descending || name.starts_with('+')) name.remove_prefix(1);
+    VMSIGHT_TRY(const PsColumn* column, column_named(name));
+    keys.push_back({column, descending});
+  }
+  return keys;
+}
+
+void sort_rows(std::vector<PsRow>& rows, const std::vector<SortKey>& keys, const PsClock& clock) {
+  const auto less = [&](const PsRow& a, const PsRow& b) {
+    for (const SortKey& key : keys) {
+      const PsRow& low = key.descending ? b : a;
+      const PsRow& high = key.descending ? a : b;
+      if (key.column->key != nullptr) {
+        const std::int64_t x = key.column->key(low), y = key.column->key(high);
+        if (x != y) return x < y;
+      } else {
+        const std::string x = key.column->text(low, clock), y = key.column->text(high, clock);
+        if (x != y) return x < y;
+      }
+    }
+    return false;
+  };
+  std::stable_sort(rows.begin(), rows.end(), less);
+}
+
+std::vector<PsRow> rows_of(const State& state, bool threads) {
+  std::vector<PsRow> rows;
+  if (!threads) {
+    for (const Process& process : state.processes) rows.push_back({&process, nullptr, {}});
+    return rows;
+  }
+  std::unordered_map<std::int32_t, const Process*> by_tgid;
+  for (const Process& process : state.processes) by_tgid.emplace(process.tgid, &process);
+  for (const Thread& thread : state.threads) {
+    const auto process = by_tgid.find(thread.tgid);
+    if (process != by_tgid.end()) rows.push_back({process->second, &thread, {}});
+  }
+  return rows;
+}
+
+/// Orders rows as a forest. A guest may forge parents that form a cycle: rows that no root
+/// reaches are printed as roots, each row once, without recursion.
+class Forest {
+ public:
+  explicit Forest(const std::vector<PsRow>& rows) {
+    std::unordered_set<std::int32_t> pids;
+    for (const PsRow& row : rows) pids.insert(row.process->pid);
+    for (const PsRow& row : rows) {
+      const Process& process = *row.process;
+      if (pids.contains(process.ppid) && process.ppid != process.pid) {
+        children_[process.ppid].push_back(&row);
+      } else {
+        roots_.push_back(&row);
+      }
+    }
+    for (const PsRow& row : rows) roots_.push_back(&row);
+  }
+
+  std::vector<PsRow> take() {
+    for (const PsRow* root : roots_) visit(*root);
+    return std::move(ordered_);
+  }
+
+ private:
+  struct Step { const PsRow* row; std::size_t depth; };
+  static constexpr std::size_t max_indent = 40;
+
+  void visit(const PsRow& root) {
+    std::vector<Step> stack = {{&root, 0}};
+    while (!stack.empty()) {
+      const Step step = stack.back();
+      stack.pop_back();
+      if (!seen_.insert(step.row).second) continue;
+      PsRow row = *step.row;
+      if (step.depth > 0) {
+        row.indent = std::string(std::min(step.depth - 1, max_indent) * 4, ' ') + " \\_ ";
+      }
+      ordered_.push_back(std::move(row));
+      const auto found = children_.find(step.row->process->pid);
+      if (found == children_.end()) continue;
+      for (auto child = found->second.rbegin(); child != found->second.rend(); ++child) {
+        stack.push_back({*child, step.depth + 1});
+      }
+    }
+  }
+
+  std::unordered_map<std::int32_t, std::vector<const PsRow*>> children_;
+  std::vector<const PsRow*> roots_;
+  std::unordered_set<const PsRow*> seen_;
+  std::vector<PsRow> ordered_;
+};
+
+}  // namespace
+
+std::string command_text(const Process& process) {
+  const std::string comm(process.comm.data() == nullptr ? "?" : process.comm);
+  if (process.state == 'Z' || process.state == 'X') return "[" + comm + "] <defunct>";
+  if (!process.cmdline || process.cmdline->empty()) return "[" + comm + "]";
+  return fmt::format("{}", fmt::join(*process.cmdline, " "));
+}
+
+Result<void> print_processes(Output& out, const State& state, const PsFormat& format) {
+  VMSIGHT_TRY(const auto columns, columns_of(format));
+  VMSIGHT_TRY(const auto keys, sort_keys(format.sort.empty() ? "pid,tid" : format.sort));
+  const PsClock clock{.uptime_ns = state.os.uptime_s.value_or(0) * 1'000'000'000,
+                      .boot_unix_ns = state.os.boot_unix_ns,
+                      .now_unix_ns = format.now_unix_ns};
+  std::vector<PsRow> rows = rows_of(state, format.threads);
+  sort_rows(rows, keys, clock);
+  if (format.forest) rows = Forest(rows).take();
+  std::vector<Column> headers;
+  for (const PsColumn* column : columns) headers.push_back({std::string(column->header), column->align});
+  Table table(std::move(headers));
+  for (const PsRow& row : rows) {
+    for (const PsColumn* column : columns) table.cell(column->text(row, clock));
+  }
+  table.print(out, format.table);
+  return {};
+}
+
+}  // namespace vmsight
