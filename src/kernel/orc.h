@@ -1,0 +1,112 @@
+// Kernel stacks of sleeping tasks, unwound by the ORC tables that the kernel carries for itself.
+//
+//   task->thread.sp -> inactive_task_frame {r15 r14 r13 r12 bx bp ret_addr}  by __switch_to_asm
+//                      frames              each found by the ORC rule of the code before it:
+//                                          CFA = sp or bp + offset; the return address is at
+//                                          CFA - 8, the saved bp at CFA + bp_offset
+//                      pt_regs             where an interrupt or a system call came in
+//   task->stack + size
+//
+// Formats: arch/x86/include/asm/orc_types.h and unwind_orc.c of the Linux sources. The bits of
+// an entry are taken from the guest's own BTF (struct orc_entry); no kernel version is tested.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "vmsight/kernel.h"
+#include "vmsight/reader.h"
+
+namespace vmsight {
+
+/// How to get from a place in code to its caller.
+struct OrcRule {
+  enum class Kind : std::uint8_t { undefined, end_of_stack, call, regs, partial_regs };
+  /// Numbers as in the format.
+  enum class Base : std::uint8_t {
+    undefined = 0, previous_sp = 1, dx = 2, di = 3, bp = 4, sp = 5, r10 = 6, r13 = 7,
+    bp_indirect = 8, sp_indirect = 9,
+  };
+  Kind kind = Kind::undefined;
+  Base sp_base = Base::undefined, bp_base = Base::undefined;
+  std::int16_t sp_offset = 0, bp_offset = 0;
+  bool interrupted = false;  // the address found is an interrupted instruction, not a return
+  friend bool operator==(const OrcRule&, const OrcRule&) = default;
+};
+
+/// Members that unwinding needs.
+struct StackLayout {
+  Member stack, saved_sp, on_cpu;                         // task_struct
+  Member frame_bp, frame_return;                          // inactive_task_frame
+  std::uint64_t frame_size = 0, regs_size = 0, stack_size = 0;
+  Member ip, sp, bp, cs, orig_ax, r10, r13, di, dx;       // pt_regs
+  GuestVirt fork_start, fork_start_asm;                   // where a new task begins
+};
+
+/// The ORC tables of the kernel and of the modules loaded at creation. Rules are read on demand
+/// and remembered (they never change while a kernel runs).
+class OrcTables {
+ public:
+  /// unsupported, naming what is missing, if the kernel has no ORC tables.
+  static Result<std::unique_ptr<OrcTables>> create(Kernel& kernel, Reader& reader);
+
+  /// The rule for the code at this address; nullopt if it is in no known text, or unreadable.
+  std::optional<OrcRule> find(Reader& reader, GuestVirt code);
+  /// Text of the kernel or of a module.
+  bool is_text(GuestVirt address) const { return table_for(address) != nullptr; }
+  const StackLayout& layout() const { return layout_; }
+
+ private:
+  struct Table {
+    GuestVirt text_start, text_end;  // half-open
+    GuestVirt places;                // s32[count], sorted, each relative to itself
+    GuestVirt entries;               // struct orc_entry[count]
+    std::uint32_t count = 0;
+  };
+  struct EntryLayout {
+    std::uint64_t size = 0;
+    Member sp_offset, bp_offset, sp_reg, bp_reg, type;
+    std::optional<Member> end, signal;  // until 6.3; since 6.3
+  };
+  OrcTables() = default;
+  Result<void> resolve(Kernel& kernel);
+  Result<void> add_kernel(Kernel& kernel);
+  void add_modules(Kernel& kernel, Reader& reader);
+  const Table* table_for(GuestVirt address) const;
+  std::optional<std::uint32_t> search(Reader& reader, const Table& table, GuestVirt code) const;
+  OrcRule decode(const std::array<std::byte, 16>& entry) const;
+
+  EntryLayout entry_;
+  StackLayout layout_;
+  std::vector<Table> tables_;
+  std::unordered_map<std::uint64_t, OrcRule> known_;
+};
+
+/// One frame of a kernel stack.
+struct Frame {
+  GuestVirt pc;          // the address in code, as the kernel's own traces show it
+  GuestVirt sp;          // where on the stack it was found
+  bool reliable = true;  // false: found by frame pointers, beyond code without ORC
+};
+
+/// What a task does in the kernel.
+struct KernelStack {
+  std::vector<Frame> frames;                      // innermost first
+  bool complete = false;                          // reached user mode or a thread's start
+  std::string_view stopped;                       // why not, if not complete; static text
+  std::optional<std::uint64_t> system_call;       // its number, if the task came in by one
+  std::optional<std::uint64_t> user_ip, user_sp;  // where user mode will go on
+};
+
+/// The stack of a task that does not run now, at most 256 frames. A stack that cannot be
+/// followed to its end is returned as far as it goes; `fault` if the task itself is unreadable.
+/// On a live guest the task may run meanwhile: a caller who must know compares its context switch
+/// counts (task_struct nvcsw, nivcsw) before and after.
+Result<KernelStack> unwind_kernel_stack(Reader& reader, GuestVirt task, OrcTables& tables);
+
+}  // namespace vmsight
