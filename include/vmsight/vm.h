@@ -70,6 +70,9 @@ class Vm {
   virtual const RamMap& ram() const = 0;
   /// Where the RAM map is from: "monitor" (info mtree) or "derived" (command line and maps).
   virtual std::string_view ram_source() const = 0;
+  /// How the layout derived from the command line differs from the one the monitor told (which
+  /// is used), or "".
+  virtual std::string ram_note() const { return ""; }
   /// Why the monitor was not used, or "" if it was.
   virtual std::string monitor_note() const = 0;
   /// vm_gone if the process has ended (or is a zombie).

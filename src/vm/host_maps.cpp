@@ -107,17 +107,21 @@ bool alike(const MemoryBackend& a, const MemoryBackend& b) {
          a.offset == b.offset;
 }
 
-RamBlock to_block(const HostMapping& mapping, const MemoryBackend& backend) {
-  RamBlock block;
-  block.name = backend.id;
-  block.size = backend.size;
-  block.host = mapping.start;
+void set_backing(RamBlock& block, const HostMapping& mapping) {
   block.backing = mapping.shared       ? Backing::shared_file
                   : mapping.inode != 0 ? Backing::private_file
                                        : Backing::anonymous;
   block.path = mapping.path;
   block.device = mapping.device;
   block.inode = mapping.inode;
+}
+
+RamBlock to_block(const HostMapping& mapping, const MemoryBackend& backend) {
+  RamBlock block;
+  block.name = backend.id;
+  block.size = backend.size;
+  block.host = mapping.start;
+  set_backing(block, mapping);
   return block;
 }
 
@@ -227,6 +231,21 @@ Result<std::vector<RamBlock>> find_ram_blocks(
     blocks.push_back(std::move(block));
   }
   return blocks;
+}
+
+Result<void> complete_block(std::span<const HostMapping> maps, RamBlock& block) {
+  const auto runs = joined(maps);
+  const auto found = std::find_if(runs.begin(), runs.end(), [&](const HostMapping& run) {
+    return run.start <= block.host && block.host < run.end && run.writable &&
+           run.end - block.host >= block.size;
+  });
+  if (found == runs.end()) {
+    return Error{.code = ErrorCode::bad_data,
+                 .message = fmt::format("find RAM block \"{}\": {} is not mapped in the process",
+                                        block.name, block.host)};
+  }
+  set_backing(block, *found);
+  return {};
 }
 
 }  // namespace vmsight

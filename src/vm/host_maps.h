@@ -33,4 +33,8 @@ Result<std::vector<RamBlock>> find_ram_blocks(
     std::span<const HostMapping> maps, std::span<const MemoryBackend> backends,
     const std::function<Result<std::string>()>& read_smaps);
 
+/// Fills in how a block of known place and size is backed. bad_data if no writable mapping of the
+/// process covers it.
+Result<void> complete_block(std::span<const HostMapping> maps, RamBlock& block);
+
 }  // namespace vmsight

@@ -1,9 +1,9 @@
 // open_vm: an attached VM.
 #include "vmsight/vm.h"
 
-#include "vm/host_maps.h"
+#include "vm/layout.h"
+#include "vm/monitor.h"
 #include "vm/process.h"
-#include "vm/ram_layout.h"
 
 namespace vmsight {
 namespace {
@@ -15,45 +15,38 @@ class QemuVm final : public Vm {
   Result<void> attach() {
     VMSIGHT_TRY(pidfd_, open_pidfd({info_.pid, info_.start_time}));
     VMSIGHT_TRY(const CommandLine line, parse_command_line(info_.arguments));
-    VMSIGHT_TRY_VOID(find_blocks(line));
-    VMSIGHT_TRY(ram_, derive_ram_map(line, blocks_));
+    VMSIGHT_TRY(layout_, find_layout(info_, line));
     return check_alive();
   }
 
   const VmInfo& info() const override { return info_; }
-  const std::vector<RamBlock>& blocks() const override { return blocks_; }
-  const RamMap& ram() const override { return ram_; }
-  std::string_view ram_source() const override { return ram_source_; }
-  std::string monitor_note() const override { return monitor_note_; }
+  const std::vector<RamBlock>& blocks() const override { return layout_.blocks; }
+  const RamMap& ram() const override { return layout_.ram; }
+  std::string_view ram_source() const override { return layout_.source; }
+  std::string ram_note() const override { return layout_.disagreement; }
+  std::string monitor_note() const override { return layout_.monitor_note; }
   Result<void> check_alive() const override { return check_pidfd(pidfd_.get(), info_.pid); }
-  Result<std::vector<VcpuRegisters>> registers() override { return no_monitor(); }
-  Result<std::string> run_state() override { return no_monitor(); }
 
- private:
-  Error no_monitor() const {
-    return {.code = ErrorCode::unsupported, .message = "ask the QEMU monitor: " + monitor_note_};
+  Result<std::vector<VcpuRegisters>> registers() override {
+    VMSIGHT_TRY(QmpClient monitor, connect());
+    return ask_registers(monitor);
   }
 
-  Result<void> find_blocks(const CommandLine& line) {
-    VMSIGHT_TRY(const std::string text, read_proc_file(info_.pid, "maps"));
-    VMSIGHT_TRY(const auto maps, parse_maps(text));
-    std::vector<MemoryBackend> backends = line.main_memory;
-    for (const Dimm& dimm : line.dimms) {
-      for (const MemoryBackend& backend : line.backends) {
-        if (backend.id == dimm.backend) backends.push_back(backend);
-      }
-    }
-    VMSIGHT_TRY(blocks_, find_ram_blocks(maps, backends,
-                                         [this] { return read_proc_file(info_.pid, "smaps"); }));
-    return {};
+  Result<std::string> run_state() override {
+    VMSIGHT_TRY(QmpClient monitor, connect());
+    return ask_run_state(monitor);
+  }
+
+ private:
+  /// A connection lasts one question, so that the socket stays free for its other users.
+  Result<QmpClient> connect() {
+    VMSIGHT_TRY_VOID(check_alive());
+    return connect_monitor(info_);
   }
 
   VmInfo info_;
   UniqueFd pidfd_;
-  std::vector<RamBlock> blocks_;
-  RamMap ram_;
-  std::string_view ram_source_ = "derived";
-  std::string monitor_note_ = "not used";
+  HostLayout layout_;
 };
 
 }  // namespace

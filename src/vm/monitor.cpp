@@ -1,0 +1,137 @@
+#include "vm/monitor.h"
+
+#include <algorithm>
+#include <set>
+
+#include "vm/monitor_text.h"
+#include "vm/process.h"
+
+namespace vmsight {
+namespace {
+
+using nlohmann::json;
+
+/// Two QEMUs may have been given the same path: the later one then listens there. A listener that
+/// is no QEMU (systemd, or the parent of a daemonized one) passed the socket on, which is fine.
+bool belongs_to_other_vm(const QmpClient& client, pid_t pid) {
+  const pid_t peer = client.peer();
+  if (peer == 0 || peer == pid) return false;
+  const auto executable = read_proc_link(peer, "exe");
+  return executable && is_qemu(*executable, {});
+}
+
+std::string text_of(const json& object, const char* key) {
+  const auto member = object.find(key);
+  return member != object.end() && member->is_string() ? member->get<std::string>() : "";
+}
+
+/// A backend's RAM block carries its whole object path on machine types before 4.0.
+std::string short_name(std::string name) {
+  constexpr std::string_view prefix = "/objects/";
+  return name.starts_with(prefix) ? name.substr(prefix.size()) : name;
+}
+
+/// Names of the memory that the guest knows as RAM: not ROMs, video memory, PCI memory devices.
+Result<std::set<std::string>> ram_names(QmpClient& monitor, const CommandLine& line) {
+  std::set<std::string> names;
+  for (const MemoryBackend& backend : line.main_memory) names.insert(backend.id);
+  VMSIGHT_TRY(const json devices, monitor.execute("query-memory-devices"));
+  for (const json& device : devices) {
+    if (!device.is_object()) continue;
+    const auto data = device.find("data");
+    if (data != device.end() && data->is_object()) {
+      names.insert(short_name(text_of(*data, "memdev")));
+    }
+  }
+  return names;
+}
+
+/// Whole pages of the range; joined with the one before where both GPA and backing continue.
+void append(std::vector<RamRange>& ranges, const FlatRange& flat, const std::string& name) {
+  const std::uint64_t skip = (page_size - flat.start.page_offset()) % page_size;
+  if (flat.size < skip + page_size) return;
+  const RamRange range{flat.start + skip, (flat.size - skip) & ~(page_size - 1), name,
+                       flat.offset + skip};
+  if (!ranges.empty()) {
+    RamRange& last = ranges.back();
+    if (last.end() == range.start && last.block == range.block &&
+        last.block_offset + last.size == range.block_offset) {
+      last.size += range.size;
+      return;
+    }
+  }
+  ranges.push_back(range);
+}
+
+/// A block is one host mapping: one question finds it whole.
+Result<RamBlock> ask_block(QmpClient& monitor, const RamRange& first) {
+  VMSIGHT_TRY(const std::string text,
+              monitor.human(fmt::format("gpa2hva {:#x}", first.start.raw())));
+  VMSIGHT_TRY(const HostVirt host, parse_gpa2hva(text));
+  RamBlock block;
+  block.name = first.block;
+  block.host = host - first.block_offset;
+  return block;
+}
+
+}  // namespace
+
+Result<QmpClient> connect_monitor(const VmInfo& info) {
+  Error error{.code = ErrorCode::unsupported};
+  if (info.libvirt) {
+    error.message = "ask the QEMU monitor: it belongs to libvirt";
+    return error;
+  }
+  error.message = "ask the QEMU monitor: QEMU was started without a QMP socket";
+  error.hint = "start it with -qmp unix:PATH,server=on,wait=off";
+  for (const std::string& path : info.qmp_sockets) {
+    auto client = QmpClient::connect(path);
+    if (client && !belongs_to_other_vm(*client, info.pid)) return client;
+    error.message = client ? "ask the QEMU monitor: " + path + " belongs to another QEMU"
+                           : "ask the QEMU monitor: " + path + ": " + client.error().message;
+    error.hint = client ? "give each QEMU its own socket" : client.error().hint;
+  }
+  return error;
+}
+
+Result<MonitorLayout> ask_layout(QmpClient& monitor, const CommandLine& line) {
+  VMSIGHT_TRY(const auto names, ram_names(monitor, line));
+  VMSIGHT_TRY(const std::string text, monitor.human("info mtree -f"));
+  VMSIGHT_TRY(const auto flat, parse_flat_view(text));
+  MonitorLayout layout;
+  for (const FlatRange& range : flat) {
+    const std::string name = short_name(range.name);
+    if (names.contains(name)) append(layout.ranges, range, name);
+  }
+  for (RamRange& range : layout.ranges) {
+    auto& blocks = layout.blocks;
+    auto block = std::find_if(blocks.begin(), blocks.end(),
+                              [&](const RamBlock& b) { return b.name == range.block; });
+    if (block == blocks.end()) {
+      VMSIGHT_TRY(RamBlock asked, ask_block(monitor, range));
+      block = blocks.insert(blocks.end(), std::move(asked));
+    }
+    block->size = std::max(block->size, range.block_offset + range.size);
+    range.host = block->host + range.block_offset;
+  }
+  if (layout.ranges.empty()) {
+    return Error{.code = ErrorCode::bad_data, .message = "read info mtree: no guest RAM in it"};
+  }
+  return layout;
+}
+
+Result<std::vector<VcpuRegisters>> ask_registers(QmpClient& monitor) {
+  VMSIGHT_TRY(const std::string text, monitor.human("info registers -a"));
+  return parse_registers(text);
+}
+
+Result<std::string> ask_run_state(QmpClient& monitor) {
+  VMSIGHT_TRY(const json answer, monitor.execute("query-status"));
+  std::string status = answer.is_object() ? text_of(answer, "status") : "";
+  if (status.empty()) {
+    return Error{.code = ErrorCode::bad_data, .message = "QMP query-status: no status"};
+  }
+  return status;
+}
+
+}  // namespace vmsight

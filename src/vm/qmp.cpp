@@ -1,0 +1,157 @@
+#include "vm/qmp.h"
+
+#include <cerrno>
+#include <cstring>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+namespace vmsight {
+namespace {
+
+using nlohmann::json;
+
+constexpr std::size_t max_line = 64u << 20;  // far above any answer; ends a flood
+
+Result<void> wait_for(int fd, short events, std::chrono::steady_clock::time_point deadline) {
+  while (true) {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(
+        deadline - std::chrono::steady_clock::now());
+    pollfd event{.fd = fd, .events = events, .revents = 0};
+    const int ready = ::poll(&event, 1, std::max<int>(0, static_cast<int>(left.count())));
+    if (ready > 0) return {};
+    if (ready < 0 && errno != EINTR) return os_error(errno, "wait for QMP");
+    if (ready == 0) {
+      return Error{.code = ErrorCode::timeout, .message = "wait for QMP: no answer in time"};
+    }
+  }
+}
+
+/// sun_path holds 107 bytes; a longer path is reached through its directory.
+Result<void> connect_to(int fd, const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::string short_path = path;
+  UniqueFd directory;
+  const auto slash = path.rfind('/');
+  if (path.size() >= sizeof address.sun_path && slash != std::string::npos) {
+    directory = UniqueFd(::open(path.substr(0, slash + 1).c_str(), O_PATH | O_CLOEXEC));
+    if (!directory) return os_error(errno, "connect to " + path);
+    short_path = fmt::format("/proc/self/fd/{}/{}", directory.get(), path.substr(slash + 1));
+  }
+  if (short_path.size() >= sizeof address.sun_path) return os_error(ENAMETOOLONG, "connect to " + path);
+  std::memcpy(address.sun_path, short_path.data(), short_path.size());
+  // A unix connect() waits only while the backlog is full; the socket is non-blocking.
+  if (::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+    if (errno != EAGAIN) return os_error(errno, "connect to " + path);
+    return Error{.code = ErrorCode::timeout,
+                 .message = "connect to " + path + ": other clients are waiting for it"};
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<QmpClient> QmpClient::connect(const std::string& path, Milliseconds patience) {
+  UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!socket) return os_error(errno, "make a socket");
+  VMSIGHT_TRY_VOID(connect_to(socket.get(), path));
+  return negotiate(std::move(socket), patience);
+}
+
+Result<QmpClient> QmpClient::negotiate(UniqueFd socket, Milliseconds patience) {
+  QmpClient client(std::move(socket));
+  auto greeting = client.receive(Clock::now() + patience);
+  if (!greeting && greeting.error().code == ErrorCode::timeout) {
+    return Error{.code = ErrorCode::timeout,
+                 .message = "wait for QMP greeting: the socket is held by another client",
+                 .hint = "close the other client, or give QEMU a second -qmp socket"};
+  }
+  if (!greeting) return std::move(greeting).error();
+  if (!greeting->contains("QMP")) {
+    return Error{.code = ErrorCode::unsupported, .message = "not a QMP socket"};
+  }
+  VMSIGHT_TRY_VOID(client.execute("qmp_capabilities"));
+  return client;
+}
+
+Result<json> QmpClient::execute(std::string_view command, const json& arguments,
+                                Milliseconds patience) {
+  const auto deadline = Clock::now() + patience;
+  const std::uint64_t id = ++last_id_;
+  json message = {{"execute", command}, {"id", id}};
+  if (!arguments.empty()) message["arguments"] = arguments;
+  VMSIGHT_TRY_VOID(send(message, deadline));
+  while (true) {
+    VMSIGHT_TRY(json answer, receive(deadline));
+    if (answer.value("id", json()) != id) continue;  // an event, or an answer that came too late
+    if (answer.contains("return")) return std::move(answer["return"]);
+    const json error = answer.value("error", json::object());
+    const json description = error.is_object() ? error.value("desc", json()) : json();
+    return Error{.code = ErrorCode::unsupported,
+                 .message = fmt::format("QMP {}: {}", command,
+                                        description.is_string() ? description.get<std::string>()
+                                                                : "refused without a reason")};
+  }
+}
+
+Result<std::string> QmpClient::human(std::string_view command_line, Milliseconds patience) {
+  VMSIGHT_TRY(const json answer,
+              execute("human-monitor-command", {{"command-line", command_line}}, patience));
+  if (!answer.is_string()) {
+    return Error{.code = ErrorCode::bad_data, .message = "QMP human-monitor-command: no text"};
+  }
+  std::string text = answer.get<std::string>();
+  std::erase(text, '\r');
+  return text;
+}
+
+pid_t QmpClient::peer() const {
+  ucred credentials{};
+  socklen_t size = sizeof credentials;
+  const int failed =
+      ::getsockopt(socket_.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &size);
+  return failed ? 0 : credentials.pid;
+}
+
+Result<json> QmpClient::receive(Clock::time_point deadline) {
+  std::size_t searched = 0;
+  while (true) {
+    const auto end = received_.find('\n', searched);
+    if (end != std::string::npos) {
+      json message = json::parse(received_.begin(), received_.begin() + static_cast<long>(end),
+                                 nullptr, /*allow_exceptions=*/false);
+      received_.erase(0, end + 1);
+      if (message.is_object()) return message;
+      return Error{.code = ErrorCode::bad_data, .message = "read QMP: not a JSON object"};
+    }
+    searched = received_.size();
+    if (searched > max_line) {
+      return Error{.code = ErrorCode::bad_data, .message = "read QMP: endless line"};
+    }
+    VMSIGHT_TRY_VOID(wait_for(socket_.get(), POLLIN, deadline));
+    char chunk[16384];
+    const ssize_t got = ::recv(socket_.get(), chunk, sizeof chunk, 0);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) continue;
+    if (got <= 0) return os_error(got < 0 ? errno : ECONNRESET, "read QMP");
+    received_.append(chunk, static_cast<std::size_t>(got));
+  }
+}
+
+Result<void> QmpClient::send(const json& message, Clock::time_point deadline) {
+  const std::string line =
+      message.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
+  std::string_view rest = line;
+  while (!rest.empty()) {
+    VMSIGHT_TRY_VOID(wait_for(socket_.get(), POLLOUT, deadline));
+    const ssize_t sent = ::send(socket_.get(), rest.data(), rest.size(), MSG_NOSIGNAL);
+    if (sent < 0 && (errno == EAGAIN || errno == EINTR)) continue;
+    if (sent < 0) return os_error(errno, "write QMP");
+    rest.remove_prefix(static_cast<std::size_t>(sent));
+  }
+  return {};
+}
+
+}  // namespace vmsight
