@@ -18,6 +18,10 @@ std::string clock(std::uint64_t seconds, bool always_hours) {
 
 }  // namespace
 
+std::string known(std::string_view text) {
+  return text.data() == nullptr ? "?" : std::string(text);
+}
+
 std::string device_name(std::uint64_t device) {
   return fmt::format("{}:{}", device >> 20, device & 0xfffff);
 }

@@ -3,9 +3,12 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 namespace vmsight {
 
+/// The text, or "?" if it could not be read.
+std::string known(std::string_view text);
 /// "254:1" of major << 20 | minor.
 std::string device_name(std::uint64_t device);
 /// The terminal of field 7 of /proc/PID/stat: "ttyS0", "pts/3", "?" for none.

@@ -1,0 +1,27 @@
+// Sockets as `ss` prints them.
+#pragma once
+
+#include "render/table.h"
+#include "vmsight/state.h"
+
+namespace vmsight {
+
+enum class Side : std::uint8_t { local, remote };
+/// "10.0.2.15:22", "[::1]:53", "*:22"; a path or "*" for unix sockets.
+std::string endpoint(const Socket& socket, Side side);
+
+struct SsFormat {
+  bool netid = true;       // the column that tells tcp from udp from unix
+  bool processes = false;  // -p
+  bool extended = false;   // -e: uid and inode
+  bool netns = false;
+  TableOptions table;
+};
+
+/// A row for each socket: records that differ only in their owner become one.
+void print_sockets(Output& out, const State& state, const SsFormat& format);
+
+/// The names of `ss` for the kernel's: "ESTAB", "TIME-WAIT".
+std::string ss_state(std::string_view state);
+
+}  // namespace vmsight

@@ -1,0 +1,22 @@
+// The kernel and the machine, as `lsmod`, `lscpu` and `uname` print them.
+#pragma once
+
+#include "render/table.h"
+#include "vmsight/state.h"
+
+namespace vmsight {
+
+void print_modules(Output& out, const State& state, const TableOptions& options);
+
+/// A summary; or a row a CPU.
+void print_cpu_summary(Output& out, const State& state);
+void print_cpu_table(Output& out, const State& state, const TableOptions& options);
+
+/// Which fields `uname` prints; none: the kernel's name.
+struct UnameFormat {
+  bool sysname = false, nodename = false, release = false, version = false, machine = false;
+  bool operating_system = false;
+};
+void print_uname(Output& out, const OsInfo& os, const UnameFormat& format);
+
+}  // namespace vmsight
