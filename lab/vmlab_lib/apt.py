@@ -6,6 +6,7 @@ The mirror is whatever the machine's own apt uses; we only ask it for more suite
 import fcntl
 import os
 import re
+import shutil
 import subprocess
 from contextlib import contextmanager
 from pathlib import Path
@@ -109,19 +110,31 @@ class PrivateApt:
     def unpack(self, packages, target):
         """Fetch and unpack; `packages` are names or name=version."""
         downloads = self.home / "downloads"
-        downloads.mkdir(exist_ok=True)
-        for package in packages:
-            for stale in downloads.glob("*.deb"):
-                stale.unlink()
-            run("apt-get", *self.options, "-q", "download", package, cwd=downloads)
-            target.mkdir(parents=True, exist_ok=True)
-            for deb in downloads.glob("*.deb"):
-                run("dpkg-deb", "-x", deb, target)
-                deb.unlink()
+        shutil.rmtree(downloads, ignore_errors=True)
+        downloads.mkdir()
+        run("apt-get", *self.options, "-q", "download", *packages, cwd=downloads)
+        target.mkdir(parents=True, exist_ok=True)
+        for deb in downloads.glob("*.deb"):
+            run("dpkg-deb", "-x", deb, target)
+            deb.unlink()
 
-    def closure(self, package):
-        """`package` (name=version) and all it needs, as name=version words."""
-        plan = run("apt-get", *self.options, "-q", "--simulate", "--no-install-recommends", "install", package)
+    def suite_of(self, package, version):
+        """A suite that offers this version, e.g. trixie-backports."""
+        for line in run("apt-cache", *self.options, "madison", package).splitlines():
+            columns = [column.strip() for column in line.split("|")]
+            if columns[1:2] == [version]:
+                return columns[2].split()[1].split("/")[0]
+        raise LabError(f"no suite offers {package} {version}")
+
+    def closure(self, package, version):
+        """The package and all it needs, as name=version words, out of one Debian release."""
+        suite = self.suite_of(package, version)
+        release = suite.split("-")[0]
+        lines = (self.home / "sources.list").read_text().splitlines()
+        sources = self.home / f"{release}.list"
+        sources.write_text("\n".join(line for line in lines if f" {release}" in line) + "\n")
+        plan = run("apt-get", *self.options, "-o", f"Dir::Etc::sourcelist={sources}", "-q", "--simulate",
+                   "--no-install-recommends", "-t", suite, "install", f"{package}={version}")
         return [f"{name}={version}" for name, version in re.findall(r"^Inst (\S+) \((\S+)", plan, re.M)]
 
 

@@ -46,7 +46,7 @@ def download(version, home):
                        "they hold " + ", ".join(sorted({full.split(":")[1].split("+")[0]
                                                         for full in apt.versions("qemu-system-x86")}, key=natural)))
     shutil.rmtree(home, ignore_errors=True)
-    apt.unpack(apt.closure(f"qemu-system-x86={max(offered, key=natural)}"), home)
+    apt.unpack(apt.closure("qemu-system-x86", max(offered, key=natural)), home)
     name_loader(home / "usr/bin" / PROGRAM, next(home.glob("**/ld-linux-x86-64.so.2")))
     (home / "done").touch()
 
