@@ -1,0 +1,68 @@
+"""What the tests on real guests share: running vmsight, and holding its answer against the guest's.
+
+The oracle is always the guest's own word (lab/), never a second reading of ours.
+"""
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "lab"))
+
+from vmlab_lib import truth  # noqa: E402
+from vmlab_lib.guest import Guest  # noqa: E402,F401
+
+VMSIGHT = os.environ.get("VMSIGHT", str(ROOT / "build" / "vmsight"))
+SKIPPED = 77  # CTest's SKIP_RETURN_CODE; tests/run.sh turns a skip into a failure
+
+
+class Failure(AssertionError):
+    """A test's own verdict; everything else that is raised is a broken test or guest."""
+
+
+def expect(condition, message):
+    if not condition:
+        raise Failure(message)
+
+
+def run(*arguments, timeout=120, environment=None):
+    """The finished process; never raises for a non-zero exit."""
+    return subprocess.run([VMSIGHT, *map(str, arguments)], capture_output=True, timeout=timeout,
+                          env={**os.environ, **(environment or {})}, check=False)
+
+
+def vmsight(*arguments, status=0, **options):
+    """Standard output as text; Failure if the exit status is another."""
+    done = run(*arguments, **options)
+    expect(done.returncode == status,
+           f"vmsight {' '.join(map(str, arguments))}: exit status {done.returncode}, expected {status}\n"
+           f"{done.stderr.decode(errors='replace')}")
+    return done.stdout.decode()
+
+
+def state(guest, *options, **kwargs):
+    return json.loads(vmsight("state", guest.pid, "--json", *options, **kwargs))
+
+
+def check_truth(guest, *options):
+    """Our state lies between two reports of the guest; what they agree on, we must say too."""
+    before = guest.report()
+    ours = state(guest, *options)
+    after = guest.report()
+    differences = truth.compare(before, ours, after)
+    expect(not differences, f"{len(differences)} differences from the guest's own word with "
+           f"{options or 'defaults'}:\n" + "\n".join(map(str, differences[:25])))
+    expect(not ours["problems"], f"problems: {ours['problems'][:10]}")
+    return ours
+
+
+def main(test):
+    """Runs one test function with the command line's arguments; prints an explicit verdict."""
+    try:
+        test(*sys.argv[1:])
+    except Failure as failure:
+        print(f"FAILED: {failure}\nrun it again: {' '.join(sys.argv)}", file=sys.stderr)
+        sys.exit(1)
+    print("PASSED")

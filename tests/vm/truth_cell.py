@@ -1,0 +1,54 @@
+#!/usr/bin/env python3
+"""truth_cell.py KERNEL:MACHINE:BACKEND:MEMORY:PAGING - one cell of the matrix (matrix.py).
+
+The guest builds a known, varied state; every record of ours must equal its own, by every
+technique that this cell allows, and from a snapshot.
+"""
+import json
+import tempfile
+
+from harness import Guest, check_truth, expect, main, run, state, vmsight
+
+SCENE = ["workers 40", "files 60", "maps 20", "sockets", "special", "zombies 2", "container", "log hello from the puppet"]
+
+
+def build_scene(guest):
+    for command in SCENE:
+        guest.puppet(command)
+
+
+def techniques(backend):
+    return ["live-map", "live-read"] if backend == "memfd" else ["live-read"]
+
+
+def cell(spec):
+    kernel, machine, backend, memory, paging = spec.split(":")
+    with Guest(kernel=kernel, machine=machine, backend=backend, mem=memory, cpus=2, net=True,
+               la57=paging == "5level", name="truth-" + spec.replace(":", "-")) as guest:
+        build_scene(guest)
+        for technique in techniques(backend):
+            check_truth(guest, "--technique", technique)
+        check_stale_cache_is_harmless(guest)
+        check_snapshot(guest)
+
+
+def check_stale_cache_is_harmless(guest):
+    """The second attach comes from the cache and must give the same answer as one without."""
+    cached, fresh = state(guest), state(guest, "--no-cache")
+    for part in ("modules", "mounts"):
+        expect(cached[part] == fresh[part], f"{part} differ between a cached and a fresh attach")
+
+
+def check_snapshot(guest):
+    """A core that we wrote shows the same processes as the guest it was taken from."""
+    with tempfile.NamedTemporaryFile(suffix=".core", dir="/var/tmp") as core:
+        vmsight("snapshot", guest.pid, core.name, "--force")
+        image = json.loads(vmsight("state", core.name, "--json"))
+    live = state(guest)
+    names = lambda document: {(p["pid"], p["comm"]) for p in document["processes"]}  # noqa: E731
+    stable = {(p["pid"], p["comm"]) for p in live["processes"] if not p["kernel_thread"]}
+    expect(stable <= names(image), f"missing in the snapshot: {sorted(stable - names(image))[:10]}")
+
+
+if __name__ == "__main__":
+    main(cell)
