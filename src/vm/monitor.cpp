@@ -1,6 +1,7 @@
 #include "vm/monitor.h"
 
 #include <algorithm>
+#include <optional>
 #include <set>
 
 #include "vm/monitor_text.h"
@@ -74,24 +75,60 @@ Result<RamBlock> ask_block(QmpClient& monitor, const RamRange& first) {
   return block;
 }
 
+Error no_monitor(std::string_view why, std::string hint) {
+  return {.code = ErrorCode::unsupported,
+          .message = fmt::format("ask the QEMU monitor: {}", why),
+          .hint = std::move(hint)};
+}
+
+struct Socket {
+  std::string path;
+  bool held = false;
+};
+
+std::vector<Socket> free_ones_first(const VmInfo& info) {
+  const auto net_unix = read_proc_file(info.pid, "net/unix");
+  std::vector<Socket> sockets;
+  for (const std::string& path : info.qmp_sockets) {
+    sockets.push_back({path, net_unix && has_client(*net_unix, path)});
+  }
+  std::stable_partition(sockets.begin(), sockets.end(), [](const Socket& s) { return !s.held; });
+  return sockets;
+}
+
+Result<QmpClient> connect_socket(const VmInfo& info, const Socket& socket) {
+  if (is_stopped(info.pid)) {
+    return no_monitor("the QEMU process is stopped", fmt::format("kill -CONT {}", info.pid));
+  }
+  auto client = QmpClient::connect(
+      socket.path, socket.held ? QmpClient::held_time : QmpClient::greeting_time);
+  if (!client) {
+    return no_monitor(fmt::format("{}: {}", socket.path, client.error().message),
+                      client.error().hint);
+  }
+  if (belongs_to_other_vm(*client, info.pid)) {
+    return no_monitor(socket.path + " belongs to another QEMU", "give each QEMU its own socket");
+  }
+  return client;
+}
+
 }  // namespace
 
 Result<QmpClient> connect_monitor(const VmInfo& info) {
-  Error error{.code = ErrorCode::unsupported};
   if (info.libvirt) {
-    error.message = "ask the QEMU monitor: it belongs to libvirt";
-    return error;
+    return no_monitor("it belongs to libvirt", "");
   }
-  error.message = "ask the QEMU monitor: QEMU was started without a QMP socket";
-  error.hint = "start it with -qmp unix:PATH,server=on,wait=off";
-  for (const std::string& path : info.qmp_sockets) {
-    auto client = QmpClient::connect(path);
-    if (client && !belongs_to_other_vm(*client, info.pid)) return client;
-    error.message = client ? "ask the QEMU monitor: " + path + " belongs to another QEMU"
-                           : "ask the QEMU monitor: " + path + ": " + client.error().message;
-    error.hint = client ? "give each QEMU its own socket" : client.error().hint;
+  if (info.qmp_sockets.empty()) {
+    return no_monitor("QEMU was started without a QMP socket",
+                      "start it with -qmp unix:PATH,server=on,wait=off");
   }
-  return error;
+  std::optional<Error> error;
+  for (const Socket& socket : free_ones_first(info)) {
+    auto client = connect_socket(info, socket);
+    if (client) return client;
+    if (!error) error = std::move(client).error();
+  }
+  return *error;
 }
 
 Result<MonitorLayout> ask_layout(QmpClient& monitor, const CommandLine& line) {

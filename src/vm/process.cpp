@@ -109,6 +109,15 @@ Result<ProcessId> identify(pid_t pid) {
   return ProcessId{pid, start_time};
 }
 
+bool is_stopped(pid_t pid) {
+  const auto stat = read_proc_file(pid, "stat");
+  if (!stat) return false;
+  const auto name_end = stat->rfind(") ");
+  if (name_end == std::string::npos || name_end + 2 >= stat->size()) return false;
+  const char state = (*stat)[name_end + 2];
+  return state == 'T' || state == 't';
+}
+
 Result<uid_t> process_owner(pid_t pid) {
   struct stat status {};
   if (::stat(fmt::format("/proc/{}", pid).c_str(), &status) != 0) {

@@ -30,6 +30,9 @@ Result<std::string> read_proc_link(pid_t pid, std::string_view name);
 Result<std::uint64_t> parse_start_time(std::string_view stat);
 Result<ProcessId> identify(pid_t pid);
 
+/// Whether the process is stopped by a signal (SIGSTOP, a debugger): its state is T or t.
+bool is_stopped(pid_t pid);
+
 /// The uid the process runs with.
 Result<uid_t> process_owner(pid_t pid);
 

@@ -1,5 +1,6 @@
 #include "vm/qmp.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
@@ -13,6 +14,7 @@ namespace {
 
 using nlohmann::json;
 
+constexpr std::string_view held_hint = "close the other client, or give QEMU a second -qmp socket";
 constexpr std::size_t max_line = 64u << 20;  // far above any answer; ends a flood
 
 Result<void> wait_for(int fd, short events, std::chrono::steady_clock::time_point deadline) {
@@ -29,8 +31,25 @@ Result<void> wait_for(int fd, short events, std::chrono::steady_clock::time_poin
   }
 }
 
+/// A unix connect() only waits while the backlog is full of others, and QEMU's has one place.
+Result<void> connect_when_possible(int fd, const sockaddr_un& address,
+                                   std::chrono::steady_clock::time_point deadline) {
+  constexpr int pause_ms = 2;  // there is no event for a free place in a backlog
+  while (::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+    if (errno != EAGAIN && errno != EINTR) return os_error(errno, "connect to QMP");
+    if (std::chrono::steady_clock::now() >= deadline) {
+      return Error{.code = ErrorCode::timeout,
+                   .message = "connect to QMP: the socket is held by another client",
+                   .hint = std::string(held_hint)};
+    }
+    ::poll(nullptr, 0, pause_ms);
+  }
+  return {};
+}
+
 /// sun_path holds 107 bytes; a longer path is reached through its directory.
-Result<void> connect_to(int fd, const std::string& path) {
+Result<void> connect_to(int fd, const std::string& path,
+                        std::chrono::steady_clock::time_point deadline) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   std::string short_path = path;
@@ -38,18 +57,12 @@ Result<void> connect_to(int fd, const std::string& path) {
   const auto slash = path.rfind('/');
   if (path.size() >= sizeof address.sun_path && slash != std::string::npos) {
     directory = UniqueFd(::open(path.substr(0, slash + 1).c_str(), O_PATH | O_CLOEXEC));
-    if (!directory) return os_error(errno, "connect to " + path);
+    if (!directory) return os_error(errno, "connect to QMP");
     short_path = fmt::format("/proc/self/fd/{}/{}", directory.get(), path.substr(slash + 1));
   }
-  if (short_path.size() >= sizeof address.sun_path) return os_error(ENAMETOOLONG, "connect to " + path);
+  if (short_path.size() >= sizeof address.sun_path) return os_error(ENAMETOOLONG, "connect to QMP");
   std::memcpy(address.sun_path, short_path.data(), short_path.size());
-  // A unix connect() waits only while the backlog is full; the socket is non-blocking.
-  if (::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
-    if (errno != EAGAIN) return os_error(errno, "connect to " + path);
-    return Error{.code = ErrorCode::timeout,
-                 .message = "connect to " + path + ": other clients are waiting for it"};
-  }
-  return {};
+  return connect_when_possible(fd, address, deadline);
 }
 
 }  // namespace
@@ -57,7 +70,7 @@ Result<void> connect_to(int fd, const std::string& path) {
 Result<QmpClient> QmpClient::connect(const std::string& path, Milliseconds patience) {
   UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!socket) return os_error(errno, "make a socket");
-  VMSIGHT_TRY_VOID(connect_to(socket.get(), path));
+  VMSIGHT_TRY_VOID(connect_to(socket.get(), path, Clock::now() + patience));
   return negotiate(std::move(socket), patience);
 }
 
@@ -67,7 +80,7 @@ Result<QmpClient> QmpClient::negotiate(UniqueFd socket, Milliseconds patience) {
   if (!greeting && greeting.error().code == ErrorCode::timeout) {
     return Error{.code = ErrorCode::timeout,
                  .message = "wait for QMP greeting: the socket is held by another client",
-                 .hint = "close the other client, or give QEMU a second -qmp socket"};
+                 .hint = std::string(held_hint)};
   }
   if (!greeting) return std::move(greeting).error();
   if (!greeting->contains("QMP")) {
@@ -152,6 +165,27 @@ Result<void> QmpClient::send(const json& message, Clock::time_point deadline) {
     rest.remove_prefix(static_cast<std::size_t>(sent));
   }
   return {};
+}
+
+bool has_client(std::string_view net_unix, std::string_view path) {
+  // Num RefCount Protocol Flags Type St Inode Path; St 03 is connected.
+  constexpr std::string_view connected = " 0001 03 ";
+  while (!net_unix.empty()) {
+    const auto end = std::min(net_unix.find('\n'), net_unix.size());
+    const std::string_view line = net_unix.substr(0, end);
+    net_unix.remove_prefix(std::min(end + 1, net_unix.size()));
+    const auto at = line.find(connected);
+    if (at == std::string_view::npos) continue;
+    const std::string_view rest = line.substr(at + connected.size());
+    const auto inode = rest.find_first_not_of(' ');
+    const auto space = rest.find(' ', inode);  // of inode npos: npos
+    if (space == std::string_view::npos) continue;
+    const std::string_view name = rest.substr(space + 1);
+    if (path == name) return true;
+    const bool relative = !name.empty() && name.front() != '/' && name.front() != '@';
+    if (relative && path.ends_with(name) && path[path.size() - name.size() - 1] == '/') return true;
+  }
+  return false;
 }
 
 }  // namespace vmsight

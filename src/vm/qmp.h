@@ -19,6 +19,8 @@ class QmpClient {
   using Milliseconds = std::chrono::milliseconds;
   static constexpr Milliseconds greeting_time{1000};
   static constexpr Milliseconds command_time{5000};
+  /// For a socket that seems to be held; it may have been let go of just now.
+  static constexpr Milliseconds held_time{200};
 
   /// Connects and negotiates. timeout if nobody greets us: the socket is held by another client,
   /// or QEMU is stopped. The connection is given back when the client is destroyed.
@@ -49,5 +51,9 @@ class QmpClient {
   std::string received_;  // what follows the last line taken
   std::uint64_t last_id_ = 0;
 };
+
+/// Whether a client is connected to the listening socket at `path`, by the text of
+/// /proc/PID/net/unix (see proc(5)). A relative path there matches the end of `path`.
+bool has_client(std::string_view net_unix, std::string_view path);
 
 }  // namespace vmsight
