@@ -66,6 +66,12 @@ struct BtfMember {
   std::uint32_t bit_offset = 0; // from the start of the structure
   std::uint32_t bit_size = 0;   // 0 unless a bitfield
 };
+/// Where a path leads within a structure.
+struct BtfPlace {
+  TypeId type = 0;
+  std::uint64_t bit_offset = 0;  // from the start of the outermost structure
+  std::uint32_t bit_size = 0;    // 0 unless a bitfield
+};
 struct BtfArray {
   TypeId element = 0;
   std::uint32_t count = 0;
@@ -99,6 +105,8 @@ class Btf {
   /// kernels turn scalars into arrays of structures, and callers test for what is there.
   std::optional<Member> member(std::string_view type, std::string_view path) const;
   std::optional<Member> member(TypeId type, std::string_view path) const;
+  /// The same with the member's type.
+  std::optional<BtfPlace> place(TypeId type, std::string_view path) const;
   /// Bytes of a struct, union, typedef, integer, enum or float, by name as in find_type.
   std::optional<std::uint64_t> size_of(std::string_view type) const;
   /// nullopt for void, functions, forward declarations, and nonsense (cycles, overflow).

@@ -39,25 +39,19 @@ std::optional<std::uint32_t> next_subscript(std::string_view& text) {
   return index;
 }
 
-/// A place within a structure while a path is followed.
-struct Place {
-  TypeId type = 0;
-  std::uint64_t bits = 0;      // from the start of the outermost structure
-  std::uint32_t bit_size = 0;  // of a bitfield
-};
-
 class MemberSearch {
  public:
   explicit MemberSearch(const Btf& btf) : btf_(btf) {}
 
-  std::optional<Place> find(const BtfType& composite, std::string_view name, std::uint64_t bits,
+  std::optional<BtfPlace> find(const BtfType& composite, std::string_view name, std::uint64_t bits,
                             unsigned depth) {
     if (depth > max_depth) return std::nullopt;
     for (std::uint32_t i = 0; i < composite.count; ++i) {
-      if (budget_-- == 0) return std::nullopt;
+      if (budget_ == 0) return std::nullopt;
+      --budget_;
       const BtfMember member = btf_.member_at(composite, i);
       const std::uint64_t at = bits + member.bit_offset;
-      if (member.name == name) return Place{member.type, at, member.bit_size};
+      if (member.name == name) return BtfPlace{member.type, at, member.bit_size};
       if (!member.name.empty()) continue;
       const BtfType inner = btf_.resolve(member.type);
       if (!inner.is_composite()) continue;
@@ -72,7 +66,7 @@ class MemberSearch {
   unsigned budget_ = max_members;
 };
 
-bool apply_subscripts(const Btf& btf, std::string_view subscripts, Place& place) {
+bool apply_subscripts(const Btf& btf, std::string_view subscripts, BtfPlace& place) {
   while (!subscripts.empty()) {
     const std::optional<std::uint32_t> index = next_subscript(subscripts);
     const BtfType type = btf.resolve(place.type);
@@ -82,7 +76,7 @@ bool apply_subscripts(const Btf& btf, std::string_view subscripts, Place& place)
     // A flexible array has count 0: any index may be right.
     if (!size || (array.count != 0 && *index >= array.count)) return false;
     if (*size > std::numeric_limits<std::uint32_t>::max()) return false;
-    place = {array.element, place.bits + *size * *index * 8, 0};
+    place = {array.element, place.bit_offset + *size * *index * 8, 0};
   }
   return true;
 }
@@ -99,17 +93,17 @@ std::uint64_t element_count(const Btf& btf, TypeId id) {
   return count;
 }
 
-std::optional<Member> member_of(const Btf& btf, const Place& place) {
+std::optional<Member> member_of(const Btf& btf, const BtfPlace& place) {
   const std::optional<std::uint64_t> size = btf.size_of(place.type);
   if (!size) return std::nullopt;
-  std::uint64_t offset = place.bits / 8;
+  std::uint64_t offset = place.bit_offset / 8;
   Member member;
   if (place.bit_size != 0) {
     // The storage unit that C gives a bitfield, unless the structure is packed.
     const std::uint64_t unit = *size == 0 || *size > 8 ? 1 : *size;
-    offset = place.bits / (8 * unit) * unit;
-    if (place.bits - offset * 8 + place.bit_size > 64) offset = place.bits / 8;
-    member.bit_offset = static_cast<std::uint8_t>(place.bits - offset * 8);
+    offset = place.bit_offset / (8 * unit) * unit;
+    if (place.bit_offset - offset * 8 + place.bit_size > 64) offset = place.bit_offset / 8;
+    member.bit_offset = static_cast<std::uint8_t>(place.bit_offset - offset * 8);
     member.bit_size = static_cast<std::uint8_t>(place.bit_size);
   }
   const std::uint64_t count = element_count(btf, place.type);
@@ -123,18 +117,23 @@ std::optional<Member> member_of(const Btf& btf, const Place& place) {
 
 }  // namespace
 
-std::optional<Member> Btf::member(TypeId type, std::string_view path) const {
-  Place place{type, 0, 0};
+std::optional<BtfPlace> Btf::place(TypeId type, std::string_view path) const {
+  BtfPlace place{type, 0, 0};
   while (!path.empty()) {
     const Component component = next_component(path);
     const BtfType composite = resolve(place.type);
     if (component.name.empty() || !composite.is_composite()) return std::nullopt;
-    const auto found = MemberSearch(*this).find(composite, component.name, place.bits, 0);
+    const auto found = MemberSearch(*this).find(composite, component.name, place.bit_offset, 0);
     if (!found) return std::nullopt;
     place = *found;
     if (!apply_subscripts(*this, component.subscripts, place)) return std::nullopt;
   }
-  return member_of(*this, place);
+  return place;
+}
+
+std::optional<Member> Btf::member(TypeId type, std::string_view path) const {
+  const std::optional<BtfPlace> found = place(type, path);
+  return found ? member_of(*this, *found) : std::nullopt;
 }
 
 std::optional<Member> Btf::member(std::string_view type, std::string_view path) const {
