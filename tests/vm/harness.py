@@ -51,9 +51,10 @@ def check_truth(guest, *options):
     before = guest.report()
     ours = state(guest, *options)
     after = guest.report()
-    differences = truth.compare(before, ours, after)
-    expect(not differences, f"{len(differences)} differences from the guest's own word with "
-           f"{options or 'defaults'}:\n" + "\n".join(map(str, differences[:25])))
+    comparison = truth.compare(before, ours, after)
+    expect(comparison, f"{len(comparison.differences)} differences from the guest's own word with "
+           f"{' '.join(options) or 'defaults'}:\n{str(comparison)[:6000]}")
+    print(f"{' '.join(options) or 'defaults'}: {str(comparison).splitlines()[0]}")
     expect(not ours["problems"], f"problems: {ours['problems'][:10]}")
     return ours
 

@@ -10,14 +10,12 @@ import subprocess
 from harness import Guest, VMSIGHT, expect, main, truth
 
 
-def steady(document, pids):
-    """All that the document says of processes that the guest leaves alone."""
-    records = {}
-    for part in ("processes", "open_files", "memory_maps"):
-        for record in document[part]:
-            if record["pid"] in pids:
-                records.setdefault((part, record["pid"]), []).append(truth.steady(part, record))
-    return records
+STEADY = ("processes", "open_files", "memory_maps")
+
+
+def only(document, pids):
+    """All that a document says of processes that the guest leaves alone."""
+    return {part: [record for record in document[part] if record["pid"] in pids] for part in STEADY}
 
 
 def live(states="1000", kernel="6.12", backend="memfd", technique="live-map"):
@@ -26,7 +24,7 @@ def live(states="1000", kernel="6.12", backend="memfd", technique="live-map"):
         quiet = guest.report()
         pids = {p["pid"] for p in quiet["processes"] if p["comm"].startswith("worker")}
         expect(len(pids) >= 40, f"the guest has only {len(pids)} workers")
-        expected = steady(quiet, pids)
+        expected = only(quiet, pids)
         guest.puppet("fork-storm on")
         reader = subprocess.Popen([VMSIGHT, "state", str(guest.pid), "--json", "--repeat", states,
                                    "--technique", technique], stdout=subprocess.PIPE)
@@ -46,9 +44,8 @@ def live(states="1000", kernel="6.12", backend="memfd", technique="live-map"):
 def judge(document, pids, expected):
     present = [p["pid"] for p in document["processes"]]
     expect(len(present) == len(set(present)), "a PID appears twice")
-    got = steady(document, pids)
-    for key, records in expected.items():
-        expect(got.get(key) == records, f"{key}: {got.get(key)} instead of {records}")
+    comparison = truth.compare(expected, only(document, pids), expected, STEADY)
+    expect(comparison, f"a process that did not change is wrong:\n{comparison}")
     for process in document["processes"]:
         expect(process["comm"] is not None or process["validity"] == "torn",
                f"an unreadable process that is not called torn: {process}")

@@ -12,8 +12,8 @@ KERNELS = ["5.10-cloud", "5.10", "5.10-rt", "6.1-cloud", "6.1", "6.1-rt",
            "6.12-cloud", "6.12", "6.12-rt", "7.2-cloud", "7.2", "7.2-rt"]
 AXES = [KERNELS, ["pc", "q35"], ["anon", "memfd"], ["512M", "5G"], ["4level", "5level"]]
 
-# Debian's 5.10 cloud kernel is built without CONFIG_X86_5LEVEL: the cell cannot exist.
-IMPOSSIBLE = [{"5.10-cloud", "5level"}]
+# Debian builds none of its 5.10 kernels with CONFIG_X86_5LEVEL: these cells cannot exist.
+IMPOSSIBLE = [{"5.10-cloud", "5level"}, {"5.10", "5level"}, {"5.10-rt", "5level"}]
 
 
 def possible(cell):
