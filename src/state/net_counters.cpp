@@ -1,0 +1,234 @@
+#include "state/net_counters.h"
+
+#include <algorithm>
+#include <fmt/format.h>
+#include <string>
+
+#include "state/members.h"
+
+namespace vmsight {
+namespace {
+
+constexpr std::uint64_t type_tstats = 2, type_dstats = 3;  // enum netdev_stat_type
+constexpr std::uint32_t max_queues = 4096;
+
+struct Name {
+  NetCounters::Driver driver;
+  std::string_view module, operations;  // operations: the symbol where it is built in
+};
+constexpr Name driver_names[] = {
+    {NetCounters::Driver::virtio_net, "virtio_net", "virtnet_netdev"},
+    {NetCounters::Driver::veth, "veth", "veth_netdev_ops"},
+    {NetCounters::Driver::dummy, "dummy", "dummy_netdev_ops"},
+    {NetCounters::Driver::bridge, "bridge", "br_netdev_ops"},
+    {NetCounters::Driver::tstats, "tun", "tun_netdev_ops"},
+    {NetCounters::Driver::tstats, "tun", "tap_netdev_ops"},
+    {NetCounters::Driver::vlan, "8021q", "vlan_netdev_ops"},
+    {NetCounters::Driver::macvlan, "macvlan", "macvlan_netdev_ops"},
+    {NetCounters::Driver::loopback, "", "loopback_ops"},
+};
+
+}  // namespace
+
+NetCounters::PerCpu NetCounters::resolve_per_cpu(Kernel& kernel, std::string_view type) {
+  const auto offset = [&](std::string_view name) {
+    return kernel.member(type, name).value_or(Member{}).offset;
+  };
+  return {offset("rx_packets"), offset("rx_bytes"), offset("tx_packets"), offset("tx_bytes")};
+}
+
+Result<NetCounters> NetCounters::resolve(Kernel& kernel) {
+  Members members(kernel);
+  NetCounters self;
+  VMSIGHT_TRY(self.modules_, ModulesReader::resolve(kernel));
+  self.ops_ = members.offset("net_device", "netdev_ops");
+  self.get_stats_ = members.offset("net_device_ops", "ndo_get_stats");
+  self.get_stats64_ = members.offset("net_device_ops", "ndo_get_stats64");
+  self.area_ = members.offset("net_device", "lstats");  // a union of all per-CPU kinds
+  self.stats_ = members.offset("net_device", "stats");
+  self.num_rx_queues_ = members.offset("net_device", "num_rx_queues");
+  self.stat_type_ = kernel.member("net_device", "pcpu_stat_type");
+  // netdev_priv(): a member of newer kernels; before, what follows at the next 32 bytes.
+  self.private_ = members.optional_offset("net_device", "priv")
+                      .value_or((members.size("net_device") + 31) & ~31U);
+  self.plain_ = resolve_per_cpu(kernel, "net_device_stats");
+  self.tstats_ = resolve_per_cpu(kernel, "pcpu_sw_netstats");
+  self.dstats_ = resolve_per_cpu(kernel, "pcpu_dstats");
+  self.vlan_ = resolve_per_cpu(kernel, "vlan_pcpu_stats");
+  const std::uint32_t packets = members.offset("pcpu_lstats", "packets");
+  const std::uint32_t bytes = members.offset("pcpu_lstats", "bytes");
+  self.lstats_ = {packets, bytes, packets, bytes};
+  self.tstats_function_ = kernel.symbol("dev_get_tstats64").value_or(GuestVirt());
+  self.tunnel_function_ = kernel.symbol("ip_tunnel_get_stats64").value_or(GuestVirt());
+  for (const Name& name : driver_names) {
+    if (const auto ops = kernel.symbol(name.operations)) {
+      self.built_in_.emplace_back(*ops, name.driver);
+    }
+  }
+  VMSIGHT_TRY_VOID(members.check());
+  return self;
+}
+
+void NetCounters::read(Context& context, GuestVirt device, Known& known, NetDevice& into) const {
+  Reader& reader = context.reader;
+  const GuestVirt operations = reader.pointer(device + ops_);
+  const Driver driver = driver_of(context, operations, known);
+  std::optional<Traffic> traffic;
+  if (reader.ok()) traffic = count(context, device, driver);
+  if (traffic && reader.ok()) {
+    into.rx_packets = traffic->rx_packets;
+    into.rx_bytes = traffic->rx_bytes;
+    into.tx_packets = traffic->tx_packets;
+    into.tx_bytes = traffic->tx_bytes;
+    return;
+  }
+  reader.clear_fault();
+  context.state.problem("net_devices",
+                        fmt::format("{}: its driver ({}) keeps the counters where they cannot be found",
+                                    into.name, modules_.owner_of(context, operations)));
+}
+
+NetCounters::Driver NetCounters::driver_of(Context& context, GuestVirt operations,
+                                           Known& known) const {
+  for (const auto& [seen, driver] : known) {
+    if (seen == operations) return driver;
+  }
+  known.emplace_back(operations, classify(context, operations));
+  return known.back().second;
+}
+
+/// In the order of dev_get_stats() of net/core/dev.c: what a driver's own function does must be
+/// known; without one the counters are where the core keeps them.
+NetCounters::Driver NetCounters::classify(Context& context, GuestVirt operations) const {
+  Reader& reader = context.reader;
+  const GuestVirt get_stats64 = reader.pointer(operations + get_stats64_);
+  if (get_stats64 == GuestVirt()) {
+    const GuestVirt get_stats = reader.pointer(operations + get_stats_);
+    return get_stats == GuestVirt() ? Driver::per_cpu_type : Driver::plain;
+  }
+  if (get_stats64 == tstats_function_ || get_stats64 == tunnel_function_) return Driver::tstats;
+  for (const auto& [ops, driver] : built_in_) {
+    if (ops == operations) return driver;
+  }
+  const std::string_view module = modules_.owner_of(context, operations);
+  for (const Name& name : driver_names) {
+    if (!module.empty() && name.module == module) return name.driver;
+  }
+  return Driver::unknown;
+}
+
+std::optional<Traffic> NetCounters::count(Context& context, GuestVirt device,
+                                          Driver driver) const {
+  Reader& reader = context.reader;
+  const GuestVirt area = per_cpu_area(reader, device);
+  switch (driver) {
+    case Driver::plain: return plain(reader, device);
+    case Driver::per_cpu_type: return count_by_type(context, device);
+    case Driver::loopback: return per_cpu(context, area, lstats_);
+    case Driver::virtio_net: return virtio_.read(context, device, device + private_);
+    case Driver::veth: return count_veth(context, device);
+    case Driver::bridge: return count_bridge(context, device);
+    case Driver::vlan:
+      return count_private(context, device, "8021q", "vlan_dev_priv", "vlan_pcpu_stats");
+    case Driver::macvlan:
+      return count_private(context, device, "macvlan", "macvlan_dev", "pcpu_stats");
+    case Driver::tstats: {
+      if (area == GuestVirt()) return std::nullopt;
+      Traffic sum = plain(reader, device);
+      return sum += per_cpu(context, area, tstats_);
+    }
+    case Driver::dummy: {
+      const Traffic sent = per_cpu(context, area, lstats_);  // it only ever swallows packets
+      return Traffic{0, 0, sent.tx_packets, sent.tx_bytes};
+    }
+    case Driver::unknown: break;
+  }
+  return std::nullopt;
+}
+
+std::optional<Traffic> NetCounters::count_by_type(Context& context, GuestVirt device) const {
+  Reader& reader = context.reader;
+  const std::uint64_t type = stat_type(reader, device);
+  Traffic sum = plain(reader, device);
+  if (type == type_tstats) sum += per_cpu(context, per_cpu_area(reader, device), tstats_);
+  if (type == type_dstats) sum += per_cpu(context, per_cpu_area(reader, device), dstats_);
+  return sum;
+}
+
+/// veth_get_stats64(): what an end receives is what its peer sent; packets that went through
+/// XDP or NAPI are counted by the receiving queues instead.
+std::optional<Traffic> NetCounters::count_veth(Context& context, GuestVirt device) const {
+  Reader& reader = context.reader;
+  const auto sent = [&](GuestVirt end) {
+    const bool typed = stat_type(reader, end) == type_tstats;
+    return per_cpu(context, per_cpu_area(reader, end), typed ? tstats_ : lstats_);
+  };
+  const auto queues = [&](GuestVirt end) {  // of veth_priv { peer, dropped, _xdp_prog, rq }
+    return veth_queues(context, end, reader.pointer(end + private_ + 24));
+  };
+  const GuestVirt peer = reader.pointer(device + private_);
+  const Traffic own = sent(device), own_queues = queues(device);
+  Traffic sum{own_queues.rx_packets, own_queues.rx_bytes, own.tx_packets, own.tx_bytes};
+  if (peer == GuestVirt()) return sum;
+  if (reader.pointer(peer + private_) != device) return std::nullopt;
+  const Traffic theirs = sent(peer), their_queues = queues(peer);
+  return sum += {theirs.tx_packets, theirs.tx_bytes, their_queues.rx_packets, their_queues.rx_bytes};
+}
+
+Traffic NetCounters::veth_queues(Context& context, GuestVirt device, GuestVirt rq) const {
+  Kernel& kernel = context.kernel;
+  Traffic sum;
+  const auto packets = kernel.member("veth:veth_rq", "stats.vs.xdp_packets");
+  const auto bytes = kernel.member("veth:veth_rq", "stats.vs.xdp_bytes");
+  const auto size = kernel.type_size("veth:veth_rq");
+  if (!packets || !bytes || !size) return sum;  // Linux 5.10: these count only with an XDP program
+  const std::uint32_t count = std::min(context.reader.u32(device + num_rx_queues_), max_queues);
+  for (std::uint32_t i = 0; i < count && context.reader.ok(); ++i) {
+    const GuestVirt queue = rq + i * *size;
+    sum.rx_packets += context.reader.u64(queue + packets->offset);
+    sum.rx_bytes += context.reader.u64(queue + bytes->offset);
+  }
+  return sum;
+}
+
+/// Kernels without dev_get_tstats64(): net_bridge { two locks, port_list, dev, stats }.
+std::optional<Traffic> NetCounters::count_bridge(Context& context, GuestVirt device) const {
+  Reader& reader = context.reader;
+  const GuestVirt bridge = device + private_;
+  if (reader.pointer(bridge + 24) != device) return std::nullopt;
+  Traffic sum = plain(reader, device);
+  return sum += per_cpu(context, reader.pointer(bridge + 32), tstats_);
+}
+
+std::optional<Traffic> NetCounters::count_private(Context& context, GuestVirt device,
+                                                  std::string_view module, std::string_view type,
+                                                  std::string_view member) const {
+  std::optional<Member> area = context.kernel.member(type, member);
+  if (!area) area = context.kernel.member(fmt::format("{}:{}", module, type), member);
+  if (!area) return std::nullopt;
+  return per_cpu(context, context.reader.pointer(device + private_ + area->offset), vlan_);
+}
+
+Traffic NetCounters::plain(Reader& reader, GuestVirt device) const {
+  const GuestVirt at = device + stats_;
+  return {reader.u64(at + plain_.rx_packets), reader.u64(at + plain_.rx_bytes),
+          reader.u64(at + plain_.tx_packets), reader.u64(at + plain_.tx_bytes)};
+}
+
+Traffic NetCounters::per_cpu(Context& context, GuestVirt area, const PerCpu& at) const {
+  Traffic sum;
+  Reader& reader = context.reader;
+  if (area == GuestVirt()) return sum;  // not allocated before the device is first used
+  for (std::size_t cpu = 0; cpu < context.kernel.per_cpu_offsets().size() && reader.ok(); ++cpu) {
+    const GuestVirt own = context.kernel.per_cpu(area, cpu);
+    sum += {reader.u64(own + at.rx_packets), reader.u64(own + at.rx_bytes),
+            reader.u64(own + at.tx_packets), reader.u64(own + at.tx_bytes)};
+  }
+  return sum;
+}
+
+std::uint64_t NetCounters::stat_type(Reader& reader, GuestVirt device) const {
+  return stat_type_ ? reader.value(device, *stat_type_) : 0;
+}
+
+}  // namespace vmsight

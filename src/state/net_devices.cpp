@@ -1,0 +1,174 @@
+#include "state/net_devices.h"
+
+#include <fmt/format.h>
+
+#include "state/members.h"
+#include "state/lists.h"
+#include "state/net_address.h"
+
+namespace vmsight {
+namespace {
+
+constexpr std::size_t max_addresses = 4096;  // of a device
+constexpr std::size_t max_hardware_address = 32;  // MAX_ADDR_LEN
+
+// include/uapi/linux/if.h, in the order in which `ip link` prints them.
+struct Flag {
+  std::uint32_t bit;
+  std::string_view name;
+};
+constexpr Flag flag_names[] = {
+    {1u << 3, "LOOPBACK"},   {1u << 1, "BROADCAST"}, {1u << 4, "POINTOPOINT"},
+    {1u << 12, "MULTICAST"}, {1u << 7, "NOARP"},     {1u << 9, "ALLMULTI"},
+    {1u << 8, "PROMISC"},    {1u << 10, "MASTER"},   {1u << 11, "SLAVE"},
+    {1u << 2, "DEBUG"},      {1u << 15, "DYNAMIC"},  {1u << 14, "AUTOMEDIA"},
+    {1u << 13, "PORTSEL"},   {1u << 5, "NOTRAILERS"}, {1u << 0, "UP"},
+    {1u << 16, "LOWER_UP"},  {1u << 17, "DORMANT"},  {1u << 18, "ECHO"},
+};
+constexpr std::uint32_t iff_up = 1u << 0, iff_running = 1u << 6, iff_promisc = 1u << 8,
+                        iff_allmulti = 1u << 9, iff_lower_up = 1u << 16, iff_dormant = 1u << 17;
+
+// enum netdev_state_t, include/linux/netdevice.h
+constexpr std::uint64_t link_start = 1u << 0, link_no_carrier = 1u << 2, link_dormant = 1u << 4;
+constexpr std::uint32_t oper_unknown = 0, oper_up = 6;
+
+/// What dev_get_flags() of net/core/dev.c tells user space.
+std::uint32_t user_flags(const LinkState& link) {
+  const std::uint32_t asked = iff_promisc | iff_allmulti;
+  std::uint32_t flags = link.flags & ~(asked | iff_running | iff_lower_up | iff_dormant);
+  flags |= link.global & asked;
+  if ((link.state & link_start) == 0) return flags;
+  if (link.operstate == oper_up || link.operstate == oper_unknown) flags |= iff_running;
+  if ((link.state & link_no_carrier) == 0) flags |= iff_lower_up;
+  if ((link.state & link_dormant) != 0) flags |= iff_dormant;
+  return flags;
+}
+
+}  // namespace
+
+std::vector<std::string_view> link_flags(const LinkState& link) {
+  const std::uint32_t flags = user_flags(link);
+  std::vector<std::string_view> names;
+  names.reserve(6);
+  if ((flags & iff_up) != 0 && (flags & iff_running) == 0) names.push_back("NO-CARRIER");
+  for (const Flag& flag : flag_names) {
+    if ((flags & flag.bit) != 0) names.push_back(flag.name);
+  }
+  return names;
+}
+
+Result<NetDevicesReader> NetDevicesReader::resolve(Kernel& kernel) {
+  Members members(kernel);
+  NetDevicesReader self;
+  VMSIGHT_TRY(self.namespaces_, NetNamespaces::resolve(kernel));
+  VMSIGHT_TRY(self.counters_, NetCounters::resolve(kernel));
+  self.dev_base_ = members.offset("net", "dev_base_head");
+  self.dev_list_ = members.offset("net_device", "dev_list");
+  self.name_ = members.member("net_device", "name");
+  self.flags_ = members.member("net_device", "flags");
+  self.gflags_ = members.member("net_device", "gflags");
+  self.operstate_ = members.member("net_device", "operstate");
+  self.mtu_ = members.member("net_device", "mtu");
+  self.ifindex_ = members.member("net_device", "ifindex");
+  self.addr_len_ = members.member("net_device", "addr_len");
+  self.state_ = members.offset("net_device", "state");
+  self.dev_addr_ = members.offset("net_device", "dev_addr");
+  self.ip_ptr_ = members.offset("net_device", "ip_ptr");
+  self.ifa_list_ = members.offset("in_device", "ifa_list");
+  self.ifa_next_ = members.offset("in_ifaddr", "ifa_next");
+  self.ifa_local_ = members.offset("in_ifaddr", "ifa_local");
+  self.ifa_prefix_ = members.offset("in_ifaddr", "ifa_prefixlen");
+  self.ip6_ptr_ = members.optional_offset("net_device", "ip6_ptr");
+  if (self.ip6_ptr_) {
+    self.addr_list_ = members.offset("inet6_dev", "addr_list");
+    self.if_list_ = members.offset("inet6_ifaddr", "if_list");
+    self.addr6_ = members.offset("inet6_ifaddr", "addr");
+    self.prefix6_ = members.offset("inet6_ifaddr", "prefix_len");
+  }
+  VMSIGHT_TRY_VOID(members.check());
+  return self;
+}
+
+void NetDevicesReader::read(Context& context) const {
+  NetCounters::Known drivers;
+  for (const NetNamespace& ns : namespaces_.list(context, "net_devices")) {
+    read_namespace(context, ns, drivers);
+  }
+}
+
+void NetDevicesReader::read_namespace(Context& context, const NetNamespace& ns,
+                                      NetCounters::Known& drivers) const {
+  Reader& reader = context.reader;
+  reader.clear_fault();
+  const bool complete = walk_list(reader, ns.net + dev_base_, [&](GuestVirt node) {
+    const GuestVirt device = node - dev_list_;
+    NetDevice record;
+    record.netns = ns.inode;
+    if (read_device(context, device, record)) {
+      counters_.read(context, device, drivers, record);
+      context.state.net_devices.push_back(std::move(record));
+    } else {
+      context.state.problem("net_devices", fmt::format("the device at {} is not readable", device));
+    }
+    reader.clear_fault();
+  });
+  if (complete) return;
+  context.state.problem("net_devices", fmt::format("the devices of namespace {} break at {}", ns.inode,
+                                                   reader.fault().value_or(ns.net)));
+  reader.clear_fault();
+}
+
+bool NetDevicesReader::read_device(Context& context, GuestVirt device, NetDevice& into) const {
+  Reader& reader = context.reader;
+  const std::span<char> room = context.arena().allocate(std::min(name_.size, 16U));
+  into.name = context.arena().shrink(room, reader.c_string(device + name_.offset, room).size());
+  LinkState link;
+  link.flags = static_cast<std::uint32_t>(reader.value(device, flags_));
+  link.global = static_cast<std::uint32_t>(reader.value(device, gflags_));
+  link.operstate = static_cast<std::uint32_t>(reader.value(device, operstate_));
+  link.state = reader.u64(device + state_);
+  into.flags = link_flags(link);
+  into.mtu = reader.value(device, mtu_);
+  into.ifindex = static_cast<unsigned>(reader.value(device, ifindex_));
+  into.hwaddr = read_hardware_address(context, device);
+  read_ipv4(context, device, into);
+  read_ipv6(context, device, into);
+  return reader.ok();
+}
+
+std::string_view NetDevicesReader::read_hardware_address(Context& context,
+                                                         GuestVirt device) const {
+  std::array<std::byte, max_hardware_address> bytes;
+  const auto length = std::min<std::size_t>(
+      static_cast<std::size_t>(context.reader.value(device, addr_len_)), bytes.size());
+  const std::span<std::byte> used(bytes.data(), length);
+  context.reader.copy(context.reader.pointer(device + dev_addr_), used);
+  return format_hardware_address(context.arena(), used);
+}
+
+void NetDevicesReader::read_ipv4(Context& context, GuestVirt device, NetDevice& into) const {
+  Reader& reader = context.reader;
+  const GuestVirt in_device = reader.pointer(device + ip_ptr_);
+  if (in_device == GuestVirt()) return;
+  GuestVirt entry = reader.pointer(in_device + ifa_list_);
+  while (entry != GuestVirt() && reader.ok()) {
+    if (into.ipv4.size() == max_addresses) return reader.set_fault(entry);
+    const auto address = reader.get<Ipv4Bytes>(entry + ifa_local_);
+    into.ipv4.push_back(format_prefix(context.arena(), address, reader.u8(entry + ifa_prefix_)));
+    entry = reader.pointer(entry + ifa_next_);
+  }
+}
+
+void NetDevicesReader::read_ipv6(Context& context, GuestVirt device, NetDevice& into) const {
+  Reader& reader = context.reader;
+  const GuestVirt in6_device = ip6_ptr_ ? reader.pointer(device + *ip6_ptr_) : GuestVirt();
+  if (in6_device == GuestVirt()) return;
+  walk_list(reader, in6_device + addr_list_, [&](GuestVirt node) {
+    const GuestVirt entry = node - if_list_;
+    if (into.ipv6.size() == max_addresses) return reader.set_fault(entry);
+    const auto address = reader.get<Ipv6Bytes>(entry + addr6_);
+    into.ipv6.push_back(format_prefix(context.arena(), address, reader.u8(entry + prefix6_)));
+  });
+}
+
+}  // namespace vmsight

@@ -1,0 +1,48 @@
+// Network devices of all network namespaces: names, flags, addresses, counters.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "state/context.h"
+#include "state/net_counters.h"
+#include "state/net_namespaces.h"
+
+namespace vmsight {
+
+/// What decides the flags that `ip link` shows.
+struct LinkState {
+  std::uint32_t flags = 0;      // net_device.flags: IFF_* set by the administrator
+  std::uint32_t global = 0;     // net_device.gflags: promiscuity and allmulti asked for
+  std::uint64_t state = 0;      // net_device.state: __LINK_STATE_* bits
+  std::uint32_t operstate = 0;  // IF_OPER_*
+};
+/// Names in the order of `ip link`; views of static strings.
+std::vector<std::string_view> link_flags(const LinkState& link);
+
+class NetDevicesReader {
+ public:
+  static Result<NetDevicesReader> resolve(Kernel& kernel);
+  void read(Context& context) const;
+
+ private:
+  void read_namespace(Context& context, const NetNamespace& ns,
+                      NetCounters::Known& drivers) const;
+  bool read_device(Context& context, GuestVirt device, NetDevice& into) const;
+  std::string_view read_hardware_address(Context& context, GuestVirt device) const;
+  void read_ipv4(Context& context, GuestVirt device, NetDevice& into) const;
+  void read_ipv6(Context& context, GuestVirt device, NetDevice& into) const;
+
+  NetNamespaces namespaces_;
+  NetCounters counters_;
+  Member name_, flags_, gflags_, operstate_, mtu_, ifindex_, addr_len_;
+  std::uint32_t dev_base_ = 0, dev_list_ = 0, state_ = 0, dev_addr_ = 0;
+  std::uint32_t ip_ptr_ = 0, ifa_list_ = 0, ifa_next_ = 0, ifa_local_ = 0, ifa_prefix_ = 0;
+  std::optional<std::uint32_t> ip6_ptr_;  // a kernel may have no IPv6
+  std::uint32_t addr_list_ = 0, if_list_ = 0, addr6_ = 0, prefix6_ = 0;
+};
+
+}  // namespace vmsight

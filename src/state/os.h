@@ -1,0 +1,32 @@
+// What the kernel says of itself: uname, uptime, command line.
+#pragma once
+
+#include <cstdint>
+
+#include "state/context.h"
+
+namespace vmsight {
+
+class OsReader {
+ public:
+  static Result<OsReader> resolve(Kernel& kernel);
+  /// Fills State::os. The uptime is that of the kernel's last update of its clock, which an idle
+  /// guest makes only when it wakes.
+  void read(Context& context) const;
+
+ private:
+  void read_names(Context& context) const;
+  void read_uptime(Context& context) const;
+  void read_command_line(Context& context) const;
+
+  GuestVirt names_, timekeeper_, command_line_;
+  Member sysname_, nodename_, release_, version_, machine_;
+  std::uint32_t base_ = 0, nsec_ = 0, shift_ = 0, offs_boot_ = 0;
+};
+
+/// Nanoseconds since boot of a timekeeper: its monotonic base, what it counted since (a shifted
+/// number of nanoseconds), and the time slept.
+std::uint64_t boot_time_ns(std::uint64_t base, std::uint64_t shifted_nsec, unsigned shift,
+                           std::uint64_t offs_boot);
+
+}  // namespace vmsight

@@ -1,0 +1,116 @@
+// Sockets of other families: unix, netlink, vsock.
+#include <algorithm>
+#include <cstring>
+#include <fmt/format.h>
+
+#include "state/lists.h"
+#include "state/sock_reader.h"
+#include "state/socket_names.h"
+
+namespace vmsight {
+namespace {
+
+constexpr std::size_t max_unix_path = 108;  // sun_path of struct sockaddr_un
+constexpr std::uint32_t family_size = 2;    // what precedes it there
+constexpr std::size_t max_packets = 1u << 16;
+constexpr std::uint32_t any_cid = ~0U;      // VMADDR_CID_ANY, also of ports
+
+}  // namespace
+
+void SockReader::read_unix(Context& context, GuestVirt sock, Socket& into) const {
+  Reader& reader = context.reader;
+  into.protocol = "unix";
+  into.local = read_unix_name(context, sock);
+  const GuestVirt peer = reader.pointer(sock + unix_peer_);
+  if (peer != GuestVirt()) into.peer_inode = inode(reader, peer);
+  read_unix_queues(reader, sock, reader.u8(sock + state_), into);
+}
+
+/// The name as /proc/net/unix writes it: a path without its final NUL, or "@name" with every NUL
+/// of an abstract name as "@".
+std::string_view SockReader::read_unix_name(Context& context, GuestVirt sock) const {
+  Reader& reader = context.reader;
+  const GuestVirt address = reader.pointer(sock + unix_addr_);
+  if (address == GuestVirt()) return "";
+  const std::size_t length = reader.u32(address + unix_length_);
+  if (length <= family_size) return "";
+  const std::span<char> name =
+      context.arena().allocate(std::min(length - family_size, max_unix_path + 1));
+  reader.copy(address + unix_name_ + family_size, std::as_writable_bytes(name));
+  if (name[0] != 0) {
+    const void* end = std::memchr(name.data(), 0, name.size());
+    const std::size_t used =
+        end == nullptr ? name.size() : static_cast<const char*>(end) - name.data();
+    return context.arena().shrink(name, used);
+  }
+  std::replace(name.begin(), name.end(), '\0', '@');
+  return {name.data(), name.size()};
+}
+
+void SockReader::read_unix_queues(Reader& reader, GuestVirt sock, unsigned state,
+                                  Socket& into) const {
+  if (state == tcp_listen) {
+    into.recv_queue = reader.u32(sock + receive_length_);
+    into.send_queue = reader.value(sock, max_backlog_);
+  } else if (inq_length_ && reader.value(sock, type_) == sock_stream) {
+    into.recv_queue = reader.u32(sock + *inq_length_);
+  } else {
+    into.recv_queue = unread_bytes(reader, sock);
+  }
+}
+
+/// The bytes that a read would find: all queued ones of a stream, the next packet otherwise.
+std::uint64_t SockReader::unread_bytes(Reader& reader, GuestVirt sock) const {
+  if (reader.u32(sock + receive_length_) == 0) return 0;
+  const bool whole_queue = reader.value(sock, type_) != sock_dgram;
+  std::uint64_t bytes = 0;
+  std::size_t packets = 0;
+  walk_list(reader, sock + receive_queue_, [&](GuestVirt packet) {
+    if (packets++ == max_packets) return reader.set_fault(packet);
+    if (!whole_queue && packets > 1) return;
+    const std::uint32_t length = reader.u32(packet + skb_length_);
+    const std::uint32_t consumed = reader.u32(packet + skb_control_ + skb_consumed_);
+    bytes += length - std::min(length, consumed);
+  });
+  return bytes;
+}
+
+/// A netlink socket has no state that tools show, though the kernel knows connected ones.
+void SockReader::read_netlink(Context& context, GuestVirt sock, Socket& into) const {
+  into.protocol = into.family;
+  into.state = plain_state_name(tcp_close);
+  into.local_port = context.reader.u32(sock + portid_);
+  into.remote_port = context.reader.u32(sock + dst_portid_);
+}
+
+/// Addresses of virtual machines: a context id (of the machine) and a port.
+void SockReader::read_vsock(Context& context, GuestVirt sock, Socket& into) const {
+  Reader& reader = context.reader;
+  into.protocol = into.family;
+  into.state = tcp_state_name(reader.u8(sock + state_));
+  const auto offset = [&](std::string_view path) -> std::optional<std::uint32_t> {
+    std::optional<Member> found = context.kernel.member("vsock:vsock_sock", path);
+    if (!found) found = context.kernel.member("vsock_sock", path);
+    return found ? std::optional(found->offset) : std::nullopt;
+  };
+  const auto local = offset("local_addr.svm_cid"), local_port = offset("local_addr.svm_port");
+  const auto remote = offset("remote_addr.svm_cid"), remote_port = offset("remote_addr.svm_port");
+  if (!local || !local_port || !remote || !remote_port) {
+    into.local = into.remote = {};
+    return context.state.problem("sockets", "vsock: addresses unknown, the module has no BTF");
+  }
+  const auto cid = [&](std::uint32_t at) -> std::string_view {
+    const std::uint32_t number = reader.u32(sock + at);
+    return number == any_cid ? "*" : context.arena().copy(fmt::format_int(number).c_str());
+  };
+  const auto port = [&](std::uint32_t at) {
+    const std::uint32_t number = reader.u32(sock + at);
+    return number == any_cid ? 0 : number;
+  };
+  into.local = cid(*local);
+  into.local_port = port(*local_port);
+  into.remote = cid(*remote);
+  into.remote_port = port(*remote_port);
+}
+
+}  // namespace vmsight

@@ -1,0 +1,168 @@
+#include "state/sockets.h"
+
+#include <algorithm>
+#include <fmt/format.h>
+
+namespace vmsight {
+namespace {
+
+constexpr std::size_t max_sockets = 1u << 20;  // a bound on our memory
+
+}  // namespace
+
+Result<SocketsReader> SocketsReader::resolve(Kernel& kernel) {
+  SocketsReader self;
+  VMSIGHT_TRY(self.namespaces_, NetNamespaces::resolve(kernel));
+  VMSIGHT_TRY(self.socks_, SockReader::resolve(kernel));
+  VMSIGHT_TRY(self.tables_, SocketTables::resolve(kernel, self.socks_.node()));
+  return self;
+}
+
+void SocketsReader::read(Context& context) const {
+  View view{context, namespaces_.list(context, "sockets"), owners(context), {}};
+  const std::vector<SocketTable> tables = tables_.list(context, view.namespaces);
+  std::sort(view.namespaces.begin(), view.namespaces.end(),
+            [](const NetNamespace& a, const NetNamespace& b) { return a.net < b.net; });
+  for (const SocketTable& table : tables) read_table(view, table);
+  read_unlisted(view);
+  if (context.state.sockets.size() >= max_sockets) {
+    context.state.problem("sockets", fmt::format("more than {} were left out", max_sockets));
+  }
+}
+
+std::vector<SocketsReader::Owner> SocketsReader::owners(Context& context) const {
+  Reader& reader = context.reader;
+  std::vector<Owner> found;
+  found.reserve(context.socket_files.size());
+  for (const SocketFile& file : context.socket_files) {
+    reader.clear_fault();
+    const GuestVirt sock = socks_.sock(reader, file.socket);
+    if (reader.ok() && sock != GuestVirt()) {
+      found.push_back({sock, file});
+    } else {
+      context.state.problem("sockets", fmt::format("pid {} fd {}: no socket at {}", file.pid,
+                                                   file.fd, file.socket));
+    }
+  }
+  std::sort(found.begin(), found.end(),
+            [](const Owner& a, const Owner& b) { return a.sock < b.sock; });
+  return found;
+}
+
+void SocketsReader::read_table(View& view, const SocketTable& table) const {
+  Reader& reader = view.context.reader;
+  std::size_t torn = 0;
+  reader.clear_fault();
+  const auto visit = [&](std::uint64_t bucket, std::uint64_t first) {
+    bool whole = false;
+    for (unsigned attempt = 0; !whole && attempt < view.context.options.attempts; ++attempt) {
+      if (attempt != 0) {
+        reader.refetch();
+        ++view.context.state.view.retries;
+      }
+      reader.begin_object();
+      // A second look starts at the bucket, which may have changed as well.
+      const std::uint64_t link = attempt == 0 ? first : first_link(reader, table.buckets, bucket);
+      whole = reader.ok() && read_chain(view, table, bucket, link);
+    }
+    if (!whole) ++torn;
+    for (const Found& found : view.chain) keep(view, found.sock, found.record);
+    view.chain.clear();
+    reader.clear_fault();
+  };
+  if (!each_chain(reader, table.buckets, visit)) {
+    view.context.state.problem("sockets", fmt::format("{}: the table breaks at {}", table.name,
+                                                      reader.fault().value_or(table.buckets.start)));
+    reader.clear_fault();
+  }
+  if (torn != 0) {
+    view.context.state.problem("sockets", fmt::format("{}: {} chains changed while they were read",
+                                                      table.name, torn));
+  }
+}
+
+/// Collects the sockets of one chain. False if it, or one of them, could not be read whole.
+bool SocketsReader::read_chain(View& view, const SocketTable& table, std::uint64_t bucket,
+                               std::uint64_t first) const {
+  Reader& reader = view.context.reader;
+  const std::uint64_t mask = table.buckets.count - 1;
+  bool whole = true;
+  view.chain.clear();
+  const auto visit = [&](GuestVirt node) {
+    const GuestVirt sock = node - table.node;
+    Found found{sock, {}};
+    const bool misplaced = table.checked && (socks_.hash(reader, sock) & mask) != bucket;
+    if (misplaced || view.chain.size() == max_sockets || !read_sock(view, sock, found.record)) {
+      whole = false;
+    } else {
+      view.chain.push_back(std::move(found));
+    }
+  };
+  const std::optional<std::uint64_t> end = walk_chain(reader, first, visit);
+  if (!end || !whole) return false;
+  return !table.checked || *end >> 1 == bucket;
+}
+
+/// Sockets with a file that stand in no table: of families without one, and unbound ones.
+void SocketsReader::read_unlisted(View& view) const {
+  Context& context = view.context;
+  for (std::size_t i = 0; i < view.owners.size(); ++i) {
+    const GuestVirt sock = view.owners[i].sock;
+    if (view.owners[i].found) continue;
+    Socket record;
+    bool whole = false;
+    for (unsigned attempt = 0; !whole && attempt < context.options.attempts; ++attempt) {
+      if (attempt != 0) context.reader.refetch();
+      context.reader.begin_object();
+      record = Socket{};
+      whole = read_sock(view, sock, record);
+    }
+    if (whole) {
+      keep(view, sock, record);
+    } else {
+      view.owners[i].found = true;
+      context.state.problem("sockets", fmt::format("pid {} fd {}: the socket at {} is not readable",
+                                                   view.owners[i].file.pid,
+                                                   view.owners[i].file.fd, sock));
+    }
+  }
+  context.reader.clear_fault();
+}
+
+/// False, without a fault, if the sock is none or cannot be read.
+bool SocketsReader::read_sock(View& view, GuestVirt sock, Socket& into) const {
+  Reader& reader = view.context.reader;
+  const bool usable = reader.ok() && socks_.read(view.context, sock, into);
+  into.netns = netns(view, socks_.net(reader, sock));
+  const bool whole = usable && reader.ok();
+  reader.clear_fault();
+  return whole;
+}
+
+std::uint64_t SocketsReader::netns(View& view, GuestVirt net) const {
+  const auto at = std::lower_bound(
+      view.namespaces.begin(), view.namespaces.end(), net,
+      [](const NetNamespace& ns, GuestVirt address) { return ns.net < address; });
+  if (at != view.namespaces.end() && at->net == net) return at->inode;
+  return namespaces_.inode(view.context.reader, net);  // one that is being dismantled
+}
+
+void SocketsReader::keep(View& view, GuestVirt sock, const Socket& record) const {
+  std::vector<Socket>& sockets = view.context.state.sockets;
+  auto owner = std::lower_bound(view.owners.begin(), view.owners.end(), sock,
+                                [](const Owner& one, GuestVirt at) { return one.sock < at; });
+  if (owner == view.owners.end() || owner->sock != sock) {
+    if (sockets.size() < max_sockets) sockets.push_back(record);
+    return;
+  }
+  for (; owner != view.owners.end() && owner->sock == sock; ++owner) {
+    owner->found = true;
+    if (sockets.size() >= max_sockets) continue;
+    Socket& one = sockets.emplace_back(record);
+    one.pid = owner->file.pid;
+    one.fd = owner->file.fd;
+    one.inode = owner->file.inode;
+  }
+}
+
+}  // namespace vmsight

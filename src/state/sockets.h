@@ -1,0 +1,56 @@
+// All sockets of the guest, each with the files that are it.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "state/context.h"
+#include "state/net_namespaces.h"
+#include "state/sock_reader.h"
+#include "state/socket_tables.h"
+
+namespace vmsight {
+
+class SocketsReader {
+ public:
+  static Result<SocketsReader> resolve(Kernel& kernel);
+
+  /// Needs Context::socket_files. A socket gives one record for each file that is it, in
+  /// whatever process; one without files, whether the kernel's, orphaned or waiting to be
+  /// accepted, gives a record without pid and fd.
+  void read(Context& context) const;
+
+ private:
+  struct Owner {  // a file that is a socket
+    GuestVirt sock;
+    SocketFile file;
+    bool found = false;  // in a table
+  };
+  struct Found {
+    GuestVirt sock;
+    Socket record;
+  };
+  /// What one view works on.
+  struct View {
+    Context& context;
+    std::vector<NetNamespace> namespaces;  // sorted by address
+    std::vector<Owner> owners;             // sorted by sock
+    std::vector<Found> chain;              // of the bucket that is being read
+  };
+
+  std::vector<Owner> owners(Context& context) const;
+  void read_table(View& view, const SocketTable& table) const;
+  bool read_chain(View& view, const SocketTable& table, std::uint64_t bucket,
+                  std::uint64_t first) const;
+  void read_unlisted(View& view) const;
+  bool read_sock(View& view, GuestVirt sock, Socket& into) const;
+  std::uint64_t netns(View& view, GuestVirt net) const;
+  void keep(View& view, GuestVirt sock, const Socket& record) const;
+
+  NetNamespaces namespaces_;
+  SockReader socks_;
+  SocketTables tables_;
+};
+
+}  // namespace vmsight
