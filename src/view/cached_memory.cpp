@@ -13,6 +13,7 @@ Result<std::unique_ptr<CachedMemory>> CachedMemory::make(std::unique_ptr<PageSou
   VMSIGHT_TRY(memory->frames_, LazyArray<Frame>::make(limits.max_pages));
   memory->limits_ = limits;
   memory->source_ = std::move(source);
+  memory->calls_before_ = memory->source_->calls();
   return memory;
 }
 
