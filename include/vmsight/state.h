@@ -194,6 +194,7 @@ struct State {
 
   void clear();                          // keeps allocations, for the next view
   void problem(std::string where, std::string what);
+  std::size_t problems_left_out = 0;
 };
 
 struct StateOptions {

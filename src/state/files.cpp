@@ -1,0 +1,100 @@
+#include "state/files.h"
+
+#include <bit>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+namespace vmsight {
+
+namespace {
+
+constexpr std::uint32_t max_table = 1u << 26;  // far beyond any sysctl fs.nr_open in use
+
+std::string_view type_name(std::uint16_t mode) {
+  switch (mode & S_IFMT) {
+    case S_IFREG: return "REG";
+    case S_IFDIR: return "DIR";
+    case S_IFCHR: return "CHR";
+    case S_IFBLK: return "BLK";
+    case S_IFIFO: return "FIFO";
+    case S_IFSOCK: return "SOCK";
+    case S_IFLNK: return "LNK";
+    default: return "ANON";  // anonymous inodes have no type
+  }
+}
+
+}  // namespace
+
+Result<FilesReader> FilesReader::resolve(Kernel& kernel, const FileObjects& objects) {
+  Members members(kernel);
+  FilesReader files;
+  files.objects_ = objects;
+  files.at_ = {
+      .fdt = members.offset("files_struct", "fdt"),
+      .max_fds = members.offset("fdtable", "max_fds"),
+      .fd = members.offset("fdtable", "fd"),
+      .open_fds = members.offset("fdtable", "open_fds"),
+      .close_on_exec = members.offset("fdtable", "close_on_exec"),
+  };
+  VMSIGHT_TRY_VOID(members.check());
+  return files;
+}
+
+void FilesReader::read(ProcessContext& process, std::int32_t pid, GuestVirt files) const {
+  Reader& reader = process.reader();
+  const GuestVirt fdt =
+      process.proofs.expect(reader, files + at_.fdt, reader.pointer(files + at_.fdt));
+  const auto size = reader.u32(fdt + at_.max_fds);
+  const GuestVirt open = reader.pointer(fdt + at_.open_fds);
+  const GuestVirt close_on_exec = reader.pointer(fdt + at_.close_on_exec);
+  const Table table{pid, reader.pointer(fdt + at_.fd)};
+  if (size > max_table) reader.set_fault(fdt);
+
+  for (std::uint32_t first = 0; first < size && reader.ok(); first += 64) {
+    std::uint64_t bits = reader.u64(open + first / 8);
+    if (bits == 0) continue;
+    const std::uint64_t closing = reader.u64(close_on_exec + first / 8);
+    for (; bits != 0; bits &= bits - 1) {
+      const unsigned bit = std::countr_zero(bits);
+      if (first + bit >= size || is_full(process.state().open_files, process.state().arena)) return;
+      read_slot(process, table, first + bit, ((closing >> bit) & 1) != 0);
+      if (!reader.ok()) return;
+    }
+  }
+}
+
+void FilesReader::read_slot(ProcessContext& process, const Table& table, std::uint32_t fd,
+                            bool close_on_exec) const {
+  Reader& reader = process.reader();
+  const FileObjects::Offsets& at = objects_.at();
+  const GuestVirt slot = table.slots + 8 * std::uint64_t{fd};
+  const GuestVirt file = reader.pointer(slot);
+  if (file.raw() == 0) return;  // the number is taken, the file not yet opened
+  const GuestVirt inode = objects_.inode_of(reader, file);
+  // Since 6.12 a freed struct file may at once be another one: the same slot proves little.
+  process.proofs.expect(reader, file + at.f_inode, inode);
+  process.proofs.expect(reader, slot, file);
+  const PathRef path = process.paths.read(objects_.path_of(file));
+  const FileObjects::Inode facts = objects_.read_inode(reader, inode);
+  const auto flags = reader.u32(file + at.f_flags) & ~std::uint32_t{O_CLOEXEC};
+
+  OpenFile record{
+      .pid = table.pid,
+      .fd = static_cast<std::int32_t>(fd),
+      .type = process.paths.is_anonymous(path.dentry) ? "ANON" : type_name(facts.mode),
+      .path = process.paths.path(path),
+      .pos = reader.u64(file + at.f_pos),
+      .flags = flags | (close_on_exec ? O_CLOEXEC : 0),
+      .inode = facts.number,
+      .device = facts.device,
+      .size = facts.size,
+  };
+  if (!reader.ok()) return;
+  process.state().open_files.push_back(record);
+  if ((facts.mode & S_IFMT) == S_IFSOCK) {
+    process.context.socket_files.push_back(
+        {table.pid, record.fd, reader.pointer(file + at.private_data), facts.number});
+  }
+}
+
+}  // namespace vmsight

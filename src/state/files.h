@@ -1,0 +1,34 @@
+// Open files: task -> files_struct -> fdtable -> slots of struct file.
+//
+//   fdtable   open_fds       a bit for each number in use
+//             close_on_exec  a bit for each that exec closes
+//             fd             max_fds pointers to struct file
+#pragma once
+
+#include "state/file_objects.h"
+
+namespace vmsight {
+
+class FilesReader {
+ public:
+  static Result<FilesReader> resolve(Kernel& kernel, const FileObjects& objects);
+
+  /// Appends the open files of one process, ascending; its sockets to context.socket_files too.
+  /// `files` is its files_struct. A fault leaves what was read before it.
+  void read(ProcessContext& process, std::int32_t pid, GuestVirt files) const;
+
+ private:
+  struct Table {
+    std::int32_t pid = 0;
+    GuestVirt slots;
+  };
+  void read_slot(ProcessContext& process, const Table& table, std::uint32_t fd,
+                 bool close_on_exec) const;
+
+  FileObjects objects_;
+  struct Offsets {
+    Offset fdt, max_fds, fd, open_fds, close_on_exec;
+  } at_{};
+};
+
+}  // namespace vmsight

@@ -1,0 +1,66 @@
+// Proofs of no change: what was read from a live guest is right if the words that lead to it are
+// the same afterwards.
+//
+// A reader notes the words it relied on (pointers, identities, sequence counts) with the owner of
+// the object. At the end of the view all of them are read again, past every cache, in one batch;
+// the owners of words that differ must be read anew.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "vmsight/reader.h"
+
+namespace vmsight {
+
+class Proofs {
+ public:
+  using Owner = std::uint32_t;
+
+  /// Nothing is noted unless the guest may run while we read.
+  void begin(bool live, Owner owner = 0) {
+    words_.clear();
+    live_ = live;
+    owner_ = owner;
+  }
+  bool live() const { return live_; }
+  void set_owner(Owner owner) { owner_ = owner; }
+
+  /// `value` is what was read at `va`. Gives it back.
+  template <typename T>
+  T expect(Reader& reader, GuestVirt va, T value) {
+    static_assert(sizeof(T) <= 8);
+    if (live_) note(reader, va, static_cast<std::uint64_t>(value), sizeof(T));
+    return value;
+  }
+  GuestVirt expect(Reader& reader, GuestVirt va, GuestVirt value) {
+    return GuestVirt(expect(reader, va, value.raw()));
+  }
+
+  /// Reads every word again; the owners whose words changed, each once, ascending.
+  Result<std::vector<Owner>> changed(GuestMemory& memory) const;
+
+  std::size_t size() const { return words_.size(); }
+
+ private:
+  struct Word {
+    GuestPhys at;
+    std::uint64_t value;
+    Owner owner;
+    std::uint8_t size;
+  };
+  void note(Reader& reader, GuestVirt va, std::uint64_t value, std::uint8_t size);
+
+  std::vector<Word> words_;
+  Owner owner_ = 0;
+  bool live_ = false;
+
+  // Scratch of changed(): one FreshRead covers words that lie near each other.
+  struct Run {
+    std::size_t first, last;  // of words_, half-open
+    GuestPhys start, end;
+  };
+  std::vector<Run> runs() const;
+};
+
+}  // namespace vmsight
