@@ -114,6 +114,7 @@ void set_backing(RamBlock& block, const HostMapping& mapping) {
   block.path = mapping.path;
   block.device = mapping.device;
   block.inode = mapping.inode;
+  block.file_offset = mapping.inode != 0 ? mapping.offset + (block.host - mapping.start) : 0;
 }
 
 RamBlock to_block(const HostMapping& mapping, const MemoryBackend& backend) {

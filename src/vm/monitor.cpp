@@ -33,11 +33,10 @@ std::string short_name(std::string name) {
 }
 
 /// Names of the memory that the guest knows as RAM: not ROMs, video memory, PCI memory devices.
-Result<std::set<std::string>> ram_names(QmpClient& monitor, const CommandLine& line) {
+std::set<std::string> ram_names(const json& memory_devices, const CommandLine& line) {
   std::set<std::string> names;
   for (const MemoryBackend& backend : line.main_memory) names.insert(backend.id);
-  VMSIGHT_TRY(const json devices, monitor.execute("query-memory-devices"));
-  for (const json& device : devices) {
+  for (const json& device : memory_devices) {
     if (!device.is_object()) continue;
     const auto data = device.find("data");
     if (data != device.end() && data->is_object()) {
@@ -64,15 +63,42 @@ void append(std::vector<RamRange>& ranges, const FlatRange& flat, const std::str
   ranges.push_back(range);
 }
 
-/// A block is one host mapping: one question finds it whole.
-Result<RamBlock> ask_block(QmpClient& monitor, const RamRange& first) {
-  VMSIGHT_TRY(const std::string text,
-              monitor.human(fmt::format("gpa2hva {:#x}", first.start.raw())));
-  VMSIGHT_TRY(const HostVirt host, parse_gpa2hva(text));
-  RamBlock block;
-  block.name = first.block;
-  block.host = host - first.block_offset;
-  return block;
+/// The first range of each block; a block is one host mapping, so one question places it whole.
+std::vector<const RamRange*> first_ranges(const std::vector<RamRange>& ranges) {
+  std::vector<const RamRange*> firsts;
+  std::set<std::string_view> seen;
+  for (const RamRange& range : ranges) {
+    if (seen.insert(range.block).second) firsts.push_back(&range);
+  }
+  return firsts;
+}
+
+Result<std::vector<RamBlock>> ask_blocks(QmpClient& monitor, const std::vector<RamRange>& ranges) {
+  const auto firsts = first_ranges(ranges);
+  std::vector<QmpClient::Command> questions;
+  for (const RamRange* range : firsts) {
+    questions.push_back(QmpClient::human(fmt::format("gpa2hva {:#x}", range->start.raw())));
+  }
+  VMSIGHT_TRY(const auto answers, monitor.execute_all(questions));
+  std::vector<RamBlock> blocks;
+  for (std::size_t i = 0; i < firsts.size(); ++i) {
+    VMSIGHT_TRY(const std::string text, human_text(answers[i]));
+    VMSIGHT_TRY(const HostVirt host, parse_gpa2hva(text));
+    blocks.push_back({.name = firsts[i]->block, .host = host - firsts[i]->block_offset});
+  }
+  return blocks;
+}
+
+/// Sizes of the blocks from the ranges, host addresses of the ranges from the blocks.
+void connect_ranges(MonitorLayout& layout) {
+  for (RamRange& range : layout.ranges) {
+    const auto block =
+        std::find_if(layout.blocks.begin(), layout.blocks.end(),
+                     [&](const RamBlock& b) { return b.name == range.block; });
+    VMSIGHT_CHECK(block != layout.blocks.end());
+    block->size = std::max(block->size, range.block_offset + range.size);
+    range.host = block->host + range.block_offset;
+  }
 }
 
 Error no_monitor(std::string_view why, std::string hint) {
@@ -132,38 +158,33 @@ Result<QmpClient> connect_monitor(const VmInfo& info) {
 }
 
 Result<MonitorLayout> ask_layout(QmpClient& monitor, const CommandLine& line) {
-  VMSIGHT_TRY(const auto names, ram_names(monitor, line));
-  VMSIGHT_TRY(const std::string text, monitor.human("info mtree -f"));
+  const std::vector<QmpClient::Command> questions = {{"query-memory-devices"},
+                                                     QmpClient::human("info mtree -f")};
+  VMSIGHT_TRY(const auto answers, monitor.execute_all(questions));
+  const auto names = ram_names(answers[0], line);
+  VMSIGHT_TRY(const std::string text, human_text(answers[1]));
   VMSIGHT_TRY(const auto flat, parse_flat_view(text));
   MonitorLayout layout;
   for (const FlatRange& range : flat) {
     const std::string name = short_name(range.name);
     if (names.contains(name)) append(layout.ranges, range, name);
   }
-  for (RamRange& range : layout.ranges) {
-    auto& blocks = layout.blocks;
-    auto block = std::find_if(blocks.begin(), blocks.end(),
-                              [&](const RamBlock& b) { return b.name == range.block; });
-    if (block == blocks.end()) {
-      VMSIGHT_TRY(RamBlock asked, ask_block(monitor, range));
-      block = blocks.insert(blocks.end(), std::move(asked));
-    }
-    block->size = std::max(block->size, range.block_offset + range.size);
-    range.host = block->host + range.block_offset;
-  }
   if (layout.ranges.empty()) {
     return Error{.code = ErrorCode::bad_data, .message = "read info mtree: no guest RAM in it"};
   }
+  VMSIGHT_TRY(layout.blocks, ask_blocks(monitor, layout.ranges));
+  connect_ranges(layout);
   return layout;
 }
 
 Result<std::vector<VcpuRegisters>> ask_registers(QmpClient& monitor) {
-  VMSIGHT_TRY(const std::string text, monitor.human("info registers -a"));
+  VMSIGHT_TRY(const auto answer, monitor.execute(QmpClient::human("info registers -a")));
+  VMSIGHT_TRY(const std::string text, human_text(answer));
   return parse_registers(text);
 }
 
 Result<std::string> ask_run_state(QmpClient& monitor) {
-  VMSIGHT_TRY(const json answer, monitor.execute("query-status"));
+  VMSIGHT_TRY(const json answer, monitor.execute({"query-status"}));
   std::string status = answer.is_object() ? text_of(answer, "status") : "";
   if (status.empty()) {
     return Error{.code = ErrorCode::bad_data, .message = "QMP query-status: no status"};

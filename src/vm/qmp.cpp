@@ -86,39 +86,54 @@ Result<QmpClient> QmpClient::negotiate(UniqueFd socket, Milliseconds patience) {
   if (!greeting->contains("QMP")) {
     return Error{.code = ErrorCode::unsupported, .message = "not a QMP socket"};
   }
-  VMSIGHT_TRY_VOID(client.execute("qmp_capabilities"));
+  // Not waited for: if it is refused, so is every command after it, with a reason.
+  VMSIGHT_TRY_VOID(client.send(client.to_line({"qmp_capabilities"}), Clock::now() + patience));
   return client;
 }
 
-Result<json> QmpClient::execute(std::string_view command, const json& arguments,
-                                Milliseconds patience) {
-  const auto deadline = Clock::now() + patience;
-  const std::uint64_t id = ++last_id_;
-  json message = {{"execute", command}, {"id", id}};
-  if (!arguments.empty()) message["arguments"] = arguments;
-  VMSIGHT_TRY_VOID(send(message, deadline));
-  while (true) {
-    VMSIGHT_TRY(json answer, receive(deadline));
-    if (answer.value("id", json()) != id) continue;  // an event, or an answer that came too late
-    if (answer.contains("return")) return std::move(answer["return"]);
-    const json error = answer.value("error", json::object());
-    const json description = error.is_object() ? error.value("desc", json()) : json();
-    return Error{.code = ErrorCode::unsupported,
-                 .message = fmt::format("QMP {}: {}", command,
-                                        description.is_string() ? description.get<std::string>()
-                                                                : "refused without a reason")};
-  }
+QmpClient::Command QmpClient::human(std::string command_line) {
+  return {"human-monitor-command", {{"command-line", std::move(command_line)}}};
 }
 
-Result<std::string> QmpClient::human(std::string_view command_line, Milliseconds patience) {
-  VMSIGHT_TRY(const json answer,
-              execute("human-monitor-command", {{"command-line", command_line}}, patience));
-  if (!answer.is_string()) {
-    return Error{.code = ErrorCode::bad_data, .message = "QMP human-monitor-command: no text"};
+Result<std::vector<json>> QmpClient::execute_all(std::span<const Command> commands,
+                                                 Milliseconds patience) {
+  const auto deadline = Clock::now() + patience;
+  std::uint64_t id = last_id_ + 1;
+  std::string lines;
+  for (const Command& command : commands) lines += to_line(command);
+  VMSIGHT_TRY_VOID(send(lines, deadline));
+  std::vector<json> answers;
+  for (const Command& command : commands) {
+    VMSIGHT_TRY(json answer, answer_to(command, id++, deadline));
+    answers.push_back(std::move(answer));
   }
-  std::string text = answer.get<std::string>();
-  std::erase(text, '\r');
-  return text;
+  return answers;
+}
+
+Result<json> QmpClient::execute(Command command, Milliseconds patience) {
+  VMSIGHT_TRY(auto answers, execute_all(std::span(&command, 1), patience));
+  return std::move(answers.front());
+}
+
+std::string QmpClient::to_line(const Command& command) {
+  json message = {{"execute", command.name}, {"id", ++last_id_}};
+  if (!command.arguments.empty()) message["arguments"] = command.arguments;
+  return message.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
+}
+
+Result<json> QmpClient::answer_to(const Command& command, std::uint64_t id,
+                                  Clock::time_point deadline) {
+  while (true) {
+    VMSIGHT_TRY(json answer, receive(deadline));
+    if (answer.value("id", json()) != id) continue;  // an event, or an answer nobody waits for
+    if (answer.contains("return")) return std::move(answer["return"]);
+    const json error = answer.value("error", json::object());
+    const json words = error.is_object() ? error.value("desc", json()) : json();
+    return Error{.code = ErrorCode::unsupported,
+                 .message = fmt::format("QMP {}: {}", command.name,
+                                        words.is_string() ? words.get<std::string>()
+                                                          : "refused without a reason")};
+  }
 }
 
 pid_t QmpClient::peer() const {
@@ -153,10 +168,7 @@ Result<json> QmpClient::receive(Clock::time_point deadline) {
   }
 }
 
-Result<void> QmpClient::send(const json& message, Clock::time_point deadline) {
-  const std::string line =
-      message.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
-  std::string_view rest = line;
+Result<void> QmpClient::send(std::string_view rest, Clock::time_point deadline) {
   while (!rest.empty()) {
     VMSIGHT_TRY_VOID(wait_for(socket_.get(), POLLOUT, deadline));
     const ssize_t sent = ::send(socket_.get(), rest.data(), rest.size(), MSG_NOSIGNAL);
@@ -165,6 +177,15 @@ Result<void> QmpClient::send(const json& message, Clock::time_point deadline) {
     rest.remove_prefix(static_cast<std::size_t>(sent));
   }
   return {};
+}
+
+Result<std::string> human_text(const json& answer) {
+  if (!answer.is_string()) {
+    return Error{.code = ErrorCode::bad_data, .message = "QMP human-monitor-command: no text"};
+  }
+  std::string text = answer.get<std::string>();
+  std::erase(text, '\r');
+  return text;
 }
 
 bool has_client(std::string_view net_unix, std::string_view path) {

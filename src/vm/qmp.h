@@ -5,9 +5,11 @@
 
 #include <chrono>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
 #include <string_view>
 #include <sys/types.h>
+#include <vector>
 
 #include "base/os.h"
 #include "vmsight/result.h"
@@ -29,14 +31,19 @@ class QmpClient {
   /// Speaks on a connected stream socket; the other side greets first. For tests.
   static Result<QmpClient> negotiate(UniqueFd socket, Milliseconds patience = greeting_time);
 
-  /// The value of "return". Events that arrive meanwhile are skipped. unsupported with QEMU's
-  /// words if it refuses; timeout; os if the connection broke.
-  Result<nlohmann::json> execute(std::string_view command,
-                                 const nlohmann::json& arguments = nlohmann::json::object(),
-                                 Milliseconds patience = command_time);
+  struct Command {
+    std::string name;
+    nlohmann::json arguments = nlohmann::json::object();
+  };
+  /// A command of the human monitor, whose value is text.
+  static Command human(std::string command_line);
 
-  /// A command of the human monitor; its text with plain newlines.
-  Result<std::string> human(std::string_view command_line, Milliseconds patience = command_time);
+  /// Sends all commands at once and gives the value of each "return", in order. Events that
+  /// arrive meanwhile are skipped. The error is of the first command that fails: unsupported with
+  /// QEMU's words if it refuses; timeout; os if the connection broke.
+  Result<std::vector<nlohmann::json>> execute_all(std::span<const Command> commands,
+                                                  Milliseconds patience = command_time);
+  Result<nlohmann::json> execute(Command command, Milliseconds patience = command_time);
 
   /// The process that listens on the socket, 0 if unknown.
   pid_t peer() const;
@@ -44,8 +51,11 @@ class QmpClient {
  private:
   using Clock = std::chrono::steady_clock;
   explicit QmpClient(UniqueFd socket) : socket_(std::move(socket)) {}
+  std::string to_line(const Command& command);
+  Result<nlohmann::json> answer_to(const Command& command, std::uint64_t id,
+                                   Clock::time_point deadline);
   Result<nlohmann::json> receive(Clock::time_point deadline);
-  Result<void> send(const nlohmann::json& message, Clock::time_point deadline);
+  Result<void> send(std::string_view text, Clock::time_point deadline);
 
   UniqueFd socket_;
   std::string received_;  // what follows the last line taken
@@ -55,5 +65,8 @@ class QmpClient {
 /// Whether a client is connected to the listening socket at `path`, by the text of
 /// /proc/PID/net/unix (see proc(5)). A relative path there matches the end of `path`.
 bool has_client(std::string_view net_unix, std::string_view path);
+
+/// The text that a command of the human monitor returned, with plain newlines.
+Result<std::string> human_text(const nlohmann::json& answer);
 
 }  // namespace vmsight

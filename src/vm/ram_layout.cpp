@@ -1,6 +1,7 @@
 #include "vm/ram_layout.h"
 
 #include <algorithm>
+#include <array>
 
 namespace vmsight {
 namespace {
@@ -106,25 +107,25 @@ void place_dimms(Layout& layout, const CommandLine& line, std::span<const RamBlo
   }
 }
 
-/// Guest-physical runs with the low area cut out, joined where the backing continues.
+/// The part of a range from `from` on, or up to `to`.
+RamRange part(const RamRange& range, GuestPhys from, GuestPhys to) {
+  const GuestPhys start = std::max(range.start, from), end = std::min(range.end(), to);
+  const std::uint64_t cut = start - range.start;
+  return {start, start < end ? end - start : 0, range.block, range.block_offset + cut,
+          range.host + cut};
+}
+
+/// The ranges without the area where the firmware decides.
 std::vector<RamRange> comparable(const RamMap& map) {
-  constexpr GuestPhys low_start{0xa0000}, low_end{0x100000};
-  std::vector<RamRange> runs;
-  for (RamRange range : map.ranges()) {
-    if (range.start >= low_start && range.end() <= low_end) continue;
-    if (range.start >= low_start && range.start < low_end) {
-      const std::uint64_t cut = low_end - range.start;
-      range.start = low_end;
-      range.size -= cut;
-      range.block_offset += cut;
-      range.host = range.host + cut;
+  constexpr GuestPhys low_start{0xa0000}, low_end{0x100000}, top{~std::uint64_t{0}};
+  std::vector<RamRange> parts;
+  for (const RamRange& range : map.ranges()) {
+    for (const RamRange& piece : std::array{part(range, GuestPhys(0), low_start),
+                                      part(range, low_end, top)}) {
+      if (piece.size > 0) parts.push_back(piece);
     }
-    if (range.start < low_start && range.end() > low_start && range.end() <= low_end) {
-      range.size = low_start - range.start;
-    }
-    runs.push_back(std::move(range));
   }
-  return runs;
+  return parts;
 }
 
 }  // namespace
