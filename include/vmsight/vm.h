@@ -70,8 +70,8 @@ class Vm {
   virtual const RamMap& ram() const = 0;
   /// Where the RAM map is from: "monitor" (info mtree) or "derived" (command line and maps).
   virtual std::string_view ram_source() const = 0;
-  /// How the layout derived from the command line differs from the one the monitor told (which
-  /// is used), or "".
+  /// What is doubtful about the RAM map, or "": how the one derived from the command line differs
+  /// from the one the monitor told (which is used), or what deriving had to guess.
   virtual std::string ram_note() const { return ""; }
   /// Why the monitor was not used, or "" if it was.
   virtual std::string monitor_note() const = 0;

@@ -186,8 +186,10 @@ void Parser::object(const OptionList& options) {
 
 void Parser::device(const OptionList& options) {
   const std::string_view driver = options.get("driver");
-  if (driver != "pc-dimm" && driver != "nvdimm") return;
-  line_.dimms.push_back({std::string(options.get("memdev")), options.number("addr")});
+  const bool dimm = driver == "pc-dimm" || driver == "nvdimm";
+  if (!dimm && !driver.starts_with("virtio-mem")) return;
+  line_.dimms.push_back({std::string(options.get("memdev")),
+                         options.number(dimm ? "addr" : "memaddr")});
 }
 
 void Parser::chardev(const OptionList& options) {

@@ -23,7 +23,7 @@ struct MemoryBackend {
   std::uint64_t offset = 0;  // where it begins in the file
 };
 
-/// -device pc-dimm or nvdimm.
+/// -device pc-dimm, nvdimm or virtio-mem: memory in the area that follows RAM.
 struct Dimm {
   std::string backend;                   // id of its MemoryBackend
   std::optional<std::uint64_t> address;  // addr=, else QEMU chose

@@ -85,20 +85,25 @@ bool kind_matches(const HostMapping& mapping, const MemoryBackend& backend) {
   return false;
 }
 
+/// Of equal ones: inodes rise with each creation, addresses fall.
+bool created_before(const HostMapping& a, const HostMapping& b) {
+  return a.inode != b.inode ? a.inode < b.inode : a.start > b.start;
+}
+
+bool may_be(const HostMapping& mapping, const MemoryBackend& backend) {
+  return mapping.size() == backend.size && kind_matches(mapping, backend) &&
+         mapping.offset == (mapping.inode != 0 ? backend.offset : 0);
+}
+
 std::vector<HostMapping> candidates(std::span<const HostMapping> maps,
                                     const MemoryBackend& backend) {
   std::vector<HostMapping> found;
   for (const HostMapping& mapping : maps) {
-    if (mapping.writable && !mapping.executable && mapping.size() == backend.size &&
-        mapping.offset == (mapping.inode != 0 ? backend.offset : 0) &&
-        kind_matches(mapping, backend)) {
+    if (mapping.writable && !mapping.executable && may_be(mapping, backend)) {
       found.push_back(mapping);
     }
   }
-  // Inodes of memfds rise with each creation; the kernel places mappings downwards.
-  std::sort(found.begin(), found.end(), [](const HostMapping& a, const HostMapping& b) {
-    return a.inode != b.inode ? a.inode < b.inode : a.start > b.start;
-  });
+  std::sort(found.begin(), found.end(), created_before);
   return found;
 }
 
@@ -230,6 +235,32 @@ Result<std::vector<RamBlock>> find_ram_blocks(
   for (std::size_t i = 0; i < backends.size(); ++i) {
     VMSIGHT_TRY(RamBlock block, finder.find(i));
     blocks.push_back(std::move(block));
+  }
+  return blocks;
+}
+
+Result<std::vector<RamBlock>> find_plugged_blocks(std::string_view smaps,
+                                                  std::span<const RamBlock> known,
+                                                  std::span<const MemoryBackend> unplugged) {
+  // Linux takes memory into use in sections of 128 MiB; video memory is smaller.
+  constexpr std::uint64_t section = 128u << 20;
+  VMSIGHT_TRY(auto maps, parse_maps(smaps));
+  auto found = joined(only_guest_memory(std::move(maps)));
+  std::erase_if(found, [&](const HostMapping& mapping) {
+    return !mapping.writable || mapping.executable || mapping.size() % section != 0 ||
+           std::any_of(known.begin(), known.end(),
+                       [&](const RamBlock& b) { return b.host == mapping.start; }) ||
+           std::any_of(unplugged.begin(), unplugged.end(),
+                       [&](const MemoryBackend& b) { return may_be(mapping, b); });
+  });
+  std::sort(found.begin(), found.end(), [](const HostMapping& a, const HostMapping& b) {
+    return a.start > b.start;  // the kernel places mappings downwards
+  });
+  std::vector<RamBlock> blocks;
+  for (const HostMapping& mapping : found) {
+    const MemoryBackend name{.id = fmt::format("plugged{}", blocks.size()),
+                             .size = mapping.size()};
+    blocks.push_back(to_block(mapping, name));
   }
   return blocks;
 }

@@ -33,6 +33,14 @@ Result<std::vector<RamBlock>> find_ram_blocks(
     std::span<const HostMapping> maps, std::span<const MemoryBackend> backends,
     const std::function<Result<std::string>()>& read_smaps);
 
+/// Memory that was plugged in after the start, so that no argument tells of it: other mappings of
+/// a DIMM's size that QEMU keeps out of children, named "plugged0", "plugged1" ... in the likely
+/// order of creation. `smaps` is the text of smaps, `known` are the blocks found before, `unplugged` the
+/// backends that are not the guest's RAM (shared with other VMs, say).
+Result<std::vector<RamBlock>> find_plugged_blocks(std::string_view smaps,
+                                                  std::span<const RamBlock> known,
+                                                  std::span<const MemoryBackend> unplugged);
+
 /// Fills in how a block of known place and size is backed. bad_data if no writable mapping of the
 /// process covers it.
 Result<void> complete_block(std::span<const HostMapping> maps, RamBlock& block);

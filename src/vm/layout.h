@@ -16,7 +16,7 @@ struct HostLayout {
   RamMap ram;
   std::string_view source;   // "monitor" or "derived"
   std::string monitor_note;  // why the monitor was not used, "" if it was
-  std::string disagreement;  // how the derived layout differs from the one told, "" if it does not
+  std::string ram_note;      // see Vm::ram_note
 };
 
 /// The error is that of deriving, if there is no monitor either.

@@ -100,7 +100,7 @@ void place_dimms(Layout& layout, const CommandLine& line, std::span<const RamBlo
   GuestPhys next = layout.device_memory();
   for (std::size_t i = 0; i < dimms.size(); ++i) {
     GuestPhys at = next;
-    if (line.dimms[i].address) at = GuestPhys(*line.dimms[i].address);
+    if (i < line.dimms.size() && line.dimms[i].address) at = GuestPhys(*line.dimms[i].address);
     layout.place(dimms[i], at);
     const std::uint64_t end = (at + dimms[i].size).raw();
     next = std::max(next, GuestPhys((end + alignment - 1) / alignment * alignment));
@@ -149,7 +149,7 @@ Result<RamMap> derive_ram_map(const CommandLine& line, std::span<const RamBlock>
   const auto dimms = blocks.subspan(main_blocks.size());
   std::uint64_t total = 0;
   for (const RamBlock& block : main_blocks) total += block.size;
-  if (total != line.memory_bytes || dimms.size() != line.dimms.size()) {
+  if (total != line.memory_bytes || dimms.size() < line.dimms.size()) {
     return Error{.code = ErrorCode::bad_data,
                  .message = fmt::format("derive RAM layout: blocks of {:#x} bytes for -m of {:#x}",
                                         total, line.memory_bytes)};
@@ -162,7 +162,12 @@ Result<RamMap> derive_ram_map(const CommandLine& line, std::span<const RamBlock>
 }
 
 std::string difference(const RamMap& derived, const RamMap& told) {
-  const auto ours = comparable(derived), theirs = comparable(told);
+  const auto ours = comparable(derived);
+  auto theirs = comparable(told);
+  std::erase_if(theirs, [&](const RamRange& range) {
+    return std::none_of(ours.begin(), ours.end(),
+                        [&](const RamRange& our) { return our.block == range.block; });
+  });
   for (std::size_t i = 0; i < std::max(ours.size(), theirs.size()); ++i) {
     if (i >= ours.size()) return fmt::format("{} is RAM but was not expected", theirs[i].start);
     if (i >= theirs.size()) return fmt::format("{} is not RAM but was expected", ours[i].start);

@@ -15,8 +15,8 @@
 
 namespace vmsight {
 
-/// The layout that QEMU gives this machine. `blocks` are those of line.main_memory and then
-/// those of line.dimms, in order. unsupported, with the reason, for a machine whose layout we do
+/// The layout that QEMU gives this machine. `blocks` are those of line.main_memory, then those of
+/// line.dimms, then what was plugged in later, in order. unsupported, with the reason, for a machine whose layout we do
 /// not know; bad_data if the sizes contradict each other.
 Result<RamMap> derive_ram_map(const CommandLine& line, std::span<const RamBlock> blocks);
 
@@ -24,7 +24,8 @@ Result<RamMap> derive_ram_map(const CommandLine& line, std::span<const RamBlock>
 Result<std::uint64_t> bytes_below_4g(const CommandLine& line, std::uint64_t ram_bytes);
 
 /// What differs between two maps, for a person; "" if nothing does. The first MiB is left out
-/// above 640 KiB: the guest's firmware decides what is RAM there.
+/// above 640 KiB: the guest's firmware decides what is RAM there. So is memory of blocks that
+/// `derived` knows nothing of: it was plugged in later.
 std::string difference(const RamMap& derived, const RamMap& told);
 
 }  // namespace vmsight

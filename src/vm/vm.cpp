@@ -23,7 +23,7 @@ class QemuVm final : public Vm {
   const std::vector<RamBlock>& blocks() const override { return layout_.blocks; }
   const RamMap& ram() const override { return layout_.ram; }
   std::string_view ram_source() const override { return layout_.source; }
-  std::string ram_note() const override { return layout_.disagreement; }
+  std::string ram_note() const override { return layout_.ram_note; }
   std::string monitor_note() const override { return layout_.monitor_note; }
   Result<void> check_alive() const override { return check_pidfd(pidfd_.get(), info_.pid); }
 
