@@ -42,7 +42,8 @@ std::optional<std::uint64_t> read_entry(GuestMemory& memory, GuestPhys table, st
 
 std::optional<AddressSpace::Walk> AddressSpace::walk(GuestMemory& memory, GuestVirt va) const {
   if (!is_canonical(va, five_level_)) return std::nullopt;
-  Walk result{.writable = true, .user = true, .executable = true};
+  Walk result;
+  result.writable = result.user = result.executable = true;
   GuestPhys table(root_.raw() & entry_address);
   for (int level = five_level_ ? 4 : 3; level >= 0; --level) {
     const unsigned shift = page_shift + bits_per_level * static_cast<unsigned>(level);

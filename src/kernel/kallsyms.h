@@ -14,12 +14,13 @@
 //   old order   offsets relative_base num_syms names markers [seqs] token_table token_index
 //   new order   num_syms names markers token_table token_index offsets [relative_base] [seqs]
 //
-// Written by scripts/kallsyms.c of the Linux sources, read by its kernel/kallsyms.c. The order
-// changed with 404bad70fcf7 (6.4); seqs_of_names came with 60443c88f3a8 (6.2).
+// Written by scripts/kallsyms.c of the Linux sources, read by its kernel/kallsyms.c.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string_view>
@@ -63,6 +64,7 @@ struct FoundKallsyms {
 
 inline constexpr std::size_t max_symbol_name = 512;  // KSYM_NAME_LEN
 inline constexpr std::uint32_t max_symbols = 1U << 20;
+inline constexpr std::size_t max_decoded_text = 64U << 20;  // of all names together
 
 /// The next token table at or after `from`: 256 strings whose index follows and agrees.
 std::optional<std::size_t> find_token_table(std::span<const std::byte> bytes, std::size_t from = 0);
@@ -79,37 +81,31 @@ class Kallsyms {
   std::uint32_t count() const { return layout_.count; }
   const KallsymsLayout& layout() const { return layout_; }
 
-  /// The address of _text by these tables' own base; nullopt if they have none.
-  std::optional<std::uint64_t> text_address() const;
-  /// Position of _text relative to the first table; only for Encoding::from_slot.
+  /// Position of _text relative to the first table, modulo 2^64; from_slot only.
   std::optional<std::uint64_t> text_position() const;
 
   /// By name; of several the first by address.
   std::optional<SymbolValue> find(std::string_view name) const;
 
-  struct Entry {
-    std::string_view name;  // within the text given to decode()
-    SymbolValue value;
-  };
-  /// All symbols in the kernel's own order; names lie in `text`.
-  std::vector<Entry> decode(std::vector<std::vector<char>>& text) const;
+  /// Calls `visit` with all symbols in the kernel's own order; names are placed in `text`.
+  using Visit = std::function<void(std::string_view name, const SymbolValue& value)>;
+  void decode(std::vector<std::vector<char>>& text, const Visit& visit) const;
 
  private:
   struct Token {
     std::uint32_t start = 0, length = 0;  // within token_text_
   };
-  struct Name {
-    char type = '?';
-    std::size_t length = 0;  // including the type letter
-    std::array<char, max_symbol_name + 1> text;
-    std::string_view view() const { return {text.data() + 1, length - (length > 0)}; }
-  };
+  /// Room for a type letter, a name, and the slack that expand() writes into.
+  using NameBuffer = std::array<char, 1 + max_symbol_name + 16>;
 
+  Kallsyms() = default;
+  Result<void> check_layout() const;
   Result<void> load_tokens();
   Result<void> load_names();
-  void index_names();
-  Result<void> anchor();
+  void hash_names();
+  Result<void> find_text();
   std::size_t expand(std::uint32_t index, char* into) const;
+  std::string_view name(std::uint32_t index, NameBuffer& buffer) const;
   std::optional<std::uint32_t> search_sorted(std::string_view name) const;
   std::optional<std::uint32_t> search_hashed(std::string_view name) const;
   std::optional<std::uint32_t> search(std::string_view name) const;

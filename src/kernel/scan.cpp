@@ -48,10 +48,12 @@ Result<void> for_each_chunk(
 
 void note_tables(GuestPhys start, std::span<const std::byte> chunk, TokenTableScan& into) {
   std::size_t from = 0;
-  while (const auto found = find_token_table(chunk, from)) {
+  while (into.tables.size() < max_banner_hits) {
+    const auto found = find_token_table(chunk, from);
+    if (!found) return;
     const GuestPhys at = start + *found;
-    const bool known = std::find(into.tables.begin(), into.tables.end(), at) != into.tables.end();
-    if (!known && into.tables.size() < max_banner_hits) into.tables.push_back(at);
+    if (std::find(into.tables.begin(), into.tables.end(), at) == into.tables.end())
+      into.tables.push_back(at);
     from = *found + 1;
   }
 }

@@ -1,0 +1,137 @@
+#include <algorithm>
+#include <charconv>
+#include <chrono>
+#include <numeric>
+#include <thread>
+
+#include "base/clock.h"
+#include "kernel/bytes.h"
+#include "kernel/found_kernel.h"
+
+namespace vmsight {
+namespace {
+
+// A running kernel's clock moves every 1 to 10 ms; that of an idle, tickless guest when a timer
+// wakes it, which takes up to a second.
+constexpr std::uint64_t clock_wait_ns = 1'500'000'000;
+constexpr auto clock_poll = std::chrono::milliseconds(2);
+
+using Indices = std::vector<std::size_t>;
+
+bool is_chosen(const KernelCandidate& candidate, const std::string& choice) {
+  unsigned index = 0;
+  const auto [end, error] = std::from_chars(choice.data(), choice.data() + choice.size(), index);
+  if (error == std::errc() && end == choice.data() + choice.size() && index == candidate.index)
+    return true;
+  constexpr std::size_t shortest_prefix = 4;  // shorter ones read as indices
+  return choice.size() >= shortest_prefix && candidate.build_id.starts_with(choice);
+}
+
+Result<Indices> chosen_by_user(const std::vector<FoundKernel>& kernels,
+                               const std::optional<std::string>& choice) {
+  Indices indices(kernels.size());
+  std::iota(indices.begin(), indices.end(), 0);
+  if (!choice) return indices;
+  std::erase_if(indices, [&](std::size_t i) { return !is_chosen(kernels[i].candidate, *choice); });
+  if (indices.empty()) {
+    return Error{.code = ErrorCode::not_found,
+                 .message = fmt::format("choose kernel \"{}\": no such kernel", *choice),
+                 .hint = "found: " + describe(kernels)};
+  }
+  return indices;
+}
+
+/// jiffies_64 of each; nullopt where it cannot be read.
+std::vector<std::optional<std::uint64_t>> read_clocks(GuestMemory& memory,
+                                                      std::vector<FoundKernel>& kernels,
+                                                      const Indices& which) {
+  std::vector<std::uint64_t> values(which.size());
+  std::vector<FreshRead> reads(which.size());
+  for (std::size_t i = 0; i < which.size(); ++i) {
+    const FoundKernel& kernel = kernels[which[i]];
+    const auto symbol = kernel.symbols->find("jiffies_64");
+    const GuestPhys at = symbol && *symbol ? kernel.image.physical(**symbol) : GuestPhys(~7ULL);
+    reads[i] = {at, std::as_writable_bytes(std::span(&values[i], 1))};
+  }
+  std::vector<std::optional<std::uint64_t>> clocks(which.size());
+  if (!memory.read_fresh(reads)) return clocks;
+  for (std::size_t i = 0; i < which.size(); ++i) {
+    if (reads[i].ok) clocks[i] = values[i];
+  }
+  return clocks;
+}
+
+/// The kernel whose clock moves first.
+std::optional<std::size_t> moving_clock(GuestMemory& memory, std::vector<FoundKernel>& kernels,
+                                        const Indices& which) {
+  const Stopwatch watch;
+  const auto before = read_clocks(memory, kernels, which);
+  while (watch.elapsed_ns() < clock_wait_ns) {
+    std::this_thread::sleep_for(clock_poll);
+    const auto now = read_clocks(memory, kernels, which);
+    for (std::size_t i = 0; i < which.size(); ++i) {
+      if (before[i] && now[i] && *before[i] != *now[i]) return which[i];
+    }
+  }
+  return std::nullopt;
+}
+
+std::size_t settle(std::vector<FoundKernel>& kernels, std::size_t chosen, std::string why) {
+  for (FoundKernel& kernel : kernels) {
+    if (kernel.candidate.why.empty()) kernel.candidate.why = "no sign that it runs";
+  }
+  kernels[chosen].candidate.live = true;
+  kernels[chosen].candidate.why = std::move(why);
+  return chosen;
+}
+
+Error ambiguous(const std::vector<FoundKernel>& kernels) {
+  return {.code = ErrorCode::ambiguous,
+          .message = fmt::format("find the running kernel: {} are in memory and none shows that "
+                                 "it runs: {}",
+                                 kernels.size(), describe(kernels)),
+          .hint = "choose one with --kernel INDEX or --kernel BUILD-ID"};
+}
+
+Error leftover(const FoundKernel& kernel) {
+  return {.code = ErrorCode::not_found,
+          .message = fmt::format("find the running kernel: \"{}\" is in memory, but no vCPU maps "
+                                 "it and its clock stands still",
+                                 kernel.image.banner),
+          .hint = "the guest may have been reset and be in its firmware or boot loader; "
+                  "--kernel 0 reads it all the same"};
+}
+
+}  // namespace
+
+std::string describe(const std::vector<FoundKernel>& kernels) {
+  std::string text;
+  for (const FoundKernel& kernel : kernels) {
+    text += fmt::format("{}{}: {} (build-id {}, at {})", text.empty() ? "" : "; ",
+                        kernel.candidate.index, kernel.candidate.banner,
+                        kernel.candidate.build_id.substr(0, 12), kernel.candidate.rodata);
+  }
+  return text;
+}
+
+Result<std::size_t> choose_kernel(GuestMemory& memory, std::vector<FoundKernel>& kernels,
+                                  const FindKernelOptions& options) {
+  VMSIGHT_CHECK(!kernels.empty());
+  VMSIGHT_TRY(Indices left, chosen_by_user(kernels, options.choose));
+  if (options.choose && left.size() == 1) return settle(kernels, left.front(), "chosen by --kernel");
+  Indices mapped;
+  for (const std::size_t i : left) {
+    if (is_mapped_by(memory, kernels[i].image, options.cr3)) mapped.push_back(i);
+  }
+  if (mapped.size() == 1) return settle(kernels, mapped.front(), "a vCPU's page table maps it");
+  const bool only_one = left.size() == 1;
+  if (only_one && (options.cr3.empty() || !memory.is_live()))
+    return settle(kernels, left.front(), "the only one in memory");
+  if (!memory.is_live()) return ambiguous(kernels);
+  if (options.progress) options.progress("waiting to see which kernel's clock moves");
+  if (const auto moving = moving_clock(memory, kernels, left))
+    return settle(kernels, *moving, "its clock moves");
+  return only_one ? leftover(kernels[left.front()]) : ambiguous(kernels);
+}
+
+}  // namespace vmsight

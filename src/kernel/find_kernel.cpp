@@ -1,0 +1,208 @@
+// find_kernel(): from nothing but guest memory to a running Linux kernel.
+//
+//   1  where a kernel's read-only data begins: what the vCPUs' page tables map, else every
+//      2 MiB boundary of RAM, else (slow) around kallsyms token tables anywhere
+//   2  its symbols: from the cache of this build, else from its kallsyms tables
+//   3  where it is mapped: by its own page table
+//   4  which of several runs
+#include <algorithm>
+
+#include "base/clock.h"
+#include "kernel/bytes.h"
+#include "kernel/cache.h"
+#include "kernel/found_kernel.h"
+#include "kernel/linux_kernel.h"
+
+namespace vmsight {
+namespace {
+
+// The token-table search: an image begins at most this far before its tables.
+constexpr std::uint64_t image_before_tables = 64U << 20;
+constexpr std::uint64_t tables_reach = 24U << 20;
+
+class Finder {
+ public:
+  Finder(GuestMemory& memory, const FindKernelOptions& options)
+      : memory_(memory), options_(options), cache_(options.cache_dir) {}
+
+  Result<std::unique_ptr<Kernel>> find() {
+    const Stopwatch total;
+    VMSIGHT_TRY_VOID(find_candidates());
+    if (kernels_.empty()) return nothing_found();
+    VMSIGHT_TRY(const std::size_t chosen, choose_kernel(memory_, kernels_, options_));
+    for (FoundKernel& kernel : kernels_) report_.candidates.push_back(kernel.candidate);
+    report_.cache_used = from_cache_[chosen];
+    for (const FoundKernel& kernel : kernels_) report_.symbols_ns += kernel.symbols->load_ns();
+    VMSIGHT_TRY(auto kernel,
+                LinuxKernel::create(memory_, std::move(kernels_[chosen]), std::move(cache_)));
+    report_.types_ns = kernel->attach_report().types_ns;
+    report_.total_ns = total.elapsed_ns();
+    kernel->set_attach_report(std::move(report_));
+    return std::unique_ptr<Kernel>(std::move(kernel));
+  }
+
+ private:
+  /// A choice by the user needs the whole list; a vCPU's word makes the scan needless.
+  Result<void> find_candidates() {
+    if (!options_.cr3.empty() && !options_.choose) {
+      VMSIGHT_TRY_VOID(timed_scan([&] { return banners_of_vcpus(memory_, options_.cr3); }));
+    }
+    if (kernels_.empty()) {
+      VMSIGHT_TRY_VOID(timed_scan([&] { return scan_banners(memory_); }));
+    }
+    if (kernels_.empty() && rejected_.empty()) VMSIGHT_TRY_VOID(search_everywhere());
+    return memory_.health();
+  }
+
+  template <typename Scan>
+  Result<void> timed_scan(Scan scan) {
+    const Stopwatch watch;
+    VMSIGHT_TRY(const std::vector<BannerHit> hits, scan());
+    report_.scan_ns += watch.elapsed_ns();
+    for (const BannerHit& hit : hits) understand(hit);
+    return {};
+  }
+
+  void understand(const BannerHit& hit) {
+    auto cached = understand_by_cache(hit);
+    if (cached) return add(*std::move(cached), true);
+    auto found = understand_by(hit, std::make_unique<KernelMemo>());
+    if (found) return add(*std::move(found), false);
+    rejected_.push_back({hit.banner, found.error()});
+  }
+
+  void add(FoundKernel found, bool from_cache) {
+    found.candidate.index = static_cast<unsigned>(kernels_.size());
+    found.candidate.banner = found.image.banner;
+    found.candidate.build_id = found.image.build_id;
+    found.candidate.rodata = found.image.rodata;
+    kernels_.push_back(std::move(found));
+    from_cache_.push_back(from_cache);
+  }
+
+  std::optional<FoundKernel> understand_by_cache(const BannerHit& hit) {
+    KernelCache::Found cached = cache_.find(hit.banner);
+    if (!cached.note.empty()) report_.cache_note = cached.note;
+    for (KernelMemo& memo : cached.memos) {
+      const std::string build_id = memo.build_id;
+      auto found = understand_by(hit, std::make_unique<KernelMemo>(std::move(memo)));
+      if (found && found->image.build_id == build_id) return *std::move(found);
+      if (cached.memos.size() == 1)
+        report_.cache_note = "rebuilt: what it says does not fit the guest";
+    }
+    return std::nullopt;
+  }
+
+  Result<FoundKernel> understand_by(const BannerHit& hit, std::unique_ptr<KernelMemo> memo) {
+    FoundKernel found;
+    found.memo = std::move(memo);
+    found.symbols = std::make_unique<SymbolTable>(memory_, hit.rodata, *found.memo);
+    VMSIGHT_TRY(found.image, place_image(memory_, hit, *found.symbols));
+    VMSIGHT_TRY_VOID(check_places(found));
+    found.memo->banner = found.image.banner;
+    found.memo->build_id = found.image.build_id;
+    return found;
+  }
+
+  /// The places that symbols and types name hold what they should: the version text, and the
+  /// name of the first task. Shows that symbols were decoded, or remembered, rightly.
+  Result<void> check_places(FoundKernel& found) {
+    VMSIGHT_TRY(const SymbolValue banner, found.symbols->require("linux_banner"));
+    VMSIGHT_TRY(const SymbolValue task, found.symbols->require("init_task"));
+    const auto* comm = found.memo->members.find("task_struct comm");
+    const bool knows_comm = comm != nullptr && comm->has_value();
+    if (!holds(found.image.physical(banner), found.image.banner))
+      return misfit("linux_banner is not the version text");
+    if (knows_comm && !holds(found.image.physical(task) + (*comm)->offset, "swapper"))
+      return misfit("init_task is not the first task");
+    return {};
+  }
+
+  bool holds(GuestPhys at, std::string_view text) {
+    std::string bytes(text.size(), '\0');
+    return read_phys(memory_, at, std::as_writable_bytes(std::span(bytes))) && bytes == text;
+  }
+
+  static Error misfit(std::string what) {
+    return {.code = ErrorCode::bad_data, .message = "check the kernel's symbols: " + what};
+  }
+
+  Result<void> search_everywhere() {
+    const Stopwatch watch;
+    VMSIGHT_TRY(searched_, scan_token_tables(memory_, options_.progress));
+    for (const GuestPhys table : searched_->tables) {
+      for (const BannerHit& hit : images_around(table)) understand(hit);
+    }
+    report_.scan_ns += watch.elapsed_ns();
+    return {};
+  }
+
+  /// Images whose version text is not where it is expected: the tables say how far `linux_banner`
+  /// is from _text, each version text in front of them says where the image would begin.
+  std::vector<BannerHit> images_around(GuestPhys token_table) {
+    const std::uint64_t before = std::min(image_before_tables, token_table.raw());
+    const GuestPhys start((token_table.raw() - before) / image_alignment * image_alignment);
+    const std::uint64_t size =
+        contiguous_ram(memory_.ram(), start, image_before_tables + tables_reach);
+    std::vector<std::byte> window(size);
+    if (token_table - start >= size || !memory_.scan(start, window)) return {};
+    auto located = locate_kallsyms(window, token_table - start);
+    if (!located) return {};
+    const auto bytes = std::span(window).subspan(located->start, located->layout.size);
+    const auto tables = Kallsyms::load({bytes.begin(), bytes.end()}, located->layout);
+    if (!tables) return {};
+    return images_by_banner(*tables, start, window);
+  }
+
+  std::vector<BannerHit> images_by_banner(const Kallsyms& tables, GuestPhys start,
+                                          std::span<const std::byte> window) {
+    std::vector<BannerHit> hits;
+    const auto banner = tables.find("linux_banner");
+    const auto rodata = tables.find("__start_rodata");
+    if (!banner || !rodata) return hits;
+    for (std::uint64_t text = 0; text < window.size(); text += image_alignment) {
+      const std::uint64_t at = text + banner->value;
+      if (at >= window.size()) break;
+      auto found = banner_in(window.subspan(at, std::min<std::size_t>(512, window.size() - at)));
+      if (found) hits.push_back({start + text + rodata->value, std::move(*found)});
+    }
+    return hits;
+  }
+
+  Error nothing_found() const {
+    if (!rejected_.empty()) {
+      Error error = rejected_.front().second;
+      error.message = fmt::format("found \"{}\" but cannot use it: {}", rejected_.front().first,
+                                  error.message);
+      if (error.code == ErrorCode::bad_data) error.code = ErrorCode::not_found;
+      return error;
+    }
+    Error error{.code = ErrorCode::not_found,
+                .message = "find a kernel: there is no Linux kernel in guest memory",
+                .hint = "the guest may be in its firmware or boot loader, or run another system"};
+    if (searched_ && !searched_->banners.empty()) {
+      error.message += fmt::format("; the text \"{}\" is there, but no unpacked kernel with symbols "
+                                   "(kallsyms)", searched_->banners.front());
+    } else if (searched_) {
+      error.message += fmt::format(" ({} MiB were searched)", searched_->bytes >> 20);
+    }
+    return error;
+  }
+
+  GuestMemory& memory_;
+  const FindKernelOptions& options_;
+  KernelCache cache_;
+  AttachReport report_;
+  std::vector<FoundKernel> kernels_;
+  std::vector<bool> from_cache_;
+  std::vector<std::pair<std::string, Error>> rejected_;
+  std::optional<TokenTableScan> searched_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Kernel>> find_kernel(GuestMemory& memory, const FindKernelOptions& options) {
+  return Finder(memory, options).find();
+}
+
+}  // namespace vmsight

@@ -1,0 +1,31 @@
+// A kernel image that was found and understood; and which of several is the running one.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "kernel/image.h"
+#include "kernel/memo.h"
+#include "kernel/symbol_table.h"
+#include "vmsight/kernel.h"
+
+namespace vmsight {
+
+struct FoundKernel {
+  KernelImage image;
+  std::unique_ptr<KernelMemo> memo;      // on the heap: `symbols` refers to it
+  std::unique_ptr<SymbolTable> symbols;
+  KernelCandidate candidate;
+};
+
+/// Chooses the running kernel. A guest's RAM keeps the images of earlier boots whole, so that
+/// only two things tell the running one: a vCPU's page table maps it, or its clock moves.
+/// Sets candidate.live and candidate.why; returns an index into `kernels` (not empty).
+/// Errors: not_found (options.choose fits none; or the only image is a leftover), ambiguous.
+Result<std::size_t> choose_kernel(GuestMemory& memory, std::vector<FoundKernel>& kernels,
+                                  const FindKernelOptions& options);
+
+/// "0: Linux version ... (build-id 12ab34cd, at gpa:0x...)", one after the other.
+std::string describe(const std::vector<FoundKernel>& kernels);
+
+}  // namespace vmsight

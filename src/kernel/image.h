@@ -1,0 +1,70 @@
+// Where a kernel image lies, physically and virtually; from the kernel's own page table.
+//
+//   physical   text (multiple of 2 MiB) ............ rodata ......... text + size
+//   virtual    0xffffffff80000000 + i * 2 MiB  ...
+//
+// The two are randomised independently. Entry i of the page directory under 511/510 of the
+// kernel's table (511/511/510 with five levels) maps the first 2 MiB of text: that gives i.
+#pragma once
+
+#include <array>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kernel/scan.h"
+#include "kernel/symbol_table.h"
+#include "vmsight/kernel.h"
+
+namespace vmsight {
+
+struct KernelImage {
+  GuestPhys rodata;         // __start_rodata
+  std::string banner;
+  std::string build_id;     // hex, "" if the kernel has none
+  GuestPhys text;           // _text
+  GuestVirt text_va;
+  std::uint64_t size = 0;   // _text to _end
+  GuestPhys page_table;     // init_top_pgt
+  bool five_level = false;
+
+  std::uint64_t delta() const { return text_va.raw() - text.raw(); }
+  GuestPhys physical(const SymbolValue& symbol) const { return text + symbol.value; }
+  GuestVirt address(const SymbolValue& symbol) const {
+    return symbol.absolute ? GuestVirt(symbol.value) : text_va + symbol.value;
+  }
+};
+
+/// The 1 GiB of virtual addresses that holds the kernel image, as a page table maps it.
+class ImageDirectory {
+ public:
+  static constexpr std::size_t slots = 512;
+  static constexpr GuestVirt start{0xffffffff80000000ULL};  // __START_KERNEL_map
+
+  /// nullopt if the table has no such directory.
+  static std::optional<ImageDirectory> read(GuestMemory& memory, GuestPhys root, bool five_level);
+
+  /// The physical address of the start of the i-th 2 MiB, if that is known from any of its
+  /// pages: a user table under page-table isolation maps but a few of them.
+  std::optional<GuestPhys> slot(std::size_t i) const { return slots_[i]; }
+  /// The address where this image is mapped, if any part of it is.
+  std::optional<GuestVirt> find(GuestPhys text, std::uint64_t size) const;
+
+ private:
+  std::array<std::optional<GuestPhys>, slots> slots_;
+};
+
+/// Places the image around a banner. bad_data if its tables contradict each other (a stale,
+/// damaged or forged image), unsupported if a needed symbol is missing.
+Result<KernelImage> place_image(GuestMemory& memory, const BannerHit& hit, SymbolTable& symbols);
+
+/// The banners that the page tables of vCPUs map: those of the kernels that run on them.
+/// Costs a few reads where a scan of RAM costs thousands.
+Result<std::vector<BannerHit>> banners_of_vcpus(GuestMemory& memory,
+                                                std::span<const std::uint64_t> cr3);
+
+/// Whether one of the vCPUs' page tables maps this image at its place.
+bool is_mapped_by(GuestMemory& memory, const KernelImage& image, std::span<const std::uint64_t> cr3);
+
+}  // namespace vmsight
