@@ -190,7 +190,7 @@ extern const VerbInfo info_verb{
     .summary = "One VM in detail: its RAM, the technique that reads it, the kernel in it",
     .examples = "  vmsight info web1\n"
                 "  vmsight info web1 --json | jq .kernel.attach\n",
-    .make = [] { return std::unique_ptr<Verb>(std::make_unique<Info>()); },
+    .make = make_verb<Info>,
 };
 
 }  // namespace vmsight

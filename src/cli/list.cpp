@@ -107,7 +107,7 @@ extern const VerbInfo list_verb{
     .examples = "  vmsight list\n"
                 "  vmsight list --guest-kernel\n",
     .vm = VmArgument::none,
-    .make = [] { return std::unique_ptr<Verb>(std::make_unique<List>()); },
+    .make = make_verb<List>,
 };
 
 }  // namespace vmsight

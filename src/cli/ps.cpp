@@ -80,7 +80,7 @@ extern const VerbInfo ps_verb{
     .summary = "Processes and threads",
     .examples = "  vmsight ps web1 --forest\n"
                 "  vmsight ps web1 -o pid,uid,rss,validity,cmd --sort -rss\n",
-    .make = [] { return std::unique_ptr<Verb>(std::make_unique<Ps>()); },
+    .make = make_verb<Ps>,
 };
 
 }  // namespace vmsight

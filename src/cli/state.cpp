@@ -38,7 +38,7 @@ extern const VerbInfo state_verb{
     .summary = "The whole state: a summary, or with --json one document",
     .examples = "  vmsight state web1\n"
                 "  vmsight state web1 --json | jq '.sockets[] | select(.state == \"LISTEN\")'\n",
-    .make = [] { return std::unique_ptr<Verb>(std::make_unique<StateAll>()); },
+    .make = make_verb<StateAll>,
 };
 
 }  // namespace vmsight

@@ -52,6 +52,9 @@ struct VerbInfo {
   std::unique_ptr<Verb> (*make)() = nullptr;
 };
 
+template <typename V>
+std::unique_ptr<Verb> make_verb() { return std::make_unique<V>(); }
+
 /// All verbs, in the order of the help.
 std::span<const VerbInfo* const> all_verbs();
 const VerbInfo* find_verb(std::string_view name);

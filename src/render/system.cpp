@@ -1,6 +1,5 @@
 #include "render/system.h"
 
-
 #include "render/escape.h"
 #include "render/format.h"
 

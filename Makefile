@@ -1,0 +1,67 @@
+# The commands of this repository. CMake builds; this file only says what is usually wanted.
+#
+#   make               the program: build/vmsight (installs nothing)
+#   make demo          boots a guest and shows it from outside, beside its own answers
+#   make check         all tests that CI runs        make check-long   every cell of the matrix
+#   make bench         speed                         make bench-peers  beside drgn
+#   make install       into DESTDIR and PREFIX       make deb          a Debian package
+#   make deps          installs what the above need (apt; root or sudo)
+BUILD ?= build
+PREFIX ?= /usr/local
+JOBS ?= $(shell nproc)
+CMAKE_FLAGS ?=
+DEPS = packaging/deps.sh
+
+all: need-build program
+
+need-build:
+	@$(DEPS) check build
+
+program: OPTIONS = -DVMSIGHT_TESTS=OFF -DVMSIGHT_BENCH=OFF
+program: configure
+	cmake --build $(BUILD) -j $(JOBS) --target vmsight
+
+everything: OPTIONS = -DVMSIGHT_TESTS=ON -DVMSIGHT_BENCH=ON
+everything: configure
+	cmake --build $(BUILD) -j $(JOBS)
+
+configure:
+	@cmake -S . -B $(BUILD) -DCMAKE_INSTALL_PREFIX=$(PREFIX) $(OPTIONS) $(CMAKE_FLAGS) \
+	  $(shell test -e $(BUILD)/CMakeCache.txt || ! command -v ninja >/dev/null || echo -G Ninja)
+
+deps:
+	$(DEPS) install build test lab
+
+demo:
+	$(DEPS) install build lab
+	$(MAKE) program
+	packaging/demo.sh $(BUILD)/vmsight
+
+check: deps
+	$(MAKE) everything
+	tests/run.sh $(BUILD) -LE long
+
+check-long: deps
+	$(MAKE) everything
+	tests/run.sh $(BUILD)
+
+bench: deps
+	$(MAKE) everything
+	bench/run.py $(BUILD)
+
+bench-peers: deps
+	$(DEPS) install peers
+	$(MAKE) everything
+	bench/peers.py $(BUILD)
+
+install: all
+	DESTDIR=$(DESTDIR) cmake --install $(BUILD) --prefix $(PREFIX)
+
+deb: need-build
+	packaging/deb.sh $(BUILD)
+
+clean:
+	rm -rf $(BUILD) build-deb
+
+.PHONY: all need-build program everything configure deps demo check check-long bench bench-peers \
+  install deb clean

@@ -1,0 +1,110 @@
+// vmsight dmesg VM: the kernel log.
+#include "cli/moment.h"
+#include "cli/target.h"
+#include "render/log.h"
+
+namespace vmsight {
+namespace {
+
+class Dmesg : public Verb {
+ public:
+  void declare(CLI::App& app) override {
+    app.add_option("-l,--level", levels_, "only these levels, such as err,warn; warn+ for warn and worse")
+        ->group(filter_group)->type_name("LEVEL,...")->delimiter(',');
+    app.add_option("-f,--facility", facilities_, "only these facilities, such as kern,daemon")
+        ->group(filter_group)->type_name("NAME,...")->delimiter(',');
+    app.add_option("--since", since_, moment_help)->group(filter_group)->type_name("WHEN");
+    app.add_option("--until", until_, "as --since")->group(filter_group)->type_name("WHEN");
+    app.add_option("-n,--tail", tail_, "only the last N records")
+        ->group(filter_group)->type_name("N");
+    app.add_flag("-T,--ctime", format_.wall_clock, "dates by the guest's clock")
+        ->group(format_group);
+    app.add_flag("-x,--decode", format_.decode, "facility and level as words")
+        ->group(format_group);
+    app.add_flag_callback("-t,--notime", [this] { format_.timestamps = false; }, "no times")
+        ->group(format_group);
+  }
+
+  Result<void> run(Session& session) override {
+    VMSIGHT_TRY_VOID(parse());
+    StateVerb verb;
+    verb.options.parts = part_kernel_log | part_os;
+    verb.shown = part_kernel_log;
+    verb.filter = [this](State& state, Target&) { return filter(state); };
+    verb.text = [this](Output& out, const State& state, const Target&) {
+      format_.boot_unix_ns = state.os.boot_unix_ns;
+      print_log(out, state.kernel_log, format_);
+    };
+    return show_state(session, verb);
+  }
+
+ private:
+  static constexpr unsigned level_count = 8;
+
+  Result<void> parse() {
+    for (const std::string& word : levels_) {
+      const bool and_worse = word.ends_with('+');
+      const auto level = parse_level(word.substr(0, word.size() - (and_worse ? 1 : 0)));
+      if (!level) {
+        return usage_error("dmesg: unknown level '" + word + "'",
+                           "levels: emerg alert crit err warn notice info debug");
+      }
+      for (unsigned i = and_worse ? 0 : *level; i <= *level; ++i) wanted_levels_ |= 1u << i;
+    }
+    for (const std::string& word : facilities_) {
+      const auto facility = parse_facility(word);
+      if (!facility) return usage_error("dmesg: unknown facility '" + word + "'");
+      wanted_facilities_ |= 1u << *facility;
+    }
+    for (const std::string* text : {&since_, &until_}) {
+      if (!text->empty()) VMSIGHT_TRY_VOID(parse_moment(*text));
+    }
+    return {};
+  }
+
+  static bool in(unsigned set, unsigned bit) {
+    return set == 0 || (bit < 32 && (set >> bit & 1) != 0);
+  }
+
+  Result<void> filter(State& state) const {
+    std::uint64_t from = 0, to = ~std::uint64_t{0};
+    if (!since_.empty()) {
+      VMSIGHT_TRY(from, guest_time(since_, state.os));
+    }
+    if (!until_.empty()) {
+      VMSIGHT_TRY(to, guest_time(until_, state.os));
+    }
+    std::erase_if(state.kernel_log, [&](const LogRecord& record) {
+      return record.time_ns < from || record.time_ns > to || !in(wanted_levels_, record.level) ||
+             !in(wanted_facilities_, record.facility);
+    });
+    if (tail_ && state.kernel_log.size() > *tail_) {
+      state.kernel_log.erase(state.kernel_log.begin(),
+                             state.kernel_log.end() - static_cast<std::ptrdiff_t>(*tail_));
+    }
+    if (format_.wall_clock && !state.os.boot_unix_ns) {
+      state.problem("os", "the guest's clock could not be read: times count from its boot");
+    }
+    return {};
+  }
+
+  std::vector<std::string> levels_, facilities_;
+  std::string since_, until_;
+  std::optional<std::size_t> tail_;
+  unsigned wanted_levels_ = 0, wanted_facilities_ = 0;  // bit sets, 0 = all
+  LogFormat format_;
+};
+
+}  // namespace
+
+extern const VerbInfo dmesg_verb{
+    .name = "dmesg",
+    .group = "What is in the guest",
+    .arguments = "VM [options]",
+    .summary = "The kernel log",
+    .examples = "  vmsight dmesg web1 -T --level warn+\n"
+                "  vmsight dmesg web1 --since 10m\n",
+    .make = make_verb<Dmesg>,
+};
+
+}  // namespace vmsight
