@@ -116,8 +116,8 @@ char *channel_line(void)
         ssize_t size = read(port, buffer + used, sizeof(buffer) - used);
         if (size > 0)
             used += size;
-        else  // no host on the other end: its coming raises POLLIN or clears POLLHUP
-            poll(&(struct pollfd){.fd = port, .events = POLLIN}, 1, 100);
+        else  // no host on the other end. A poll of the port would spin: it reports POLLHUP at once.
+            poll(NULL, 0, 10);
     }
 }
 
