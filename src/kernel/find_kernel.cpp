@@ -98,33 +98,26 @@ class Finder {
     found.memo = std::move(memo);
     found.symbols = std::make_unique<SymbolTable>(memory_, hit.rodata, *found.memo);
     VMSIGHT_TRY(found.image, place_image(memory_, hit, *found.symbols));
-    VMSIGHT_TRY_VOID(check_places(found));
-    found.memo->banner = found.image.banner;
+    VMSIGHT_TRY_VOID(check_first_task(found));
+    found.memo->banner = hit.banner;
     found.memo->build_id = found.image.build_id;
     return found;
   }
 
-  /// The places that symbols and types name hold what they should: the version text, and the
-  /// name of the first task. Shows that symbols were decoded, or remembered, rightly.
-  Result<void> check_places(FoundKernel& found) {
-    VMSIGHT_TRY(const SymbolValue banner, found.symbols->require("linux_banner"));
+  /// The first task has its name where the remembered symbol and type say. (That linux_banner
+  /// is the version text has been checked by then.)
+  Result<void> check_first_task(FoundKernel& found) {
     VMSIGHT_TRY(const SymbolValue task, found.symbols->require("init_task"));
     const auto* comm = found.memo->members.find("task_struct comm");
-    const bool knows_comm = comm != nullptr && comm->has_value();
-    if (!holds(found.image.physical(banner), found.image.banner))
-      return misfit("linux_banner is not the version text");
-    if (knows_comm && !holds(found.image.physical(task) + (*comm)->offset, "swapper"))
-      return misfit("init_task is not the first task");
+    if (comm == nullptr || !*comm) return {};
+    constexpr std::string_view name = "swapper";
+    std::string bytes(name.size(), '\0');
+    const GuestPhys at = found.image.physical(task) + (*comm)->offset;
+    if (!read_phys(memory_, at, std::as_writable_bytes(std::span(bytes))) || bytes != name) {
+      return Error{.code = ErrorCode::bad_data,
+                   .message = "check the kernel's symbols: init_task is not the first task"};
+    }
     return {};
-  }
-
-  bool holds(GuestPhys at, std::string_view text) {
-    std::string bytes(text.size(), '\0');
-    return read_phys(memory_, at, std::as_writable_bytes(std::span(bytes))) && bytes == text;
-  }
-
-  static Error misfit(std::string what) {
-    return {.code = ErrorCode::bad_data, .message = "check the kernel's symbols: " + what};
   }
 
   Result<void> search_everywhere() {

@@ -109,6 +109,26 @@ Error misplaced(const KernelImage& image, std::string_view what) {
           .message = fmt::format("place the kernel image at {}: {}", image.text, what)};
 }
 
+/// "Linux version 6.1.0-56-cloud-amd64": what all version texts of a kernel have in common.
+std::string_view release_of(std::string_view banner) {
+  std::size_t end = banner.find(' ');
+  for (int word = 1; word < 3 && end != banner.npos; ++word) end = banner.find(' ', end + 1);
+  return banner.substr(0, end);
+}
+
+/// The version text as the kernel prints it. That at the start of the read-only data can be an
+/// earlier form ("# SMP" for "#1 SMP") that the last link step left behind.
+Result<std::string> read_banner(GuestMemory& memory, const KernelImage& image,
+                                SymbolTable& symbols, std::string_view marker) {
+  VMSIGHT_TRY(const SymbolValue symbol, symbols.require("linux_banner"));
+  std::array<std::byte, max_banner_length> text{};
+  static_cast<void>(read_phys(memory, image.physical(symbol), text));
+  const auto banner = banner_in(text);
+  if (!banner || release_of(*banner) != release_of(marker))
+    return misplaced(image, "linux_banner is not its version text");
+  return *banner;
+}
+
 /// Finds the virtual address through the kernel's own table, with four levels or five.
 Result<void> walk_own_table(GuestMemory& memory, KernelImage& image) {
   for (const bool five_level : {false, true}) {
@@ -159,7 +179,6 @@ std::optional<GuestVirt> ImageDirectory::find(GuestPhys text, std::uint64_t size
 Result<KernelImage> place_image(GuestMemory& memory, const BannerHit& hit, SymbolTable& symbols) {
   KernelImage image;
   image.rodata = hit.rodata;
-  image.banner = hit.banner;
   VMSIGHT_TRY(const SymbolValue rodata, symbols.require("__start_rodata"));
   VMSIGHT_TRY(const SymbolValue end, symbols.require("_end"));
   VMSIGHT_TRY(const SymbolValue table, symbols.require("init_top_pgt"));
@@ -172,6 +191,7 @@ Result<KernelImage> place_image(GuestMemory& memory, const BannerHit& hit, Symbo
   if (contiguous_ram(memory.ram(), image.text, image.size) < image.size)
     return misplaced(image, "it reaches outside RAM");
   VMSIGHT_TRY_VOID(walk_own_table(memory, image));
+  VMSIGHT_TRY(image.banner, read_banner(memory, image, symbols, hit.banner));
   VMSIGHT_TRY(image.build_id, read_build_id(memory, image, symbols));
   return image;
 }

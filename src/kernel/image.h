@@ -21,7 +21,7 @@ namespace vmsight {
 
 struct KernelImage {
   GuestPhys rodata;         // __start_rodata
-  std::string banner;
+  std::string banner;       // linux_banner
   std::string build_id;     // hex, "" if the kernel has none
   GuestPhys text;           // _text
   GuestVirt text_va;

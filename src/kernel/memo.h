@@ -56,7 +56,7 @@ struct KernelMemo {
   };
 
   std::string build_id;  // hex
-  std::string banner;
+  std::string banner;    // at the start of the read-only data: known before anything else
   std::optional<Tables> kallsyms;
   Remembered<SymbolValue> symbols;
   Remembered<Member> members;             // "type path", "module:type path"

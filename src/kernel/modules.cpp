@@ -21,8 +21,7 @@ constexpr std::uint64_t elf_symbol_size = 24;  // Elf64_Sym: u32 name ... u64 va
 struct ModuleLayout {
   Member list, name, kallsyms, symtab, num_symtab, strtab;
   std::optional<Member> typetab, state, mem, mem_base, mem_size, core_base, core_size;
-  std::optional<Member> exports, num_exports, gpl_exports, num_gpl_exports;
-  std::optional<Member> export_value, export_name;
+  std::optional<Member> exports, num_exports, export_value, export_name;
   std::uint64_t export_size = 0;
   std::optional<std::int64_t> unformed;
 };
@@ -60,8 +59,6 @@ Result<ModuleLayout> resolve(Kernel& kernel) {
   layout.core_size = kernel.member("module", "core_layout.size");
   layout.exports = kernel.member("module", "syms");
   layout.num_exports = kernel.member("module", "num_syms");
-  layout.gpl_exports = kernel.member("module", "gpl_syms");
-  layout.num_gpl_exports = kernel.member("module", "num_gpl_syms");
   layout.export_value = kernel.member("kernel_symbol", "value_offset");
   layout.export_name = kernel.member("kernel_symbol", "name_offset");
   layout.export_size = kernel.type_size("kernel_symbol").value_or(0);
@@ -91,8 +88,7 @@ class ModuleReader {
     LoadedModule result;
     result.name = string(module + layout_.name.offset);
     result.memory = read_memory(module);
-    read_exports(module, layout_.exports, layout_.num_exports);
-    read_exports(module, layout_.gpl_exports, layout_.num_gpl_exports);
+    read_exports(module);
     read_symbols(module, result);
     exports_.clear();
     return result;
@@ -120,11 +116,11 @@ class ModuleReader {
   }
 
   /// struct kernel_symbol holds distances from its own fields (CONFIG_HAVE_ARCH_PREL32).
-  void read_exports(GuestVirt module, const std::optional<Member>& table,
-                    const std::optional<Member>& count) {
-    if (!table || !count || !layout_.export_value || !layout_.export_name) return;
-    const GuestVirt start(reader_.value(module, *table));
-    const std::uint64_t n = std::min<std::uint64_t>(reader_.value(module, *count),
+  void read_exports(GuestVirt module) {
+    if (!layout_.exports || !layout_.num_exports || !layout_.export_value || !layout_.export_name)
+      return;
+    const GuestVirt start(reader_.value(module, *layout_.exports));
+    const std::uint64_t n = std::min<std::uint64_t>(reader_.value(module, *layout_.num_exports),
                                                     max_module_symbols);
     for (std::uint64_t i = 0; i < n && reader_.ok(); ++i) {
       const GuestVirt entry = start + i * layout_.export_size;
@@ -156,7 +152,8 @@ class ModuleReader {
     }
   }
 
-  /// /proc/kallsyms tells exported symbols of modules by an upper-case letter.
+  /// /proc/kallsyms tells exported symbols of modules by an upper-case letter; where a kernel
+  /// keeps those for GPL modules in a table of their own, it does not look there.
   char as_shown(const ModuleSymbol& symbol) {
     const bool exported =
         exports_.contains(fmt::format("{:x} {}", symbol.address.raw(), symbol.name));

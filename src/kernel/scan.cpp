@@ -9,7 +9,6 @@ namespace vmsight {
 namespace {
 
 constexpr std::string_view banner_prefix = "Linux version ";
-constexpr std::size_t max_banner_length = 512;
 constexpr std::size_t pages_per_batch = 256;
 constexpr std::size_t scan_chunk = 4U << 20;
 constexpr std::size_t scan_overlap = 8U << 10;  // more than a token table and its index

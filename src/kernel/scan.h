@@ -19,6 +19,7 @@ struct BannerHit {
 };
 
 inline constexpr std::uint64_t image_alignment = 2U << 20;
+inline constexpr std::size_t max_banner_length = 512;
 inline constexpr std::size_t max_banner_hits = 64;  // a guest can forge any number
 
 /// The version text in one page, if there is one.
