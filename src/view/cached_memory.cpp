@@ -10,7 +10,7 @@ Result<std::unique_ptr<CachedMemory>> CachedMemory::make(std::unique_ptr<PageSou
   VMSIGHT_TRY(memory->index_, PageIndex::from(source->ram()));
   limits.max_pages = std::min(limits.max_pages, memory->index_.size());
   VMSIGHT_TRY(memory->slot_of_, LazyArray<std::uint32_t>::make(memory->index_.size()));
-  VMSIGHT_TRY(memory->frames_, LazyArray<Frame>::make(limits.max_pages));
+  VMSIGHT_TRY(memory->frames_, LazyArray<Frame>::make(limits.max_pages, PageSize::huge));
   memory->limits_ = limits;
   memory->source_ = std::move(source);
   memory->calls_before_ = memory->source_->calls();

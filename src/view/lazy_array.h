@@ -13,6 +13,11 @@
 
 namespace vmsight {
 
+enum class PageSize {
+  small,  // for sparse use: a huge page would make one touched element cost 2 MiB
+  huge,   // for use from the front: saves most of the page faults of a cold view
+};
+
 /// Never moves its elements. T must be meaningful as all-zero bytes.
 template <typename T>
 class LazyArray {
@@ -20,14 +25,14 @@ class LazyArray {
 
  public:
   LazyArray() = default;
-  static Result<LazyArray> make(std::size_t count) {
+  static Result<LazyArray> make(std::size_t count, PageSize pages = PageSize::small) {
     std::size_t bytes = 0;
     if (count == 0 || __builtin_mul_overflow(count, sizeof(T), &bytes)) bytes = sizeof(T);
     void* start = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (start == MAP_FAILED) return os_error(errno, "reserve address space");
-    // A huge page would make one touched element cost 2 MiB.
-    ::madvise(start, bytes, MADV_NOHUGEPAGE);
+    // Only a wish: a host without huge pages gives small ones.
+    ::madvise(start, bytes, pages == PageSize::huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
     LazyArray array;
     array.mapping_ = Mapping(start, bytes);
     array.items_ = static_cast<T*>(start);
