@@ -2,18 +2,12 @@
 
 #include <algorithm>
 
-#include "vm/host_maps.h"
 #include "vm/monitor.h"
 #include "vm/process.h"
 #include "vm/ram_layout.h"
 
 namespace vmsight {
 namespace {
-
-struct BlocksAndMap {
-  std::vector<RamBlock> blocks;
-  RamMap ram;
-};
 
 /// The backends of RAM on the command line, in the order derive_ram_map wants them, and the rest.
 struct Backends {
@@ -32,32 +26,10 @@ Backends sort_backends(const CommandLine& line) {
   return backends;
 }
 
-Result<BlocksAndMap> derive(const VmInfo& info, const CommandLine& line,
-                            const std::vector<HostMapping>& maps) {
-  BlocksAndMap found;
-  VMSIGHT_TRY(found.blocks, find_ram_blocks(maps, sort_backends(line).ram,
-                                            [&] { return read_proc_file(info.pid, "smaps"); }));
-  VMSIGHT_TRY(found.ram, derive_ram_map(line, found.blocks));
-  return found;
-}
-
-/// Adds what was plugged in since the start, where there is room for it. True if there was any.
-Result<bool> add_plugged(const VmInfo& info, const CommandLine& line, BlocksAndMap& found) {
-  if (line.maximum_memory_bytes == line.memory_bytes) return false;
-  VMSIGHT_TRY(const std::string smaps, read_proc_file(info.pid, "smaps"));
-  VMSIGHT_TRY(auto plugged, find_plugged_blocks(smaps, found.blocks, sort_backends(line).others));
-  std::uint64_t total = 0;
-  for (const RamBlock& block : plugged) total += block.size;
-  if (plugged.empty() || total > line.maximum_memory_bytes - line.memory_bytes) return false;
-  found.blocks.insert(found.blocks.end(), plugged.begin(), plugged.end());
-  VMSIGHT_TRY(found.ram, derive_ram_map(line, found.blocks));
-  return true;
-}
-
-Result<HostLayout> without_monitor(const VmInfo& info, const CommandLine& line,
+Result<HostLayout> without_monitor(const CommandLine& line, const ReadText& read_smaps,
                                    BlocksAndMap derived, std::string monitor_note) {
   HostLayout layout;
-  VMSIGHT_TRY(const bool plugged, add_plugged(info, line, derived));
+  VMSIGHT_TRY(const bool plugged, add_plugged(line, read_smaps, derived));
   if (plugged) layout.ram_note = "memory was plugged in; its place follows from QEMU's habits only";
   layout.monitor_note = std::move(monitor_note);
   layout.source = "derived";
@@ -81,14 +53,36 @@ Result<BlocksAndMap> ask(const VmInfo& info, const CommandLine& line,
 
 }  // namespace
 
+Result<BlocksAndMap> derive_layout(const CommandLine& line, std::span<const HostMapping> maps,
+                                   const ReadText& read_smaps) {
+  BlocksAndMap found;
+  VMSIGHT_TRY(found.blocks, find_ram_blocks(maps, sort_backends(line).ram, read_smaps));
+  VMSIGHT_TRY(found.ram, derive_ram_map(line, found.blocks));
+  return found;
+}
+
+Result<bool> add_plugged(const CommandLine& line, const ReadText& read_smaps,
+                         BlocksAndMap& layout) {
+  if (line.maximum_memory_bytes == line.memory_bytes) return false;
+  VMSIGHT_TRY(const std::string smaps, read_smaps());
+  VMSIGHT_TRY(auto plugged, find_plugged_blocks(smaps, layout.blocks, sort_backends(line).others));
+  std::uint64_t total = 0;
+  for (const RamBlock& block : plugged) total += block.size;
+  if (plugged.empty() || total > line.maximum_memory_bytes - line.memory_bytes) return false;
+  layout.blocks.insert(layout.blocks.end(), plugged.begin(), plugged.end());
+  VMSIGHT_TRY(layout.ram, derive_ram_map(line, layout.blocks));
+  return true;
+}
+
 Result<HostLayout> find_layout(const VmInfo& info, const CommandLine& line) {
   VMSIGHT_TRY(const std::string text, read_proc_file(info.pid, "maps"));
   VMSIGHT_TRY(const auto maps, parse_maps(text));
-  auto derived = derive(info, line, maps);
+  const ReadText read_smaps = [&] { return read_proc_file(info.pid, "smaps"); };
+  auto derived = derive_layout(line, maps, read_smaps);
   auto told = ask(info, line, maps);
   if (!told) {
     if (!derived) return std::move(derived).error();
-    return without_monitor(info, line, *std::move(derived), told.error().message);
+    return without_monitor(line, read_smaps, *std::move(derived), told.error().message);
   }
   HostLayout layout;
   layout.ram_note = derived ? difference(derived->ram, told->ram) : derived.error().message;
