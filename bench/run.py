@@ -1,0 +1,86 @@
+#!/usr/bin/env python3
+"""bench/run.py [BUILD_DIR] [--kernel 6.1-cloud] [--json FILE] - every claim of speed, measured.
+
+Boots the lab's `reference` guest and measures beside the limit that no tool can beat: copying the
+pages that a state touches, in the same process and the same run. Compare ratios; absolute figures
+say as much about this machine as about vmsight.
+"""
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "lab"))
+
+from vmlab_lib.guest import Guest  # noqa: E402
+
+
+def whole_program(*command, runs=5, environment=None, before=lambda: None):
+    """Seconds from start to exit: the best of several runs."""
+    best = float("inf")
+    for _ in range(runs):
+        before()
+        start = time.perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, **(environment or {})})
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def states(build, guest, technique, seconds=1.0):
+    output = subprocess.run([build / "bench" / "state_bench", str(guest.pid), "--technique", technique,
+                             "--seconds", str(seconds), "--json"], check=True, capture_output=True).stdout
+    return json.loads(output)
+
+
+def first_and_known_ps(build, guest):
+    with tempfile.TemporaryDirectory() as cache:
+        environment = {"XDG_CACHE_HOME": cache}
+        program = [str(build / "vmsight"), "ps", str(guest.pid)]
+        first = whole_program(*program, environment=environment,
+                              before=lambda: subprocess.run(["rm", "-rf", f"{cache}/vmsight"], check=True))
+        known = whole_program(*program, environment=environment, runs=10)
+    return {"first_ps_s": first, "known_ps_s": known}
+
+
+def show(title, result):
+    print(f"\n{title}")
+    for key, value in result.items():
+        print(f"  {key:<20} {value:.4g}" if isinstance(value, float) else f"  {key:<20} {value}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("build", nargs="?", default=ROOT / "build", type=Path)
+    parser.add_argument("--kernel", default="6.1-cloud")
+    parser.add_argument("--json", metavar="FILE")
+    parser.add_argument("--scale", default="1000,10000", help="process counts for the scaling rows")
+    arguments = parser.parse_args()
+    results = {"kernel": arguments.kernel}
+
+    for backend, technique in (("memfd", "live-map"), ("anon", "live-read")):
+        with Guest(kernel=arguments.kernel, backend=backend, name=f"bench-{backend}") as guest:
+            guest.puppet("reference")
+            results[technique] = states(arguments.build, guest, technique)
+            show(f"reference guest, {backend} RAM, {technique}", results[technique])
+            results[f"ps {technique}"] = first_and_known_ps(arguments.build, guest)
+            show(f"whole program: ps, {backend} RAM", results[f"ps {technique}"])
+
+    for count in [int(word) for word in arguments.scale.split(",") if word]:
+        with Guest(kernel=arguments.kernel, backend="memfd", mem="3G", name=f"bench-{count}") as guest:
+            guest.puppet(f"processes {count}", timeout=300)
+            for technique in ("live-map", "live-read"):
+                result = states(arguments.build, guest, technique)
+                result["us_per_process"] = result["state_us"] / max(result["processes"], 1)
+                results[f"{count} {technique}"] = result
+                show(f"{count} processes, {technique}", result)
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

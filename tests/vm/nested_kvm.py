@@ -1,0 +1,37 @@
+#!/usr/bin/env python3
+"""nested_kvm.py KERNEL - the truth under real, stock KVM, on the lab's nested host.
+
+Runs itself there: the outer part starts the host, the inner one boots a guest with KVM.
+"""
+import os
+import sys
+from pathlib import Path
+
+from harness import ROOT, VMSIGHT, Guest, check_truth, expect, main, vmsight
+from vmlab_lib import nested
+
+
+def inner(kernel):
+    with Guest(kernel=kernel, backend="memfd", accel="kvm", cpus=2, name="kvm-guest") as guest:
+        descriptors = [os.readlink(path) for path in Path(f"/proc/{guest.pid}/fd").iterdir()]
+        expect("anon_inode:kvm-vm" in descriptors, "the guest does not run under KVM")
+        for scene in ("workers 10", "sockets", "special", "container"):
+            guest.puppet(scene, timeout=300)
+        expect("kvm" in vmsight("list"), "list does not say kvm")
+        for technique in ("live-map", "live-read"):
+            check_truth(guest, "--technique", technique)
+
+
+def outer(kernel):
+    command = (f"cd {ROOT} && VMSIGHT={VMSIGHT} VMSIGHT_LAB_BOOT_TIMEOUT=300 "
+               f"python3 {Path(__file__).resolve()} {kernel} inside")
+    status, output = nested.run(command, timeout=1400)
+    print(output.decode(errors="replace"))
+    expect(status == 0, f"exit status {status} on the nested host")
+
+
+if __name__ == "__main__":
+    inside = sys.argv[-1] == "inside"
+    if inside:
+        sys.argv.pop()
+    main(inner if inside else outer)
