@@ -50,6 +50,7 @@ Result<std::unique_ptr<OrcTables>> OrcTables::create(Kernel& kernel, Reader& rea
   std::unique_ptr<OrcTables> tables(new OrcTables);
   VMSIGHT_TRY_VOID(tables->add_kernel(kernel));
   VMSIGHT_TRY_VOID(tables->resolve(kernel));
+  VMSIGHT_TRY_VOID(tables->learn_numbers(kernel, reader));
   tables->add_modules(kernel, reader);
   reader.clear_fault();  // modules that cannot be read are modules whose frames are guessed
   return tables;
@@ -72,10 +73,11 @@ Result<void> OrcTables::resolve(Kernel& kernel) {
       {"pt_regs", "bp", &layout_.bp},
       {"pt_regs", "cs", &layout_.cs},
       {"pt_regs", "orig_ax", &layout_.orig_ax},
+      {"pt_regs", "ax", &layout_.ax},
+      {"pt_regs", "dx", &layout_.dx},
+      {"pt_regs", "di", &layout_.di},
       {"pt_regs", "r10", &layout_.r10},
       {"pt_regs", "r13", &layout_.r13},
-      {"pt_regs", "di", &layout_.di},
-      {"pt_regs", "dx", &layout_.dx},
   };
   VMSIGHT_TRY_VOID(resolve_all(kernel, members));
   entry_.end = kernel.member("orc_entry", "end");
@@ -109,6 +111,28 @@ Result<void> OrcTables::add_kernel(Kernel& kernel) {
   if (count == 0 || count > max_entries) return missing("sensible ORC tables");
   tables_.push_back({at[0], at[1], at[2], at[4], static_cast<std::uint32_t>(count)});
   return {};
+}
+
+/// Registers were numbered anew after 6.12, and no type says so. But at the first instruction of
+/// every function the caller's frame is at sp + 8: the number found there is that of sp.
+Result<void> OrcTables::learn_numbers(Kernel& kernel, Reader& reader) {
+  using Base = OrcRule::Base;
+  constexpr std::array<Base, 16> first_numbers = {
+      Base::undefined, Base::previous_sp, Base::dx,  Base::di,          Base::bp,         Base::sp,
+      Base::r10,       Base::r13,         Base::bp_indirect, Base::sp_indirect, Base::ax};
+  constexpr std::array<Base, 16> second_numbers = {
+      Base::undefined, Base::ax,  Base::dx,          Base::sp,          Base::bp,         Base::di,
+      Base::r10,       Base::r13, Base::previous_sp, Base::sp_indirect, Base::bp_indirect};
+  const std::optional<GuestVirt> function = kernel.symbol("schedule");
+  if (!function) return missing("symbol schedule");
+  const std::optional<EntryBytes> entry = read_entry(reader, *function);
+  if (!entry || field(*entry, entry_.sp_offset) != 8) return missing("readable ORC tables");
+  for (const auto& numbers : {first_numbers, second_numbers}) {
+    if (numbers[field(*entry, entry_.sp_reg) & 15] != Base::sp) continue;
+    bases_ = numbers;
+    return {};
+  }
+  return missing("ORC registers with known numbers");
 }
 
 void OrcTables::add_modules(Kernel& kernel, Reader& reader) {
@@ -161,28 +185,32 @@ std::optional<std::uint32_t> OrcTables::search(Reader& reader, const Table& tabl
   return first - 1;
 }
 
+std::optional<OrcTables::EntryBytes> OrcTables::read_entry(Reader& reader, GuestVirt code) const {
+  const Table* table = table_for(code);
+  if (table == nullptr) return std::nullopt;
+  reader.clear_fault();
+  const std::optional<std::uint32_t> index = search(reader, *table, code);
+  EntryBytes entry{};
+  if (index) reader.copy(table->entries + entry_.size * *index, std::span(entry).first(entry_.size));
+  const bool readable = reader.ok();
+  reader.clear_fault();
+  return index && readable ? std::optional(entry) : std::nullopt;
+}
+
 std::optional<OrcRule> OrcTables::find(Reader& reader, GuestVirt code) {
   const auto known = known_.find(code.raw());
   if (known != known_.end()) return known->second;
-  const Table* table = table_for(code);
-  if (table == nullptr) return std::nullopt;
-  const std::optional<std::uint32_t> index = search(reader, *table, code);
-  std::array<std::byte, max_entry_size> entry{};
-  if (index) reader.copy(table->entries + entry_.size * *index, std::span(entry).first(entry_.size));
-  if (!reader.ok()) {
-    reader.clear_fault();
-    return std::nullopt;
-  }
-  if (!index) return std::nullopt;
+  const std::optional<EntryBytes> entry = read_entry(reader, code);
+  if (!entry) return std::nullopt;
   if (known_.size() >= max_known) known_.clear();
-  return known_[code.raw()] = decode(entry);
+  return known_[code.raw()] = decode(*entry);
 }
 
-OrcRule OrcTables::decode(const std::array<std::byte, max_entry_size>& entry) const {
+OrcRule OrcTables::decode(const EntryBytes& entry) const {
   using Kind = OrcRule::Kind;
   OrcRule rule;
-  rule.sp_base = static_cast<OrcRule::Base>(field(entry, entry_.sp_reg));
-  rule.bp_base = static_cast<OrcRule::Base>(field(entry, entry_.bp_reg));
+  rule.sp_base = bases_[field(entry, entry_.sp_reg) & 15];
+  rule.bp_base = bases_[field(entry, entry_.bp_reg) & 15];
   rule.sp_offset = static_cast<std::int16_t>(field(entry, entry_.sp_offset));
   rule.bp_offset = static_cast<std::int16_t>(field(entry, entry_.bp_offset));
   // "end" became a type of its own in 6.4, and the other types moved up by two.

@@ -27,10 +27,8 @@ namespace vmsight {
 /// How to get from a place in code to its caller.
 struct OrcRule {
   enum class Kind : std::uint8_t { undefined, end_of_stack, call, regs, partial_regs };
-  /// Numbers as in the format.
   enum class Base : std::uint8_t {
-    undefined = 0, previous_sp = 1, dx = 2, di = 3, bp = 4, sp = 5, r10 = 6, r13 = 7,
-    bp_indirect = 8, sp_indirect = 9,
+    undefined, previous_sp, ax, dx, di, bp, sp, r10, r13, bp_indirect, sp_indirect,
   };
   Kind kind = Kind::undefined;
   Base sp_base = Base::undefined, bp_base = Base::undefined;
@@ -44,7 +42,7 @@ struct StackLayout {
   Member stack, saved_sp, on_cpu;                         // task_struct
   Member frame_bp, frame_return;                          // inactive_task_frame
   std::uint64_t frame_size = 0, regs_size = 0, stack_size = 0;
-  Member ip, sp, bp, cs, orig_ax, r10, r13, di, dx;       // pt_regs
+  Member ip, sp, bp, cs, orig_ax, ax, dx, di, r10, r13;   // pt_regs
   GuestVirt fork_start, fork_start_asm;                   // where a new task begins
 };
 
@@ -76,12 +74,16 @@ class OrcTables {
   OrcTables() = default;
   Result<void> resolve(Kernel& kernel);
   Result<void> add_kernel(Kernel& kernel);
+  Result<void> learn_numbers(Kernel& kernel, Reader& reader);
   void add_modules(Kernel& kernel, Reader& reader);
   const Table* table_for(GuestVirt address) const;
   std::optional<std::uint32_t> search(Reader& reader, const Table& table, GuestVirt code) const;
-  OrcRule decode(const std::array<std::byte, 16>& entry) const;
+  using EntryBytes = std::array<std::byte, 16>;
+  std::optional<EntryBytes> read_entry(Reader& reader, GuestVirt code) const;
+  OrcRule decode(const EntryBytes& entry) const;
 
   EntryLayout entry_;
+  std::array<OrcRule::Base, 16> bases_{};  // by their numbers in this kernel's entries
   StackLayout layout_;
   std::vector<Table> tables_;
   std::unordered_map<std::uint64_t, OrcRule> known_;

@@ -2,6 +2,7 @@
 // end; everything that is followed must lie in that copy, and the stack pointer may only grow:
 // so a forged stack ends the walk and cannot lead it elsewhere.
 #include <cstring>
+#include <fmt/format.h>
 
 #include "kernel/orc.h"
 
@@ -143,10 +144,11 @@ std::optional<std::uint64_t> Unwinder::frame_address(const OrcRule& rule) const 
     case Base::sp: return sp_ + offset;
     case Base::bp: return bp_ + offset;
     case Base::bp_indirect: return word(bp_ + offset);
+    case Base::ax: return interrupted_register(layout_.ax);
+    case Base::dx: return interrupted_register(layout_.dx);
+    case Base::di: return interrupted_register(layout_.di);
     case Base::r10: return interrupted_register(layout_.r10);
     case Base::r13: return interrupted_register(layout_.r13);
-    case Base::di: return interrupted_register(layout_.di);
-    case Base::dx: return interrupted_register(layout_.dx);
     // sp_indirect: only where the kernel changes to an IRQ stack; no task sleeps there.
     default: return std::nullopt;
   }
