@@ -7,13 +7,45 @@
 
 namespace vmsight {
 
+/// Namespaces of one struct nsproxy, which many processes share.
+struct NamespaceSet {
+  GuestVirt mount, net, uts;  // their objects
+  std::uint64_t mount_inode = 0, net_inode = 0, uts_inode = 0;
+};
+
+/// A mount namespace and the root directory of the first process met in it: /proc/PID/mountinfo
+/// shows mounts from there.
+struct MountNamespace {
+  GuestVirt ns;
+  std::uint64_t inode = 0;
+  PathRef root;
+};
+
+/// What one view has learnt about objects that processes share. Emptied, not freed, between views.
+struct Shared {
+  FlatMap<NamespaceSet> namespaces;  // by nsproxy
+  std::vector<MountNamespace> mount_namespaces;
+  std::vector<GuestVirt> threads;    // scratch: those of the process being read
+  std::size_t cmdline_bytes = 0;     // of all processes
+
+  void clear() {
+    namespaces.clear();
+    mount_namespaces.clear();
+    threads.clear();
+    cmdline_bytes = 0;
+  }
+};
+
 struct ProcessContext {
   Context& context;
   Paths& paths;
   Proofs& proofs;  // with the process as owner
+  Shared& shared;
+  unsigned parts;  // Part flags: those asked for, and what they depend on
 
   Reader& reader() { return context.reader; }
   State& state() { return context.state; }
+  bool wants(unsigned part) const { return (parts & part) != 0; }
 };
 
 /// A hostile guest may let a few pages stand for millions of objects with long names. Beyond this

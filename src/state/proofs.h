@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <vector>
 
 #include "vmsight/reader.h"
@@ -30,7 +31,11 @@ class Proofs {
   template <typename T>
   T expect(Reader& reader, GuestVirt va, T value) {
     static_assert(sizeof(T) <= 8);
-    if (live_) note(reader, va, static_cast<std::uint64_t>(value), sizeof(T));
+    if (live_) {
+      std::uint64_t bits = 0;
+      std::memcpy(&bits, &value, sizeof(T));
+      note(reader, va, bits, sizeof(T));
+    }
     return value;
   }
   GuestVirt expect(Reader& reader, GuestVirt va, GuestVirt value) {
@@ -41,13 +46,15 @@ class Proofs {
   Result<std::vector<Owner>> changed(GuestMemory& memory) const;
 
   std::size_t size() const { return words_.size(); }
+  /// Forgets what was noted since the size was this.
+  void truncate(std::size_t size) { words_.resize(size); }
 
  private:
   struct Word {
     GuestPhys at;
-    std::uint64_t value;
-    Owner owner;
-    std::uint8_t size;
+    std::uint64_t value = 0;
+    Owner owner = 0;
+    std::uint8_t size = 0;
   };
   void note(Reader& reader, GuestVirt va, std::uint64_t value, std::uint8_t size);
 

@@ -14,8 +14,9 @@ constexpr std::size_t desc_size = 32;    // WORKER_DESC_LEN
 class TaskNames::Buffer {
  public:
   template <typename... Args>
-  void print(fmt::format_string<Args...> format, const Args&... args) {
-    const auto result = fmt::format_to_n(text_.data() + size_, room(), format, args...);
+  void print(std::string_view format, const Args&... args) {
+    const auto result =
+        fmt::format_to_n(text_.data() + size_, room(), fmt::runtime(format), args...);
     size_ += std::min(room(), result.size);
   }
   void string(Reader& reader, GuestVirt from, std::size_t limit) {

@@ -2,7 +2,7 @@
 
 #include <bit>
 
-#include "state/context.h"
+#include "state/lists.h"
 
 namespace vmsight {
 
@@ -14,6 +14,9 @@ constexpr std::uint32_t task_report = 0x7f;
 constexpr std::uint32_t task_idle = 0x402;       // TASK_UNINTERRUPTIBLE | TASK_NOLOAD
 constexpr std::uint32_t task_rtlock = 0x1000;    // waits for a lock of an RT kernel
 constexpr std::uint32_t task_frozen = 0x8000;
+
+// LIST_POISON2, include/linux/poison.h: what list_del_rcu() leaves in `prev`
+constexpr std::uint64_t list_poison = 0xdead000000000122;
 
 // PID_MAX_LIMIT
 constexpr std::size_t max_threads = 1u << 22;
@@ -79,6 +82,13 @@ void Tasks::walk(Reader& reader, std::size_t limit, std::vector<TaskIdentity>& i
   if (node == head && reader.pointer(head + 8) != from) reader.set_fault(head);
 }
 
+void Tasks::walk_forward(Reader& reader, std::size_t limit,
+                         std::vector<TaskIdentity>& into) const {
+  walk_list(reader, init_task_ + at_.tasks, [&](GuestVirt node) {
+    if (into.size() < limit) into.push_back(identity(reader, node - at_.tasks));
+  });
+}
+
 void Tasks::walk_threads(Reader& reader, GuestVirt signal, std::vector<GuestVirt>& into) const {
   const GuestVirt head = signal + at_.thread_head;
   GuestVirt from = head, node = reader.pointer(head);
@@ -89,6 +99,10 @@ void Tasks::walk_threads(Reader& reader, GuestVirt signal, std::vector<GuestVirt
     from = node;
     node = next;
   }
+}
+
+bool Tasks::is_listed(Reader& reader, GuestVirt task) const {
+  return reader.u64(task + at_.tasks + 8) != list_poison;
 }
 
 char Tasks::state_letter(Reader& reader, GuestVirt task) const {

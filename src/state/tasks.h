@@ -41,11 +41,16 @@ class Tasks {
   /// All leaders but init_task itself. Faults the reader if the list does not hold together;
   /// `into` then has what came before the break.
   void walk(Reader& reader, std::size_t limit, std::vector<TaskIdentity>& into) const;
+  /// The same, believing forward pointers alone: for a list that stays broken.
+  void walk_forward(Reader& reader, std::size_t limit, std::vector<TaskIdentity>& into) const;
 
   /// The threads of a process, the leader first. Faults the reader as walk() does.
   void walk_threads(Reader& reader, GuestVirt signal, std::vector<GuestVirt>& into) const;
 
   TaskIdentity identity(Reader& reader, GuestVirt task) const;
+
+  /// False once the kernel has taken the task off the list, though its bytes may still be there.
+  bool is_listed(Reader& reader, GuestVirt task) const;
 
   /// The letter of /proc/PID/stat.
   char state_letter(Reader& reader, GuestVirt task) const;

@@ -1,0 +1,39 @@
+// Mounts of every mount namespace, as /proc/PID/mountinfo of a process in it shows them.
+//
+// Until 6.7 a namespace has a list of its mounts, since 6.8 a red-black tree ordered by their ids.
+#pragma once
+
+#include <optional>
+
+#include "state/process_context.h"
+
+namespace vmsight {
+
+class MountsReader {
+ public:
+  static Result<MountsReader> resolve(Kernel& kernel);
+
+  /// Appends the mounts of one namespace that can be reached from its root directory. Faults the
+  /// reader if the mounts do not hold together.
+  void read(Context& context, Paths& paths, const MountNamespace& ns) const;
+
+ private:
+  using Visit = std::function<void(GuestVirt mount)>;
+  void each_in_list(Reader& reader, GuestVirt ns, const Visit& visit) const;
+  void each_in_tree(Reader& reader, GuestVirt ns, const Visit& visit) const;
+  void read_mount(Context& context, Paths& paths, const MountNamespace& ns, GuestVirt mount) const;
+  std::string_view file_system(Context& context, GuestVirt super) const;
+  std::string_view options(Context& context, GuestVirt vfsmount) const;
+  std::string_view text(Context& context, GuestVirt from) const;
+
+  struct Offsets {
+    Offset list, mount_list;                        // until 6.7
+    Offset tree, mount_node, left, right;           // since 6.8
+    Offset mnt, parent, devname, id;                // of mount
+    Offset root, super, flags, idmap;               // of vfsmount
+    Offset device, type, subtype, type_name;        // of super_block, file_system_type
+  } at_{};
+  GuestVirt no_idmap_{};  // what vfsmount.mnt_idmap is if the mount maps no ids
+};
+
+}  // namespace vmsight

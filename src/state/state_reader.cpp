@@ -1,0 +1,140 @@
+#include "state/state_reader.h"
+
+#include "base/clock.h"
+
+namespace vmsight {
+
+namespace {
+constexpr unsigned process_parts = part_processes | part_open_files | part_memory_maps |
+                                   part_sockets | part_mounts | part_threads;
+}
+
+Result<std::unique_ptr<StateReader>> StateReader::create(Kernel& kernel, GuestMemory& memory) {
+  VMSIGHT_TRY(std::unique_ptr<StateReader> reader, LinuxStateReader::create(kernel, memory));
+  return reader;
+}
+
+Result<std::unique_ptr<LinuxStateReader>> LinuxStateReader::create(Kernel& kernel,
+                                                                   GuestMemory& memory) {
+  VMSIGHT_TRY(ProcessesReader processes, ProcessesReader::resolve(kernel));
+  VMSIGHT_TRY(Paths paths, Paths::resolve(kernel));
+  VMSIGHT_TRY(MountsReader mounts, MountsReader::resolve(kernel));
+  VMSIGHT_TRY(ChangeCounts counts, ChangeCounts::resolve(kernel, memory));
+  return std::unique_ptr<LinuxStateReader>(
+      new LinuxStateReader(kernel, memory, std::move(processes), std::move(paths),
+                           std::move(mounts), std::move(counts)));
+}
+
+LinuxStateReader::LinuxStateReader(Kernel& kernel, GuestMemory& memory, ProcessesReader processes,
+                                   Paths paths, MountsReader mounts, ChangeCounts counts)
+    : kernel_(kernel),
+      memory_(memory),
+      reader_(memory, kernel.space()),
+      processes_(std::move(processes)),
+      paths_(std::move(paths)),
+      mounts_(std::move(mounts)),
+      counts_(std::move(counts)),
+      table_(processes_, paths_, shared_),
+      os_(OsReader::resolve(kernel)),
+      cpus_(CpusReader::resolve(kernel)),
+      net_devices_(NetDevicesReader::resolve(kernel)),
+      modules_(ModulesReader::resolve(kernel)),
+      sockets_(SocketsReader::resolve(kernel)),
+      kernel_log_(KernelLogReader::resolve(kernel)) {}
+
+Result<void> LinuxStateReader::read(const StateOptions& options, State& into) {
+  into.clear();
+  const std::uint64_t start = monotonic_ns();
+  if (memory_.is_live()) VMSIGHT_TRY_VOID(counts_.begin(memory_));
+  VMSIGHT_TRY_VOID(memory_.refresh());
+  reader_.flush();
+  VMSIGHT_TRY_VOID(check_kernel());
+
+  Context context{kernel_, reader_, options, into, std::move(socket_files_), {}};
+  context.socket_files.clear();
+  shared_.clear();
+  paths_.begin(reader_, into.arena, memory_.is_live());
+  paths_.set_root(processes_.guest_root(reader_, paths_));
+  read_part(context, os_, part_os, "os");
+  read_part(context, cpus_, part_cpus, "cpus");
+  read_part(context, net_devices_, part_net_devices, "net_devices");
+  read_part(context, modules_, part_modules, "modules");
+  VMSIGHT_TRY_VOID(read_processes(context));
+  read_part(context, sockets_, part_sockets, "sockets");
+  VMSIGHT_TRY_VOID(read_mounts(context));
+  read_part(context, kernel_log_, part_kernel_log, "kernel_log");
+  socket_files_ = std::move(context.socket_files);
+
+  VMSIGHT_TRY_VOID(memory_.health());
+  const MemoryCounters counters = memory_.counters();
+  into.view = {.technique = std::string(memory_.technique()),
+               .paused = memory_.technique().starts_with("halt"),
+               .start_ns = start,
+               .duration_ns = monotonic_ns() - start,
+               .bytes_read = counters.bytes,
+               .pages = counters.pages,
+               .retries = table_.retries()};
+  return {};
+}
+
+/// Is the kernel that we found still there? After a guest reboot its memory is something else.
+Result<void> LinuxStateReader::check_kernel() {
+  const Tasks& tasks = processes_.tasks();
+  const GuestVirt comm = tasks.init_task() + tasks.at().comm;
+  char name[16];
+  const bool idle = reader_.c_string(comm, name).starts_with("swapper") &&
+                    reader_.u32(tasks.init_task() + tasks.at().pid) == 0;
+  if (idle && reader_.ok()) return {};
+  VMSIGHT_TRY_VOID(memory_.health());
+  return Error{.code = ErrorCode::vm_gone,
+               .message = "read state: the kernel is no longer where it was found",
+               .hint = "the guest may have rebooted; attach again"};
+}
+
+template <typename Part>
+void LinuxStateReader::read_part(Context& context, Part& part, unsigned flag,
+                                 std::string_view name) {
+  if ((context.options.parts & flag) == 0) return;
+  if (!part) {
+    context.state.problem(std::string(name), part.error().message);
+    return;
+  }
+  reader_.begin_object();
+  part->read(context);
+  reader_.clear_fault();
+}
+
+Result<void> LinuxStateReader::read_processes(Context& context) {
+  unsigned parts = context.options.parts;
+  if ((parts & process_parts) == 0) return {};
+  if ((parts & part_sockets) != 0) parts |= part_open_files;  // they tell who owns a socket
+  reader_.clear_fault();
+  return table_.read(context, parts, counts_);
+}
+
+Result<void> LinuxStateReader::read_mounts(Context& context) {
+  if ((context.options.parts & part_mounts) == 0) return {};
+  const unsigned attempts = memory_.is_live() ? std::max(1u, context.options.attempts) : 1;
+  for (unsigned i = 1;; ++i) {
+    context.state.mounts.clear();
+    reader_.begin_object();
+    for (const MountNamespace& ns : shared_.mount_namespaces) {
+      mounts_.read(context, paths_, ns);
+    }
+    bool moved = false;
+    if (memory_.is_live()) {
+      VMSIGHT_TRY(moved, counts_.mounted(memory_));
+    }
+    if (reader_.ok() && !moved) return {};
+    if (i == attempts) {
+      context.state.problem("mounts", reader_.ok() ? "changed while they were read"
+                                                   : fmt::format("not readable at {}", *reader_.fault()));
+      reader_.clear_fault();
+      return {};
+    }
+    VMSIGHT_TRY_VOID(counts_.begin(memory_));
+    reader_.refetch();
+  }
+}
+
+}  // namespace vmsight
