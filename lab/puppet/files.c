@@ -22,6 +22,11 @@
 
 #include "puppet.h"
 
+#ifndef PR_SET_VMA  // Linux 5.17
+#define PR_SET_VMA 0x53564d41
+#define PR_SET_VMA_ANON_NAME 0
+#endif
+
 static int open_new(const char *path, int flags)
 {
     return open(path, O_CREAT | flags, 0644);
@@ -82,6 +87,25 @@ static int open_sized(const char *path)
     return fd < 0 || ftruncate(fd, 16384) < 0 ? -1 : fd;
 }
 
+// Kernels that cannot, or have no such memory left, go without.
+static void map_huge_pages(void)
+{
+    const size_t huge = 2 << 20;
+    int reserve = open("/proc/sys/vm/nr_hugepages", O_WRONLY | O_CLOEXEC);
+    if (reserve < 0 || write(reserve, "1", 1) != 1)
+        dprintf(2, "puppet: no huge pages: %s\n", strerror(errno));
+    close(reserve);
+    char *reserved = mmap(NULL, huge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+    if (reserved != MAP_FAILED)
+        *reserved = 1;
+    char *area = mmap(NULL, 2 * huge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (area == MAP_FAILED)
+        return;
+    madvise(area, 2 * huge, MADV_HUGEPAGE);
+    area[huge] = 1;
+    prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, area, 4096UL, "named by prctl");
+}
+
 static int hold_maps(int unused)
 {
     (void)unused;
@@ -99,6 +123,7 @@ static int hold_maps(int unused)
     map_file(-1, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, 0);
     mlock(map_file(-1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, 0), 4096);
     mmap(NULL, 64 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    map_huge_pages();
     shmat(shmget(IPC_PRIVATE, 12288, IPC_CREAT | 0600), NULL, 0);
     return map_areas(64);
 }

@@ -1,11 +1,11 @@
-// PID 1 of a lab guest: sets the guest up, then serves the host's commands.
+// The program: sets the guest up if it is its init, then serves the host's commands.
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/reboot.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -35,6 +35,8 @@ static int run_sockets(char *argument) { (void)argument; return make_sockets(); 
 static int run_special(char *argument) { (void)argument; return make_special(); }
 static int run_container(char *argument) { (void)argument; return make_container(); }
 static int run_netns(char *argument) { (void)argument; return make_netns(); }
+static int run_userns(char *argument) { (void)argument; return make_userns(); }
+static int run_odd(char *argument) { (void)argument; return make_odd(); }
 static int run_reference(char *argument) { (void)argument; return make_reference(); }
 static int run_quiet(char *argument) { (void)argument; quiet(); return 0; }
 
@@ -113,9 +115,11 @@ static const Command commands[] = {
     {"special", "a process with everything that is not a plain file", run_special},
     {"container", "a process in new pid, mount, net and uts namespaces", run_container},
     {"netns", "a process in a network namespace of its own", run_netns},
+    {"userns", "a process in a user namespace", run_userns},
+    {"odd", "processes in rare states, places, ranks, with rare names and arguments", run_odd},
     {"fork-storm", "on|off: fork and exec without end", run_fork_storm},
     {"zombies", "N: processes that are dead but not buried", run_zombies},
-    {"reference", "the reference guest: 156 processes, 186 threads, 1325 files, 1380 maps", run_reference},
+    {"reference", "what benchmarks read: at least 156 processes, 186 threads, 1325 files, 1380 maps", run_reference},
     {"module", "NAME: load a kernel module", run_module},
     {"log", "TEXT: a line in the kernel's log", run_log},
     {"online", "use hot-plugged memory", run_online},
@@ -166,19 +170,27 @@ static void bury(int signal)
     errno = saved;
 }
 
-int main(void)
+static void set_guest_up(void)
 {
-    if (getenv("PUPPET_READY"))
-        play_worker();
-    if (getpid() != 1) {
-        dprintf(2, "puppet: I am an init\n");
-        return 1;
-    }
     setup_mounts();
     setup_modules();
     setup_network();
     sethostname("vmlab", 5);
     setenv("PATH", "/bin", 1);
+}
+
+int main(int count, char **arguments)
+{
+    if (getenv("PUPPET_READY"))
+        play_worker(arguments);
+    if (getpid() == 1) {
+        set_guest_up();
+    } else if (count == 2 && strcmp(arguments[1], "serve") == 0) {
+        prctl(PR_SET_CHILD_SUBREAPER, 1);
+    } else {
+        dprintf(2, "usage: puppet serve (or be PID 1)\n");
+        return 2;
+    }
     signal(SIGPIPE, SIG_IGN);
     sigaction(SIGCHLD, &(struct sigaction){.sa_handler = bury, .sa_flags = SA_RESTART}, NULL);
     channel_open();

@@ -1,5 +1,6 @@
-// The puppet: the only program of a lab guest. It is /init, obeys text commands that
-// arrive over a virtio port, and tells the guest's own view of itself.
+// The puppet: a lab guest's own program. It obeys text commands that arrive over a virtio port,
+// and tells the guest's own view of itself. It is /init and the guest's only program, or a service
+// (`puppet serve`) of a whole distribution.
 #pragma once
 
 #include <stdbool.h>
@@ -32,22 +33,65 @@ int setup_module(const char *name);  // 0 or -errno
 void setup_network(void);
 int bring_up(const char *device);
 
+// ---- proc.c: reading /proc ----
+
+typedef struct {
+    int processes, threads, files, sockets, maps;
+} Census;
+
+// The numbers that are names in a directory, sorted; the caller frees them. The directory is closed
+// again by then, so that it is not among the open files that are looked at.
+int *numbers_in(const char *path, int *count);
+Census count_process(int pid);
+Census count_all(void);
+Census add_census(Census a, Census b);
+
 // ---- report.c ----
 
 void report(void);
 
-// ---- actors.c: scenes made of processes; all return 0, or -1 with errno ----
+// The scenes: all return 0, or -1 with errno.
 
+// ---- actors.c: the ways to start a process ----
+
+// Forks. Returns in the child at once, with 0, which then has to tell_ready; in the parent when the
+// child has told, with its PID or -1.
+pid_t fork_actor(void);
+extern int ready_pipe;         // of an actor that has not told yet, else -1
+void tell_ready(int result);  // exits if the result is not 0
+void become_actor(void);       // after any other fork: gives up what is the parent's alone
+void sleep_for_ever(void) __attribute__((noreturn));
 // Starts a process that runs body(argument), after which spawn returns, and sleeps for ever.
 pid_t spawn(int (*body)(int), int argument);
-void play_worker(void) __attribute__((noreturn));  // main of a worker, after its exec
+
+// ---- workers.c: a new program each ----
+
+typedef struct {
+    const char *program;  // NULL: the puppet's own
+    char **arguments;
+    char comm[16];
+    const char *directory;  // made if it is not there
+    int threads, files, areas;
+    int retitle;            // overwrite the arguments, and some of the environment after them
+    uid_t uid, euid;
+} Worker;
+
+Worker draw_worker(void);
+pid_t start_worker(const Worker *worker);
+void play_worker(char **arguments) __attribute__((noreturn));  // main of a worker, after its exec
+const char *own_program(void);
 int make_workers(int count);
+
+// ---- crowds.c, namespaces.c, odd.c, reference.c: scenes made of processes ----
+
 int make_processes(int count);
 int make_zombies(int count);
+int fork_storm(bool on);
 int make_container(void);
 int make_netns(void);
+int make_userns(void);
+int make_odd(void);
 int make_reference(void);
-int fork_storm(bool on);
 void quiet(void);  // ends all that scenes have started
 
 // ---- files.c, sockets.c: scenes inside one process ----
@@ -58,4 +102,5 @@ int make_maps(void);
 int make_sockets(void);
 int open_files(int count);
 int map_areas(int count);
-int open_sockets(int sets);  // of two dozen sockets each
+int open_sockets(int sets);       // of two dozen sockets each
+int open_more_sockets(int count);  // plain ones, exactly so many

@@ -1,8 +1,8 @@
 // The guest's own view of itself, raw: an archive of what its /proc says.
 //
 // A record is { u32 path size; i32 data size, or -errno; path; data }. Paths are those of
-// /proc, except `net/INODE/...` for what a network namespace says.
-#include <dirent.h>
+// /proc, except `net/INODE/...` and `mnt/INODE/...` for what a namespace
+// says, `uname`, `kmsg`, and `reporter` (the PID of this program).
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/netlink.h>
@@ -62,33 +62,6 @@ static void emit_link(const char *path)
     char target[4096];
     ssize_t size = readlink(path, target, sizeof(target));
     emit(path, target, size < 0 ? -errno : size);
-}
-
-static int by_value(const void *a, const void *b)
-{
-    int x = *(const int *)a, y = *(const int *)b;
-    return (x > y) - (x < y);
-}
-
-// The numbers that are names in a directory. It is closed again before any is looked at,
-// so that our own open directory is not among the files we report.
-static int *numbers_in(const char *path, int *count)
-{
-    DIR *directory = opendir(path);
-    int *numbers = NULL;
-    *count = 0;
-    for (struct dirent *entry; directory && (entry = readdir(directory));) {
-        if (entry->d_name[0] < '0' || entry->d_name[0] > '9')
-            continue;
-        if (*count % 1024 == 0)
-            numbers = realloc(numbers, (*count + 1024) * sizeof(int));
-        numbers[(*count)++] = atoi(entry->d_name);
-    }
-    if (directory)
-        closedir(directory);
-    if (numbers)
-        qsort(numbers, *count, sizeof(int), by_value);
-    return numbers;
 }
 
 static void report_file(int pid, int fd)
@@ -232,6 +205,8 @@ static void report_system(void)
     uname(&name);
     emit("uname", &name, sizeof(name));
     emit_as("/dev/kmsg", "kmsg");
+    char self[16];
+    emit("reporter", self, snprintf(self, sizeof(self), "%d", getpid()));
 }
 
 void report(void)

@@ -65,6 +65,20 @@ static int open_tcp(int family)
     return read(left, &byte, 1) == 0 ? 0 : -1;  // the FIN has arrived: CLOSE_WAIT
 }
 
+// Whoever closes first keeps TIME_WAIT for a minute, a state that is nobody's file.
+static int leave_time_wait(int family)
+{
+    Address address;
+    int listener = bound(family, SOCK_STREAM, &address);
+    if (listener < 0 || listen(listener, 1))
+        return -1;
+    int first = connected(family, SOCK_STREAM, &address), second = accept(listener, NULL, NULL);
+    char byte;
+    if (first < 0 || second < 0 || close(first) || read(second, &byte, 1) != 0)
+        return -1;
+    return close(second) || close(listener) ? -1 : 0;
+}
+
 static int open_udp(int family)
 {
     Address address;
@@ -107,8 +121,20 @@ int open_sockets(int sets)
 {
     for (int i = 0; i < sets; i++)
         if (open_tcp(AF_INET) || open_tcp(AF_INET6) || open_udp(AF_INET) || open_udp(AF_INET6) || open_unix(i) ||
-            open_odd())
+            open_odd() || leave_time_wait(AF_INET) || leave_time_wait(AF_INET6))
             return -1;
+    return 0;
+}
+
+int open_more_sockets(int count)
+{
+    for (int i = 0; i < count; i++) {
+        Address address;
+        int type = i % 3 ? SOCK_DGRAM : SOCK_STREAM;
+        int fd = bound(i % 2 ? AF_INET : AF_INET6, type, &address);
+        if (fd < 0 || (type == SOCK_STREAM && listen(fd, 1)))
+            return -1;
+    }
     return 0;
 }
 

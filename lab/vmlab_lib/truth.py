@@ -15,7 +15,6 @@ PAGE = 4096
 TICK_NS = 10_000_000  # USER_HZ is 100 on x86
 PF_KTHREAD = 0x00200000
 FILE_TYPES = {0o10: "REG", 0o04: "DIR", 0o02: "CHR", 0o06: "BLK", 0o01: "FIFO", 0o14: "SOCK", 0o12: "LNK"}
-REPORTER = 1  # the puppet: it runs while it reports, and else sleeps
 
 
 def state(report):
@@ -128,7 +127,8 @@ def read_process(report, pid):
     if len(stat) < 22 or b"Uid" not in status:
         return None  # it died while it was read
     number = [0, 0, 0] + [int(field) if field.lstrip(b"-").isdigit() else 0 for field in stat]  # as proc(5) counts
-    letter = "S" if pid == REPORTER else stat[0].decode()
+    # The puppet runs while it reports, and else sleeps.
+    letter = "S" if content(report, "reporter") == b"%d" % pid else stat[0].decode()
     uids, gids = status[b"Uid"].split(), status[b"Gid"].split()
     has_memory = number[23] != 0
     return {
