@@ -1,9 +1,14 @@
 """Holds our state document against the guest's own, record by record.
 
-The guest speaks twice, before and after our reading. Only one thing excuses a difference: that the
-guest's two reports differ in that very record (or that it is in only one of them).
+The guest speaks twice, before and after our reading. A field may differ from what it says only if
+the two reports differ in that field (counters must lie between them), a record may be missing or
+too many only if it is in just one of them.
+
+One thing happens between two equal reports: a thread that sleeps whenever the guest looks was
+running when we did. It is believed of threads whose count of context switches went on.
 """
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -25,7 +30,10 @@ SECTIONS = {
 }
 OS_FIELDS = ("sysname", "nodename", "release", "version", "machine", "uptime_s", "cmdline")
 TICKS = ("start_time_ns", "utime_ns", "stime_ns")  # the guest tells them in hundredths of a second
+COUNTERS = {"utime_ns", "stime_ns", "rx_bytes", "tx_bytes", "rx_packets", "tx_packets", "uptime_s"}
 UNSEEN_FLAGS = {"RUNNING", "NO-CARRIER"}           # tools disagree on showing these
+# What a thing may be said to have if the guest says that it has no such thing.
+NOTHING = {"rss_bytes": (None, 0), "vsize_bytes": (None, 0), "cmdline": (None, [])}
 
 
 @dataclass
@@ -45,7 +53,7 @@ class Difference:
 class Comparison:
     differences: list = field(default_factory=list)
     compared: Counter = field(default_factory=Counter)  # records by section
-    excused: Counter = field(default_factory=Counter)
+    excused: Counter = field(default_factory=Counter)   # fields and records by section
 
     def __bool__(self):
         """True if all agrees."""
@@ -60,7 +68,7 @@ class Comparison:
 def canonical(name, value):
     """One spelling of what may be spelt in several ways, and the guest's own granularity."""
     if value is None:
-        return [] if name == "cmdline" else 0 if name in ("rss_bytes", "vsize_bytes") else None
+        return None
     if name in TICKS:
         return value // 10_000_000
     if name == "time_ns":
@@ -76,70 +84,102 @@ def canonical(name, value):
     return round(value, 1) if name == "mhz" else value
 
 
-def index(records, keys):
-    """{key: record}; records with the same key are told apart by their order."""
+def read(record, name):
+    """A field's canonical value; a nonsensical one is like nothing but itself."""
+    try:
+        return canonical(name, record.get(name))
+    except (TypeError, ValueError):
+        return "nonsense", repr(record.get(name))
+
+
+def agrees(name, guest, ours):
+    theirs, mine = read(guest, name), read(ours, name)
+    if name in NOTHING and theirs in NOTHING[name]:
+        return mine in NOTHING[name]
+    return theirs == mine
+
+
+def key_of(record, keys):
+    """What identifies a record. Sockets that are nobody's file have no inode, only their ends."""
+    key = [read(record, name) for name in keys]
+    if "inode" in keys and not record.get("inode"):
+        key += [read(record, name) for name in ("protocol", "local", "local_port", "remote", "remote_port")]
+    return tuple(key)
+
+
+def index(records, keys, names):
+    """{key: record}; records with the same key are told apart by their order when sorted."""
     found, seen = {}, Counter()
-    for record in records or []:
-        key = tuple(canonical(name, record.get(name)) for name in keys)
+    for record in sorted(records or [], key=lambda record: repr([read(record, name) for name in names])):
+        key = key_of(record, keys)
         found[(*key, seen[key])] = record
         seen[key] += 1
     return found
 
 
-def same_comm(guest, ours, kernel_thread):
-    """A worker's comm ends in what it works on; a view may only know the 15 bytes of the task."""
-    if guest == ours or not kernel_thread or not ours:
-        return guest == ours
-    return guest.startswith(ours + "-") or guest.startswith(ours + "+") or guest[:15] == ours
+def ran(first, last):
+    return first.get("switches") != last.get("switches")
 
 
-def differing(guest, ours, names):
-    for name in names:
-        theirs, mine = canonical(name, guest.get(name)), canonical(name, ours.get(name))
-        if name == "comm" and same_comm(theirs, mine, guest.get("kernel_thread")):
-            continue
-        if theirs != mine:
-            yield name
+def may_be_running(name, first, mine, last):
+    """Is this the trace of a thread that was running just when we looked, and not when the guest did?"""
+    if not ran(first, last):
+        return False
+    if name == "state":
+        return mine.get("state") == "R"
+    if name == "comm" and first.get("kernel_thread"):  # kworker/0:1-events: what it did last, or does (+)
+        worker = re.compile(r"kworker/[^-+]*")
+        names = [worker.match(str(record.get("comm"))) for record in (first, mine)]
+        return all(names) and names[0][0] == names[1][0]
+    return False
 
 
-def changed(before, after, names):
-    """Did this record change between the guest's two reports?"""
-    return before is None or after is None or any(True for _ in differing(before, after, names))
+def excused(name, first, mine, last):
+    """May a field that differs from the first report do so?"""
+    if agrees(name, last, mine):
+        return True
+    if may_be_running(name, first, mine, last):
+        return True
+    if agrees(name, first, last):
+        return False
+    if name not in COUNTERS:
+        return True
+    values = [read(record, name) for record in (first, mine, last)]
+    return None not in values and values == sorted(values)
 
 
-def compare_section(section, before, ours, after, result):
-    keys, names = SECTIONS[section]
-    documents = [index(document.get(section), keys) for document in (before, ours, after)]
-    for key in sorted(set().union(*documents), key=str):
-        first, mine, last = (document.get(key) for document in documents)
-        result.compared[section] += 1
-        if first is None and last is None:
+def compare_record(section, key, records, names, result):
+    first, mine, last = records
+    if not first or not last:  # it came or went while we read
+        if not (first or last):
             result.differences.append(Difference(section, key, "", None, mine))
-            continue
-        wrong = list(differing(first or last, mine, names)) if mine else [""]
-        if wrong and changed(first, last, names):
+        elif not mine or any(not agrees(name, first or last, mine) for name in names):
             result.excused[section] += 1
+        return
+    if not mine:
+        result.differences.append(Difference(section, key, "", first, None))
+        return
+    for name in names:
+        if agrees(name, first, mine):
             continue
-        for name in wrong:
-            result.differences.append(Difference(section, key, name, first.get(name) if name else first,
-                                                 mine.get(name) if name else None))
-
-
-def compare_os(before, ours, after, result):
-    result.compared["os"] += 1
-    for name in OS_FIELDS:
-        first, mine, last = (document["os"].get(name) for document in (before, ours, after))
-        if mine == first or (first != last and isinstance(mine, int) and first <= mine <= last):
-            continue
-        result.differences.append(Difference("os", (), name, first, mine))
+        if excused(name, first, mine, last):
+            result.excused[section] += 1
+        else:
+            result.differences.append(Difference(section, key, name, first.get(name), mine.get(name)))
 
 
 def compare(before, ours, after, sections=None):
     """Comparison of our document with the guest's reports before and after it."""
     result = Comparison()
+    documents = before, ours, after
     if sections is None or "os" in sections:
-        compare_os(before, ours, after, result)
-    for section in SECTIONS:
-        if sections is None or section in sections:
-            compare_section(section, before, ours, after, result)
+        result.compared["os"] += 1
+        compare_record("os", (), [document.get("os") for document in documents], OS_FIELDS, result)
+    for section, (keys, names) in SECTIONS.items():
+        if sections is not None and section not in sections:
+            continue
+        indexes = [index(document.get(section), keys, names) for document in documents]
+        for key in sorted(set().union(*indexes), key=str):
+            result.compared[section] += 1
+            compare_record(section, key, [records.get(key) for records in indexes], names, result)
     return result

@@ -143,6 +143,7 @@ def read_process(report, pid):
         "pidns": namespace(report, f"{base}/ns/pid"), "mntns": namespace(report, f"{base}/ns/mnt"),
         "netns": namespace(report, f"{base}/ns/net"), "utsns": namespace(report, f"{base}/ns/uts"),
         "ns_pids": [int(word) for word in status.get(b"NSpid", b"%d" % pid).split()],
+        "switches": int(status[b"voluntary_ctxt_switches"]) + int(status[b"nonvoluntary_ctxt_switches"]),
         "validity": "zombie" if letter == "Z" else "live",
     }
 
