@@ -139,7 +139,9 @@ class Finder {
         contiguous_ram(memory_.ram(), start, image_before_tables + tables_reach);
     std::vector<std::byte> window(size);
     if (token_table - start >= size || !memory_.scan(start, window)) return {};
-    auto located = locate_kallsyms(window, token_table - start);
+    const auto tokens = find_token_table(window, token_table - start);
+    if (!tokens) return {};
+    const auto located = locate_kallsyms(window, *tokens);
     if (!located) return {};
     const auto bytes = std::span(window).subspan(located->start, located->layout.size);
     const auto tables = Kallsyms::load({bytes.begin(), bytes.end()}, located->layout);

@@ -66,12 +66,19 @@ inline constexpr std::size_t max_symbol_name = 512;  // KSYM_NAME_LEN
 inline constexpr std::uint32_t max_symbols = 1U << 20;
 inline constexpr std::size_t max_decoded_text = 64U << 20;  // of all names together
 
-/// The next token table at or after `from`: 256 strings whose index follows and agrees.
-std::optional<std::size_t> find_token_table(std::span<const std::byte> bytes, std::size_t from = 0);
+/// The 256 strings, and the index behind them; as positions in the searched bytes.
+struct TokenTable {
+  std::size_t start = 0, index = 0;
+};
 
-/// The other tables around a token table. bad_data if they contradict each other, or leave the
-/// bytes given. `bytes` must begin at an address that is a multiple of 8.
-Result<FoundKallsyms> locate_kallsyms(std::span<const std::byte> bytes, std::size_t token_table);
+/// The next token table from `from` on: 256 strings whose index follows and agrees. To find the
+/// one after it, search from its index on.
+std::optional<TokenTable> find_token_table(std::span<const std::byte> bytes, std::size_t from = 0);
+
+/// The other tables around a token table that was found in these bytes. bad_data if they
+/// contradict each other, or leave the bytes given. `bytes` must begin at an address that is a
+/// multiple of 8.
+Result<FoundKallsyms> locate_kallsyms(std::span<const std::byte> bytes, const TokenTable& tokens);
 
 class Kallsyms {
  public:

@@ -62,28 +62,12 @@ std::optional<std::size_t> find_index(Bytes bytes, std::size_t tokens_end, std::
   return std::nullopt;
 }
 
-struct TokenTable {
-  std::size_t start = 0, index = 0;
-};
-
 std::optional<TokenTable> token_table_around(Bytes bytes, std::size_t digits) {
   const auto end = end_of_tokens(bytes, digits, token_count - '0');
   if (!end) return std::nullopt;
   const auto index = find_index(bytes, *end, digits);
   if (!index) return std::nullopt;
   return TokenTable{digits - load_le<std::uint16_t>(bytes, *index + '0' * 2), *index};
-}
-
-std::optional<TokenTable> next_token_table(Bytes bytes, std::size_t from) {
-  for (unsigned attempt = 0; attempt < max_token_attempts && from < bytes.size(); ++attempt) {
-    const void* hit = memmem(bytes.data() + from, bytes.size() - from, digit_tokens.data(),
-                             digit_tokens.size());
-    if (hit == nullptr) return std::nullopt;
-    const auto at = static_cast<std::size_t>(static_cast<const std::byte*>(hit) - bytes.data());
-    if (const auto table = token_table_around(bytes, at)) return table;
-    from = at + 1;
-  }
-  return std::nullopt;
 }
 
 std::uint64_t load_marker(Bytes bytes, std::size_t at, std::size_t width) {
@@ -342,22 +326,30 @@ Error not_located(std::string_view what) {
 
 }  // namespace
 
-std::optional<std::size_t> find_token_table(Bytes bytes, std::size_t from) {
-  const auto table = next_token_table(bytes, from);
-  if (!table) return std::nullopt;
-  return table->start;
+std::optional<TokenTable> find_token_table(Bytes bytes, std::size_t from) {
+  for (unsigned attempt = 0; attempt < max_token_attempts && from < bytes.size(); ++attempt) {
+    const void* hit = memmem(bytes.data() + from, bytes.size() - from, digit_tokens.data(),
+                             digit_tokens.size());
+    if (hit == nullptr) return std::nullopt;
+    const auto at = static_cast<std::size_t>(static_cast<const std::byte*>(hit) - bytes.data());
+    if (const auto table = token_table_around(bytes, at)) return table;
+    from = at + 1;
+  }
+  return std::nullopt;
 }
 
-Result<FoundKallsyms> locate_kallsyms(Bytes bytes, std::size_t token_table) {
+Result<FoundKallsyms> locate_kallsyms(Bytes bytes, const TokenTable& tokens) {
+  VMSIGHT_CHECK(tokens.start < tokens.index && tokens.index + index_size <= bytes.size());
   if (bytes.size() > UINT32_MAX) return not_located("the search window is too large");
-  const auto tokens = next_token_table(bytes, token_table);
-  if (!tokens || tokens->start != token_table) return not_located("there is no token table");
-  auto tables = NewOrder(bytes, *tokens).locate();
-  if (!tables) tables = OldOrder(bytes, *tokens).locate();
-  if (!tables) return not_located("no names and markers fit the token table");
-  tables->layout.token_table = static_cast<std::uint32_t>(tokens->start);
-  tables->layout.token_index = static_cast<std::uint32_t>(tokens->index);
-  if (!mostly_ascending(bytes, tables->layout)) return not_located("the offsets are not sorted");
+  // Names and markers lie alike in both orders: the offsets decide.
+  auto tables = NewOrder(bytes, tokens).locate();
+  if (!tables || !mostly_ascending(bytes, tables->layout)) {
+    tables = OldOrder(bytes, tokens).locate();
+    if (!tables) return not_located("no names and markers fit the token table");
+    if (!mostly_ascending(bytes, tables->layout)) return not_located("the offsets are not sorted");
+  }
+  tables->layout.token_table = static_cast<std::uint32_t>(tokens.start);
+  tables->layout.token_index = static_cast<std::uint32_t>(tokens.index);
   rebase(tables->layout, tables->start);
   tables->layout.size = static_cast<std::uint32_t>(tables->end - tables->start);
   return FoundKallsyms{tables->start, tables->layout};

@@ -18,6 +18,10 @@ constexpr Global per_cpu(std::string_view symbol, std::string_view type, bool is
   return {symbol, type, is_pointer, true};
 }
 
+constexpr Global array(std::string_view symbol, std::string_view type, std::uint32_t count) {
+  return {symbol, type, false, false, count};
+}
+
 constexpr std::array globals = {
     // tasks
     plain("init_task", "struct task_struct"),
@@ -71,7 +75,12 @@ constexpr std::array globals = {
     pointer("prb", "struct printk_ringbuffer"),
     plain("cgrp_dfl_root", "struct cgroup_root"),
     plain("panic_timeout", "int"),
-    KnownGlobal{"idt_table", "gate_desc", false, false, 256},
+    array("idt_table", "gate_desc", 256),
+    array("linux_banner", "char", 512),
+    array("linux_proc_banner", "char", 512),
+    array("boot_command_line", "char", 2048),
+    array("core_pattern", "char", 128),
+    array("modprobe_path", "char", 256),
     // one for each CPU
     per_cpu("runqueues", "struct rq"),
     per_cpu("current_task", "struct task_struct", true),

@@ -50,10 +50,10 @@ void note_tables(GuestPhys start, std::span<const std::byte> chunk, TokenTableSc
   while (into.tables.size() < max_banner_hits) {
     const auto found = find_token_table(chunk, from);
     if (!found) return;
-    const GuestPhys at = start + *found;
+    const GuestPhys at = start + found->start;
     if (std::find(into.tables.begin(), into.tables.end(), at) == into.tables.end())
       into.tables.push_back(at);
-    from = *found + 1;
+    from = found->index;
   }
 }
 

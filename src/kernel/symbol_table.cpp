@@ -30,9 +30,9 @@ Result<KallsymsAt> read_kallsyms(GuestMemory& memory, GuestPhys start, std::uint
   Error last{.code = ErrorCode::not_found, .message = "there is no kallsyms token table"};
   std::size_t from = 0;
   for (unsigned attempt = 0; attempt < max_token_tables; ++attempt) {
-    const auto token_table = find_token_table(bytes, from);
-    if (!token_table) break;
-    auto found = locate_kallsyms(bytes, *token_table);
+    const auto tokens = find_token_table(bytes, from);
+    if (!tokens) break;
+    auto found = locate_kallsyms(bytes, *tokens);
     if (found) {
       const auto tables = bytes.subspan(found->start, found->layout.size);
       VMSIGHT_TRY(Kallsyms kallsyms,
@@ -40,7 +40,7 @@ Result<KallsymsAt> read_kallsyms(GuestMemory& memory, GuestPhys start, std::uint
       return KallsymsAt{start + found->start, std::move(kallsyms)};
     }
     last = found.error();
-    from = *token_table + 1;
+    from = tokens->index;
   }
   return last;
 }

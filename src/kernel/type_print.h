@@ -50,7 +50,9 @@ struct PrintRequest {
 /// A value read from the guest: a leaf with `text`, or a structure or array with children.
 struct TypedValue {
   enum class Kind {
-    signed_number, unsigned_number, boolean, enumerator, pointer, string, structure, array,
+    signed_number, unsigned_number,
+    wide_number,  // of 128 bits: only as text
+    boolean, enumerator, pointer, string, structure, array,
     omitted,     // too deep, too long: "..."
     unreadable,  // not mapped, or a type without a value; `text` says why
   };

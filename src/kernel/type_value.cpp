@@ -17,6 +17,7 @@ constexpr std::size_t max_members = 4096;           // of one structure; kernels
 constexpr unsigned max_level = 48;                  // recursion
 constexpr std::uint32_t max_read_elements = 1u << 16;
 constexpr std::size_t max_string = 256;             // behind a char pointer
+constexpr std::uint64_t max_symbol_offset = 1u << 16;  // beyond, a symbol says nothing
 constexpr std::uint64_t kernel_image_start = 0xffffffff80000000;  // asm/page_64_types.h
 
 using Kind = TypedValue::Kind;
@@ -211,13 +212,18 @@ TypedValue ValueReader::integer(const BtfType& type, std::uint64_t bit,
   if (type.size == 16 && bit_size == 0) {
     const auto low = bits(bit, 64), high = bits(bit + 64, 64);
     if (!low || !high) return unreadable();
-    return leaf(Kind::unsigned_number, fmt::format("{:#x}{:016x}", *high, *low), *low);
+    return leaf(Kind::wide_number, fmt::format("{:#x}{:016x}", *high, *low));
   }
   if (width == 0 || width > 64) return leaf(Kind::unreadable, "no value");
   const auto raw = bits(bit, width);
   if (!raw) return unreadable();
   if (details.is_bool && *raw <= 1) return leaf(Kind::boolean, *raw != 0 ? "true" : "false", *raw);
-  if (!details.is_signed) return leaf(Kind::unsigned_number, fmt::to_string(*raw), *raw);
+  if (!details.is_signed) {
+    // The upper half of 64 bits holds addresses and masks.
+    const bool high = (*raw >> 63) != 0;
+    return leaf(Kind::unsigned_number, high ? fmt::format("{:#x}", *raw) : fmt::to_string(*raw),
+                *raw);
+  }
   const auto extended = static_cast<std::int64_t>(*raw << (64 - width)) >> (64 - width);
   return leaf(Kind::signed_number, fmt::to_string(extended), static_cast<std::uint64_t>(extended));
 }
@@ -240,14 +246,15 @@ TypedValue ValueReader::enumeration(const BtfType& type, std::uint64_t bit,
 
 TypedValue ValueReader::pointer(TypeId target, bool to_object, std::uint64_t address) {
   std::string text = fmt::format("{:#x}", address);
-  if (address >= kernel_image_start) text += symbol_at(address);
-  if (to_object && address != 0 && is_char(target)) text += string_at(address);
+  const bool to_text = to_object && address != 0 && is_char(target);
+  if (to_text) text += string_at(address);
+  if (!to_text && address >= kernel_image_start) text += symbol_at(address);
   return leaf(Kind::pointer, std::move(text), address);
 }
 
 std::string ValueReader::symbol_at(std::uint64_t address) {
   const auto location = kernel_.locate(GuestVirt(address));
-  if (!location) return "";
+  if (!location || location->offset >= max_symbol_offset) return "";
   std::string text = " <" + escape_bytes(location->name);
   if (location->offset != 0) text += fmt::format("+{:#x}", location->offset);
   if (!location->module.empty()) text += fmt::format(" [{}]", escape_bytes(location->module));

@@ -95,9 +95,7 @@ Json value_json(const TypedValue& value, std::size_t& budget) {
   --budget;
   switch (value.kind) {
     case Kind::signed_number: return static_cast<std::int64_t>(value.number);
-    case Kind::unsigned_number:
-      // 128-bit numbers do not fit: as they are written.
-      return fmt::to_string(value.number) == value.text ? Json(value.number) : Json(value.text);
+    case Kind::unsigned_number: return value.number;
     case Kind::boolean: return value.number != 0;
     case Kind::string: return escape_bytes(value.text, "\n\t\r");
     case Kind::unreadable: return nullptr;
