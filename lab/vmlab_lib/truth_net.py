@@ -128,7 +128,7 @@ def unix_sockets(report, netns):
 def other_sockets(report, netns):
     for line in table(report, netns, "netlink").splitlines()[1:]:
         fields = line.split()
-        if int(fields[9]) and int(fields[2]):  # port 0: the kernel's own end
+        if int(fields[9]):  # port 0 is the kernel's own end: a socket like any other, with no file
             yield plain(netns, "netlink", int(fields[9]), local_port=int(fields[2]))
     for line in table(report, netns, "packet").splitlines()[1:]:
         yield plain(netns, "packet", int(line.split()[8]))
