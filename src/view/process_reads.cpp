@@ -34,14 +34,24 @@ Result<std::unique_ptr<ProcessReads>> ProcessReads::open(const Vm& vm) {
     return Error{.code = ErrorCode::unsupported, .message = "read guest RAM: its place is unknown"};
   }
   VMSIGHT_TRY_VOID(vm.check_alive());
-  std::byte probe{};
-  FreshRead read{.from = vm.ram().ranges().front().start, .into = {&probe, 1}};
-  VMSIGHT_TRY_VOID(source->read({&read, 1}));
+  VMSIGHT_TRY_VOID(source->check_rights());
   VMSIGHT_TRY(source->files_, open_ram_files(vm, nullptr));
   const std::string pagemap = fmt::format("/proc/{}/pagemap", vm.info().pid);
   source->pagemap_ = UniqueFd(::open(pagemap.c_str(), O_RDONLY | O_CLOEXEC));
   if (!source->pagemap_) return os_error(errno, "open " + pagemap);
   return source;
+}
+
+/// Rights are checked before the address is: a read of address 0 tells them and, unlike a read of
+/// guest RAM, cannot allocate a page there.
+Result<void> ProcessReads::check_rights() const {
+  std::byte nothing{};
+  const iovec local{&nothing, 1};
+  const iovec remote{nullptr, 1};
+  if (::process_vm_readv(vm_.info().pid, &local, 1, &remote, 1, 0) < 0 && errno != EFAULT) {
+    return read_error(errno);
+  }
+  return {};
 }
 
 HostVirt ProcessReads::host(GuestPhys address) {

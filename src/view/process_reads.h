@@ -34,6 +34,7 @@ class ProcessReads final : public PageSource {
  private:
   explicit ProcessReads(const Vm& vm) : vm_(vm) {}
 
+  Result<void> check_rights() const;
   HostVirt host(GuestPhys address);
   Result<std::size_t> transfer(std::span<FreshRead> reads);
   Result<void> copy(const RamRange& range, GuestPhys from, std::span<std::byte> into);

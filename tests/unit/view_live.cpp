@@ -209,6 +209,15 @@ TEST(OpenView, AutoPrefersMapping) {
   EXPECT_NE(unknown.error().hint.find("live-read"), std::string::npos);
 }
 
+TEST(OpenView, TouchesNoPage) {
+  ChildVm vm(Backing::shared_file, {{GuestPhys(0), 1 << 20}});
+  for (const std::string_view technique : {"live-map", "live-read"}) {
+    auto memory = *open_view(vm, technique);
+    EXPECT_TRUE(memory->populated()->empty());
+    EXPECT_EQ(vm.file_blocks(), 0U) << technique;
+  }
+}
+
 TEST(OpenView, ADeadVmGivesVmGone) {
   ChildVm vm(Backing::shared_file, {{GuestPhys(0), 1 << 20}});
   vm.end();
