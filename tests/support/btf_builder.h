@@ -29,6 +29,9 @@ class BtfBuilder {
   BtfBuilder(const Btf& base, std::uint32_t base_strings)
       : strings_(), first_string_(base_strings), next_id_(base.end_id()) {}
 
+  /// The id that the next type will have, to refer to it ahead.
+  TypeId next_id() const { return next_id_; }
+
   TypeId integer(std::string_view name, std::uint32_t size, std::uint32_t encoding = 0) {
     begin(name, BtfKind::integer, 0, size);
     word(encoding << 24 | size * 8);

@@ -1,0 +1,366 @@
+#include "kernel/orc.h"
+
+#include <algorithm>
+#include <gtest/gtest.h>
+#include <random>
+
+#include "support/btf_builder.h"
+#include "support/faulty_memory.h"
+#include "support/typed_kernel.h"
+
+namespace vmsight {
+namespace {
+
+using test::BtfBuilder;
+using test::SyntheticGuest;
+using test::TypedKernel;
+using Base = OrcRule::Base;
+
+/// As in 5.10 and 6.1, in 6.12, and in 7.2 (where registers have other numbers).
+enum class Format { with_end_bit, with_signal_bit, renumbered };
+
+/// struct orc_entry and the structures around it, laid out as kernels do.
+std::unique_ptr<Btf> make_types(Format format) {
+  BtfBuilder b;
+  const TypeId s16 = b.integer("short int", 2, 1);
+  const TypeId u32 = b.integer("unsigned int", 4);
+  const TypeId u64 = b.integer("long unsigned int", 8);
+  const TypeId big = b.array(u64, 2048);
+  const bool old = format == Format::with_end_bit;
+  b.structure("orc_entry", 6,
+              {{"sp_offset", s16, 0}, {"bp_offset", s16, 16}, {"sp_reg", u32, 32, 4},
+               {"bp_reg", u32, 36, 4}, {"type", u32, 40, old ? 2u : 3u},
+               {old ? "end" : "signal", u32, old ? 42u : 43u, 1}});
+  const TypeId thread = b.structure("thread_struct", 16, {{"sp", u64, 64}});
+  b.structure("task_struct", 64, {{"stack", u64, 64}, {"on_cpu", u32, 128}, {"thread", thread, 192}});
+  b.structure("inactive_task_frame", 56, {{"bp", u64, 320}, {"ret_addr", u64, 384}});
+  b.structure("pt_regs", 168,
+              {{"r13", u64, 128}, {"bp", u64, 256}, {"r10", u64, 448}, {"ax", u64, 640},
+               {"dx", u64, 768}, {"di", u64, 896}, {"orig_ax", u64, 960}, {"ip", u64, 1024}, {"cs", u64, 1088},
+               {"sp", u64, 1216}});
+  b.structure("irq_stack", 16384, {{"stack", big, 0}});
+  const TypeId arch = b.structure("mod_arch_specific", 24, {{"num_orcs", u32, 0},
+                                                            {"orc_unwind_ip", u64, 64},
+                                                            {"orc_unwind", u64, 128}});
+  const TypeId memory = b.structure("module_memory", 16, {{"base", u64, 0}, {"size", u32, 64}});
+  const TypeId memories = b.array(memory, 7);
+  b.structure("module", 256, {{"list", u64, 64}, {"arch", arch, 256}, {"mem", memories, 512}});
+  auto btf = Btf::parse(b.blob());
+  VMSIGHT_CHECK(btf.has_value());
+  return *std::move(btf);
+}
+
+struct Entry {
+  std::uint64_t code = 0;  // offset in the image
+  OrcRule rule;
+};
+
+OrcRule call(Base base, std::int16_t offset, Base bp = Base::undefined, std::int16_t bp_offset = 0) {
+  return {OrcRule::Kind::call, base, bp, offset, bp_offset, false};
+}
+OrcRule regs(OrcRule::Kind kind, std::int16_t offset) {
+  return {kind, Base::sp, Base::undefined, offset, 0, true};
+}
+OrcRule end_of_stack() { return {OrcRule::Kind::end_of_stack, Base::undefined}; }
+
+/// A guest with one task whose stack a test writes.
+class OrcTest : public ::testing::TestWithParam<Format> {
+ protected:
+  static constexpr std::uint64_t text = 0, tables = 0x100000;  // offsets in the image
+
+  static unsigned number(Base base) {
+    constexpr Base first[] = {Base::undefined, Base::previous_sp, Base::dx, Base::di, Base::bp,
+                              Base::sp, Base::r10, Base::r13, Base::bp_indirect,
+                              Base::sp_indirect, Base::ax};
+    constexpr Base second[] = {Base::undefined, Base::ax, Base::dx, Base::sp, Base::bp, Base::di,
+                               Base::r10, Base::r13, Base::previous_sp, Base::sp_indirect,
+                               Base::bp_indirect};
+    const auto& numbers = GetParam() == Format::renumbered ? second : first;
+    return static_cast<unsigned>(std::find(numbers, std::end(numbers), base) - numbers);
+  }
+
+  OrcTest() : kernel(guest.space(), make_types(GetParam())), reader(guest.memory(), kernel.space()) {
+    kernel.add_symbol("_stext", guest.image(text));
+    kernel.add_symbol("_etext", guest.image(text + 0x10000));
+    kernel.add_symbol("ret_from_fork", guest.image(text + 0xf000));
+    stack = guest.allocate(16384, 16384);
+    task = guest.allocate(64);
+    guest.put_pointer(task + 8, stack);
+  }
+
+  std::array<std::uint8_t, 6> encode(const OrcRule& rule) const {
+    const bool old = GetParam() == Format::with_end_bit;
+    const bool end = rule.kind == OrcRule::Kind::end_of_stack;
+    unsigned type = static_cast<unsigned>(rule.kind);
+    if (old) type = type < 2 ? 0 : type - 2;
+    const unsigned flag = old ? (end ? 4u : 0u) : (rule.interrupted ? 8u : 0u);
+    const auto sp_offset = static_cast<std::uint16_t>(rule.sp_offset);
+    const auto bp_offset = static_cast<std::uint16_t>(rule.bp_offset);
+    return {static_cast<std::uint8_t>(sp_offset), static_cast<std::uint8_t>(sp_offset >> 8),
+            static_cast<std::uint8_t>(bp_offset), static_cast<std::uint8_t>(bp_offset >> 8),
+            static_cast<std::uint8_t>(number(rule.sp_base) | number(rule.bp_base) << 4),
+            static_cast<std::uint8_t>(type | flag)};
+  }
+
+  void put_table(GuestVirt places, GuestVirt entries, const std::vector<Entry>& rows) {
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      const GuestVirt place = places + 4 * i;
+      guest.put(place, static_cast<std::int32_t>(guest.image(rows[i].code) - place));
+      guest.put(entries + 6 * i, encode(rows[i].rule));
+    }
+  }
+
+  /// The last function of the text is schedule(), from whose first rule numbers are learnt.
+  std::unique_ptr<OrcTables> make_tables(std::vector<Entry> rows) {
+    rows.push_back({0xff00, call(Base::sp, 8)});
+    kernel.add_symbol("schedule", guest.image(0xff00));
+    const GuestVirt places = guest.image(tables), entries = guest.image(tables + 0x10000);
+    put_table(places, entries, rows);
+    kernel.add_symbol("__start_orc_unwind_ip", places);
+    kernel.add_symbol("__stop_orc_unwind_ip", places + 4 * rows.size());
+    kernel.add_symbol("__start_orc_unwind", entries);
+    auto made = OrcTables::create(kernel, reader);
+    EXPECT_TRUE(made) << made.error().message;
+    return made ? *std::move(made) : nullptr;
+  }
+
+  /// Puts words on the stack so that it ends with them; the first is the saved stack pointer.
+  void put_stack(const std::vector<std::uint64_t>& words) {
+    sp = stack + 16384 - 8 * words.size();
+    guest.write(sp, std::as_bytes(std::span(words)));
+    guest.put_pointer(task + 32, sp);
+  }
+  /// r15 r14 r13 r12 bx bp, then the return address.
+  std::vector<std::uint64_t> inactive_frame(std::uint64_t code, std::uint64_t bp = 0) const {
+    return {0, 0, 0, 0, 0, bp, guest.image(code).raw()};
+  }
+  static std::vector<std::uint64_t> pt_regs(std::uint64_t ip, std::uint64_t cs, std::uint64_t sp,
+                                            std::uint64_t orig_ax, std::uint64_t bp = 0) {
+    std::vector<std::uint64_t> words(21);
+    words[4] = bp;
+    words[15] = orig_ax;
+    words[16] = ip;
+    words[17] = cs;
+    words[19] = sp;
+    return words;
+  }
+  std::vector<std::uint64_t> codes(const KernelStack& result) const {
+    std::vector<std::uint64_t> list;
+    for (const Frame& frame : result.frames) list.push_back(frame.pc - guest.image(0));
+    return list;
+  }
+
+  SyntheticGuest guest;
+  TypedKernel kernel;
+  Reader reader;
+  GuestVirt stack, task, sp;
+};
+
+void append(std::vector<std::uint64_t>& words, const std::vector<std::uint64_t>& more) {
+  words.insert(words.end(), more.begin(), more.end());
+}
+
+TEST_P(OrcTest, FollowsASystemCallToUserMode) {
+  const auto orc = make_tables({{0, call(Base::sp, 8)},
+                                {0x100, call(Base::sp, 24, Base::previous_sp, -16)},
+                                {0x200, call(Base::bp, 16, Base::previous_sp, -16)},
+                                {0x300, regs(OrcRule::Kind::regs, 0)},
+                                {0x400, end_of_stack()}});
+  std::vector<std::uint64_t> words = inactive_frame(0x110);
+  // The frame of 0x110: one word, the saved bp, the return address.
+  append(words, {7, 0, guest.image(0x210).raw()});
+  const std::size_t saved_bp = words.size() - 2;
+  // The frame of 0x210: two words, then where bp points: the saved bp, the return address.
+  append(words, {1, 2, 99, guest.image(0x310).raw()});
+  const std::size_t bp_target = words.size() - 2;
+  append(words, pt_regs(0x401000, 0x33, 0x7ffc0000, 230));
+  words[saved_bp] = (stack + 16384 - 8 * (words.size() - bp_target)).raw();
+  put_stack(words);
+
+  auto result = unwind_kernel_stack(reader, task, *orc);
+  ASSERT_TRUE(result) << result.error().message;
+  EXPECT_TRUE(result->complete) << result->stopped;
+  EXPECT_EQ(codes(*result), (std::vector<std::uint64_t>{0x110, 0x210, 0x310}));
+  EXPECT_EQ(result->frames[0].sp, sp + 48);
+  EXPECT_TRUE(result->frames[2].reliable);
+  EXPECT_EQ(result->system_call, 230U);
+  EXPECT_EQ(result->user_ip, 0x401000U);
+  EXPECT_EQ(result->user_sp, 0x7ffc0000U);
+}
+
+TEST_P(OrcTest, AKernelThreadEndsWhereItBegan) {
+  const auto orc = make_tables({{0x100, call(Base::sp, 8)}, {0xf000, end_of_stack()}});
+  std::vector<std::uint64_t> words = inactive_frame(0x110);
+  append(words, {guest.image(0xf01f).raw(), 0});
+  put_stack(words);
+  auto result = unwind_kernel_stack(reader, task, *orc);
+  ASSERT_TRUE(result);
+  EXPECT_TRUE(result->complete);
+  EXPECT_EQ(codes(*result), (std::vector<std::uint64_t>{0x110, 0xf01f}));
+  EXPECT_FALSE(result->system_call);
+}
+
+TEST_P(OrcTest, ATaskThatNeverRanIsAtItsFirstInstruction) {
+  // The rule before ret_from_fork must not be used: nothing was called there.
+  const auto orc = make_tables({{0x100, call(Base::sp, 512)}, {0xf000, end_of_stack()}});
+  put_stack(inactive_frame(0xf000));
+  auto result = unwind_kernel_stack(reader, task, *orc);
+  ASSERT_TRUE(result);
+  EXPECT_TRUE(result->complete) << result->stopped;
+}
+
+TEST_P(OrcTest, GoesThroughAnInterrupt) {
+  // 0x100 was preempted: it lies in an interrupt's frame, and at 0x200 the instruction itself
+  // decides (one byte earlier another rule holds).
+  const auto orc = make_tables({{0x100, regs(OrcRule::Kind::regs, 0)},
+                                {0x1f0, call(Base::sp, 4096)},
+                                {0x200, call(Base::sp, 16)},
+                                {0xf000, end_of_stack()}});
+  std::vector<std::uint64_t> words = inactive_frame(0x110);
+  std::vector<std::uint64_t> interrupted = pt_regs(guest.image(0x200).raw(), 0x10, 0, ~0ULL, 5);
+  std::vector<std::uint64_t> after = {1, guest.image(0xf001).raw()};
+  interrupted[19] = (stack + 16384 - 16).raw();
+  append(words, interrupted);
+  append(words, after);
+  put_stack(words);
+  auto result = unwind_kernel_stack(reader, task, *orc);
+  ASSERT_TRUE(result);
+  EXPECT_TRUE(result->complete) << result->stopped;
+  EXPECT_EQ(codes(*result), (std::vector<std::uint64_t>{0x110, 0x200, 0xf001}));
+}
+
+TEST_P(OrcTest, ReadsRulesOfModules) {
+  const GuestVirt module = guest.allocate(256), head = guest.image(0x200000);
+  kernel.add_symbol("modules", head);
+  const GuestVirt node = module + 8;
+  guest.link_list(head, std::array{node});
+  const GuestVirt places = guest.image(0x210000), entries = guest.image(0x211000);
+  put_table(places, entries, {{0x300000, call(Base::sp, 16)}});
+  guest.put(module + 32, std::uint32_t{1});
+  guest.put_pointer(module + 40, places);
+  guest.put_pointer(module + 48, entries);
+  guest.put_pointer(module + 64, guest.image(0x300000));
+  guest.put(module + 72, std::uint32_t{0x1000});
+  const auto orc = make_tables({{0xf000, end_of_stack()}});
+  EXPECT_TRUE(orc->is_text(guest.image(0x300fff)));
+  EXPECT_FALSE(orc->is_text(guest.image(0x301000)));
+  std::vector<std::uint64_t> words = inactive_frame(0x300010);
+  append(words, {1, guest.image(0xf001).raw()});
+  put_stack(words);
+  auto result = unwind_kernel_stack(reader, task, *orc);
+  ASSERT_TRUE(result);
+  EXPECT_TRUE(result->complete) << result->stopped;
+  EXPECT_EQ(codes(*result), (std::vector<std::uint64_t>{0x300010, 0xf001}));
+}
+
+TEST_P(OrcTest, CodeWithoutRulesIsFollowedByFramePointersAndSaysSo) {
+  const GuestVirt jit(0xffffffffc0000000);
+  guest.map(jit, guest.allocate_phys(4096, 4096));
+  const auto orc = make_tables({{0x100, call(Base::sp, 8)}, {0xf000, end_of_stack()}});
+  std::vector<std::uint64_t> words = inactive_frame(0x110);
+  append(words, {(jit + 0x40).raw(), 0, 0, guest.image(0xf001).raw()});
+  words[5] = (stack + 16384 - 16).raw();
+  put_stack(words);
+  auto result = unwind_kernel_stack(reader, task, *orc);
+  ASSERT_TRUE(result);
+  EXPECT_TRUE(result->complete) << result->stopped;
+  ASSERT_EQ(result->frames.size(), 3U);
+  EXPECT_TRUE(result->frames[1].reliable);
+  EXPECT_FALSE(result->frames[2].reliable);
+}
+
+TEST_P(OrcTest, SaysWhyAStackEnds) {
+  const auto orc = make_tables({{0x100, call(Base::sp, 8)},
+                                {0x200, call(Base::sp, -8)},
+                                {0x300, call(Base::sp, 32000)},
+                                {0x400, {OrcRule::Kind::undefined, Base::undefined}},
+                                {0x500, call(Base::sp_indirect, 8)}});
+  const auto stopped = [&](std::vector<std::uint64_t> words) {
+    put_stack(words);
+    auto result = unwind_kernel_stack(reader, task, *orc);
+    EXPECT_TRUE(result);
+    EXPECT_FALSE(result->complete);
+    return std::string(result->stopped);
+  };
+  const auto then = [&](std::uint64_t first, std::uint64_t next) {
+    std::vector<std::uint64_t> words = inactive_frame(first);
+    append(words, {next, 0, 0, 0});
+    return words;
+  };
+  EXPECT_EQ(stopped(then(0x110, 0xdeadbeef)), "a return address that is not code");
+  EXPECT_EQ(stopped(then(0x210, 0)), "the stack pointer does not grow");
+  EXPECT_EQ(stopped(then(0x310, 0)), "the next frame is outside the stack");
+  EXPECT_EQ(stopped(then(0x410, 0)), "code without an unwind rule");
+  EXPECT_EQ(stopped(then(0x510, 0)), "the frame's address is not known");
+  std::vector<std::uint64_t> endless = inactive_frame(0x110);
+  endless.resize(1500, guest.image(0x110).raw());
+  EXPECT_EQ(stopped(endless), "too many frames");
+}
+
+TEST_P(OrcTest, TasksWithoutAStackToRead) {
+  const auto orc = make_tables({{0x100, call(Base::sp, 8)}});
+  put_stack(inactive_frame(0x110));
+  guest.put(task + 16, std::uint32_t{1});
+  EXPECT_EQ(unwind_kernel_stack(reader, task, *orc)->stopped, "the task runs on a CPU");
+  guest.put(task + 16, std::uint32_t{0});
+  guest.put_pointer(task + 32, stack - 8);
+  EXPECT_EQ(unwind_kernel_stack(reader, task, *orc)->stopped,
+            "the saved stack pointer is outside the task's stack");
+  guest.put_pointer(task + 8, GuestVirt(0));
+  EXPECT_EQ(unwind_kernel_stack(reader, task, *orc)->stopped, "the task has no stack any more");
+  auto result = unwind_kernel_stack(reader, GuestVirt(0x1000), *orc);
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().code, ErrorCode::fault);
+}
+
+TEST_P(OrcTest, AKernelWithoutTablesIsUnsupported) {
+  auto made = OrcTables::create(kernel, reader);
+  ASSERT_FALSE(made);
+  EXPECT_EQ(made.error().code, ErrorCode::unsupported);
+}
+
+TEST_P(OrcTest, UnknownNumbersOfRegistersAreUnsupported) {
+  static_cast<void>(make_tables({{0, call(Base::sp, 8)}}));
+  const GuestVirt first_function = guest.image(tables + 0x10000 + 6 + 4);
+  guest.put(first_function, std::uint8_t{14});
+  auto made = OrcTables::create(kernel, reader);
+  ASSERT_FALSE(made);
+  EXPECT_EQ(made.error().code, ErrorCode::unsupported);
+}
+
+TEST_P(OrcTest, RandomStacksAndTablesAreSurvived) {
+  std::mt19937_64 random(1);
+  for (int round = 0; round < 300; ++round) {
+    std::vector<Entry> rows;
+    for (std::uint64_t code = 0; code < 0xff00; code += 1 + random() % 0x800) {
+      OrcRule rule{static_cast<OrcRule::Kind>(random() % 5), static_cast<Base>(random() % 11),
+                   static_cast<Base>(random() % 11), static_cast<std::int16_t>(random()),
+                   static_cast<std::int16_t>(random()), random() % 2 == 0};
+      if (random() % 2 == 0) rule = call(Base::sp, static_cast<std::int16_t>(8 * (random() % 8)));
+      rows.push_back({code, rule});
+    }
+    const auto orc = make_tables(rows);
+    std::vector<std::uint64_t> words = inactive_frame(random() % 0x10000);
+    while (words.size() < 600) {
+      words.push_back(random() % 3 != 0 ? guest.image(random() % 0x10000).raw()
+                                        : (stack + random() % 16384).raw());
+    }
+    put_stack(words);
+    auto result = unwind_kernel_stack(reader, task, *orc);
+    ASSERT_TRUE(result);
+    EXPECT_TRUE(result->complete || !result->stopped.empty());
+    EXPECT_LE(result->frames.size(), 256U);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Formats, OrcTest,
+                         ::testing::Values(Format::with_end_bit, Format::with_signal_bit,
+                                           Format::renumbered),
+                         [](const auto& format) {
+                           return format.param == Format::with_end_bit      ? "EndBit"
+                                  : format.param == Format::with_signal_bit ? "SignalBit"
+                                                                          : "Renumbered";
+                         });
+
+}  // namespace
+}  // namespace vmsight
