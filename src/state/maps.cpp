@@ -149,8 +149,9 @@ void MapsReader::read_area(ProcessContext& process, Space& space, GuestVirt area
   } else {
     if (file != space.file) {
       space.file = file;
-      space.inode = objects_.read_inode(reader, objects_.inode_of(reader, file));
-      space.path = process.paths.path(process.paths.read(objects_.mapped_path_of(reader, file)));
+      const FileObjects::Mapped shown = objects_.mapped(reader, file);
+      space.inode = objects_.read_inode(reader, shown.inode);
+      space.path = process.paths.path(process.paths.read(shown.path));
     }
     map.offset = reader.u64(area + at_.vm_pgoff) << page_shift;
     map.inode = space.inode.number;
