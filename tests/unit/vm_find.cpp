@@ -1,0 +1,147 @@
+// list_vms, find_vm and open_vm on a program that only has QEMU's name and arguments.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <filesystem>
+#include <poll.h>
+#include <spawn.h>
+#include <sys/wait.h>
+
+#include "base/os.h"
+#include "vmsight/vm.h"
+
+namespace vmsight {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+
+/// A copy of the shell, named like QEMU, that waits.
+class FakeQemu {
+ public:
+  FakeQemu(std::string program, std::vector<std::string> arguments) {
+    directory_ = testing::TempDir() + "vmsight-find-XXXXXX";
+    if (::mkdtemp(directory_.data()) == nullptr) std::abort();
+    const std::string path = directory_ + "/" + program;
+    fs::copy_file("/bin/sh", path);
+    arguments.insert(arguments.begin(), {path, "-c", "kill -STOP $$; exit", "sh"});
+    std::vector<char*> raw;
+    for (std::string& argument : arguments) raw.push_back(argument.data());
+    raw.push_back(nullptr);
+    if (::posix_spawn(&pid_, path.c_str(), nullptr, nullptr, raw.data(), environ) != 0) std::abort();
+    siginfo_t info;
+    ::waitid(P_PID, static_cast<id_t>(pid_), &info, WSTOPPED | WEXITED | WNOWAIT);
+  }
+  ~FakeQemu() {
+    ::kill(pid_, SIGKILL);
+    ::waitpid(pid_, nullptr, 0);
+    fs::remove_all(directory_);
+  }
+  pid_t pid() const { return pid_; }
+  const std::string& directory() const { return directory_; }
+
+ private:
+  std::string directory_;
+  pid_t pid_ = 0;
+};
+
+std::string unique_name(const char* stem) { return fmt::format("{}-{}", stem, ::getpid()); }
+
+TEST(FindVm, ByNamePidAndUuid) {
+  const std::string name = unique_name("found"), uuid = unique_name("uuid");
+  const FakeQemu qemu("qemu-system-x86_64", {"-name", name, "-uuid", uuid, "-m", "256", "-smp", "2",
+                                             "-machine", "q35", "-accel", "tcg", "-qmp",
+                                             "unix:sock,server=on,wait=off"});
+  for (const std::string& spec : {name, uuid, std::to_string(qemu.pid())}) {
+    auto vm = find_vm(spec);
+    ASSERT_TRUE(vm) << vm.error().message;
+    EXPECT_EQ(vm->pid, qemu.pid());
+    EXPECT_EQ(vm->name, name);
+    EXPECT_EQ(vm->memory_bytes, 256u << 20);
+    EXPECT_EQ(vm->vcpus, 2u);
+    EXPECT_EQ(vm->machine, "q35");
+    EXPECT_EQ(vm->accelerator, Accelerator::tcg);
+    EXPECT_EQ(vm->uid, ::getuid());
+    EXPECT_THAT(vm->executable, HasSubstr(qemu.directory()));
+    ASSERT_EQ(vm->qmp_sockets.size(), 1u);
+    EXPECT_EQ(vm->qmp_sockets[0].front(), '/');
+  }
+}
+
+TEST(FindVm, WithoutAName) {
+  const FakeQemu qemu("qemu-kvm", {});
+  auto vm = find_vm(fmt::format("qemu-{}", qemu.pid()));
+  ASSERT_TRUE(vm) << vm.error().message;
+  EXPECT_EQ(vm->accelerator, Accelerator::tcg);  // it has no KVM descriptor
+}
+
+TEST(FindVm, NamesTheAmbiguousOnes) {
+  const std::string name = unique_name("twin");
+  const FakeQemu a("qemu-system-x86_64", {"-name", name}), b("qemu-system-x86_64", {"-name", name});
+  auto vm = find_vm(name);
+  ASSERT_FALSE(vm);
+  EXPECT_EQ(vm.error().code, ErrorCode::ambiguous);
+  EXPECT_THAT(vm.error().message, HasSubstr(std::to_string(a.pid())));
+  EXPECT_THAT(vm.error().message, HasSubstr(std::to_string(b.pid())));
+}
+
+TEST(FindVm, SaysWhatThereIs) {
+  const std::string name = unique_name("here");
+  const FakeQemu qemu("qemu-system-x86_64", {"-name", name});
+  auto vm = find_vm("no-such-vm");
+  ASSERT_FALSE(vm);
+  EXPECT_EQ(vm.error().code, ErrorCode::not_found);
+  EXPECT_THAT(vm.error().hint, HasSubstr(name));
+}
+
+TEST(FindVm, AnUnknownPidIsNotFound) {
+  for (const char* spec : {"4194305", "99999999999", "0", ""}) {
+    auto vm = find_vm(spec);
+    ASSERT_FALSE(vm) << spec;
+    EXPECT_EQ(vm.error().code, ErrorCode::not_found) << spec;
+  }
+}
+
+TEST(FindVm, ARenamedQemuByItsPid) {
+  const FakeQemu qemu("emulator", {"-name", unique_name("renamed"), "-machine", "q35", "-m", "64"});
+  auto by_name = find_vm(unique_name("renamed"));
+  EXPECT_FALSE(by_name);
+  auto vm = find_vm(std::to_string(qemu.pid()));
+  ASSERT_TRUE(vm) << vm.error().message;
+  EXPECT_EQ(vm->machine, "q35");
+}
+
+TEST(ListVms, IsSortedAndLeavesOthersOut) {
+  const FakeQemu a("qemu-system-x86_64", {}), b("qemu-system-x86_64", {}), other("emulator", {});
+  auto list = list_vms();
+  ASSERT_TRUE(list) << list.error().message;
+  std::vector<pid_t> pids;
+  for (const VmInfo& vm : list->vms) pids.push_back(vm.pid);
+  EXPECT_TRUE(std::is_sorted(pids.begin(), pids.end()));
+  EXPECT_THAT(pids, testing::IsSupersetOf({a.pid(), b.pid()}));
+  EXPECT_THAT(pids, testing::Not(testing::Contains(other.pid())));
+}
+
+TEST(OpenVm, SaysThatThereIsNoGuestMemory) {
+  const FakeQemu qemu("qemu-system-x86_64", {"-m", "64"});
+  auto info = find_vm(std::to_string(qemu.pid()));
+  ASSERT_TRUE(info);
+  auto vm = open_vm(*info);
+  ASSERT_FALSE(vm);
+  EXPECT_EQ(vm.error().code, ErrorCode::not_found);
+  EXPECT_THAT(vm.error().message, HasSubstr("64 MiB"));
+}
+
+TEST(OpenVm, APidThatIsAnotherProcessNow) {
+  const FakeQemu qemu("qemu-system-x86_64", {});
+  auto info = find_vm(std::to_string(qemu.pid()));
+  ASSERT_TRUE(info);
+  ++info->start_time;
+  auto vm = open_vm(*info);
+  ASSERT_FALSE(vm);
+  EXPECT_EQ(vm.error().code, ErrorCode::vm_gone);
+}
+
+}  // namespace
+}  // namespace vmsight

@@ -1,0 +1,300 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <elf.h>
+#include <fstream>
+
+#include "base/os.h"
+#include "vmsight/vm.h"
+
+namespace vmsight {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr std::uint64_t mebibyte = 1u << 20;
+
+class TemporaryFile {
+ public:
+  TemporaryFile() : path_(testing::TempDir() + "vmsight-image-XXXXXX") {
+    fd_ = UniqueFd(::mkstemp(path_.data()));
+  }
+  ~TemporaryFile() { ::unlink(path_.c_str()); }
+  const std::string& path() const { return path_; }
+  void write(std::uint64_t offset, std::string_view bytes) {
+    EXPECT_EQ(::pwrite(fd_.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset)),
+              static_cast<ssize_t>(bytes.size()));
+  }
+  void resize(std::uint64_t size) { EXPECT_EQ(::ftruncate(fd_.get(), static_cast<off_t>(size)), 0); }
+
+ private:
+  std::string path_;
+  UniqueFd fd_;
+};
+
+template <typename T>
+std::string bytes_of(const T& value) {
+  return {reinterpret_cast<const char*>(&value), sizeof value};
+}
+
+std::string padded(std::string text) {
+  text.resize((text.size() + 3) / 4 * 4);
+  return text;
+}
+
+std::string note(std::string name, std::string_view content) {
+  name += '\0';
+  const Elf64_Nhdr header{static_cast<Elf64_Word>(name.size()),
+                          static_cast<Elf64_Word>(content.size()), 0};
+  return bytes_of(header) + padded(name) + padded(std::string(content));
+}
+
+/// The QEMU note of a vCPU: u64 fields after an 8-byte head; see arch_dump.c of QEMU.
+std::string cpu_note(std::uint64_t rip, std::uint64_t cr3, std::uint64_t cr4, std::uint64_t gs) {
+  std::vector<std::uint64_t> words(55);
+  words[17] = rip;
+  words[19] = 3;                  // cs.selector
+  words[19 + 4 * 3 + 2] = gs;     // gs.base
+  words[19 + 10 * 3 + 3] = cr3;
+  words[19 + 10 * 3 + 4] = cr4;
+  return {reinterpret_cast<const char*>(words.data()), words.size() * 8};
+}
+
+struct Core {
+  std::string notes;
+  std::vector<Elf64_Phdr> loads;
+  std::uint16_t type = ET_CORE, machine = EM_X86_64;
+
+  void add(std::uint64_t gpa, std::uint64_t size, std::uint64_t offset) {
+    add(gpa, size, offset, size);
+  }
+  void add(std::uint64_t gpa, std::uint64_t size, std::uint64_t offset, std::uint64_t in_file) {
+    loads.push_back({.p_type = PT_LOAD, .p_flags = 0, .p_offset = offset, .p_vaddr = 0,
+                     .p_paddr = gpa, .p_filesz = in_file, .p_memsz = size, .p_align = 0});
+  }
+  std::string bytes() const {
+    Elf64_Ehdr header{};
+    std::memcpy(header.e_ident, ELFMAG, SELFMAG);
+    header.e_ident[EI_CLASS] = ELFCLASS64;
+    header.e_ident[EI_DATA] = ELFDATA2LSB;
+    header.e_ident[EI_VERSION] = EV_CURRENT;
+    header.e_type = type;
+    header.e_machine = machine;
+    header.e_version = EV_CURRENT;
+    header.e_ehsize = sizeof header;
+    header.e_phoff = sizeof header;
+    header.e_phentsize = sizeof(Elf64_Phdr);
+    header.e_phnum = static_cast<std::uint16_t>(loads.size() + 1);
+    Elf64_Phdr note_header{};
+    note_header.p_type = PT_NOTE;
+    note_header.p_offset = sizeof header + header.e_phnum * sizeof(Elf64_Phdr);
+    note_header.p_filesz = notes.size();
+    std::string all = bytes_of(header) + bytes_of(note_header);
+    for (const Elf64_Phdr& load : loads) all += bytes_of(load);
+    return all + notes;
+  }
+};
+
+Result<Image> open_core(const Core& core, std::uint64_t file_size) {
+  TemporaryFile file;
+  file.write(0, core.bytes());
+  if (file_size > 0) file.resize(file_size);
+  return open_image(file.path());
+}
+
+TEST(ElfCore, SegmentsRegistersAndVmcoreinfo) {
+  Core core;
+  core.notes = note("CORE", std::string(336, 'x')) + note("QEMU", cpu_note(1, 2, 3, 4)) +
+               note("QEMU", cpu_note(5, 6, 7, 8)) + note("VMCOREINFO", "OSRELEASE=6.1\n");
+  core.add(0x100000000, 8192, 3 * 4096);
+  core.add(0, 4096, 2 * 4096);
+  auto image = open_core(core, 5 * 4096);
+  ASSERT_TRUE(image) << image.error().message;
+  EXPECT_EQ(image->format, "elf");
+  ASSERT_EQ(image->segments.size(), 2u);
+  EXPECT_EQ(image->segments[1].start, GuestPhys(0x100000000));
+  EXPECT_EQ(image->segments[1].file_offset, 3u * 4096);
+  EXPECT_EQ(image->ram.total_bytes(), 3u * 4096);
+  ASSERT_EQ(image->registers.size(), 2u);
+  EXPECT_EQ(image->registers[1].index, 1u);
+  EXPECT_EQ(image->registers[1].rip, 5u);
+  EXPECT_EQ(image->registers[1].cr3, 6u);
+  EXPECT_EQ(image->registers[1].cr4, 7u);
+  EXPECT_EQ(image->registers[1].gs_base, 8u);
+  EXPECT_EQ(image->registers[1].cpl, 3u);
+  EXPECT_EQ(image->vmcoreinfo, "OSRELEASE=6.1\n");
+}
+
+TEST(ElfCore, ATruncatedOneIsAnError) {
+  Core core;
+  core.add(0, 64 * 4096, 4096);
+  auto image = open_core(core, 32 * 4096);
+  ASSERT_FALSE(image);
+  EXPECT_EQ(image.error().code, ErrorCode::bad_data);
+  EXPECT_THAT(image.error().message, HasSubstr("beyond the file"));
+  EXPECT_FALSE(image.error().hint.empty());
+}
+
+TEST(ElfCore, EveryCutIsAnErrorOrSafe) {
+  Core core;
+  core.notes = note("QEMU", cpu_note(1, 2, 3, 4));
+  core.add(0, 4096, 4096);
+  const std::string whole = core.bytes();
+  for (std::size_t length = 0; length < whole.size(); length += 7) {
+    TemporaryFile file;
+    file.write(0, whole.substr(0, length));
+    EXPECT_FALSE(open_image(file.path())) << length;
+  }
+}
+
+TEST(ElfCore, OverlapsAreCut) {
+  Core core;  // as with paging=true: memory seen twice, and mappings that are not memory
+  core.add(0, 4 * 4096, 4096);
+  core.add(2 * 4096, 4 * 4096, 5 * 4096);
+  core.add(4096, 4096, 9 * 4096);
+  core.add(~std::uint64_t{0}, 4096, 4096);
+  core.add(0xfee00000, 4096, ~std::uint64_t{0}, 0);
+  auto image = open_core(core, 16 * 4096);
+  ASSERT_TRUE(image) << image.error().message;
+  ASSERT_EQ(image->segments.size(), 2u);
+  EXPECT_EQ(image->segments[1].start, GuestPhys(4 * 4096));
+  EXPECT_EQ(image->segments[1].size, 2u * 4096);
+  EXPECT_EQ(image->segments[1].file_offset, 7u * 4096);
+}
+
+TEST(ElfCore, ZerosNeedNoBytes) {
+  Core core;
+  core.add(0, 4096, 4096);
+  core.add(0x100000, 64 * mebibyte, 0, 0);
+  auto image = open_core(core, 2 * 4096);
+  ASSERT_TRUE(image) << image.error().message;
+  EXPECT_EQ(image->segments[1].file_size, 0u);
+  EXPECT_EQ(image->segments[1].size, 64 * mebibyte);
+}
+
+TEST(ElfCore, OtherElfsAreNamed) {
+  Core core;
+  core.add(0, 4096, 4096);
+  core.type = ET_EXEC;
+  EXPECT_THAT(open_core(core, 8192).error().message, HasSubstr("not a core"));
+  core.type = ET_CORE;
+  core.machine = EM_AARCH64;
+  EXPECT_THAT(open_core(core, 8192).error().message, HasSubstr("x86"));
+  core.machine = EM_X86_64;
+  core.add(0, 4096, 4096);
+  EXPECT_THAT(open_core(core, 8192).error().message, HasSubstr("process"));
+  core.loads.clear();
+  EXPECT_THAT(open_core(core, 8192).error().message, HasSubstr("no memory"));
+}
+
+TEST(ElfCore, AWrappingSegmentIsAnError) {
+  Core core;
+  core.add(0xfffffffffffff000, 1u << 20, 4096, 4096);
+  EXPECT_FALSE(open_core(core, 8192));
+}
+
+TEST(ElfCore, DamagedNotesAreHarmless) {
+  Core core;
+  core.add(0, 4096, 4096);
+  const Elf64_Nhdr huge{0xffffffff, 0xffffffff, 0};
+  for (const std::string& notes :
+       {bytes_of(huge), note("QEMU", "short"), std::string("x"), note("", ""), std::string(64, '\xff')}) {
+    core.notes = notes;
+    auto image = open_core(core, 8192);
+    ASSERT_TRUE(image) << image.error().message;
+    EXPECT_TRUE(image->registers.empty());
+  }
+}
+
+TEST(OpenImage, SaysWhatOtherFilesAre) {
+  using namespace std::string_view_literals;
+  const std::vector<std::pair<std::string_view, std::string_view>> files = {
+      {"KDUMP   ", "kdump"},          {"makedumpfile", "kdump"}, {"LibvirtQemudSave", "libvirt"},
+      {"QFI\xfb\0\0\0\3"sv, "qcow2"}, {"\x1f\x8b\x08", "gzip"},  {"QEVM\0\0\0\3"sv, "migration"},
+      {"\x28\xb5\x2f\xfd", "zstd"},   {"PAGEDU64", "Windows"}};
+  for (const auto& [magic, what] : files) {
+    TemporaryFile file;
+    file.write(0, magic);
+    file.resize(2 * mebibyte);
+    auto image = open_image(file.path());
+    ASSERT_FALSE(image) << what;
+    EXPECT_EQ(image.error().code, ErrorCode::unsupported);
+    EXPECT_THAT(image.error().message, HasSubstr(what));
+    EXPECT_FALSE(image.error().hint.empty());
+  }
+}
+
+TEST(OpenImage, RefusesWhatIsNoImage) {
+  EXPECT_EQ(open_image("/nonexistent").error().os_errno, ENOENT);
+  EXPECT_FALSE(open_image("/proc"));
+  EXPECT_FALSE(open_image("/dev/zero"));
+  TemporaryFile file;
+  EXPECT_FALSE(open_image(file.path()));
+  file.resize(4096);
+  EXPECT_FALSE(open_image(file.path()));
+  file.resize(2 * mebibyte + 1);
+  EXPECT_FALSE(open_image(file.path()));
+}
+
+/// ACPI's root pointer as SeaBIOS leaves it, the table it points to, and the reset vector.
+void write_firmware(TemporaryFile& file, std::uint32_t rsdt) {
+  file.write(0xf5ac0, "RSD PTR " + std::string(8, 'x') + bytes_of(rsdt) + "xxxx");
+  file.write(rsdt, "RSDT");
+  file.write(0xffff0, "\xea\x5b\xe0\x0f\xf0\x30\x36\x2f");
+}
+
+TEST(RawImage, ASmallOneIsWhole) {
+  TemporaryFile file;
+  file.resize(512 * mebibyte);
+  auto image = open_image(file.path());
+  ASSERT_TRUE(image) << image.error().message;
+  EXPECT_EQ(image->format, "raw");
+  EXPECT_EQ(image->ram.end(), GuestPhys(512 * mebibyte));
+  EXPECT_FALSE(image->ram.contains(GuestPhys(0xa0000)));
+}
+
+TEST(RawImage, TheFirmwareTellsTheSplit) {
+  struct Expected {
+    std::uint32_t rsdt;
+    std::uint64_t split;
+  };
+  for (const Expected& expected : {Expected{0x7ffe2362, 2048 * mebibyte},     // q35
+                                   Expected{0xbffe2362, 3072 * mebibyte},     // pc
+                                   Expected{0xdffe2362, 3584 * mebibyte}}) {  // pc before 2.0
+    TemporaryFile file;
+    file.resize(5120 * mebibyte);
+    write_firmware(file, expected.rsdt);
+    auto image = open_image(file.path());
+    ASSERT_TRUE(image) << image.error().message;
+    ASSERT_EQ(image->segments.size(), 3u);
+    EXPECT_EQ(image->segments[2].start, GuestPhys(4096 * mebibyte));
+    EXPECT_EQ(image->segments[2].file_offset, expected.split);
+    EXPECT_EQ(image->segments[2].size, 5120 * mebibyte - expected.split);
+    EXPECT_EQ(image->segments[1].size, expected.split - 0xc0000);
+  }
+}
+
+TEST(RawImage, AllOfPhysicalMemoryHasAHole) {
+  TemporaryFile file;
+  file.resize(6144 * mebibyte);
+  write_firmware(file, 0xbffe2362);
+  file.write(4096 * mebibyte - 16, "\xea\x5b\xe0\x0f\xf0\x30\x36\x2f");
+  auto image = open_image(file.path());
+  ASSERT_TRUE(image) << image.error().message;
+  ASSERT_EQ(image->segments.size(), 3u);
+  EXPECT_EQ(image->segments[2].file_offset, 4096 * mebibyte);
+  EXPECT_EQ(image->segments[2].size, 2048 * mebibyte);
+}
+
+TEST(RawImage, WithoutFirmwareALargeOneIsAmbiguous) {
+  TemporaryFile file;
+  file.resize(5120 * mebibyte);
+  EXPECT_EQ(open_image(file.path()).error().code, ErrorCode::ambiguous);
+  write_firmware(file, 0xfffffff0);  // points into the hole: no table there
+  file.write(0xf5ac0 + 16, bytes_of(std::uint32_t{16}));
+  EXPECT_EQ(open_image(file.path()).error().code, ErrorCode::ambiguous);
+}
+
+}  // namespace
+}  // namespace vmsight

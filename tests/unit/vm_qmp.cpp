@@ -1,0 +1,145 @@
+#include "vm/qmp.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "replay/fake_qmp.h"
+
+namespace vmsight {
+namespace {
+
+using nlohmann::json;
+using namespace std::chrono_literals;
+
+json recording(json answers) {
+  return {{"greeting", {{"QMP", {{"version", {}}, {"capabilities", json::array()}}}}},
+          {"answers", std::move(answers)}};
+}
+
+/// Both ends of a socket; what the other end is to say is in it before we listen.
+struct Pair {
+  UniqueFd ours, theirs;
+  explicit Pair(std::string_view said) {
+    int ends[2];
+    EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    ours = UniqueFd(ends[0]);
+    theirs = UniqueFd(ends[1]);
+    EXPECT_EQ(::send(ends[1], said.data(), said.size(), 0), static_cast<ssize_t>(said.size()));
+  }
+};
+
+TEST(QmpClient, AsksSeveralAtOnce) {
+  test::FakeQmp qemu(recording({{"query-status", {{"return", {{"status", "running"}}}}},
+                                {"info version", {{"return", "7.2\r\n"}}}}));
+  auto client = QmpClient::negotiate(qemu.take_client());
+  ASSERT_TRUE(client) << client.error().message;
+  const std::vector<QmpClient::Command> commands = {{"query-status"},
+                                                    QmpClient::human("info version")};
+  auto answers = client->execute_all(commands);
+  ASSERT_TRUE(answers) << answers.error().message;
+  EXPECT_EQ((*answers)[0]["status"], "running");
+  EXPECT_EQ(human_text((*answers)[1]).value(), "7.2\n");
+}
+
+TEST(QmpClient, ARefusalHasQemusWords) {
+  test::FakeQmp qemu(recording(json::object()));
+  auto client = QmpClient::negotiate(qemu.take_client());
+  ASSERT_TRUE(client);
+  auto answer = client->execute({"query-unknown"});
+  ASSERT_FALSE(answer);
+  EXPECT_EQ(answer.error().code, ErrorCode::unsupported);
+  EXPECT_EQ(answer.error().message, "QMP query-unknown: not recorded");
+}
+
+TEST(QmpClient, NoGreetingMeansAnotherClient) {
+  Pair pair("");
+  auto client = QmpClient::negotiate(std::move(pair.ours), 20ms);
+  ASSERT_FALSE(client);
+  EXPECT_EQ(client.error().code, ErrorCode::timeout);
+  EXPECT_NE(client.error().message.find("held by another client"), std::string::npos);
+  EXPECT_FALSE(client.error().hint.empty());
+}
+
+TEST(QmpClient, SilenceEndsInTime) {
+  Pair pair("{\"QMP\": {}}\r\n{\"event\": \"STOP\"}\r\n");
+  auto client = QmpClient::negotiate(std::move(pair.ours));
+  ASSERT_TRUE(client);
+  auto answer = client->execute({"query-status"}, 20ms);
+  ASSERT_FALSE(answer);
+  EXPECT_EQ(answer.error().code, ErrorCode::timeout);
+}
+
+TEST(QmpClient, OtherPeersAreNamed) {
+  for (const char* said : {"(qemu) \n", "{\"hello\": 1}\n", "[]\n", "{\n"}) {
+    Pair pair(said);
+    auto client = QmpClient::negotiate(std::move(pair.ours), 20ms);
+    EXPECT_FALSE(client) << said;
+  }
+}
+
+TEST(QmpClient, AClosedConnectionIsAnError) {
+  Pair pair("{\"QMP\": {}}\n");
+  auto client = QmpClient::negotiate(std::move(pair.ours));
+  ASSERT_TRUE(client);
+  pair.theirs.reset();
+  auto answer = client->execute({"query-status"});
+  ASSERT_FALSE(answer);
+  EXPECT_EQ(answer.error().code, ErrorCode::os);
+}
+
+TEST(QmpClient, StrangeAnswersAreErrors) {
+  // Ids: 1 is qmp_capabilities, 2 the command.
+  for (const char* said : {"{\"id\": 2}\n", "{\"id\": 2, \"error\": 7}\n",
+                           "{\"id\": 2, \"error\": {\"desc\": {}}}\n", "\"text\"\n"}) {
+    Pair pair(std::string("{\"QMP\": {}}\n") + said);
+    auto client = QmpClient::negotiate(std::move(pair.ours));
+    ASSERT_TRUE(client);
+    EXPECT_FALSE(client->execute({"query-status"}, 20ms)) << said;
+  }
+}
+
+TEST(QmpClient, MissingSocket) {
+  auto client = QmpClient::connect("/nonexistent/qmp");
+  ASSERT_FALSE(client);
+  EXPECT_EQ(client.error().os_errno, ENOENT);
+}
+
+TEST(QmpClient, ConnectsThroughLongPaths) {
+  std::string top = testing::TempDir() + "vmsight-qmp-XXXXXX";
+  ASSERT_NE(::mkdtemp(top.data()), nullptr);
+  const ScopeExit remove([&] { std::filesystem::remove_all(top); });
+  const std::string directory = top + "/" + std::string(120, 'd');
+  std::filesystem::create_directory(directory);
+  const auto before = std::filesystem::current_path();
+  std::filesystem::current_path(directory);
+  const UniqueFd listener(::socket(AF_UNIX, SOCK_STREAM, 0));
+  const sockaddr_un address{.sun_family = AF_UNIX, .sun_path = "qmp"};
+  ASSERT_EQ(::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  std::filesystem::current_path(before);
+  ASSERT_EQ(::listen(listener.get(), 1), 0);
+  auto client = QmpClient::connect(directory + "/qmp", 20ms);
+  ASSERT_FALSE(client);
+  EXPECT_EQ(client.error().code, ErrorCode::timeout) << client.error().message;  // not greeted
+}
+
+TEST(HasClient, ReadsNetUnix) {
+  constexpr std::string_view text =
+      "Num       RefCount Protocol Flags    Type St Inode Path\n"
+      "0000000000000000: 00000002 00000000 00010000 0001 01 17243 /run/listening\n"
+      "0000000000000000: 00000003 00000000 00000000 0001 03 17244 /run/held\n"
+      "0000000000000000: 00000003 00000000 00000000 0001 03 17245\n"
+      "0000000000000000: 00000003 00000000 00000000 0001 03   123 relative\n";
+  EXPECT_TRUE(has_client(text, "/run/held"));
+  EXPECT_TRUE(has_client(text, "/home/x/relative"));
+  EXPECT_FALSE(has_client(text, "/run/listening"));
+  EXPECT_FALSE(has_client(text, "/home/x/irrelative"));
+  EXPECT_FALSE(has_client("", ""));
+}
+
+TEST(HumanText, WantsText) { EXPECT_FALSE(human_text(json(7))); }
+
+}  // namespace
+}  // namespace vmsight
