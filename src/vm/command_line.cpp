@@ -195,7 +195,7 @@ void Parser::device(const OptionList& options) {
 void Parser::chardev(const OptionList& options) {
   const std::string id(options.get("id"));
   if (options.get("backend") == "socket") chardevs_[id] = {unix_listener(options)};
-  if (id == "charmonitor" && options.find("fd")) line_.libvirt = true;
+  if (id == "charmonitor") line_.libvirt = true;
 }
 
 void Parser::monitor(const OptionList& options) {

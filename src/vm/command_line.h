@@ -41,7 +41,7 @@ struct CommandLine {
   std::vector<MemoryBackend> backends;     // every other backend, DIMMs' among them
   std::vector<Dimm> dimms;
   std::vector<std::string> qmp_sockets;  // listening unix sockets, as written
-  bool libvirt = false;                  // a monitor as only libvirt makes it
+  bool libvirt = false;                  // a monitor named as libvirt does
 };
 
 /// `arguments` with argv[0]. Options that say nothing about the above are skipped, malformed

@@ -78,7 +78,7 @@ bool kind_matches(const HostMapping& mapping, const MemoryBackend& backend) {
       return path.starts_with("/dev/shm/") && mapping.shared == backend.share;
     case BackendKind::file:
       return mapping.inode != 0 && mapping.shared == backend.share &&
-             path.find(backend.path) != std::string_view::npos;
+             path.find(backend.path) != std::string_view::npos;  // "" is in every path
     case BackendKind::other:
       return true;
   }
@@ -95,13 +95,16 @@ bool may_be(const HostMapping& mapping, const MemoryBackend& backend) {
          mapping.offset == (mapping.inode != 0 ? backend.offset : 0);
 }
 
-std::vector<HostMapping> candidates(std::span<const HostMapping> maps,
-                                    const MemoryBackend& backend) {
+std::vector<HostMapping> candidates(std::span<const HostMapping> maps, MemoryBackend backend) {
   std::vector<HostMapping> found;
   for (const HostMapping& mapping : maps) {
     if (mapping.writable && !mapping.executable && may_be(mapping, backend)) {
       found.push_back(mapping);
     }
+  }
+  if (found.empty() && !backend.path.empty()) {
+    backend.path.clear();  // given by a symbolic link or a relative path: the rest must do
+    return candidates(maps, std::move(backend));
   }
   std::sort(found.begin(), found.end(), created_before);
   return found;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <dirent.h>
 #include <memory>
+#include <optional>
 #include <sys/stat.h>
 
 #include "vm/libvirt.h"
@@ -11,10 +12,10 @@
 namespace vmsight {
 namespace {
 
-bool has_kvm_descriptor(pid_t pid) {
+std::optional<bool> has_kvm_descriptor(pid_t pid) {
   const std::unique_ptr<DIR, int (*)(DIR*)> fds(::opendir(fmt::format("/proc/{}/fd", pid).c_str()),
                                                 &::closedir);
-  if (!fds) return false;
+  if (!fds) return std::nullopt;
   while (const dirent* entry = ::readdir(fds.get())) {
     const auto link = read_proc_link(pid, fmt::format("fd/{}", entry->d_name));
     if (link && *link == "anon_inode:kvm-vm") return true;
@@ -26,7 +27,9 @@ bool has_kvm_descriptor(pid_t pid) {
 /// one QEMU took.
 Accelerator accelerator_of(pid_t pid, const CommandLine& line) {
   if (line.accelerators.size() == 1) return line.accelerators.front();
-  return has_kvm_descriptor(pid) ? Accelerator::kvm : Accelerator::tcg;
+  const auto kvm = has_kvm_descriptor(pid);
+  if (!kvm) return Accelerator::unknown;
+  return *kvm ? Accelerator::kvm : Accelerator::tcg;
 }
 
 bool same_file(const std::string& a, const std::string& b) {
@@ -50,6 +53,22 @@ std::string names_of(const std::vector<VmInfo>& vms) {
     names += fmt::format("{}{} (pid {})", names.empty() ? "" : ", ", vm.name, vm.pid);
   }
   return names;
+}
+
+/// The VM of another user with this name: its command line can be read, nothing else.
+std::optional<Error> hidden_vm(std::string_view spec) {
+  const auto processes = find_qemu_processes();
+  if (!processes) return std::nullopt;
+  for (const pid_t pid : processes->unreadable) {
+    const auto cmdline = read_proc_file(pid, "cmdline");
+    if (!cmdline) continue;
+    const auto line = parse_command_line(split_arguments(*cmdline));
+    if (!line || (line->name != spec && line->uuid != spec)) continue;
+    return Error{.code = ErrorCode::permission,
+                 .message = fmt::format("find VM \"{}\": process {} belongs to another user", spec, pid),
+                 .hint = "run vmsight as root, or as the user that runs QEMU"};
+  }
+  return std::nullopt;
 }
 
 Error no_such_vm(std::string_view spec, const VmList& all) {
@@ -129,6 +148,9 @@ Result<VmInfo> find_vm(std::string_view spec) {
     return Error{.code = ErrorCode::ambiguous,
                  .message = fmt::format("find VM \"{}\": {}", spec, names_of(matches)),
                  .hint = "name one by its pid"};
+  }
+  if (all.unreadable > 0) {
+    if (auto hidden = hidden_vm(spec)) return *std::move(hidden);
   }
   // A QEMU under a name we do not know is believed if the user gives its PID.
   auto pid = parse_number(spec);

@@ -4,8 +4,8 @@
 //                [ below ]  hole  [ above ][ DIMMs from the next GiB ]
 //   block        0 ..... 3 GiB    3 .. 5 GiB
 //
-// Source: "RAM layout" of docs/techniques.md; each rule is replayed in tests/replay against
-// what `info mtree -f` of the same VM said.
+// The rules are those of QEMU's hw/i386/pc_piix.c, pc_q35.c, pc.c and microvm.c; each is replayed
+// in tests/replay against what `info mtree -f` of the same VM said.
 #pragma once
 
 #include <span>

@@ -15,8 +15,11 @@ class QemuVm final : public Vm {
   Result<void> attach() {
     VMSIGHT_TRY(pidfd_, open_pidfd({info_.pid, info_.start_time}));
     VMSIGHT_TRY(const CommandLine line, parse_command_line(info_.arguments));
-    VMSIGHT_TRY(layout_, find_layout(info_, line));
-    return check_alive();
+    auto layout = find_layout(info_, line);
+    VMSIGHT_TRY_VOID(check_alive());  // a dying process has neither memory nor monitor
+    if (!layout) return std::move(layout).error();
+    layout_ = *std::move(layout);
+    return {};
   }
 
   const VmInfo& info() const override { return info_; }
@@ -27,21 +30,18 @@ class QemuVm final : public Vm {
   std::string monitor_note() const override { return layout_.monitor_note; }
   Result<void> check_alive() const override { return check_pidfd(pidfd_.get(), info_.pid); }
 
-  Result<std::vector<VcpuRegisters>> registers() override {
-    VMSIGHT_TRY(QmpClient monitor, connect());
-    return ask_registers(monitor);
-  }
-
-  Result<std::string> run_state() override {
-    VMSIGHT_TRY(QmpClient monitor, connect());
-    return ask_run_state(monitor);
-  }
+  Result<std::vector<VcpuRegisters>> registers() override { return ask(&ask_registers); }
+  Result<std::string> run_state() override { return ask(&ask_run_state); }
 
  private:
   /// A connection lasts one question, so that the socket stays free for its other users.
-  Result<QmpClient> connect() {
+  template <typename Answer>
+  Result<Answer> ask(Result<Answer> (*question)(QmpClient&)) {
     VMSIGHT_TRY_VOID(check_alive());
-    return connect_monitor(info_);
+    auto monitor = connect_monitor(info_);
+    auto answer = monitor ? question(*monitor) : Result<Answer>(std::move(monitor).error());
+    if (!answer) VMSIGHT_TRY_VOID(check_alive());
+    return answer;
   }
 
   VmInfo info_;

@@ -105,6 +105,21 @@ TEST(FindRamBlocks, JoinsASplitMapping) {
   EXPECT_EQ(blocks->at(0).host, HostVirt(0x7f0000000000));
 }
 
+TEST(FindRamBlocks, FilesByPathOrElseBySize) {
+  const auto maps = maps_of(
+      "7f0000000000-7f0010000000 rw-s 0 fe:00 9 /real/a\n"
+      "7f1000000000-7f1010000000 rw-s 0 fe:00 8 /real/b\n"
+      "7f2000000000-7f2020000000 rw-s 0 fe:00 7 /real/c\n");
+  const MemoryBackend a{"a", BackendKind::file, 256 * mebibyte, true, "/real/a"};
+  const MemoryBackend b{"b", BackendKind::file, 256 * mebibyte, true, "/real/b"};
+  const MemoryBackend link{"c", BackendKind::file, 512 * mebibyte, true, "/link/c"};
+  auto blocks = find_ram_blocks(maps, std::vector{a, b, link}, no_smaps);
+  ASSERT_TRUE(blocks) << blocks.error().message;
+  EXPECT_EQ(blocks->at(0).inode, 9u);
+  EXPECT_EQ(blocks->at(1).inode, 8u);
+  EXPECT_EQ(blocks->at(2).inode, 7u);
+}
+
 TEST(FindRamBlocks, NamesAnAmbiguousOne) {
   const std::string smaps =
       "7f0000000000-7f0020000000 rw-p 0 00:00 0 \nVmFlags: dc\n"
