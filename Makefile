@@ -30,6 +30,9 @@ configure:
 	  $(shell test -e $(BUILD)/CMakeCache.txt || ! command -v ninja >/dev/null || echo -G Ninja)
 
 deps:
+	$(DEPS) install build test lab deb
+
+need-check:
 	$(DEPS) install build test lab
 
 demo:
@@ -37,31 +40,36 @@ demo:
 	$(MAKE) program
 	packaging/demo.sh $(BUILD)/vmsight
 
-check: deps
+check: need-check
 	$(MAKE) everything
 	tests/run.sh $(BUILD) -LE long
 
-check-long: deps
+check-long: need-check
 	$(MAKE) everything
 	tests/run.sh $(BUILD)
 
-bench: deps
+bench: need-check
 	$(MAKE) everything
 	bench/run.py $(BUILD)
 
-bench-peers: deps
-	$(DEPS) install peers
+bench-peers:
+	$(DEPS) install build test lab peers
 	$(MAKE) everything
 	bench/peers.py $(BUILD)
 
 install: all
+	cmake --build $(BUILD) -j $(JOBS) --target vmsight man
 	DESTDIR=$(DESTDIR) cmake --install $(BUILD) --prefix $(PREFIX)
 
 deb: need-build
-	packaging/deb.sh $(BUILD)
+	@$(DEPS) check deb
+	$(MAKE) program
+	cmake --build $(BUILD) -j $(JOBS) --target vmsight man
+	cd $(BUILD) && cpack -G DEB
+	@ls $(BUILD)/*.deb
 
 clean:
-	rm -rf $(BUILD) build-deb
+	rm -rf $(BUILD)
 
-.PHONY: all need-build program everything configure deps demo check check-long bench bench-peers \
+.PHONY: all need-build need-check program everything configure deps demo check check-long bench bench-peers \
   install deb clean

@@ -6,6 +6,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "cli/complete.h"
 #include "cli/help.h"
 #include "cli/verb.h"
 #include "render/escape.h"
@@ -42,36 +43,10 @@ std::size_t terminal_width() {
   return ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 ? size.ws_col : 80;
 }
 
-void declare_common(CLI::App& app, const VerbInfo& verb, CommonOptions& common) {
-  if (verb.vm != VmArgument::none) {
-    app.add_option("VM", common.vm, "name, PID, UUID, QMP socket, libvirt domain or image file")
-        ->group("Arguments")
-        ->required(verb.vm == VmArgument::required);
-  }
-}
-
-void declare_rest(CLI::App& app, const VerbInfo& verb, CommonOptions& common) {
-  const auto group = "Common options";
-  if (verb.vm != VmArgument::none) {
-    app.add_option("--technique", common.technique, "how to view memory: auto, live-map, live-read ...")
-        ->group(group)->type_name("NAME");
-    app.add_option("--kernel", common.kernel, "which kernel, if several were found: index or build id")
-        ->group(group)->type_name("WHICH");
-    app.add_flag_callback("--no-cache", [&] { common.use_cache = false; },
-                          "do not use what was learnt about kernels before")->group(group);
-  }
-  app.add_flag("--json", common.json, "print JSON")->group(group);
-  app.add_flag_callback("--no-headers", [&] { common.headers = false; }, "no line of headers")
-      ->group(group);
-  app.set_help_flag("-h,--help", "this text")->group(group);
-}
-
 Result<void> run_verb(const VerbInfo& info, Session& session, int argc, char** argv) {
   const std::unique_ptr<Verb> verb = info.make();
   CLI::App app;
-  declare_common(app, info, session.common);
-  verb->declare(app);
-  declare_rest(app, info, session.common);
+  declare_verb(app, info, *verb, session.common);
   try {
     app.parse(argc - 1, argv + 1);
   } catch (const CLI::CallForHelp&) {
@@ -93,6 +68,11 @@ Result<void> dispatch(Session& session, int argc, char** argv) {
   }
   if (first == "--help" || first == "-h" || first == "help") {
     session.out.write(overview());
+    return session.out.finish();
+  }
+  if (first == "--complete") {
+    const std::vector<std::string_view> words(argv + 2, argv + argc);
+    complete(session.out, words);
     return session.out.finish();
   }
   if (first.empty()) return usage_error("no verb given", "see `vmsight --help`");

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "cli/progress.h"
+#include "cli/vmcoreinfo.h"
 #include "render/escape.h"
 
 namespace vmsight {
@@ -92,6 +93,9 @@ void warn(const std::vector<Problem>& problems) {
 std::vector<std::uint64_t> Target::cr3() const {
   std::vector<VcpuRegisters> registers;
   if (image) registers = image->registers;
+  if (image && registers.empty()) {
+    if (const auto table = page_table_of(image->vmcoreinfo)) return {*table};
+  }
   if (vm) {
     if (auto read = vm->registers()) registers = *std::move(read);
   }

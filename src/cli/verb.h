@@ -59,6 +59,9 @@ std::unique_ptr<Verb> make_verb() { return std::make_unique<V>(); }
 std::span<const VerbInfo* const> all_verbs();
 const VerbInfo* find_verb(std::string_view name);
 
+/// The options and arguments of a verb, as the command line declares them.
+void declare_verb(CLI::App& app, const VerbInfo& info, Verb& verb, CommonOptions& common);
+
 inline Error usage_error(std::string message, std::string hint = {}) {
   return {.code = ErrorCode::usage, .message = std::move(message), .hint = std::move(hint)};
 }

@@ -2,15 +2,45 @@
 
 namespace vmsight {
 
-extern const VerbInfo list_verb, info_verb;
-extern const VerbInfo ps_verb;
-extern const VerbInfo state_verb;
+extern const VerbInfo list_verb, info_verb, doctor_verb;
+extern const VerbInfo ps_verb, lsof_verb, pmap_verb, ss_verb, ip_verb, findmnt_verb, stack_verb;
+extern const VerbInfo lsmod_verb, dmesg_verb, lscpu_verb, uname_verb, state_verb, snapshot_verb;
+extern const VerbInfo read_verb, sym_verb, type_verb, print_verb;
 
 namespace {
 
 constexpr const VerbInfo* table[] = {
-    &list_verb, &info_verb, &ps_verb, &state_verb,
+    &list_verb,  &info_verb,  &doctor_verb,                                        //
+    &ps_verb,    &lsof_verb,  &pmap_verb,   &ss_verb,    &ip_verb,  &findmnt_verb, //
+    &stack_verb, &lsmod_verb, &dmesg_verb,  &lscpu_verb, &uname_verb,              //
+    &state_verb, &snapshot_verb,                                                   //
+    &read_verb,  &sym_verb,   &type_verb,   &print_verb,
 };
+
+void declare_vm(CLI::App& app, const VerbInfo& verb, CommonOptions& common) {
+  if (verb.vm == VmArgument::none) return;
+  app.add_option("VM", common.vm, "name, PID, UUID, QMP socket, libvirt domain or image file")
+      ->group("Arguments")
+      ->required(verb.vm == VmArgument::required);
+}
+
+void declare_common(CLI::App& app, const VerbInfo& verb, CommonOptions& common) {
+  const auto group = "Common options";
+  if (verb.vm != VmArgument::none) {
+    app.add_option("--technique", common.technique,
+                   "how to view memory: auto, live-map, live-read ...")
+        ->group(group)->type_name("NAME");
+    app.add_option("--kernel", common.kernel,
+                   "which kernel, if several were found: index or build id")
+        ->group(group)->type_name("WHICH");
+    app.add_flag_callback("--no-cache", [&] { common.use_cache = false; },
+                          "do not use what was learnt about kernels before")->group(group);
+  }
+  app.add_flag("--json", common.json, "print JSON")->group(group);
+  app.add_flag_callback("--no-headers", [&] { common.headers = false; }, "no line of headers")
+      ->group(group);
+  app.set_help_flag("-h,--help", "this text")->group(group);
+}
 
 }  // namespace
 
@@ -21,6 +51,12 @@ const VerbInfo* find_verb(std::string_view name) {
     if (verb->name == name) return verb;
   }
   return nullptr;
+}
+
+void declare_verb(CLI::App& app, const VerbInfo& info, Verb& verb, CommonOptions& common) {
+  declare_vm(app, info, common);
+  verb.declare(app);
+  declare_common(app, info, common);
 }
 
 }  // namespace vmsight

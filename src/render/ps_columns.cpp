@@ -18,7 +18,7 @@ std::string number(const std::optional<T>& value) {
 }
 std::string number(std::int64_t value) { return fmt::format_int(value).str(); }
 std::string kib(const std::optional<std::uint64_t>& bytes) {
-  return number(static_cast<std::int64_t>(bytes.value_or(0) / 1024));
+  return bytes ? fmt::format_int(*bytes / 1024).str() : "-";
 }
 std::string text(std::string_view value) {
   return value.data() == nullptr ? "-" : std::string(value);

@@ -45,6 +45,7 @@ Result<OsReader> OsReader::resolve(Kernel& kernel) {
   self.nsec_ = members.offset("timekeeper", "tkr_mono.xtime_nsec");
   self.shift_ = members.offset("timekeeper", "tkr_mono.shift");
   self.offs_boot_ = members.offset("timekeeper", "offs_boot");
+  self.offs_real_ = members.offset("timekeeper", "offs_real");
   self.command_line_ = members.symbol("saved_command_line");
   VMSIGHT_TRY_VOID(members.check());
   return self;
@@ -81,11 +82,15 @@ void OsReader::read_uptime(Context& context) const {
                                         reader.u64(timekeeper_ + nsec_),
                                         reader.u32(timekeeper_ + shift_),
                                         reader.u64(timekeeper_ + offs_boot_));
+  // Both offsets are from the monotonic clock: their difference is the wall clock at boot.
+  const std::uint64_t boot = reader.u64(timekeeper_ + offs_real_) - reader.u64(timekeeper_ + offs_boot_);
   if (reader.ok() && ns < max_uptime_ns) {
     context.state.os.uptime_s = ns / ns_per_second;
+    context.state.os.boot_unix_ns = static_cast<std::int64_t>(boot);
     return;
   }
   context.state.os.uptime_s.reset();
+  context.state.os.boot_unix_ns.reset();
   context.state.problem("os", fmt::format("uptime: no clock at {}", timekeeper_));
 }
 

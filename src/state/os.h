@@ -21,7 +21,7 @@ class OsReader {
 
   GuestVirt names_, timekeeper_, command_line_;
   Member sysname_, nodename_, release_, version_, machine_;
-  std::uint32_t base_ = 0, nsec_ = 0, shift_ = 0, offs_boot_ = 0;
+  std::uint32_t base_ = 0, nsec_ = 0, shift_ = 0, offs_boot_ = 0, offs_real_ = 0;
 };
 
 /// Nanoseconds since boot of a timekeeper: its monotonic base, what it counted since (a shifted

@@ -1,0 +1,160 @@
+#include "cli/checks.h"
+
+#include <fstream>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "cli/target.h"
+#include "render/format.h"
+
+namespace vmsight {
+namespace {
+
+std::optional<int> setting(const char* path) {
+  std::ifstream file(path);
+  int value = 0;
+  return file >> value ? std::optional(value) : std::nullopt;
+}
+
+Check check_vms() {
+  Check check{.name = "vms", .what = "QEMU processes that can be looked at"};
+  const auto list = list_vms();
+  if (!list) {
+    check.reason = list.error().message;
+    check.hint = list.error().hint;
+    return check;
+  }
+  check.works = !list->vms.empty();
+  check.reason = fmt::format("{} found", list->vms.size());
+  if (list->unreadable > 0) {
+    check.reason += fmt::format(", {} more that we lack the rights for", list->unreadable);
+    check.hint = "run as root, or as the user that runs QEMU";
+  } else if (list->vms.empty()) {
+    check.hint = "start one; lab/vmlab in vmsight's sources boots test guests";
+  }
+  return check;
+}
+
+/// The system call that live-read is made of, tried on ourselves.
+Check check_memory_reads() {
+  Check check{.name = "memory reads", .what = "process_vm_readv, which live-read uses"};
+  int from = 1, to = 0;
+  const iovec local{&to, sizeof to}, remote{&from, sizeof from};
+  check.works = ::process_vm_readv(::getpid(), &local, 1, &remote, 1, 0) == sizeof to;
+  if (check.works) return check;
+  check.reason = os_error(errno, "process_vm_readv").message;
+  check.hint = "a container's seccomp profile may forbid it: allow it, or run on the host";
+  return check;
+}
+
+Check check_rights() {
+  Check check{.name = "rights", .what = "reading the memory of other processes"};
+  const int scope = setting("/proc/sys/kernel/yama/ptrace_scope").value_or(0);
+  check.works = ::geteuid() == 0 || scope == 0;
+  if (::geteuid() == 0) {
+    check.reason = "running as root: all VMs";
+  } else {
+    check.reason = scope == 0 ? "VMs of the same user" : fmt::format("Yama's ptrace_scope is {}", scope);
+    check.hint = "run as root to see all VMs";
+  }
+  return check;
+}
+
+Check check_cache() {
+  Check check{.name = "cache", .what = "what was learnt about kernels makes the next start faster"};
+  const std::string directory = cache_directory();
+  if (directory.empty()) {
+    check.reason = "neither XDG_CACHE_HOME nor HOME is set";
+    check.hint = "set one of them";
+    return check;
+  }
+  // The deepest folder that exists decides whether the rest can be made.
+  std::string place = directory;
+  while (::access(place.c_str(), F_OK) != 0 && place.rfind('/') > 0) place.resize(place.rfind('/'));
+  check.works = ::access(place.c_str(), W_OK) == 0;
+  check.reason = directory;
+  if (!check.works) {
+    check.reason += " cannot be written";
+    check.hint = "set XDG_CACHE_HOME to a folder that can";
+  }
+  return check;
+}
+
+Check check_kvm() {
+  Check check{.name = "kvm", .what = "hardware virtualisation for guests (vmsight itself needs none)"};
+  check.works = ::access("/dev/kvm", R_OK | W_OK) == 0;
+  if (check.works) return check;
+  check.reason = os_error(errno, "/dev/kvm").message;
+  check.hint = "guests run emulated (TCG); vmsight sees into both";
+  return check;
+}
+
+Check check_libvirt() {
+  Check check{.name = "libvirt", .what = "names of libvirt domains"};
+  check.works = ::access("/run/libvirt/qemu", F_OK) == 0;
+  check.reason = check.works ? "found" : "no libvirt daemon runs here: names come from QEMU's -name";
+  return check;
+}
+
+Check check_monitor(Vm& vm) {
+  Check check{.name = "monitor", .what = "QMP: RAM layout, registers and run state from QEMU itself"};
+  check.reason = vm.monitor_note();
+  check.works = check.reason.empty();
+  if (!check.works) check.hint = "vmsight derives the RAM layout instead and works without";
+  return check;
+}
+
+Check check_registers(Vm& vm) {
+  Check check{.name = "registers", .what = "vCPU registers: tell the live kernel from stale ones"};
+  const auto registers = vm.registers();
+  check.works = registers.has_value();
+  if (registers) {
+    check.reason = fmt::format("{} vCPUs", registers->size());
+  } else {
+    check.reason = registers.error().message;
+    check.hint = registers.error().hint;
+  }
+  return check;
+}
+
+Check check_layout(const Vm& vm) {
+  Check check{.name = "ram", .what = "where the guest's RAM is"};
+  check.works = !vm.ram().ranges().empty();
+  check.reason = fmt::format("{} in {} ranges, {} by the {}", byte_size(vm.ram().total_bytes()),
+                             vm.ram().ranges().size(),
+                             vm.ram_source() == "monitor" ? "told" : "derived",
+                             vm.ram_source() == "monitor" ? "monitor" : "command line and maps");
+  return check;
+}
+
+}  // namespace
+
+std::vector<Check> check_host() {
+  return {check_vms(),   check_rights(), check_memory_reads(),
+          check_cache(), check_kvm(),    check_libvirt()};
+}
+
+std::vector<Check> check_vm(Vm& vm) {
+  std::vector<Check> checks = {check_layout(vm), check_monitor(vm), check_registers(vm)};
+  for (const TechniqueStatus& status : technique_status(vm)) {
+    checks.push_back({std::string(status.name), std::string(status.what), status.usable,
+                      status.reason, status.hint});
+  }
+  return checks;
+}
+
+Check check_kernel(const CommonOptions& options) {
+  Check check{.name = "kernel", .what = "a Linux kernel that can be read"};
+  const auto found = with_target(options, [&](Target& target) -> Result<void> {
+    check.reason = target.kernel->banner();
+    return {};
+  });
+  check.works = found.has_value();
+  if (!found) {
+    check.reason = found.error().message;
+    check.hint = found.error().hint;
+  }
+  return check;
+}
+
+}  // namespace vmsight

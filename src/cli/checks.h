@@ -1,0 +1,27 @@
+// What `doctor` looks at: each check says whether something works and, if not, what to do.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "cli/verb.h"
+#include "vmsight/vm.h"
+
+namespace vmsight {
+
+struct Check {
+  std::string name;
+  std::string what;    // one line: what it is good for
+  bool works = false;
+  std::string reason;  // why not, or how
+  std::string hint;
+};
+
+/// Rights and features of the host.
+std::vector<Check> check_host();
+/// The monitor and each technique.
+std::vector<Check> check_vm(Vm& vm);
+/// Whether a kernel is found, by the technique and cache the options name.
+Check check_kernel(const CommonOptions& options);
+
+}  // namespace vmsight

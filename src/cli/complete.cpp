@@ -1,0 +1,94 @@
+#include "cli/complete.h"
+
+#include <algorithm>
+
+#include "render/ps.h"
+#include "vmsight/view.h"
+#include "vmsight/vm.h"
+
+namespace vmsight {
+namespace {
+
+constexpr std::string_view techniques[] = {"auto", "live-map", "live-read", "file"};
+
+/// Prints the candidates that begin with what was typed.
+class Candidates {
+ public:
+  Candidates(Output& out, std::string_view typed) : out_(out), typed_(typed) {}
+  void add(std::string_view word, std::string_view description) {
+    if (word.starts_with(typed_)) out_.print("{}\t{}\n", word, description);
+  }
+
+ private:
+  Output& out_;
+  std::string_view typed_;
+};
+
+void add_verbs(Candidates& candidates) {
+  for (const VerbInfo* verb : all_verbs()) candidates.add(verb->name, verb->summary);
+  candidates.add("--help", "all verbs");
+  candidates.add("--version", "the version");
+}
+
+void add_vms(Candidates& candidates) {
+  const auto list = list_vms();
+  if (!list) return;
+  for (const VmInfo& vm : list->vms) candidates.add(vm.name, fmt::format("pid {}", vm.pid));
+}
+
+void add_options(Candidates& candidates, const CLI::App& app) {
+  for (const CLI::Option* option : app.get_options()) {
+    if (option->get_group().empty()) continue;
+    for (const std::string& name : option->get_lnames()) {
+      candidates.add("--" + name, option->get_description());
+    }
+  }
+}
+
+/// Values of the option before the word, where they are known. The last of a list is completed.
+bool add_values(Output& out, const VerbInfo& verb, std::string_view option,
+                std::string_view typed) {
+  if (option == "--technique") {
+    Candidates candidates(out, typed);
+    for (std::string_view name : techniques) candidates.add(name, "");
+    return true;
+  }
+  const bool columns = option == "-o" || option == "--format" || option == "--sort";
+  if (verb.name == "ps" && columns) {
+    const std::size_t comma = typed.rfind(',');
+    const std::string_view before = comma == std::string_view::npos ? "" : typed.substr(0, comma + 1);
+    Candidates candidates(out, typed);
+    for (std::string_view name : ps_column_names()) {
+      candidates.add(std::string(before) + std::string(name), "");
+    }
+    return true;
+  }
+  return false;
+}
+
+std::size_t positionals_before(std::span<const std::string_view> words) {
+  return static_cast<std::size_t>(std::count_if(
+      words.begin(), words.end(), [](std::string_view word) { return !word.starts_with('-'); }));
+}
+
+}  // namespace
+
+void complete(Output& out, std::span<const std::string_view> words) {
+  const std::string_view typed = words.empty() ? "" : words.back();
+  Candidates candidates(out, typed);
+  if (words.size() <= 1) return add_verbs(candidates);
+  const VerbInfo* info = find_verb(words.front());
+  if (info == nullptr) return;
+  if (add_values(out, *info, words[words.size() - 2], typed)) return;
+  if (typed.starts_with('-')) {
+    CommonOptions common;
+    CLI::App app;
+    const std::unique_ptr<Verb> verb = info->make();
+    declare_verb(app, *info, *verb, common);
+    return add_options(candidates, app);
+  }
+  const bool first = positionals_before(words.subspan(1, words.size() - 2)) == 0;
+  if (first && info->vm != VmArgument::none) add_vms(candidates);
+}
+
+}  // namespace vmsight

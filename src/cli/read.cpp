@@ -1,0 +1,105 @@
+// vmsight read VM ADDR [LEN]: guest memory.
+#include <array>
+
+#include "cli/address_argument.h"
+#include "cli/target.h"
+#include "cli/user_space.h"
+#include "render/hexdump.h"
+#include "vmsight/reader.h"
+
+namespace vmsight {
+namespace {
+
+/// Copies up to the first page that is not RAM; returns how many bytes.
+std::size_t copy_physical(GuestMemory& memory, GuestPhys from, std::span<std::byte> into) {
+  std::size_t done = 0;
+  while (done < into.size()) {
+    const std::size_t in_page = page_size - (from + done).page_offset();
+    const auto piece = into.subspan(done, std::min(in_page, into.size() - done));
+    if (!read_phys(memory, from + done, piece)) break;
+    done += piece.size();
+  }
+  return done;
+}
+
+class Read : public Verb {
+ public:
+  void declare(CLI::App& app) override {
+    app.add_option("ADDR", address_, "0xADDRESS, SYMBOL or SYMBOL+0xOFFSET")
+        ->group("Arguments")->required();
+    app.add_option("LEN", length_, "bytes: 256, 0x100, 64K ... (default 256)")->group("Arguments");
+    app.add_flag("--phys", physical_, "ADDR is guest-physical")->group("Address");
+    app.add_option("-p,--pid", pid_, "ADDR is in the user memory of this process")
+        ->group("Address")->type_name("PID");
+    app.add_flag("--raw", raw_, "the bytes themselves, not a dump")->group(format_group);
+  }
+
+  Result<void> run(Session& session) override {
+    VMSIGHT_TRY(const std::uint64_t length, parse_size(length_));
+    if (physical_ && pid_) return usage_error("read: --phys and --pid exclude each other");
+    if (session.common.json) return usage_error("read: there is no --json", "use --raw for bytes");
+    if (physical_) return read_physical(session, length);
+    return with_target(session.common, [&](Target& target) -> Result<void> {
+      AddressSpace space = target.kernel->space();
+      if (pid_) {
+        VMSIGHT_TRY(space, user_space_of(target, *pid_));
+      }
+      VMSIGHT_TRY(const GuestVirt from, parse_virtual(*target.kernel, address_));
+      Reader reader(*target.memory, space);
+      return print(session.out, from.raw(), length, [&](std::uint64_t at, std::span<std::byte> into) {
+        return reader.copy(GuestVirt(at), into);
+      }, "gva");
+    });
+  }
+
+ private:
+  /// Needs no kernel.
+  Result<void> read_physical(Session& session, std::uint64_t length) {
+    const auto from = parse_unsigned(address_);
+    if (!from) return usage_error("read: '" + address_ + "' is not a guest-physical address");
+    VMSIGHT_TRY(const Target target, open_memory(session.common));
+    return print(session.out, *from, length, [&](std::uint64_t at, std::span<std::byte> into) {
+      return copy_physical(*target.memory, GuestPhys(at), into);
+    }, "gpa");
+  }
+
+  /// Piece by piece, up to the first byte that cannot be read.
+  template <typename Copy>
+  Result<void> print(Output& out, std::uint64_t from, std::uint64_t length, Copy copy,
+                     const char* space) const {
+    std::array<std::byte, page_size> buffer;
+    HexDump dump(out, from);
+    for (std::uint64_t done = 0; done < length && !out.failed();) {
+      const auto piece = std::span(buffer).first(std::min<std::uint64_t>(page_size, length - done));
+      const std::size_t got = copy(from + done, piece);
+      if (raw_) out.write({reinterpret_cast<const char*>(piece.data()), got});
+      else dump.add(piece.first(got));
+      done += got;
+      if (got == piece.size()) continue;
+      if (!raw_ && done > 0) dump.finish();
+      return Error{.code = ErrorCode::fault,
+                   .message = fmt::format("read {}:{:#x}: not mapped or not RAM", space, from + done),
+                   .address = from + done};
+    }
+    if (!raw_) dump.finish();
+    return {};
+  }
+
+  std::string address_, length_ = "256";
+  bool physical_ = false, raw_ = false;
+  std::optional<std::int32_t> pid_;
+};
+
+}  // namespace
+
+extern const VerbInfo read_verb{
+    .name = "read",
+    .group = "Memory, symbols and types",
+    .arguments = "VM ADDR [LEN] [options]",
+    .summary = "Guest memory as a hex dump, or raw",
+    .examples = "  vmsight read web1 linux_banner 128\n"
+                "  vmsight read web1 --phys 0x100000 1M --raw > low-memory.bin\n",
+    .make = make_verb<Read>,
+};
+
+}  // namespace vmsight

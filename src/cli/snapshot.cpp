@@ -1,0 +1,132 @@
+// vmsight snapshot VM FILE: guest memory in a file for other tools.
+#include <cerrno>
+#include <cstdio>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "base/os.h"
+#include "cli/progress.h"
+#include "cli/target.h"
+#include "cli/vmcoreinfo.h"
+#include "render/format.h"
+#include "render/memory_image.h"
+
+namespace vmsight {
+namespace {
+
+/// A file that has its name only when it is complete.
+class PendingFile {
+ public:
+  static Result<PendingFile> create(const std::string& path) {
+    PendingFile file;
+    file.path_ = path;
+    file.partial_ = fmt::format("{}.partial-{}", path, ::getpid());
+    file.fd_ = UniqueFd(::open(file.partial_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+    if (!file.fd_) return os_error(errno, "create " + file.partial_);
+    const std::string partial = file.partial_;
+    file.remove_ = std::make_unique<ScopeExit>([partial] { ::unlink(partial.c_str()); });
+    return file;
+  }
+  int fd() const { return fd_.get(); }
+  /// Gives it its name.
+  Result<void> commit() {
+    if (::fsync(fd_.get()) != 0) return os_error(errno, "write " + path_);
+    if (::rename(partial_.c_str(), path_.c_str()) != 0) return os_error(errno, "rename to " + path_);
+    remove_->dismiss();
+    return {};
+  }
+
+ private:
+  std::string path_, partial_;
+  UniqueFd fd_;
+  std::unique_ptr<ScopeExit> remove_;
+};
+
+class Snapshot : public Verb {
+ public:
+  void declare(CLI::App& app) override {
+    app.add_option("FILE", path_, "where to")->group("Arguments")->required();
+    app.add_option("--format", format_, "elf: a core for gdb, crash, vmsight; raw: bytes only")
+        ->group(format_group)->type_name("elf|raw")->check(CLI::IsMember({"elf", "raw"}));
+    app.add_flag("-f,--force", force_, "overwrite FILE")->group("Files");
+  }
+
+  Result<void> run(Session& session) override {
+    struct stat info {};
+    if (!force_ && ::lstat(path_.c_str(), &info) == 0) {
+      return usage_error("snapshot: " + path_ + " exists", "--force overwrites it");
+    }
+    if (format_ == "raw") {
+      VMSIGHT_TRY(const Target target, open_memory(session.common));
+      return save(session, target, [&](int fd, const CopyProgress& progress) {
+        return write_raw_image(fd, *target.memory, progress);
+      });
+    }
+    return with_target(session.common, [&](Target& target) -> Result<void> {
+      VMSIGHT_TRY(const CoreDetails details, details_of(target));
+      return save(session, target, [&](int fd, const CopyProgress& progress) {
+        return write_elf_core(fd, *target.memory, details, progress);
+      });
+    });
+  }
+
+ private:
+  static Result<CoreDetails> details_of(Target& target) {
+    CoreDetails details;
+    details.direct_map = target.kernel->page_offset();
+    const AddressSpace::Window& image = target.kernel->space().image();
+    details.aliases.push_back({GuestPhys(image.start.raw() - image.delta), image.end - image.start,
+                               image.start});
+    details.vmcoreinfo = read_vmcoreinfo(target);
+    if (target.image) details.registers = target.image->registers;
+    if (target.vm) {
+      if (auto registers = target.vm->registers()) details.registers = *std::move(registers);
+    }
+    return details;
+  }
+
+  template <typename Write>
+  Result<void> save(Session& session, const Target& target, Write write) {
+    VMSIGHT_TRY(PendingFile file, PendingFile::create(path_));
+    {
+      Progress progress;
+      VMSIGHT_TRY_VOID(write(file.fd(), [&](std::uint64_t done, std::uint64_t total) {
+        progress.say(fmt::format("copied {} of {}", byte_size(done), byte_size(total)));
+      }));
+    }
+    VMSIGHT_TRY_VOID(file.commit());
+    struct stat info {};
+    ::stat(path_.c_str(), &info);
+    const auto stored = static_cast<std::uint64_t>(info.st_blocks) * 512;
+    if (session.common.json) {
+      session.out.print("{}\n", dump({{"schema", "vmsight.snapshot/1"}, {"vm", to_json(target.summary)},
+                                      {"file", path_}, {"format", format_},
+                                      {"size", info.st_size}, {"stored_bytes", stored}}));
+    } else {
+      session.out.print("{}: {}, {} on disk\n", path_,
+                        byte_size(static_cast<std::uint64_t>(info.st_size)), byte_size(stored));
+    }
+    if (target.memory->is_live()) {
+      fmt::print(stderr, "vmsight: the guest may have run meanwhile: pages are of different moments\n"
+                         "hint: for one moment, stop it around the snapshot (virsh suspend, or QMP stop)\n");
+    }
+    return {};
+  }
+
+  std::string path_, format_ = "elf";
+  bool force_ = false;
+};
+
+}  // namespace
+
+extern const VerbInfo snapshot_verb{
+    .name = "snapshot",
+    .group = "What is in the guest",
+    .arguments = "VM FILE [options]",
+    .summary = "The guest's memory in a file, for gdb, crash and vmsight itself",
+    .examples = "  vmsight snapshot web1 web1.core\n"
+                "  vmsight ps web1.core\n",
+    .make = make_verb<Snapshot>,
+};
+
+}  // namespace vmsight

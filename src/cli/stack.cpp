@@ -1,0 +1,165 @@
+// vmsight stack VM [PID...]: kernel stacks of tasks.
+#include <algorithm>
+
+#include "cli/filters.h"
+#include "cli/target.h"
+#include "kernel/orc.h"
+#include "render/stacks.h"
+
+namespace vmsight {
+namespace {
+
+/// Unwinds tasks one by one. A task of a live guest may run meanwhile: its context switches are
+/// counted before and after, and a stack that moved is taken again.
+class StackReader {
+ public:
+  static Result<StackReader> create(Target& target) {
+    StackReader self(target);
+    VMSIGHT_TRY(self.tables_, OrcTables::create(*target.kernel, *self.reader_));
+    VMSIGHT_TRY(self.symbols_, target.kernel->symbols());
+    for (const char* name : {"nvcsw", "nivcsw"}) {
+      if (const auto member = target.kernel->member("task_struct", name)) {
+        self.switches_.push_back(*member);
+      }
+    }
+    return self;
+  }
+
+  TaskStack read(const Thread& thread) {
+    TaskStack stack{.pid = thread.pid, .tgid = thread.tgid, .comm = std::string(thread.comm),
+                    .state = thread.state};
+    for (unsigned attempt = 0; attempt < attempts; ++attempt) {
+      reader_->begin_object();
+      if (attempt > 0) reader_->refetch();
+      const auto before = switches(thread.task);
+      const auto unwound = unwind_kernel_stack(*reader_, thread.task, *tables_);
+      if (!unwound) {
+        stack.problem = unwound.error().message;
+      } else {
+        fill(stack, *unwound);
+      }
+      if (!target_->memory->is_live() || switches(thread.task) == before) return stack;
+      stack.problem = "the task ran while its stack was read";
+    }
+    stack.frames.clear();
+    return stack;
+  }
+
+ private:
+  static constexpr unsigned attempts = 3;
+
+  explicit StackReader(Target& target)
+      : target_(&target),
+        reader_(std::make_unique<Reader>(*target.memory, target.kernel->space())) {}
+
+  /// Straight from the guest; empty if it cannot be read.
+  std::vector<std::uint64_t> switches(GuestVirt task) {
+    std::vector<std::uint64_t> counts(switches_.size());
+    std::vector<FreshRead> reads;
+    for (std::size_t i = 0; i < switches_.size(); ++i) {
+      const auto at = target_->kernel->space().translate(*target_->memory, task + switches_[i].offset);
+      if (!at) return {};
+      reads.push_back({*at, std::as_writable_bytes(std::span(&counts[i], 1))});
+    }
+    return target_->memory->read_fresh(reads) ? counts : std::vector<std::uint64_t>{};
+  }
+
+  void fill(TaskStack& stack, const KernelStack& unwound) {
+    stack.frames.clear();
+    for (const Frame& frame : unwound.frames) stack.frames.push_back(named(frame));
+    stack.problem = unwound.complete ? "" : std::string(unwound.stopped);
+    stack.system_call = unwound.system_call;
+  }
+
+  StackFrame named(const Frame& frame) {
+    StackFrame named{.address = frame.pc, .symbol = {}, .module = {}, .reliable = frame.reliable};
+    const auto place = target_->kernel->locate(frame.pc);
+    if (!place) return named;
+    named.symbol = place->name;
+    named.module = place->module;
+    named.offset = place->offset;
+    named.size = size_of(frame.pc, frame.pc - place->offset);
+    return named;
+  }
+
+  /// Up to the next symbol, as the kernel itself computes it.
+  std::uint64_t size_of(GuestVirt address, GuestVirt start) const {
+    const auto next = std::upper_bound(
+        symbols_.begin(), symbols_.end(), address,
+        [](GuestVirt a, const Symbol& symbol) { return a < symbol.address; });
+    return next == symbols_.end() ? 0 : next->address - start;
+  }
+
+  Target* target_;
+  std::unique_ptr<Reader> reader_;
+  std::unique_ptr<OrcTables> tables_;
+  std::span<const Symbol> symbols_;
+  std::vector<Member> switches_;
+};
+
+class Stack : public Verb {
+ public:
+  void declare(CLI::App& app) override {
+    app.add_option("PID", pids_, "processes or threads of the guest")->group("Arguments");
+    app.add_flag("-a,--all", all_, "all tasks, threads too")->group(filter_group);
+    app.add_flag("-T,--threads", threads_, "all threads of the processes")->group(filter_group);
+  }
+
+  Result<void> run(Session& session) override {
+    if (pids_.empty() && !all_) {
+      return usage_error("stack: no PID given", "give PIDs of the guest, or --all");
+    }
+    return with_target(session.common, [&](Target& target) -> Result<void> {
+      State state;
+      VMSIGHT_TRY_VOID(read_state(target, {.parts = part_processes | part_threads}, state));
+      VMSIGHT_TRY(const auto tasks, wanted_tasks(state));
+      VMSIGHT_TRY(StackReader reader, StackReader::create(target));
+      std::vector<TaskStack> stacks;
+      for (const Thread& thread : tasks) stacks.push_back(reader.read(thread));
+      if (session.common.json) print_json(session.out, target, stacks);
+      else print_stacks(session.out, stacks, session.common.headers && (all_ || stacks.size() > 1));
+      return {};
+    });
+  }
+
+ private:
+  bool wanted(const Thread& thread) const {
+    return all_ || among(pids_, thread.pid) || (threads_ && among(pids_, thread.tgid));
+  }
+
+  Result<std::vector<Thread>> wanted_tasks(const State& state) const {
+    std::vector<Thread> tasks;
+    for (const Thread& thread : state.threads) {
+      if (wanted(thread)) tasks.push_back(thread);
+    }
+    for (std::int32_t pid : pids_) {
+      const auto is_it = [&](const Thread& thread) { return thread.pid == pid; };
+      if (std::none_of(tasks.begin(), tasks.end(), is_it)) return no_such_pid(pid);
+    }
+    return tasks;
+  }
+
+  static void print_json(Output& out, const Target& target, const std::vector<TaskStack>& stacks) {
+    Json list = Json::array();
+    for (const TaskStack& stack : stacks) list.push_back(to_json(stack));
+    out.print("{}\n", dump({{"schema", "vmsight.stack/1"}, {"vm", to_json(target.summary)},
+                            {"stacks", std::move(list)}}));
+  }
+
+  std::vector<std::int32_t> pids_;
+  bool all_ = false, threads_ = false;
+};
+
+}  // namespace
+
+extern const VerbInfo stack_verb{
+    .name = "stack",
+    .group = "What is in the guest",
+    .arguments = "VM PID... [options]",
+    .summary = "Kernel stacks of tasks that do not run",
+    .examples = "  vmsight stack web1 1\n"
+                "  vmsight stack web1 --all --json | jq '.stacks[] | select(.state == \"D\")'\n",
+    .make = make_verb<Stack>,
+};
+
+}  // namespace vmsight

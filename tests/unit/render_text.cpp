@@ -1,0 +1,263 @@
+// The text forms of the sample, as the Linux tools would print them.
+#include <gtest/gtest.h>
+
+#include "render/format.h"
+#include "render/hexdump.h"
+#include "render/log.h"
+#include "render/lsof.h"
+#include "render/maps.h"
+#include "render/mounts.h"
+#include "render/network.h"
+#include "render/ps.h"
+#include "render/sockets.h"
+#include "render/stacks.h"
+#include "render/summary.h"
+#include "render/system.h"
+#include "unit/render_sample.h"
+
+namespace vmsight {
+namespace {
+
+template <typename Print>
+std::string printed(Print print) {
+  State state;
+  fill_sample(state);
+  Output out;
+  print(out, state);
+  return std::string(out.text());
+}
+
+std::string ps(const PsFormat& format) {
+  return printed([&](Output& out, const State& state) {
+    EXPECT_TRUE(print_processes(out, state, format));
+  });
+}
+
+TEST(Ps, LooksLikePsMinusEf) {
+  EXPECT_EQ(ps({}),
+            " UID PID PPID  C STIME  TTY       TIME CMD\n"
+            "   0   1    0 62 +00:02 ?     00:01:01 /sbin/init splash\n"
+            "   0   2    0  0 +00:02 ?     00:00:00 [kthreadd]\n"
+            "1000  42    1  0 +00:02 ttyS0 00:00:00 server --name caf\\xe9\n"
+            "   0  50   42  0 +00:02 ?     00:00:00 [child] <defunct>\n");
+}
+
+TEST(Ps, TakesColumnsAndOrder) {
+  EXPECT_EQ(ps({.columns = {"pid", "rss", "validity", "comm"}, .sort = "-rss,-pid"}),
+            "PID RSS VALIDITY COMMAND\n"
+            "  1 400 live     init\n"
+            " 42   4 live     ser\\x1b[2Jver\n"
+            " 50   - zombie   child\n"
+            "  2   - live     kthreadd\n");
+}
+
+TEST(Ps, DrawsATree) {
+  EXPECT_EQ(ps({.columns = {"pid", "cmd"}, .forest = true}),
+            "PID CMD\n"
+            "  1 /sbin/init splash\n"
+            " 42  \\_ server --name caf\\xe9\n"
+            " 50      \\_ [child] <defunct>\n"
+            "  2 [kthreadd]\n");
+}
+
+TEST(Ps, ATreeOfForgedParentsHasEachProcessOnce) {
+  State state;
+  state.processes = {sample_process(5, 6, "a"), sample_process(6, 5, "b"), sample_process(7, 7, "c")};
+  Output out;
+  ASSERT_TRUE(print_processes(out, state, {.columns = {"pid"}, .forest = true}));
+  EXPECT_EQ(std::count(out.text().begin(), out.text().end(), '\n'), 4);
+}
+
+TEST(Ps, ShowsThreads) {
+  EXPECT_EQ(ps({.columns = {"pid", "tid", "psr", "stat", "comm"}, .threads = true,
+                .table = {.headers = false}}),
+            " 1  1 0 S init\n"
+            "42 42 0 S server\n"
+            "42 43 1 R worker\n");
+}
+
+TEST(Ps, CutsLinesAtTheTerminal) {
+  const std::string text = ps({.table = {.width = 20}});
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t end = text.find('\n', at);
+    EXPECT_LE(end - at, 20u);
+    at = end + 1;
+  }
+}
+
+TEST(Ps, NamesTheColumnsItKnows) {
+  State state;
+  Output out;
+  const auto done = print_processes(out, state, {.columns = {"nonsense"}});
+  ASSERT_FALSE(done);
+  EXPECT_EQ(done.error().code, ErrorCode::usage);
+  EXPECT_NE(done.error().hint.find("validity"), std::string::npos);
+}
+
+TEST(Lsof, JoinsProcessesFilesMapsAndSockets) {
+  EXPECT_EQ(printed([](Output& out, const State& state) { print_open_files(out, state, {}); }),
+            "COMMAND       PID USER  FD TYPE DEVICE SIZE/OFF NODE NAME\n"
+            "init            1    0 cwd DIR                       /\n"
+            "init            1    0 rtd DIR                       /\n"
+            "init            1    0 txt REG                       /sbin/init\n"
+            "ser\\x1b[2Jver  42 1000 mem REG   254,1            12 /usr/bin/server\n"
+            "ser\\x1b[2Jver  42 1000  0u CHR     5,1      0t0    5 /dev/null\n"
+            "ser\\x1b[2Jver  42 1000  3u IPv4    0,0      0t0  900 TCP 0.0.0.0:80 (LISTEN)\n"
+            "ser\\x1b[2Jver  42 1000  4w REG   254,1     4711   77 /tmp/x (deleted)\n");
+}
+
+TEST(Ss, HasOneRowASocketWithAllItsOwners) {
+  EXPECT_EQ(printed([](Output& out, const State& state) {
+              print_sockets(out, state, {.processes = true});
+            }),
+            "Netid State     Recv-Q Send-Q Local Address:Port Peer Address:Port Process\n"
+            "tcp   LISTEN    0      0      0.0.0.0:80         0.0.0.0:*"
+            "         users:((\"ser\\x1b[2Jver\",pid=42,fd=3),(\"child\",pid=50,fd=3))\n"
+            "tcp   TIME-WAIT 0      0      [fe80::1]:80       [fe80::2]:4000\n"
+            "u_dgr ESTAB     0      0      /run/log 901       * 902"
+            "             users:((\"ser\\x1b[2Jver\",pid=42,fd=9))\n");
+}
+
+TEST(Pmap, ShowsMapsAndTheirTotal) {
+  const std::string text = printed([](Output& out, State& state) {
+    std::erase_if(state.processes, [](const Process& p) { return p.pid != 42; });
+    print_memory_maps(out, state, {});
+  });
+  EXPECT_EQ(text,
+            "42:   server --name caf\\xe9\n"
+            "Address          Kbytes Mode  Mapping\n"
+            "0000000000400000     8K r-x-- server\n"
+            "00007f0000000000     4K rw-s- [ anon ]\n"
+            "total 12K, resident 4K\n");
+}
+
+TEST(Ip, ShowsDevices) {
+  EXPECT_EQ(printed([](Output& out, const State& state) {
+              print_net_devices(out, state, {.statistics = true});
+            }),
+            "1: lo: <LOOPBACK,UP,LOWER_UP> mtu 65536 state UNKNOWN\n"
+            "    link/loopback 00:00:00:00:00:00\n"
+            "    inet 127.0.0.1/8\n"
+            "    inet6 ::1/128\n"
+            "    RX:        bytes    packets\n"
+            "                  10          1\n"
+            "    TX:        bytes    packets\n"
+            "                  10          1\n");
+  EXPECT_EQ(printed([](Output& out, const State& state) {
+              print_net_devices(out, state, {.brief = true});
+            }),
+            "lo UNKNOWN 127.0.0.1/8 ::1/128\n");
+}
+
+TEST(Lsmod, LooksLikeLsmod) {
+  EXPECT_EQ(printed([](Output& out, const State& state) { print_modules(out, state, {}); }),
+            "Module      Size Used by\n"
+            "virtio_net 61440 0\n"
+            "failover   16384 1 net_failover\n");
+}
+
+TEST(Lscpu, SaysWhichCpusAreOnline) {
+  const std::string text = printed([](Output& out, const State& state) { print_cpu_summary(out, state); });
+  EXPECT_NE(text.find("CPU(s):               2\n"), std::string::npos);
+  EXPECT_NE(text.find("On-line CPU(s) list:  0\n"), std::string::npos);
+  EXPECT_NE(text.find("Off-line CPU(s) list: 1\n"), std::string::npos);
+}
+
+TEST(Uname, PrintsTheFieldsAskedFor) {
+  const auto uname = [](UnameFormat format) {
+    return printed([&](Output& out, const State& state) { print_uname(out, state.os, format); });
+  };
+  EXPECT_EQ(uname({}), "Linux\n");
+  EXPECT_EQ(uname({.release = true}), "6.1.0-1-amd64\n");
+  EXPECT_EQ(uname({true, true, true, true, true, true}),
+            "Linux vm 6.1.0-1-amd64 #1 SMP x86_64 GNU/Linux\n");
+}
+
+TEST(Dmesg, KeepsLinesOfARecordTogether) {
+  EXPECT_EQ(printed([](Output& out, const State& state) { print_log(out, state.kernel_log, {}); }),
+            "[    0.000000] Linux version 6.1\n"
+            "[   12.345678] oops\n"
+            "               second line\\x1b[0m\n");
+  EXPECT_EQ(printed([](Output& out, const State& state) {
+              print_log(out, state.kernel_log, {.decode = true, .timestamps = false});
+            }),
+            "kern  :notice: Linux version 6.1\n"
+            "kern  :err   : oops\n"
+            "               second line\\x1b[0m\n");
+}
+
+TEST(Findmnt, DrawsTheTreeOfMounts) {
+  EXPECT_EQ(printed([](Output& out, const State& state) {
+              print_mounts(out, state, MountLayout::list, {});
+            }),
+            "TARGET   SOURCE          FSTYPE OPTIONS\n"
+            "/        /dev/vda1       ext4   rw\n"
+            "/proc    proc            proc   rw,nosuid\n"
+            "/srv/www /dev/vda1[/www] ext4   ro\n");
+  const std::string tree = printed([](Output& out, const State& state) {
+    print_mounts(out, state, MountLayout::tree, {.headers = false});
+  });
+  EXPECT_NE(tree.find("├─/proc"), std::string::npos);
+  EXPECT_NE(tree.find("└─/srv/www"), std::string::npos);
+}
+
+TEST(Findmnt, ForgedParentsDoNotHang) {
+  State state;
+  state.mounts = {{.target = "/a", .id = 1, .parent = 2}, {.target = "/b", .id = 2, .parent = 1}};
+  Output out;
+  print_mounts(out, state, MountLayout::tree, {.headers = false});
+  EXPECT_EQ(std::count(out.text().begin(), out.text().end(), '\n'), 2);
+}
+
+TEST(Stacks, LookLikeProcPidStack) {
+  Output out;
+  const TaskStack stack{.pid = 7, .tgid = 7, .comm = "cat", .state = 'S',
+                        .frames = {{.address = GuestVirt(0xffffffff81000010), .symbol = "vfs_read",
+                                    .module = "", .offset = 0x10, .size = 0x80},
+                                   {.address = GuestVirt(0xffffffffc0000010), .symbol = "f",
+                                    .module = "ext4", .offset = 1, .size = 2, .reliable = false}}};
+  print_stacks(out, {stack}, true);
+  EXPECT_EQ(out.text(), "7 cat (S)\n"
+                        "  [<0>] vfs_read+0x10/0x80\n"
+                        "  [<0>] ? f+0x1/0x2 [ext4]\n");
+}
+
+TEST(Summary, SaysHowMuchThereIsAndWhatIsMissing) {
+  const std::string text = printed([](Output& out, const State& state) {
+    print_summary(out, sample_vm(), state);
+  });
+  EXPECT_NE(text.find("web1 (pid 4711), kvm, q35, 2 vCPUs, 512 MiB"), std::string::npos);
+  EXPECT_NE(text.find("processes    4: 1 kernel, 3 user; 5 threads"), std::string::npos);
+  EXPECT_NE(text.find("cwd: gva:0x10 is not mapped"), std::string::npos);
+}
+
+TEST(HexDump, FoldsEqualLines) {
+  Output out;
+  HexDump dump(out, 0x1000);
+  std::vector<std::byte> bytes(64, std::byte{0});
+  bytes[0] = std::byte{'A'};
+  bytes[63] = std::byte{0x1b};
+  dump.add(bytes);
+  dump.finish();
+  EXPECT_EQ(out.text(),
+            "0000000000001000  41 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00  |A...............|\n"
+            "0000000000001010  00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00  |................|\n"
+            "*\n"
+            "0000000000001030  00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 1b  |................|\n"
+            "0000000000001040\n");
+}
+
+TEST(Format, PrintsSmallValues) {
+  EXPECT_EQ(byte_size(512ull << 20), "512 MiB");
+  EXPECT_EQ(byte_size(1536), "1.5 KiB");
+  EXPECT_EQ(byte_size(0), "0 B");
+  EXPECT_EQ(cpu_time(93784'000'000'000), "1-02:03:04");
+  EXPECT_EQ(elapsed_time(62'000'000'000), "01:02");
+  EXPECT_EQ(terminal_name(0), "?");
+  EXPECT_EQ(terminal_name(136 << 8 | 3), "pts/3");
+  EXPECT_EQ(terminal_name(5 << 8 | 1), "console");
+  EXPECT_EQ(device_name(254ull << 20 | 1), "254:1");
+}
+
+}  // namespace
+}  // namespace vmsight
