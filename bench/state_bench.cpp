@@ -22,6 +22,7 @@
 #include "vmsight/vm.h"
 
 using namespace vmsight;
+using vmsight::bench::RecordingMemory;
 using Clock = std::chrono::steady_clock;
 
 namespace {

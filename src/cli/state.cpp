@@ -10,16 +10,22 @@ class StateAll : public Verb {
   void declare(CLI::App& app) override {
     app.add_flag("--one-line", one_line_, "with --json: the document on one line")
         ->group(format_group);
+    app.add_option("--repeat", repeat_, "read it N times; JSON documents then take a line each")
+        ->type_name("N")
+        ->check(CLI::PositiveNumber);
   }
 
   Result<void> run(Session& session) override {
     return with_target(session.common, [&](Target& target) -> Result<void> {
+      VMSIGHT_TRY(auto reader, StateReader::create(*target.kernel, *target.memory));
       State state;
-      VMSIGHT_TRY_VOID(read_state(target, {}, state));
-      if (session.common.json) {
-        write_document(session.out, target.summary, state, {.one_line = one_line_});
-      } else {
-        print_summary(session.out, target.summary, state);
+      for (unsigned turn = 0; turn < repeat_; ++turn) {
+        VMSIGHT_TRY_VOID(reader->read({}, state));
+        if (session.common.json) {
+          write_document(session.out, target.summary, state, {.one_line = one_line_ || repeat_ > 1});
+        } else {
+          print_summary(session.out, target.summary, state);
+        }
       }
       return {};
     });
@@ -27,6 +33,7 @@ class StateAll : public Verb {
 
  private:
   bool one_line_ = false;
+  unsigned repeat_ = 1;
 };
 
 }  // namespace
@@ -37,6 +44,7 @@ extern const VerbInfo state_verb{
     .arguments = "VM [options]",
     .summary = "The whole state: a summary, or with --json one document",
     .examples = "  vmsight state web1\n"
+                "  vmsight state web1 --json --repeat 100 > states.jsonl\n"
                 "  vmsight state web1 --json | jq '.sockets[] | select(.state == \"LISTEN\")'\n",
     .make = make_verb<StateAll>,
 };

@@ -152,12 +152,17 @@ Result<VmInfo> find_vm(std::string_view spec) {
   if (all.unreadable > 0) {
     if (auto hidden = hidden_vm(spec)) return *std::move(hidden);
   }
-  // A QEMU under a name we do not know is believed if the user gives its PID.
+  // A QEMU under a name we do not know is believed if the user gives its PID, and it says QEMU.
   auto pid = parse_number(spec);
   if (!pid) pid = libvirt_pid_of(spec);
   if (!pid || *pid > 0x7fffffff) return no_such_vm(spec, all);
   auto info = describe_vm(static_cast<pid_t>(*pid));
   if (!info && info.error().code == ErrorCode::vm_gone) return no_such_vm(spec, all);
+  if (info && info->executable.find("qemu") == std::string::npos) {
+    return Error{.code = ErrorCode::not_found,
+                 .message = fmt::format("process {} runs {}, which is not QEMU", *pid, info->executable),
+                 .hint = "`vmsight list` shows the VMs of this host"};
+  }
   return info;
 }
 

@@ -25,7 +25,7 @@ def layouts():
                 guest.puppet("workers 3")
                 check_truth(guest)
                 info = json.loads(vmsight("info", guest.pid, "--json"))
-                maps[qmp] = [(r["start"], r["end"]) for r in info["ram"]]
+                maps[qmp] = [(r["start"], r["end"]) for r in info["vm"]["ram"]]
         expect(maps[True] == maps[False], f"{case}: the monitor says {maps[True]}, derived {maps[False]}")
 
 

@@ -22,7 +22,7 @@ def live(states="1000", kernel="6.12", backend="memfd", technique="live-map"):
     with Guest(kernel=kernel, backend=backend, cpus=2, name=f"live-{kernel}-{technique}") as guest:
         guest.puppet("workers 40")
         quiet = guest.report()
-        pids = {p["pid"] for p in quiet["processes"] if p["comm"].startswith("worker")}
+        pids = {p["pid"] for p in quiet["processes"] if not p["kernel_thread"] and p["pid"] != 1}
         expect(len(pids) >= 40, f"the guest has only {len(pids)} workers")
         expected = only(quiet, pids)
         guest.puppet("fork-storm on")
