@@ -341,10 +341,11 @@ std::optional<TokenTable> find_token_table(Bytes bytes, std::size_t from) {
 Result<FoundKallsyms> locate_kallsyms(Bytes bytes, const TokenTable& tokens) {
   VMSIGHT_CHECK(tokens.start < tokens.index && tokens.index + index_size <= bytes.size());
   if (bytes.size() > UINT32_MAX) return not_located("the search window is too large");
-  // Names and markers lie alike in both orders: the offsets decide.
-  auto tables = NewOrder(bytes, tokens).locate();
+  // Names and markers lie alike in both orders. The base right before them tells the old one; the
+  // new one may have no base, and is then tried last: zeros would pass for its offsets.
+  auto tables = OldOrder(bytes, tokens).locate();
   if (!tables || !mostly_ascending(bytes, tables->layout)) {
-    tables = OldOrder(bytes, tokens).locate();
+    tables = NewOrder(bytes, tokens).locate();
     if (!tables) return not_located("no names and markers fit the token table");
     if (!mostly_ascending(bytes, tables->layout)) return not_located("the offsets are not sorted");
   }
