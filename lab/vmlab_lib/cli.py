@@ -72,10 +72,12 @@ def parser():
     verb.set_defaults(run=fetch)
 
     verb = verbs.add_parser("boot", help="boot a guest and leave it running")
-    verb.add_argument("kernel", help="a kernel's short name, as 6.1-cloud")
+    verb.add_argument("kernel", help="a kernel's short name, as 6.1-cloud; or disk: a Debian with "
+                      "GRUB, systemd and swap on a disk")
+    verb.add_argument("--firmware", default="seabios", choices=["seabios", "ovmf"], help="what boots a disk")
     verb.add_argument("--name", help="of the guest (default: KERNEL-N)")
     verb.add_argument("--machine", default="pc", help="pc, q35 or microvm")
-    verb.add_argument("--mem", default="512M")
+    verb.add_argument("--mem", metavar="SIZE", help="default: 512M, for a disk 1G")
     verb.add_argument("--backend", default="anon", choices=machine.BACKENDS, help="what guest RAM is made of")
     verb.add_argument("--dimm", metavar="SIZE", help="a DIMM plugged in after boot")
     verb.add_argument("--cpus", type=int, default=1)

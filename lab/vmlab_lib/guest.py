@@ -20,6 +20,7 @@ from .line import Line, LineTimeout, read_archive
 from .qmp import Qmp
 
 BOOT_TIMEOUT = float(os.environ.get("VMSIGHT_LAB_BOOT_TIMEOUT", 90))
+DISK_BOOT_TIMEOUT = 10 * BOOT_TIMEOUT  # 25 s of CPU time for firmware, boot loader and services, and hosts are busy
 
 
 def run_dir():
@@ -74,8 +75,12 @@ class Guest:
 
     # ---- life ----
 
-    def boot(self, timeout=BOOT_TIMEOUT):
-        kernel = kernels.fetch(self.options.kernel)
+    @property
+    def boot_timeout(self):
+        return DISK_BOOT_TIMEOUT if self.options.installed else BOOT_TIMEOUT
+
+    def boot(self, timeout=None):
+        kernel = None if self.options.installed else kernels.fetch(self.options.kernel)
         self.name = claim(self.name, self.options.kernel)
         command, environment = machine.command(self.options, kernel, self.name, self.home)
         (self.home / "command").write_text(shlex.join(command) + "\n")
@@ -86,7 +91,7 @@ class Guest:
         facts = {"pid": self.pid, "start": process_start(self.pid), "options": vars(self.options)}
         (self.home / "guest.json").write_text(json.dumps(facts))
         try:
-            self._await_puppet(time.monotonic() + timeout)
+            self._await_puppet(time.monotonic() + (timeout or self.boot_timeout))
             if self.options.dimm:
                 self.plug_dimm(self.options.dimm)
         except BaseException as error:
@@ -176,8 +181,9 @@ class Guest:
         from . import truth
         return truth.state(self.raw_report(timeout))
 
-    def reboot(self, timeout=BOOT_TIMEOUT):
+    def reboot(self, timeout=None):
         """A warm reboot: QEMU and its RAM stay."""
+        timeout = timeout or self.boot_timeout
         with self.qmp() as qmp:
             self.puppet("reboot")
             qmp.wait_event("RESET", timeout)

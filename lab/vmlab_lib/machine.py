@@ -4,18 +4,20 @@ import os
 import re
 from dataclasses import dataclass
 
-from . import initramfs, qemus
+from . import disk, initramfs, qemus
 from .errors import LabError
 
 BACKENDS = ["anon", "memfd", "file", "numa"]
+DISK = "disk"
 MACHINES = ["pc", "q35", "microvm"]
 
 
 @dataclass
 class Options:
-    kernel: str = "6.1-cloud"
-    machine: str = "pc"       # pc, q35, microvm, or any -machine value
-    mem: str = "512M"
+    kernel: str = "6.1-cloud"  # or "disk": the Debian installed on a disk (disk.py)
+    firmware: str = "seabios"  # what boots a disk: seabios or ovmf
+    machine: str = "pc"        # pc, q35, microvm, or any -machine value
+    mem: str = None            # default: 512M, and 1G for a disk
     backend: str = "anon"
     dimm: str = None          # size of a DIMM plugged in after boot
     cpus: int = 1
@@ -29,6 +31,16 @@ class Options:
     net: bool = False
     disk: str = None          # path of a raw image
     qemu_args: tuple = ()
+
+    def __post_init__(self):
+        self.mem = self.mem or ("1G" if self.installed else "512M")
+        if self.installed and self.machine.startswith("microvm"):
+            raise LabError("microvm has no firmware that boots a disk", "take --machine pc or q35")
+
+    @property
+    def installed(self):
+        """Does the guest boot from a disk, rather than the kernel being handed over by QEMU?"""
+        return self.kernel == DISK
 
 
 def parse_size(text):
@@ -93,21 +105,28 @@ def monitors(options, home):
 
 
 def kernel_arguments(options):
-    words = ["console=ttyS0", "quiet", "panic=0", options.append]
+    # no_timer_check: on a busy host an emulated timer may seem dead to the check.
+    words = ["console=ttyS0", "quiet", "panic=0", "no_timer_check", options.append]
     if options.pti:
         words.append("pti=on")
     return " ".join(word for word in words if word)
 
 
+def boot_source(options, kernel, home):
+    if options.installed:
+        return disk.drive(options.firmware, home)
+    return ["-kernel", str(kernel.image), "-initrd", str(initramfs.build(kernel)),
+            "-append", kernel_arguments(options)]
+
+
 def command(options, kernel, name, home):
-    """(command line, environment) of QEMU for this guest."""
+    """(command line, environment) of QEMU for this guest; a disk has its own kernel: None."""
     accel = accelerator(options.accel)
     program, environment = qemus.find(options.qemu)
     backend, memory_arguments = memory(options, home)
     line = [*program, "-name", name, "-nodefaults", "-no-user-config", "-display", "none",
             "-machine", options.machine + backend, "-accel", accel, "-cpu", cpu_model(options, accel),
-            "-smp", str(options.cpus), *memory_arguments,
-            "-kernel", str(kernel.image), "-initrd", str(initramfs.build(kernel)),
-            "-append", kernel_arguments(options), "-serial", f"file:{home / 'console'}",
+            "-smp", str(options.cpus), *memory_arguments, *boot_source(options, kernel, home),
+            "-serial", f"file:{home / 'console'}",
             *devices(options, home), *monitors(options, home), *options.qemu_args]
     return line, environment
