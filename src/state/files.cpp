@@ -54,12 +54,24 @@ void FilesReader::read(ProcessContext& process, std::int32_t pid, GuestVirt file
     std::uint64_t bits = reader.u64(open + first / 8);
     if (bits == 0) continue;
     const std::uint64_t closing = reader.u64(close_on_exec + first / 8);
+    prove_slots(process, table, first, bits);
     for (; bits != 0; bits &= bits - 1) {
       const unsigned bit = std::countr_zero(bits);
       if (first + bit >= size || is_full(process.state().open_files, process.state().arena)) return;
       read_slot(process, table, first + bit, ((closing >> bit) & 1) != 0);
       if (!reader.ok()) return;
     }
+  }
+}
+
+/// All slots of a word of the bit map before their files: they lie side by side.
+void FilesReader::prove_slots(ProcessContext& process, const Table& table, std::uint32_t first,
+                              std::uint64_t bits) const {
+  if (!process.proofs.live()) return;
+  Reader& reader = process.reader();
+  for (; bits != 0; bits &= bits - 1) {
+    const GuestVirt slot = table.slots + 8 * (std::uint64_t{first} + std::countr_zero(bits));
+    process.proofs.expect(reader, slot, reader.u64(slot));
   }
 }
 
@@ -73,7 +85,6 @@ void FilesReader::read_slot(ProcessContext& process, const Table& table, std::ui
   const GuestVirt inode = objects_.inode_of(reader, file);
   // Since 6.12 a freed struct file may at once be another one: the same slot proves little.
   process.proofs.expect(reader, file + at.f_inode, inode);
-  process.proofs.expect(reader, slot, file);
   const PathRef path = process.paths.read(objects_.path_of(file));
   const FileObjects::Inode facts = objects_.read_inode(reader, inode);
   const auto flags = reader.u32(file + at.f_flags) & ~std::uint32_t{O_CLOEXEC};

@@ -22,6 +22,8 @@ class FilesReader {
     std::int32_t pid = 0;
     GuestVirt slots;
   };
+  void prove_slots(ProcessContext& process, const Table& table, std::uint32_t first,
+                   std::uint64_t bits) const;
   void read_slot(ProcessContext& process, const Table& table, std::uint32_t fd,
                  bool close_on_exec) const;
 

@@ -50,7 +50,7 @@ class Paths {
   bool is_anonymous(GuestVirt dentry);
 
   /// Names and parents of all directories seen: only a rename changes them.
-  const Proofs& names() const { return names_; }
+  Proofs& names() { return names_; }
 
  private:
   /// How the kernel makes the name of a file that has no path.

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <vector>
 
+#include "state/flat_map.h"
 #include "vmsight/reader.h"
 
 namespace vmsight {
@@ -19,11 +20,7 @@ class Proofs {
   using Owner = std::uint32_t;
 
   /// Nothing is noted unless the guest may run while we read.
-  void begin(bool live, Owner owner = 0) {
-    words_.clear();
-    live_ = live;
-    owner_ = owner;
-  }
+  void begin(bool live, Owner owner = 0);
   bool live() const { return live_; }
   void set_owner(Owner owner) { owner_ = owner; }
 
@@ -43,7 +40,7 @@ class Proofs {
   }
 
   /// Reads every word again; the owners whose words changed, each once, ascending.
-  Result<std::vector<Owner>> changed(GuestMemory& memory) const;
+  Result<std::vector<Owner>> changed(GuestMemory& memory);
 
   std::size_t size() const { return words_.size(); }
   /// Forgets what was noted since the size was this.
@@ -53,21 +50,26 @@ class Proofs {
   struct Word {
     GuestPhys at;
     std::uint64_t value = 0;
+    std::uint32_t run = 0;
     Owner owner = 0;
     std::uint8_t size = 0;
   };
+  /// Words near each other are read as one: a system call charges for each element, hardly for
+  /// its length.
+  struct Run {
+    GuestPhys start, end;
+  };
   void note(Reader& reader, GuestVirt va, std::uint64_t value, std::uint8_t size);
+  std::uint32_t run_of(GuestPhys at, std::uint8_t size);
 
   std::vector<Word> words_;
+  std::vector<Run> runs_;
+  FlatMap<std::uint32_t> run_by_place_;
   Owner owner_ = 0;
   bool live_ = false;
 
-  // Scratch of changed(): one FreshRead covers words that lie near each other.
-  struct Run {
-    std::size_t first, last;  // of words_, half-open
-    GuestPhys start, end;
-  };
-  std::vector<Run> runs() const;
+  std::vector<FreshRead> reads_;   // scratch of changed(), kept for its allocation
+  std::vector<std::byte> copies_;
 };
 
 }  // namespace vmsight
