@@ -1,12 +1,20 @@
 #include "state/process_table.h"
 
 #include <algorithm>
+#include <chrono>
+#include <thread>
 
 namespace vmsight {
 
 namespace {
 // The kernel changes the list for nanoseconds at a time: a few tries get through any fork storm.
 constexpr unsigned list_attempts = 16;
+
+/// A vCPU that the host does not run stands in the middle of what it was doing: reading again at
+/// once would find the same. Longer each time, some 2 ms in all for the default of 3 attempts.
+void wait_for_guest(unsigned attempt) {
+  std::this_thread::sleep_for(std::chrono::microseconds(125) * (1u << std::min(attempt, 8u)));
+}
 }  // namespace
 
 Result<void> ProcessTable::read(Context& context, unsigned parts, const ChangeCounts& counts) {
@@ -36,6 +44,7 @@ void ProcessTable::walk(Context& context) {
     reader.begin_object();
     processes_.tasks().walk(reader, limit, found_);
     if (reader.ok()) break;
+    if (i > 2) wait_for_guest(i / 4);
     reader.refetch();
     ++retries_;
     if (i + 1 < attempts) continue;
@@ -115,6 +124,7 @@ Result<void> ProcessTable::read_again(ProcessContext& process, Entry& entry) {
   for (unsigned i = 0; i <= attempts; ++i) {
     if (i > 0) {
       roll_back(process.context, entry.begin);
+      if (i > 1) wait_for_guest(i);
       reader.refetch();
       ++retries_;
     }
