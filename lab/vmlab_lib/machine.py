@@ -3,6 +3,7 @@
 import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from . import disk, initramfs, qemus
 from .errors import LabError
@@ -104,11 +105,20 @@ def monitors(options, home):
     return [word for name in wanted for word in ("-qmp", f"unix:{home / name},server=on,wait=off")]
 
 
+def tsc_khz():
+    """The host's, which is what an emulated CPU counts in; None if the host does not tell."""
+    found = re.search(r"^cpu MHz\s*: ([\d.]+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.M)
+    return int(float(found[1]) * 1000) if found else None
+
+
 def kernel_arguments(options):
     # no_timer_check: on a busy host an emulated timer may seem dead to the check.
     words = ["console=ttyS0", "quiet", "panic=0", "no_timer_check", options.append]
     if options.pti:
         words.append("pti=on")
+    if options.machine.startswith("microvm") and (khz := tsc_khz()):
+        # It has neither HPET nor PM timer, and against an emulated PIT calibration often fails.
+        words.append(f"tsc_early_khz={khz}")
     return " ".join(word for word in words if word)
 
 

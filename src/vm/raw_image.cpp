@@ -69,7 +69,8 @@ bool has_address_hole(const ImageFile& file) {
 Result<Image> read_raw_memory(const ImageFile& file) {
   if (file.size < mebibyte || file.size % page_size != 0) {
     return Error{.code = ErrorCode::unsupported,
-                 .message = "read image: neither an ELF core nor whole pages of raw memory"};
+                 .message = "read image: neither an ELF core nor whole pages of raw memory",
+                 .hint = "`virsh dump --memory-only` and `vmsight snapshot` write images that fit"};
   }
   VMSIGHT_TRY(const std::uint64_t split, find_split(file));
   Image image;

@@ -25,7 +25,7 @@ def bad_arguments():
     expect(run("nonsense").returncode == 2, "an unknown verb is a usage error")
     says(run("ps", str(os.getpid())), 1, "hint")
     with tempfile.NamedTemporaryFile() as empty:
-        says(run("ps", empty.name), 1)
+        says(run("ps", empty.name), 3, "hint")
     with tempfile.NamedTemporaryFile() as noise:
         noise.write(os.urandom(1 << 20) * 16)
         noise.flush()
