@@ -10,32 +10,26 @@
 
 #include "puppet.h"
 
-// The crowd stands when the last of it has closed the pipe.
-int make_processes(int count)
+// Its members do as little as can be, for there are many. Each closes the pipe that tells that the
+// crowd is ready, so it is not before the last of them sleeps.
+static int gather_crowd(int count)
 {
-    int ready[2], made = 0;
-    if (pipe2(ready, O_CLOEXEC) < 0)
-        return -1;
-    for (; made < count; made++) {
+    prctl(PR_SET_NAME, "crowd");
+    for (int i = 0; i < count; i++) {
         pid_t pid = fork();
         if (pid < 0)
-            break;
+            return -1;
         if (pid == 0) {
-            become_actor();
-            close(ready[0]);
-            close(ready[1]);
+            close(ready_pipe);
             sleep_for_ever();
         }
     }
-    int error = errno;
-    char byte;
-    close(ready[1]);
-    while (read(ready[0], &byte, 1) < 0 && errno == EINTR)
-        ;
-    close(ready[0]);
-    channel_print("%d of %d processes\n", made, count);
-    errno = error;
-    return made == count ? 0 : -1;
+    return 0;
+}
+
+int make_processes(int count)
+{
+    return spawn(gather_crowd, count) < 0 ? -1 : 0;
 }
 
 static int keep_zombies(int count)

@@ -32,11 +32,12 @@ static void emit(const char *path, const void *data, ssize_t size)
         channel_write(data, size);
 }
 
-static void emit_as(const char *path, const char *name)
+// What a file of `directory` says, under a path of the archive.
+static void emit_from(int directory, const char *name, const char *path)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    int fd = openat(directory, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) {
-        emit(name, NULL, -errno);
+        emit(path, NULL, -errno);
         return;
     }
     size_t used = 0;
@@ -48,8 +49,13 @@ static void emit_as(const char *path, const char *name)
         used += size > 0 ? size : 0;
     } while (size > 0 || (size < 0 && errno == EPIPE));  // EPIPE: /dev/kmsg was overrun
     int failed = size < 0 && errno != EAGAIN && used == 0;
-    emit(name, content, failed ? -errno : (ssize_t)used);
+    emit(path, content, failed ? -errno : (ssize_t)used);
     close(fd);
+}
+
+static void emit_as(const char *file, const char *path)
+{
+    emit_from(AT_FDCWD, file, path);
 }
 
 static void emit_file(const char *path)
@@ -57,58 +63,72 @@ static void emit_file(const char *path)
     emit_as(path, path);
 }
 
-static void emit_link(const char *path)
+static void emit_link(int directory, const char *name, const char *path)
 {
     char target[4096];
-    ssize_t size = readlink(path, target, sizeof(target));
+    ssize_t size = readlinkat(directory, name, target, sizeof(target));
     emit(path, target, size < 0 ? -errno : size);
 }
 
-static void report_file(int pid, int fd)
+// Paths below are inside `directory`, which is /proc/PID: there may be very many processes.
+
+static void report_socket(int pid, int fd)
 {
-    char path[64], target[4096], text[128];
+    char path[64], name[64];
     snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, fd);
-    ssize_t size = readlink(path, target, sizeof(target));
+    ssize_t used = getxattr(path, "system.sockprotoname", name, sizeof(name));
+    snprintf(path, sizeof(path), "/proc/%d/fdproto/%d", pid, fd);
+    emit(path, name, used < 0 ? -errno : used);
+}
+
+static void report_file(int directory, int pid, int fd)
+{
+    char path[64], target[4096], name[32];
+    if (fd == directory && pid == getpid())
+        return;  // it is only there because we look
+    snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, fd);
+    snprintf(name, sizeof(name), "fd/%d", fd);
+    ssize_t size = readlinkat(directory, name, target, sizeof(target));
     if (size < 0)
         return;
     emit(path, target, size);
     struct stat info;
-    if (stat(path, &info) == 0) {
+    if (fstatat(directory, name, &info, 0) == 0) {
+        char text[128];
         int used = snprintf(text, sizeof(text), "%llu %o %u:%u", (unsigned long long)info.st_ino,
                             info.st_mode, major(info.st_rdev), minor(info.st_rdev));
-        char name[64];
-        snprintf(name, sizeof(name), "/proc/%d/fdstat/%d", pid, fd);
-        emit(name, text, used);
+        snprintf(path, sizeof(path), "/proc/%d/fdstat/%d", pid, fd);
+        emit(path, text, used);
     }
-    if (size > 7 && memcmp(target, "socket:", 7) == 0) {
-        ssize_t used = getxattr(path, "system.sockprotoname", text, sizeof(text));
-        char name[64];
-        snprintf(name, sizeof(name), "/proc/%d/fdproto/%d", pid, fd);
-        emit(name, text, used < 0 ? -errno : used);
-    }
+    if (size > 7 && memcmp(target, "socket:", 7) == 0)
+        report_socket(pid, fd);
     snprintf(path, sizeof(path), "/proc/%d/fdinfo/%d", pid, fd);
-    emit_file(path);
+    snprintf(name, sizeof(name), "fdinfo/%d", fd);
+    emit_from(directory, name, path);
 }
 
 static void report_process(int pid)
 {
-    static const char *const files[] = {"stat", "status", "comm", "cmdline", "maps"};
-    static const char *const links[] = {"exe", "cwd", "root", "ns/pid", "ns/mnt", "ns/net", "ns/uts"};
+    static const char *const files[] = {"stat", "status", "cmdline", "maps"};
+    static const char *const links[] = {"exe", "cwd", "ns/pid", "ns/mnt", "ns/net"};
     char path[64];
+    snprintf(path, sizeof(path), "/proc/%d", pid);
+    int directory = open(path, O_PATH | O_CLOEXEC);
     for (size_t i = 0; i < COUNT(files); i++) {
         snprintf(path, sizeof(path), "/proc/%d/%s", pid, files[i]);
-        emit_file(path);
+        emit_from(directory, files[i], path);
     }
     for (size_t i = 0; i < COUNT(links); i++) {
         snprintf(path, sizeof(path), "/proc/%d/%s", pid, links[i]);
-        emit_link(path);
+        emit_link(directory, links[i], path);
     }
     snprintf(path, sizeof(path), "/proc/%d/fd", pid);
     int count;
     int *fds = numbers_in(path, &count);
     for (int i = 0; i < count; i++)
-        report_file(pid, fds[i]);
+        report_file(directory, pid, fds[i]);
     free(fds);
+    close(directory);
 }
 
 // All answers to one rtnetlink dump request, as they come.

@@ -18,7 +18,7 @@ STATUS = (b"Name:\t%s\nUmask:\t0022\nTgid:\t7\nPPid:\t1\nUid:\t21\t22\t23\t22\nG
 def process(comm=b"sh", state=b"S", flags=0, vsize=65536, rss=2, cmdline=b"", **more):
     base = "/proc/7/"
     return {base + "stat": STAT % (7, comm, state, flags, vsize, rss), base + "status": STATUS % comm,
-            base + "comm": comm + b"\n", base + "cmdline": cmdline} | {base + name: data for name, data in more.items()}
+            base + "cmdline": cmdline} | {base + name: data for name, data in more.items()}
 
 
 class Words(unittest.TestCase):

@@ -29,7 +29,7 @@ TOOLS = ["debootstrap", "grub-common", "grub-pc-bin", "grub-efi-amd64-bin", "ovm
 PACKAGES = ["systemd-sysv", "udev", "dbus", "linux-image-cloud-amd64", "initramfs-tools", "cron", "rsyslog"]
 SUITE = "bookworm"
 
-GRUB_CONFIG = "/boot/grub/grub.cfg"
+GRUB_CONFIG = "/boot/grub/grub.cfg"  # not written here
 # What GRUB starts with: find the root file system, then read the configuration there.
 GRUB_EMBEDDED = f"search --no-floppy --set=root --label vmlab-root\nconfigfile {GRUB_CONFIG}\n"
 GRUB_MODULES = "part_gpt ext2 search search_label configfile linux normal boot echo".split()
@@ -109,7 +109,6 @@ def install(root):
     wants = root / "etc/systemd/system/multi-user.target.wants"
     wants.mkdir(parents=True, exist_ok=True)
     (wants / "puppet.service").symlink_to("/etc/systemd/system/puppet.service")
-    (root / "etc/fstab").write_text("LABEL=vmlab-root / ext4 defaults 0 1\nLABEL=vmlab-swap none swap sw 0 0\n")
     (root / "etc/hostname").write_text("vmlab-disk\n")
     (root / "etc/modules-load.d/vmlab.conf").write_text("virtio_console\n")
     (root / "boot/grub").mkdir(parents=True, exist_ok=True)

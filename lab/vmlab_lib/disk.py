@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import tempfile
+from pathlib import Path
 
 from . import debian, initramfs
 from .apt import cache_dir, locked, run
@@ -12,6 +14,10 @@ GRUB_CONFIG = """search --no-floppy --set=root --label vmlab-root
 linux /vmlinuz root=LABEL=vmlab-root ro console=ttyS0 quiet no_timer_check
 initrd /initrd.img
 boot
+"""
+# A busy host must not cost the guest its swap: wait for devices for ever.
+FSTAB = """LABEL=vmlab-root / ext4 defaults,x-systemd.device-timeout=0 0 1
+LABEL=vmlab-swap none swap sw,x-systemd.device-timeout=0 0 0
 """
 
 
@@ -26,20 +32,25 @@ def image():
     puppet = initramfs.build_puppet()
     with locked("disk"):
         base = debian.base_image()
-        key = initramfs.digest(base.name.encode(), puppet.name.encode(), GRUB_CONFIG.encode())
+        key = initramfs.digest(base.name.encode(), puppet.name.encode(), GRUB_CONFIG.encode(), FSTAB.encode())
         disk = cache_dir() / f"disk-{key}.raw"
         if not disk.exists():
             for old in cache_dir().glob("disk-????????????????.raw"):
                 old.unlink()
             partial = disk.with_suffix(".partial")
             run("cp", "--reflink=auto", "--sparse=always", base, partial)
-            put_file(partial, puppet, debian.PUPPET, 0o755)
-            config = disk.with_suffix(".grub")
-            config.write_text(GRUB_CONFIG)
-            put_file(partial, config, debian.GRUB_CONFIG, 0o644)
-            config.unlink()
+            finish(partial, puppet)
             partial.replace(disk)
     return disk
+
+
+def finish(disk, puppet):
+    put_file(disk, puppet, debian.PUPPET, 0o755)
+    with tempfile.TemporaryDirectory() as folder:
+        for path, content in ((debian.GRUB_CONFIG, GRUB_CONFIG), ("/etc/fstab", FSTAB)):
+            source = Path(folder) / "file"
+            source.write_text(content)
+            put_file(disk, source, path, 0o644)
 
 
 def put_file(disk, source, path, mode):

@@ -92,6 +92,8 @@ class Guest:
         (self.home / "guest.json").write_text(json.dumps(facts))
         try:
             self._await_puppet(time.monotonic() + (timeout or self.boot_timeout))
+            if self.options.installed:  # the puppet is only one of the services that start
+                self.puppet("sh systemctl is-system-running --wait || true", timeout or self.boot_timeout)
             if self.options.dimm:
                 self.plug_dimm(self.options.dimm)
         except BaseException as error:

@@ -122,7 +122,8 @@ def read_mounts(report):
 
 def read_process(report, pid):
     base = f"/proc/{pid}"
-    stat = content(report, f"{base}/stat").rpartition(b")")[2].split()
+    head, _, rest = content(report, f"{base}/stat").rpartition(b")")  # the name may hold anything but a zero
+    stat = rest.split()
     status = dict(re.findall(rb"^(\w+):\t(.*)$", content(report, f"{base}/status"), re.M))
     if len(stat) < 22 or b"Uid" not in status:
         return None  # it died while it was read
@@ -133,15 +134,15 @@ def read_process(report, pid):
     has_memory = number[23] != 0
     return {
         "pid": pid, "tgid": int(status[b"Tgid"]), "ppid": number[4],
-        "comm": text(content(report, f"{base}/comm")[:-1]),
+        "comm": text(head.partition(b"(")[2]),
         "cmdline": arguments(content(report, f"{base}/cmdline")),
         "state": letter, "uid": int(uids[0]), "gid": int(gids[0]), "euid": int(uids[1]),
         "kernel_thread": bool(number[9] & PF_KTHREAD), "threads": number[20],
         "start_time_ns": number[22] * TICK_NS, "utime_ns": number[14] * TICK_NS, "stime_ns": number[15] * TICK_NS,
         "rss_bytes": number[24] * PAGE if has_memory else None, "vsize_bytes": number[23] if has_memory else None,
-        "exe": link(report, f"{base}/exe"), "cwd": link(report, f"{base}/cwd"), "root": link(report, f"{base}/root"),
+        "exe": link(report, f"{base}/exe"), "cwd": link(report, f"{base}/cwd"),
         "pidns": namespace(report, f"{base}/ns/pid"), "mntns": namespace(report, f"{base}/ns/mnt"),
-        "netns": namespace(report, f"{base}/ns/net"), "utsns": namespace(report, f"{base}/ns/uts"),
+        "netns": namespace(report, f"{base}/ns/net"),
         "ns_pids": [int(word) for word in status.get(b"NSpid", b"%d" % pid).split()],
         "switches": int(status[b"voluntary_ctxt_switches"]) + int(status[b"nonvoluntary_ctxt_switches"]),
         "validity": "zombie" if letter == "Z" else "live",
