@@ -14,7 +14,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr unsigned max_depth = 32;              // of declarators, and of anonymous members
-constexpr unsigned max_nodes = 1u << 17;        // types visited for one definition
+constexpr unsigned max_nodes = 1u << 14;        // types visited for one definition
 constexpr std::size_t max_text = 4u << 20;
 constexpr std::size_t max_declarator = 4096;
 constexpr std::size_t comment_column = 56;

@@ -12,7 +12,7 @@ namespace vmsight {
 namespace {
 
 constexpr std::uint64_t max_bytes = 1u << 20;       // of one object
-constexpr unsigned max_nodes = 1u << 17;            // values of one tree
+constexpr unsigned max_nodes = 1u << 16;            // values of one tree
 constexpr std::size_t max_members = 4096;           // of one structure; kernels have up to 600
 constexpr unsigned max_level = 48;                  // recursion
 constexpr std::uint32_t max_read_elements = 1u << 16;
@@ -121,8 +121,9 @@ std::optional<std::uint64_t> ValueReader::bits(std::uint64_t bit, std::uint64_t 
 
 TypedValue ValueReader::object(TypeId id, std::uint64_t bit, std::uint32_t bit_size,
                                unsigned depth) {
-  if (budget_ == 0 || level_ >= max_level) return leaf(Kind::omitted, "...");
+  if (budget_ == 0) return leaf(Kind::omitted, "...");
   --budget_;
+  if (level_ >= max_level) return leaf(Kind::omitted, "...");
   ++level_;
   const BtfType type = btf_.resolve(id);
   TypedValue value = leaf(Kind::unreadable, "no value");
@@ -176,6 +177,7 @@ TypedValue ValueReader::array(TypeId element, std::uint32_t count, std::uint64_t
   if (is_char(element)) return characters(count, bit);
   const std::uint64_t size = btf_.size_of(element).value_or(0);
   TypedValue value = leaf(Kind::array, "");
+  if (size == 0) return value;
   for (std::uint32_t i = 0; i < count; ++i) {
     const std::uint64_t at = bit / 8 + size * i;
     const bool past = at >= bytes_.size();

@@ -12,7 +12,7 @@ using Json = nlohmann::ordered_json;
 using Kind = TypedValue::Kind;
 
 constexpr std::size_t max_line = 76;           // longer structures get a line a member
-constexpr std::size_t max_json = 1u << 18;     // values, once repeats are written out
+constexpr std::size_t max_json = 1u << 17;     // values, once repeats are written out
 
 bool has_children(const TypedValue& value) {
   return value.kind == Kind::structure || value.kind == Kind::array;
