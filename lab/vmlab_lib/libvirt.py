@@ -14,7 +14,7 @@ from xml.sax.saxutils import escape
 
 from . import initramfs, kernels, machine
 from .errors import LabError
-from .guest import Guest
+from .guest import Guest, Patience
 
 URI = "qemu:///system"
 # Inside what libvirt's packages make for images: its QEMU user may get there.
@@ -74,7 +74,7 @@ class LibvirtGuest(Guest):
         try:
             virsh("create", self.home / "domain.xml")
             self.pid = int(Path(f"/run/libvirt/qemu/{self.name}.pid").read_text())
-            self._await_puppet(time.monotonic() + (timeout or self.boot_timeout))
+            self._await_puppet(Patience(self.pid, timeout or self.boot_timeout))
         except (LabError, OSError) as error:
             forget(self.name, keep=True)
             raise LabError(f"boot libvirt guest {self.name}: {error}\n--- console, at its end\n"

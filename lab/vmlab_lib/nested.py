@@ -5,7 +5,7 @@ Debian kernel loads its own kvm-amd. The host's userland is this machine's root 
 mounted read-only over 9p, with a RAM overlay on top: what is installed here can be run there, and
 nothing that runs there can change anything here.
 
-    vmlab host -- COMMAND      runs it as root on the nested host; its output and exit status
+    vmlab host -- COMMAND      runs it there as root, in this directory; its output and exit status
 
 A guest started there by `vmlab boot` uses KVM by itself. Everything is 20 to 50 times slower than
 on metal: right for behaviour, useless for absolute times.
@@ -31,7 +31,7 @@ INIT = """#!/bin/busybox sh
 bb=/bin/busybox
 export PATH=/bin
 $bb mount -t proc proc /proc; $bb mount -t sysfs sysfs /sys; $bb mount -t devtmpfs devtmpfs /dev
-while read module; do $bb insmod /modules/$module.ko $($bb grep -s "^$module " /modules/options | $bb cut -d' ' -f2-); done < /modules/boot
+while read module; do $bb insmod /modules/$module.ko; done < /modules/boot
 $bb mount -t tmpfs -o size=80% tmpfs /upper; $bb mkdir -p /upper/up /upper/work /lower /root
 $bb mount -t 9p -o trans=virtio,version=9p2000.L,ro,msize=512000,cache=loose machine /lower || $bb poweroff -f
 $bb mount -t overlay -o lowerdir=/lower,upperdir=/upper/up,workdir=/upper/work overlay /root || $bb poweroff -f
@@ -90,7 +90,7 @@ def run(command, mem="3G", cpus=2, timeout=900, kernel=KERNEL, echo=None):
     found = kernels.fetch(kernel)
     with tempfile.TemporaryDirectory(prefix="vmlab-host-") as folder:
         home = Path(folder)
-        lines = [f"export VMSIGHT_LAB_CACHE={shlex.quote(str(cache_dir()))}", command]
+        lines = [f"export VMSIGHT_LAB_CACHE={shlex.quote(str(cache_dir()))}", f"cd {shlex.quote(os.getcwd())}", command]
         host_initramfs(found, "\n".join(lines) + "\n").write(home / "initrd")
         line, environment = command_line(home, found, mem, cpus)
         with open(home / "stderr", "wb") as errors:
