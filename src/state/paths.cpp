@@ -63,6 +63,13 @@ PathRef Paths::read(GuestVirt path) const {
   return {reader_->pointer(path + at_.path_mnt), reader_->pointer(path + at_.path_dentry)};
 }
 
+PathRef Paths::read_proven(Proofs& proofs, GuestVirt path) const {
+  const PathRef ref = read(path);
+  proofs.expect(*reader_, path + at_.path_mnt, ref.mnt);
+  proofs.expect(*reader_, path + at_.path_dentry, ref.dentry);
+  return ref;
+}
+
 std::string_view Paths::path(PathRef path) {
   if (const auto* known = paths_.find(path.mnt, path.dentry)) return *known;
   const Naming how = naming(path.dentry);

@@ -39,6 +39,7 @@ class Paths {
   void forget();
 
   PathRef read(GuestVirt path) const;  // at a struct path
+  PathRef read_proven(Proofs& proofs, GuestVirt path) const;
 
   /// As readlink of a link in /proc shows it; null with a fault in the reader if unreadable.
   std::string_view path(PathRef path);

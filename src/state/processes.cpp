@@ -177,14 +177,8 @@ std::int32_t ProcessesReader::terminal(Reader& reader, GuestVirt signal) const {
 PathRef ProcessesReader::read_directories(ProcessContext& process, GuestVirt fs,
                                           Process& record) const {
   if (fs.raw() == 0) return {};
-  Reader& reader = process.reader();
-  const PathRef root = process.paths.read(fs + at_.fs_root);
-  const PathRef cwd = process.paths.read(fs + at_.fs_pwd);
-  if (process.proofs.live()) {
-    for (Offset offset : {at_.fs_root, at_.fs_root + 8, at_.fs_pwd, at_.fs_pwd + 8}) {
-      process.proofs.expect(reader, fs + offset, reader.u64(fs + offset));
-    }
-  }
+  const PathRef root = process.paths.read_proven(process.proofs, fs + at_.fs_root);
+  const PathRef cwd = process.paths.read_proven(process.proofs, fs + at_.fs_pwd);
   record.root = process.paths.path(root);
   record.cwd = process.paths.path(cwd);
   return root;
