@@ -13,7 +13,7 @@ namespace {
 constexpr std::size_t max_unix_path = 108;  // sun_path of struct sockaddr_un
 constexpr std::uint32_t family_size = 2;    // what precedes it there
 constexpr std::size_t max_packets = 1u << 16;
-constexpr std::uint32_t any_cid = ~0U;      // VMADDR_CID_ANY, also of ports
+constexpr std::uint32_t vsock_any = ~0U, vsock_address_size = 16;
 
 }  // namespace
 
@@ -83,34 +83,33 @@ void SockReader::read_netlink(Context& context, GuestVirt sock, Socket& into) co
   into.remote_port = context.reader.u32(sock + dst_portid_);
 }
 
-/// Addresses of virtual machines: a context id (of the machine) and a port.
+/// Addresses of virtual machines: a context id (of the machine) and a port, in struct sockaddr_vm
+/// of include/uapi/linux/vm_sockets.h. Modules of Linux 5.10 have no BTF; there and since, the
+/// addresses follow the sock and one pointer.
 void SockReader::read_vsock(Context& context, GuestVirt sock, Socket& into) const {
   Reader& reader = context.reader;
+  Kernel& kernel = context.kernel;
   into.protocol = into.family;
   into.state = tcp_state_name(reader.u8(sock + state_));
-  const auto offset = [&](std::string_view path) -> std::optional<std::uint32_t> {
-    std::optional<Member> found = context.kernel.member("vsock:vsock_sock", path);
-    if (!found) found = context.kernel.member("vsock_sock", path);
-    return found ? std::optional(found->offset) : std::nullopt;
-  };
-  const auto local = offset("local_addr.svm_cid"), local_port = offset("local_addr.svm_port");
-  const auto remote = offset("remote_addr.svm_cid"), remote_port = offset("remote_addr.svm_port");
-  if (!local || !local_port || !remote || !remote_port) {
+  const auto member = kernel.member("vsock:vsock_sock", "local_addr");
+  const GuestVirt local = sock + (member ? member->offset : sock_size_ + 8);
+  const GuestVirt remote = local + vsock_address_size;
+  if (reader.u16(local) != af_vsock || reader.u16(remote) != af_vsock) {
     into.local = into.remote = {};
-    return context.state.problem("sockets", "vsock: addresses unknown, the module has no BTF");
+    return context.state.problem("sockets", fmt::format("vsock: no addresses at {}", local));
   }
-  const auto cid = [&](std::uint32_t at) -> std::string_view {
-    const std::uint32_t number = reader.u32(sock + at);
-    return number == any_cid ? "*" : context.arena().copy(fmt::format_int(number).c_str());
+  const auto cid = [&](GuestVirt address) -> std::string_view {
+    const std::uint32_t number = reader.u32(address + 8);
+    return number == vsock_any ? "*" : context.arena().copy(fmt::format_int(number).c_str());
   };
-  const auto port = [&](std::uint32_t at) {
-    const std::uint32_t number = reader.u32(sock + at);
-    return number == any_cid ? 0 : number;
+  const auto port = [&](GuestVirt address) {
+    const std::uint32_t number = reader.u32(address + 4);
+    return number == vsock_any ? 0 : number;
   };
-  into.local = cid(*local);
-  into.local_port = port(*local_port);
-  into.remote = cid(*remote);
-  into.remote_port = port(*remote_port);
+  into.local = cid(local);
+  into.local_port = port(local);
+  into.remote = cid(remote);
+  into.remote_port = port(remote);
 }
 
 }  // namespace vmsight

@@ -45,6 +45,7 @@ void SockReader::resolve_sock(Members& members) {
   receive_queue_ = members.offset("sock", "sk_receive_queue");
   receive_length_ = members.offset("sock", "sk_receive_queue.qlen");
   ino_ = members.optional_offset("sock", "sk_ino");
+  sock_size_ = members.size("sock");
   sk_ = members.offset("socket", "sk");
   inode_ = members.offset("socket_alloc", "vfs_inode") - members.offset("socket_alloc", "socket");
   i_ino_ = members.offset("inode", "i_ino");

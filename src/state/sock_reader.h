@@ -63,7 +63,7 @@ class SockReader {
   // sock
   Member type_, protocol_, max_backlog_;
   std::uint32_t socket_ = 0, uid_ = 0, rmem_ = 0, wmem_ = 0, backlog_ = 0, receive_queue_ = 0,
-                receive_length_ = 0;
+                receive_length_ = 0, sock_size_ = 0;
   std::optional<std::uint32_t> ino_;  // newer kernels keep the inode's number in the sock
   // socket, its inode, struct proto
   std::uint32_t sk_ = 0, inode_ = 0, i_ino_ = 0, i_uid_ = 0, proto_name_ = 0;
