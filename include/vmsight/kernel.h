@@ -140,6 +140,12 @@ class Kernel {
     return symbol + per_cpu_offsets()[cpu];
   }
 
+  /// Whether this is still what the guest runs; for readers that come back, once a view. A warm
+  /// reboot leaves the old kernel whole in memory, with a clock that stands still. vm_gone if
+  /// the kernel was overwritten, or if another has appeared since its clock fell behind. Costs
+  /// two page reads; a scan of RAM at the second view, and while the clock is behind.
+  virtual Result<void> check_running() { return {}; }
+
   /// Writes what was learnt since attach to the cache. Errors are for the log only.
   virtual Result<void> save_cache() = 0;
 };

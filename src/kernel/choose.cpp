@@ -85,11 +85,12 @@ std::size_t settle(std::vector<FoundKernel>& kernels, std::size_t chosen, std::s
   return chosen;
 }
 
-Error ambiguous(const std::vector<FoundKernel>& kernels) {
+Error ambiguous(const std::vector<FoundKernel>& kernels, std::size_t others) {
+  const std::string damaged = others == 0 ? "" : fmt::format(" and {} that make no sense", others);
   return {.code = ErrorCode::ambiguous,
-          .message = fmt::format("find the running kernel: {} are in memory and none shows that "
+          .message = fmt::format("find the running kernel: {}{} are in memory and none shows that "
                                  "it runs: {}",
-                                 kernels.size(), describe(kernels)),
+                                 kernels.size(), damaged, describe(kernels)),
           .hint = "choose one with --kernel INDEX or --kernel BUILD-ID"};
 }
 
@@ -115,23 +116,24 @@ std::string describe(const std::vector<FoundKernel>& kernels) {
 }
 
 Result<std::size_t> choose_kernel(GuestMemory& memory, std::vector<FoundKernel>& kernels,
-                                  const FindKernelOptions& options) {
+                                  const FindKernelOptions& options, std::size_t others) {
   VMSIGHT_CHECK(!kernels.empty());
-  VMSIGHT_TRY(Indices left, chosen_by_user(kernels, options.choose));
-  if (options.choose && left.size() == 1) return settle(kernels, left.front(), "chosen by --kernel");
+  VMSIGHT_TRY(const Indices left, chosen_by_user(kernels, options.choose));
+  const bool only_one = left.size() == 1;
+  if (options.choose && only_one) return settle(kernels, left.front(), "chosen by --kernel");
   Indices mapped;
   for (const std::size_t i : left) {
     if (is_mapped_by(memory, kernels[i].image, options.cr3)) mapped.push_back(i);
   }
   if (mapped.size() == 1) return settle(kernels, mapped.front(), "a vCPU's page table maps it");
-  const bool only_one = left.size() == 1;
-  if (only_one && (options.cr3.empty() || !memory.is_live()))
-    return settle(kernels, left.front(), "the only one in memory");
-  if (!memory.is_live()) return ambiguous(kernels);
+  const bool doubtful = memory.is_live() && (!options.cr3.empty() || others > 0);
+  if (only_one && !doubtful) return settle(kernels, left.front(), "the only one in memory");
+  if (!memory.is_live()) return ambiguous(kernels, others);
   if (options.progress) options.progress("waiting to see which kernel's clock moves");
   if (const auto moving = moving_clock(memory, kernels, left))
     return settle(kernels, *moving, "its clock moves");
-  return only_one ? leftover(kernels[left.front()]) : ambiguous(kernels);
+  if (only_one && !options.cr3.empty()) return leftover(kernels[left.front()]);
+  return ambiguous(kernels, others);
 }
 
 }  // namespace vmsight

@@ -29,7 +29,8 @@ class Finder {
     const Stopwatch total;
     VMSIGHT_TRY_VOID(find_candidates());
     if (kernels_.empty()) return nothing_found();
-    VMSIGHT_TRY(const std::size_t chosen, choose_kernel(memory_, kernels_, options_));
+    VMSIGHT_TRY(const std::size_t chosen,
+                choose_kernel(memory_, kernels_, options_, rejected_.size()));
     for (FoundKernel& kernel : kernels_) report_.candidates.push_back(kernel.candidate);
     report_.cache_used = from_cache_[chosen];
     for (const FoundKernel& kernel : kernels_) report_.symbols_ns += kernel.symbols->load_ns();

@@ -20,10 +20,12 @@ struct FoundKernel {
 
 /// Chooses the running kernel. A guest's RAM keeps the images of earlier boots whole, so that
 /// only two things tell the running one: a vCPU's page table maps it, or its clock moves.
-/// Sets candidate.live and candidate.why; returns an index into `kernels` (not empty).
+/// Sets candidate.live and candidate.why; returns an index into `kernels` (not empty). A lone
+/// kernel is taken without proof, unless vCPUs are known and do not map it, or `others` says that
+/// images were met that could not be understood (one of them may be starting up).
 /// Errors: not_found (options.choose fits none; or the only image is a leftover), ambiguous.
 Result<std::size_t> choose_kernel(GuestMemory& memory, std::vector<FoundKernel>& kernels,
-                                  const FindKernelOptions& options);
+                                  const FindKernelOptions& options, std::size_t others = 0);
 
 /// "0: Linux version ... (build-id 12ab34cd, at gpa:0x...)", one after the other.
 std::string describe(const std::vector<FoundKernel>& kernels);

@@ -29,6 +29,12 @@ Error no_types(const KernelImage& image, std::string_view what) {
           .hint = "vmsight needs a kernel built with CONFIG_DEBUG_INFO_BTF"};
 }
 
+Error rebooted(std::string what) {
+  return {.code = ErrorCode::vm_gone,
+          .message = "the guest does not run this kernel any more: " + std::move(what),
+          .hint = "the guest may have rebooted; attach again"};
+}
+
 /// "virtio_net:virtnet_info" is in a module; a name without colon in the kernel itself.
 std::pair<std::string_view, std::string_view> split_module(std::string_view type) {
   const std::size_t colon = type.find(':');
@@ -55,19 +61,26 @@ Result<std::unique_ptr<LinuxKernel>> LinuxKernel::create(GuestMemory& memory, Fo
   return kernel;
 }
 
+std::optional<std::uint64_t> LinuxKernel::variable(std::string_view name) {
+  const auto at = symbol(name);
+  if (!at) return std::nullopt;
+  std::uint64_t value = 0;
+  const GuestPhys physical(at->raw() - space_.image().delta);
+  if (!read_phys(memory_, physical, std::as_writable_bytes(std::span(&value, 1))))
+    return std::nullopt;
+  return value;
+}
+
 /// The linear windows. The direct map is believed if the kernel's page table agrees about the
 /// image, which it maps as all other RAM.
 Result<void> LinuxKernel::read_layout() {
   const KernelImage& image = found_.image;
   space_.set_image({image.text_va, image.text_va + image.size, image.delta()});
-  const auto variable = [this](std::string_view name, GuestVirt otherwise) {
-    const auto at = symbol(name);
-    return at ? reader_.pointer(*at) : otherwise;
-  };
-  page_offset_ = variable("page_offset_base", default_page_offset[image.five_level]);
-  vmemmap_ = variable("vmemmap_base", default_vmemmap[image.five_level]);
+  page_offset_ = GuestVirt(
+      variable("page_offset_base").value_or(default_page_offset[image.five_level].raw()));
+  vmemmap_ = GuestVirt(variable("vmemmap_base").value_or(default_vmemmap[image.five_level].raw()));
   const auto mapped = space_.walk(memory_, page_offset_ + image.text.raw());
-  if (!reader_.ok() || !mapped || mapped->address != image.text)
+  if (!mapped || mapped->address != image.text)
     return starting(image, "its direct map of RAM is not set up");
   space_.set_direct_map(
       {page_offset_, page_offset_ + memory_.ram().end().raw(), page_offset_.raw()});
@@ -247,6 +260,35 @@ const Btf* LinuxKernel::module_btf(std::string_view module) {
     if (parsed) types->btf = *std::move(parsed);
   }
   return types->btf.get();
+}
+
+Result<void> LinuxKernel::check_running() {
+  const auto base = variable("page_offset_base");
+  const auto clock = variable("jiffies_64");
+  if (!clock || (base && *base != page_offset_.raw())) {
+    VMSIGHT_TRY_VOID(memory_.health());
+    return rebooted("it is no longer where it was found");
+  }
+  if (!memory_.is_live()) return {};
+  const bool behind = clock_watch_.falls_behind(*clock, monotonic_ns());
+  if (clock_watch_.readings() < 2 || (others_seen_ && !behind)) return {};
+  return look_for_another();
+}
+
+/// The first look is the measure for those to come: RAM may have held leftovers all the time.
+Result<void> LinuxKernel::look_for_another() {
+  VMSIGHT_TRY(std::vector<BannerHit> hits, scan_banners(memory_));
+  if (!others_seen_) {
+    others_seen_ = std::move(hits);
+    return {};
+  }
+  for (const BannerHit& hit : hits) {
+    const bool known = std::any_of(others_seen_->begin(), others_seen_->end(), [&](const auto& old) {
+      return old.rodata == hit.rodata && old.banner == hit.banner;
+    });
+    if (!known) return rebooted(fmt::format("\"{}\" is at {} by now", hit.banner, hit.rodata));
+  }
+  return {};
 }
 
 Result<void> LinuxKernel::save_cache() {

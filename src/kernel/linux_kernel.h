@@ -8,6 +8,7 @@
 
 #include "kernel/btf.h"
 #include "kernel/cache.h"
+#include "kernel/clock_watch.h"
 #include "kernel/found_kernel.h"
 #include "kernel/modules.h"
 #include "vmsight/kernel.h"
@@ -40,11 +41,14 @@ class LinuxKernel final : public Kernel {
   GuestVirt vmemmap() const override { return vmemmap_; }
   std::span<const std::uint64_t> per_cpu_offsets() const override { return per_cpu_; }
 
+  Result<void> check_running() override;
   Result<void> save_cache() override;
 
  private:
   LinuxKernel(GuestMemory& memory, FoundKernel found, KernelCache cache);
 
+  Result<void> look_for_another();
+  std::optional<std::uint64_t> variable(std::string_view name);
   Result<void> read_layout();
   Result<void> read_per_cpu();
   Result<void> check_types();
@@ -71,6 +75,10 @@ class LinuxKernel final : public Kernel {
   Reader reader_;
   GuestVirt page_offset_, vmemmap_;
   std::vector<std::uint64_t> per_cpu_;
+
+  // For check_running().
+  ClockWatch clock_watch_;
+  std::optional<std::vector<BannerHit>> others_seen_;  // images in memory while this one ran
 
   std::unique_ptr<Btf> btf_;
   std::optional<Error> btf_error_;

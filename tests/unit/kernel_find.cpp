@@ -6,6 +6,7 @@
 
 #include "kernel/btf.h"
 #include "kernel/cache.h"
+#include "kernel/clock_watch.h"
 #include "support/faulty_memory.h"
 #include "support/synthetic_kernel.h"
 #include "vmsight/kernel.h"
@@ -158,6 +159,32 @@ TEST_F(FindKernelTest, AVmThatIsGoneSaysSo) {
   expect_error(ErrorCode::vm_gone, "it ended");
 }
 
+TEST_F(FindKernelTest, AKernelThatWasOverwrittenIsGone) {
+  plant_kernel(memory, {});
+  memory.set_live(true);
+  const auto kernel = found();
+  ASSERT_TRUE(kernel);
+  for (int view = 0; view < 3; ++view) EXPECT_TRUE(kernel->check_running());
+  plant_kernel(memory, {.page_offset = GuestVirt(0xffff9d0000000000)});  // booted at the same place
+  const auto gone = kernel->check_running();
+  ASSERT_FALSE(gone);
+  EXPECT_EQ(gone.error().code, ErrorCode::vm_gone);
+}
+
+TEST(ClockWatchTest, TellsAKernelThatStandsStill) {
+  constexpr std::uint64_t second = 1'000'000'000;
+  ClockWatch watch;
+  EXPECT_FALSE(watch.falls_behind(1000, 0));
+  EXPECT_FALSE(watch.falls_behind(1000, second));          // idle
+  EXPECT_FALSE(watch.falls_behind(1300, 2 * second));      // caught up
+  EXPECT_FALSE(watch.falls_behind(1301, 4 * second));      // less than it should, for 2 s
+  EXPECT_FALSE(watch.falls_behind(1301, 6 * second));
+  EXPECT_TRUE(watch.falls_behind(1301, 8 * second));       // 4 s without a tick
+  EXPECT_FALSE(watch.falls_behind(1301, 9 * second));      // starts anew
+  EXPECT_TRUE(watch.falls_behind(1310, 69 * second));      // 9 ticks in a minute: it stopped
+  EXPECT_FALSE(watch.falls_behind(7310, 129 * second));    // 100 a second
+}
+
 /// What three warm reboots leave: the same build at different places.
 class StaleKernelsTest : public FindKernelTest {
  protected:
@@ -234,6 +261,14 @@ TEST_F(FindKernelTest, ALeftoverThatNoVcpuMapsIsNotTheRunningKernel) {
   expect_error(ErrorCode::not_found, "no vCPU maps it");
   options.choose = "0";
   EXPECT_TRUE(find());
+}
+
+TEST_F(FindKernelTest, BesideAnImageThatIsStartingALoneKernelMustShowThatItRuns) {
+  plant_kernel(memory, {});
+  plant_kernel(memory, {.text = GuestPhys(32 * mib), .started = false});
+  EXPECT_TRUE(find()) << "an image on disk cannot show it";
+  memory.set_live(true);
+  expect_error(ErrorCode::ambiguous, "1 and 1 that make no sense are in memory");
 }
 
 class CachedKernelTest : public FindKernelTest {
