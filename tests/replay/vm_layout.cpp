@@ -9,6 +9,7 @@
 #include "vm/command_line.h"
 #include "vm/host_maps.h"
 #include "vm/layout.h"
+#include "vm/libvirt.h"
 #include "vm/monitor_text.h"
 #include "vm/monitor.h"
 #include "vm/ram_layout.h"
@@ -112,6 +113,26 @@ std::string test_name(const testing::TestParamInfo<std::string>& info) {
   return name;
 }
 INSTANTIATE_TEST_SUITE_P(Qemu, Recorded, testing::ValuesIn(all_cases()), test_name);
+
+TEST(Libvirt, ADomainsCommandLineAndStatus) {
+  // libvirt 9.0, qemu:///system: <source type='memfd'/>, <access mode='shared'/>, 5 GiB.
+  auto line = parse_command_line(lines_of(recordings / "libvirt-9.0.arguments"));
+  ASSERT_TRUE(line) << line.error().message;
+  EXPECT_TRUE(line->libvirt);
+  EXPECT_EQ(line->name, "lv-memfd");
+  EXPECT_EQ(line->machine, "pc-q35-7.2");
+  EXPECT_EQ(line->memory_bytes, 5120ull << 20);
+  EXPECT_EQ(line->vcpus, 2u);
+  EXPECT_TRUE(line->qmp_sockets.empty());
+  ASSERT_EQ(line->main_memory.size(), 1u);
+  EXPECT_EQ(line->main_memory[0].kind, BackendKind::memfd);
+  EXPECT_TRUE(line->main_memory[0].share);
+  EXPECT_EQ(parse_libvirt_status(text_of(recordings / "libvirt-9.0.status.xml")), 5143u);
+  VmInfo info{.libvirt = true};
+  auto monitor = connect_monitor(info);
+  ASSERT_FALSE(monitor);
+  EXPECT_EQ(monitor.error().code, ErrorCode::unsupported);
+}
 
 TEST(LiveRegisters, AreThoseOfTheRecording) {
   // Of a running Debian 6.1 guest: one vCPU in the kernel, one halted.
