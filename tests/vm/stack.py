@@ -1,0 +1,79 @@
+#!/usr/bin/env python3
+"""stack.py KERNEL... - kernel stacks of all sleeping tasks equal the guest's /proc/PID/stack.
+
+Every frame with its offset and module, and the number of the system call from /proc/PID/syscall.
+A task counts if it did not run between the guest's two reports: its context switches say so.
+"""
+import json
+import re
+
+from harness import Guest, expect, main, vmsight
+
+REPORT = """for d in /proc/[0-9]*/task/[0-9]*; do echo "task ${d##*/}"; grep ctxt $d/status; cat $d/stack;
+echo "syscall $(cat $d/syscall)"; done 2>/dev/null"""
+
+
+def shell(guest, command):
+    return guest.puppet("sh " + command.replace("\n", " ")).decode(errors="replace")
+
+
+def guest_stacks(guest):
+    """{tid: (context switches, frames, system call or None)}"""
+    tasks = {}
+    for block in ("\n" + shell(guest, REPORT)).split("\ntask ")[1:]:
+        tid, *lines = block.splitlines()
+        switches = tuple(line for line in lines if "ctxt" in line)
+        frames = [re.sub(r"/0x[0-9a-f]+", "", line.split("] ", 1)[1]).strip() for line in lines if line.startswith("[<")]
+        words = next(line for line in lines if line.startswith("syscall ")).split()[1:]
+        # Of a kernel thread it prints zeros: there is no user stack.
+        number = int(words[0]) if words[0].isdigit() and int(words[-2], 16) else None
+        tasks[int(tid)] = (switches, frames, number)
+    return tasks
+
+
+def scheduler_text(guest):
+    """/proc/PID/stack leaves frames of the scheduler out."""
+    lines = shell(guest, "grep __sched_text_ /proc/kallsyms").splitlines()
+    ends = {line.split()[2]: int(line.split()[0], 16) for line in lines if len(line.split()) == 3}
+    return range(ends["__sched_text_start"], ends["__sched_text_end"])
+
+
+def frame_text(frame):
+    module = f" [{frame['module']}]" if frame["module"] else ""
+    return f"{frame['symbol']}+{frame['offset']:#x}{module}"
+
+
+def our_stacks(guest, hidden):
+    document = json.loads(vmsight("stack", guest.pid, "--all", "--json"))
+    return {stack["pid"]: ([frame_text(f) for f in stack["frames"] if int(f["address"], 16) not in hidden],
+                           stack["system_call"], stack["problem"]) for stack in document["stacks"]}
+
+
+def check(kernel):
+    with Guest(kernel=kernel, backend="memfd", cpus=2, name=f"stack-{kernel}") as guest:
+        guest.puppet("reference")
+        hidden = scheduler_text(guest)
+        before = guest_stacks(guest)
+        ours = our_stacks(guest, hidden)
+        after = guest_stacks(guest)
+    slept = [tid for tid in before if after.get(tid) == before[tid]]
+    expect(len(slept) > 100, f"{kernel}: only {len(slept)} tasks slept all the time")
+    frames = 0
+    for tid in slept:
+        _, expected, number = before[tid]
+        expect(tid in ours, f"{kernel}: task {tid} is missing")
+        found, system_call, problem = ours[tid]
+        expect(not problem, f"{kernel}: task {tid}: {problem}")
+        expect(found == expected, f"{kernel}: task {tid}:\n  guest {expected}\n  ours  {found}")
+        expect(system_call == number, f"{kernel}: task {tid}: system call {system_call}, the guest says {number}")
+        frames += len(found)
+    print(f"{kernel}: {len(slept)} tasks, {frames} frames")
+
+
+def stack(*kernels):
+    for kernel in kernels:
+        check(kernel)
+
+
+if __name__ == "__main__":
+    main(stack)
