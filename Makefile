@@ -42,11 +42,19 @@ demo:
 
 check: need-check
 	$(MAKE) everything
-	tests/run.sh $(BUILD) -LE long
+	$(MAKE) sanitized
+	tests/run.sh $(BUILD) -LE long -j $(JOBS)
 
 check-long: need-check
 	$(MAKE) everything
-	tests/run.sh $(BUILD)
+	$(MAKE) sanitized
+	tests/run.sh $(BUILD) -j $(JOBS)
+
+# Unit tests and fuzz corpora once more, under ASan and UBSan; CTest runs them from $(BUILD).
+sanitized:
+	@cmake -S . -B $(BUILD)/sanitized -G Ninja -DVMSIGHT_SANITIZE=address,undefined -DVMSIGHT_BENCH=OFF \
+	  -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG=-O1 $(CMAKE_FLAGS)
+	cmake --build $(BUILD)/sanitized -j $(JOBS) --target unit_tests
 
 bench: need-check
 	$(MAKE) everything
@@ -71,5 +79,5 @@ deb: need-build
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all need-build need-check program everything configure deps demo check check-long bench bench-peers \
+.PHONY: all need-build need-check program everything sanitized configure deps demo check check-long bench bench-peers \
   install deb clean

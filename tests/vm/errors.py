@@ -84,9 +84,8 @@ def firmware_only():
                              "-name", "no-kernel"])
     try:
         deadline = time.monotonic() + 20
-        while run("info", "no-kernel").returncode == 1 and time.monotonic() < deadline:
-            if b"no-kernel" in run("list").stdout:
-                break
+        while b"no VM" in (said := run("ps", "no-kernel").stderr) or b"RAM block" in said:
+            expect(time.monotonic() < deadline, f"QEMU does not start: {said}")
         says(run("ps", "no-kernel"), 1, "kernel")
     finally:
         qemu.kill()

@@ -1,0 +1,87 @@
+#!/usr/bin/env python3
+"""verbs.py - every verb on a real guest: its text names what the guest itself names, its JSON parses."""
+import json
+import re
+import subprocess
+import tempfile
+
+from harness import Guest, expect, main, run, vmsight
+
+
+def contains(text, *words):
+    for word in words:
+        expect(word in text, f"no {word!r} in:\n{text[:2000]}")
+
+
+def state_verbs(guest, truth):
+    vm = guest.pid
+    contains(vmsight("list"), guest.name)
+    contains(vmsight("info", vm), truth["os"]["release"], "technique")
+    contains(vmsight("doctor", vm), "live-map", "live-read")
+    contains(vmsight("ps", vm), "PID", "[kthreadd]", "/init")
+    contains(vmsight("ps", vm, "--pid", "1"), "/init")
+    contains(vmsight("lsof", vm, "-p", "1"), "cwd", "/dev/")
+    contains(vmsight("pmap", vm, "1"), "[stack]")
+    contains(vmsight("ss", vm, "-lt"), "LISTEN")
+    contains(vmsight("ip", vm), "lo", "127.0.0.1/8", "10.0.2.15/24")
+    contains(vmsight("lsmod", vm), *[module["name"] for module in truth["modules"]])
+    contains(vmsight("dmesg", vm), "Linux version " + truth["os"]["release"])
+    contains(vmsight("lscpu", vm), truth["cpus"][0]["model_name"])
+    contains(vmsight("uname", vm, "-a"), truth["os"]["release"], truth["os"]["nodename"])
+    contains(vmsight("findmnt", vm), "/proc", "devtmpfs")
+    contains(vmsight("state", vm), "processes")
+    for verb in ("list", "info", "ps", "lsof", "ss", "ip", "lsmod", "dmesg", "lscpu", "uname", "findmnt", "state"):
+        words = [verb] if verb == "list" else [verb, vm]
+        json.loads(vmsight(*words, "--json"))
+
+
+def kernel_verbs(guest):
+    vm = guest.pid
+    symbols = guest.puppet("sh cat /proc/kallsyms").decode()
+    address = re.search(r"^([0-9a-f]+) \w init_task$", symbols, re.M)[1]
+    contains(vmsight("sym", vm, "init_task"), address)
+    contains(vmsight("sym", vm, "0x" + address), "init_task")
+    contains(vmsight("type", vm, "task_struct"), "struct task_struct {", "pid")
+    contains(vmsight("print", vm, "init_task.comm"), "swapper")
+    contains(vmsight("read", vm, "linux_banner", "64"), "Linux version")
+    sleeping = guest.puppet("sh sleep 1000 </dev/null >/dev/null 2>&1 & sleep 0.2; cat /proc/$!/stack").decode()
+    frames = re.findall(r"\] ([^\s+]+)\+", sleeping)
+    pid = re.search(r"^\s*\d+\s+(\d+)\b.*sleep 1000", vmsight("ps", vm), re.M)[1]
+    contains(vmsight("stack", vm, pid), *frames)
+
+
+def snapshots(guest):
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        core = f"{folder}/guest.core"
+        vmsight("snapshot", guest.pid, core)
+        expect(run("snapshot", guest.pid, core).returncode != 0, "a second snapshot overwrites the first")
+        contains(vmsight("ps", core), "/init")
+        gdb = subprocess.run(["gdb", "-batch", "-ex", "info files", "-ex", "info registers rip", core],
+                             capture_output=True, text=True, check=False)
+        contains(gdb.stdout, "load")
+        raw = f"{folder}/guest.raw"
+        vmsight("snapshot", guest.pid, raw, "--format", "raw")
+        contains(vmsight("ps", raw), "/init")
+
+
+def terminal_is_safe(guest):
+    """Escape sequences in the guest's strings do not come out raw."""
+    for verb in (["ps"], ["lsof"], ["dmesg"], ["ps", "-T"]):
+        raw = run(verb[0], guest.pid, *verb[1:]).stdout
+        bad = [byte for byte in raw if byte < 0x20 and byte != 0x0A and byte != 0x09 or byte == 0x7F]
+        expect(not bad, f"{verb}: control bytes {set(bad)} reach the terminal")
+
+
+def verbs():
+    contains(vmsight("--version"), "vmsight")
+    with Guest(kernel="6.1-cloud", backend="memfd", cpus=2, net=True, name="verbs") as guest:
+        for scene in ("workers 30", "sockets", "special", "log \x1b[31mred"):
+            guest.puppet(scene)
+        state_verbs(guest, guest.report())
+        kernel_verbs(guest)
+        snapshots(guest)
+        terminal_is_safe(guest)
+
+
+if __name__ == "__main__":
+    main(verbs)
