@@ -71,7 +71,8 @@ class Ss : public Verb {
   bool wanted_state(const Socket& socket) const {
     const std::string state = ss_state(socket.state);
     if (!states_.empty()) return among(states_, state);
-    const bool waits = state == "LISTEN" || state == "UNCONN";
+    // A TCP socket that is not connected does not wait for anything, as a UDP one does.
+    const bool waits = state == "LISTEN" || (state == "UNCONN" && socket.protocol != "tcp");
     return all_ || waits == listening_;
   }
 
