@@ -1,6 +1,7 @@
 #include "vm/info.h"
 
 #include <algorithm>
+#include <array>
 #include <dirent.h>
 #include <memory>
 #include <optional>
@@ -69,6 +70,14 @@ std::optional<Error> hidden_vm(std::string_view spec) {
                  .hint = "run vmsight as root, or as the user that runs QEMU"};
   }
   return std::nullopt;
+}
+
+/// Whether a program under another name has arguments that only an emulator has.
+bool has_vm_arguments(const VmInfo& info) {
+  if (is_qemu(info.executable, info.arguments)) return true;
+  constexpr std::array<std::string_view, 4> telling = {"-machine", "-accel", "-enable-kvm", "-smp"};
+  return std::find_first_of(info.arguments.begin(), info.arguments.end(), telling.begin(),
+                            telling.end()) != info.arguments.end();
 }
 
 Error no_such_vm(std::string_view spec, const VmList& all) {
@@ -152,13 +161,13 @@ Result<VmInfo> find_vm(std::string_view spec) {
   if (all.unreadable > 0) {
     if (auto hidden = hidden_vm(spec)) return *std::move(hidden);
   }
-  // A QEMU under a name we do not know is believed if the user gives its PID, and it says QEMU.
+  // A QEMU under a name we do not know is believed if the user gives its PID, and it has a VM's arguments.
   auto pid = parse_number(spec);
   if (!pid) pid = libvirt_pid_of(spec);
   if (!pid || *pid > 0x7fffffff) return no_such_vm(spec, all);
   auto info = describe_vm(static_cast<pid_t>(*pid));
   if (!info && info.error().code == ErrorCode::vm_gone) return no_such_vm(spec, all);
-  if (info && info->executable.find("qemu") == std::string::npos) {
+  if (info && !has_vm_arguments(*info)) {
     return Error{.code = ErrorCode::not_found,
                  .message = fmt::format("process {} runs {}, which is not QEMU", *pid, info->executable),
                  .hint = "`vmsight list` shows the VMs of this host"};

@@ -112,6 +112,14 @@ TEST(FindVm, ARenamedQemuByItsPid) {
   EXPECT_EQ(vm->machine, "q35");
 }
 
+TEST(FindVm, AnotherProgramsPidIsRefused) {
+  const FakeQemu other("python3", {"-m", "http.server"});
+  auto vm = find_vm(std::to_string(other.pid()));
+  ASSERT_FALSE(vm);
+  EXPECT_EQ(vm.error().code, ErrorCode::not_found);
+  EXPECT_THAT(vm.error().message, HasSubstr("not QEMU"));
+}
+
 TEST(ListVms, IsSortedAndLeavesOthersOut) {
   const FakeQemu a("qemu-system-x86_64", {}), b("qemu-system-x86_64", {}), other("emulator", {});
   auto list = list_vms();
