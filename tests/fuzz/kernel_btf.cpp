@@ -14,7 +14,7 @@ using namespace vmsight;
 using test::BtfBuilder;
 using test::TypedKernel;
 
-constexpr TypeId max_types = 64;  // of one input, to print and read
+constexpr TypeId max_types = 16;  // of one input, to print and read
 
 struct Base {
   Base() {

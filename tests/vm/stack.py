@@ -4,31 +4,40 @@
 Every frame with its offset and module, and the number of the system call from /proc/PID/syscall.
 A task counts if it did not run between the guest's two reports: its context switches say so.
 """
+import collections
 import json
 import re
 
 from harness import Guest, expect, main, vmsight
 
-REPORT = """for d in /proc/[0-9]*/task/[0-9]*; do echo "task ${d##*/}"; grep ctxt $d/status; cat $d/stack;
-echo "syscall $(cat $d/syscall)"; done 2>/dev/null"""
+# One process for all tasks: a guest under load takes its time for each.
+TASKS = "/proc/[0-9]*/task/[0-9]*"
+REPORT = f"grep -H . {TASKS}/stack {TASKS}/syscall; grep -H ctxt {TASKS}/status"
 
 
 def shell(guest, command):
-    return guest.puppet("sh " + command.replace("\n", " ")).decode(errors="replace")
+    return guest.puppet("sh " + command).decode(errors="replace")
 
 
 def guest_stacks(guest):
     """{tid: (context switches, frames, system call or None)}"""
-    tasks = {}
-    for block in ("\n" + shell(guest, REPORT)).split("\ntask ")[1:]:
-        tid, *lines = block.splitlines()
-        switches = tuple(line for line in lines if "ctxt" in line)
-        frames = [re.sub(r"/0x[0-9a-f]+", "", line.split("] ", 1)[1]).strip() for line in lines if line.startswith("[<")]
-        words = next(line for line in lines if line.startswith("syscall ")).split()[1:]
-        # Of a kernel thread it prints zeros: there is no user stack.
-        number = int(words[0]) if words[0].isdigit() and int(words[-2], 16) else None
-        tasks[int(tid)] = (switches, frames, number)
-    return tasks
+    files = collections.defaultdict(list)
+    for line in shell(guest, REPORT).splitlines():
+        match = re.match(r"/proc/\d+/task/(\d+)/(\w+):(.*)", line)
+        if match:
+            files[int(match[1]), match[2]].append(match[3])
+    return {tid: (files[tid, "status"], [parse_frame(line) for line in files[tid, "stack"]], system_call(words[0].split()))
+            for (tid, name), words in list(files.items()) if name == "syscall"}
+
+
+def parse_frame(line):
+    """"[<0>] do_poll+0x1/0x2 [module]" without the function's size."""
+    return re.sub(r"/0x[0-9a-f]+", "", line.split("] ", 1)[1]).strip()
+
+
+def system_call(words):
+    """Of a kernel thread zeros are printed: it has no user stack."""
+    return int(words[0]) if words[0].isdigit() and int(words[-2], 16) else None
 
 
 def scheduler_text(guest):
