@@ -64,6 +64,7 @@ void ProcessTable::walk(Context& context) {
   std::sort(found_.begin(), found_.end(), [](const TaskIdentity& a, const TaskIdentity& b) {
     return std::pair(a.pid, a.task) < std::pair(b.pid, b.task);
   });
+  found_.erase(std::unique(found_.begin(), found_.end()), found_.end());  // of a circle
 }
 
 /// One reading. False if something faulted; then the records are what came before.
