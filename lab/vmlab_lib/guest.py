@@ -103,6 +103,7 @@ class Guest:
         kernel = None if self.options.installed else kernels.fetch(self.options.kernel)
         self.name = claim(self.name, self.options.kernel)
         command, environment = machine.command(self.options, kernel, self.name, self.home)
+        machine.write_lab_monitor(self.home)
         (self.home / "command").write_text(shlex.join(command) + "\n")
         with open(self.home / "stderr", "wb") as errors:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors,

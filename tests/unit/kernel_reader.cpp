@@ -145,7 +145,7 @@ TEST_P(ReaderTest, RefetchReadsTheObjectAnew) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Levels, ReaderTest, ::testing::Bool(),
-                         [](const auto& info) { return parameter.param ? "FiveLevels" : "FourLevels"; });
+                         [](const auto& info) { return info.param ? "FiveLevels" : "FourLevels"; });
 
 TEST(FaultyMemory, IsTheSameForTheSameSeed) {
   SyntheticGuest guest;
