@@ -24,6 +24,7 @@ from .errors import LabError
 
 KERNEL = "6.12"
 QEMU = "10.0"
+BOOT_TIMEOUT = 900  # of guests there: all but the clock is slow
 MODULES = ["virtio_pci", "9pnet_virtio", "9p", "overlay", "kvm_amd", "virtio_console", "tun"]
 
 # The status goes over its own virtio port: output on the console may hold anything.
@@ -90,7 +91,8 @@ def run(command, mem="3G", cpus=2, timeout=900, kernel=KERNEL, echo=None):
     found = kernels.fetch(kernel)
     with tempfile.TemporaryDirectory(prefix="vmlab-host-") as folder:
         home = Path(folder)
-        lines = [f"export VMSIGHT_LAB_CACHE={shlex.quote(str(cache_dir()))}", f"cd {shlex.quote(os.getcwd())}", command]
+        lines = [f"export VMSIGHT_LAB_CACHE={shlex.quote(str(cache_dir()))}",
+                 f"export VMSIGHT_LAB_BOOT_TIMEOUT={BOOT_TIMEOUT}", f"cd {shlex.quote(os.getcwd())}", command]
         host_initramfs(found, "\n".join(lines) + "\n").write(home / "initrd")
         line, environment = command_line(home, found, mem, cpus)
         with open(home / "stderr", "wb") as errors:
