@@ -56,9 +56,10 @@ def snapshots(guest):
         vmsight("snapshot", guest.pid, core)
         expect(run("snapshot", guest.pid, core).returncode != 0, "a second snapshot overwrites the first")
         contains(vmsight("ps", core), "/init")
-        gdb = subprocess.run(["gdb", "-batch", "-ex", "info files", "-ex", "info registers rip", core],
+        banner = vmsight("sym", core, "linux_banner").split()[0]
+        gdb = subprocess.run(["gdb", "-batch", "-c", core, "-ex", f"x/s 0x{banner}"],
                              capture_output=True, text=True, check=False)
-        contains(gdb.stdout, "load")
+        contains(gdb.stdout, "Linux version")
         raw = f"{folder}/guest.raw"
         vmsight("snapshot", guest.pid, raw, "--format", "raw")
         contains(vmsight("ps", raw), "/init")
