@@ -40,7 +40,7 @@ for kind in proc sysfs devtmpfs; do
   case $kind in proc) at=proc;; sysfs) at=sys;; *) at=dev;; esac
   $bb mount -t $kind $kind /root/$at
 done
-$bb mount -t tmpfs tmpfs /root/tmp; $bb mount -t tmpfs tmpfs /root/run
+$bb mount -t tmpfs tmpfs /root/run
 $bb mkdir -p /root/dev/shm /root/dev/pts
 $bb mount -t tmpfs tmpfs /root/dev/shm; $bb mount -t devpts devpts /root/dev/pts
 $bb mount -t debugfs debugfs /root/sys/kernel/debug; $bb mount -t tracefs tracefs /root/sys/kernel/tracing
@@ -49,9 +49,9 @@ $bb ip link set lo up
 $bb hostname nested-host
 port() { for p in /sys/class/virtio-ports/*; do [ "$($bb cat $p/name)" = $1 ] && echo /dev/${p##*/}; done; }
 out=$(port output); status=$(port status)
-$bb cp /command /root/tmp/.command
+$bb cp /command /root/run/.command
 $bb chroot /root /usr/bin/env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \\
-  HOME=/root TERM=dumb /bin/bash /tmp/.command > $out 2>&1 < /dev/null
+  HOME=/root TERM=dumb /bin/bash /run/.command > $out 2>&1 < /dev/null
 echo "status $?" > $status
 $bb sleep 0.2
 $bb poweroff -f
@@ -91,7 +91,7 @@ def run(command, mem="3G", cpus=2, timeout=900, kernel=KERNEL, echo=None):
     found = kernels.fetch(kernel)
     with tempfile.TemporaryDirectory(prefix="vmlab-host-") as folder:
         home = Path(folder)
-        lines = [f"export VMSIGHT_LAB_CACHE={shlex.quote(str(cache_dir()))}",
+        lines = ["export VMSIGHT_LAB_RUN=/run/vmsight-lab", f"export VMSIGHT_LAB_CACHE={shlex.quote(str(cache_dir()))}",
                  f"export VMSIGHT_LAB_BOOT_TIMEOUT={BOOT_TIMEOUT}", f"cd {shlex.quote(os.getcwd())}", command]
         host_initramfs(found, "\n".join(lines) + "\n").write(home / "initrd")
         line, environment = command_line(home, found, mem, cpus)

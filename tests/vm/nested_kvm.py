@@ -11,10 +11,17 @@ from harness import ROOT, VMSIGHT, Guest, check_truth, expect, main, vmsight
 from vmlab_lib import nested
 
 
+def descriptors(pid):
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            yield os.readlink(path)
+        except FileNotFoundError:
+            pass  # closed meanwhile
+
+
 def inner(kernel):
     with Guest(kernel=kernel, backend="memfd", accel="kvm", cpus=2, name="kvm-guest") as guest:
-        descriptors = [os.readlink(path) for path in Path(f"/proc/{guest.pid}/fd").iterdir()]
-        expect("anon_inode:kvm-vm" in descriptors, "the guest does not run under KVM")
+        expect("anon_inode:kvm-vm" in descriptors(guest.pid), "the guest does not run under KVM")
         for scene in ("workers 10", "sockets", "special", "container"):
             guest.puppet(scene, timeout=300)
         expect("kvm" in vmsight("list"), "list does not say kvm")
