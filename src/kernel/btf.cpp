@@ -121,7 +121,7 @@ std::uint32_t hash_name(std::string_view name) {
     name.remove_prefix(8);
   }
   std::uint64_t word = 0;
-  std::memcpy(&word, name.data(), name.size());
+  if (!name.empty()) std::memcpy(&word, name.data(), name.size());
   hash = (hash ^ word) * multiplier;
   return static_cast<std::uint32_t>(hash >> 32);
 }
