@@ -37,7 +37,7 @@ title "booting a stock Debian guest (its kernel is fetched the first time)"
 title "the VMs on this host:  vmsight list"
 "$vmsight" list
 beside 1 "uname $name -a" "uname -a"
-beside 12 "ps $name --sort -pid" "ps -o pid,ppid,user,time,args | sort -rn | head -12"
+beside 12 "ps $name --sort -pid" "ps -o pid,ppid,user,args | sort -rn | head -12"
 beside 8 "lsof $name -p 1" "ls -l /proc/1/fd"
 beside 10 "ss $name -ltn" "netstat -ltn"
 beside 8 "ip $name addr eth0" "ip addr show eth0"

@@ -136,7 +136,7 @@ def compose(kernel, puppet):
         cpio.directory(folder)
     cpio.file("init", puppet.read_bytes(), executable=True)
     cpio.file("bin/busybox", busybox().read_bytes(), executable=True)
-    for applet in ("sh", "sleep", "ls", "cat", "ps", "mount", "ip", "dd", "sync"):
+    for applet in "sh sleep ls cat ps mount ip dd sync sort head netstat lsmod dmesg uname df".split():
         cpio.symlink(f"bin/{applet}", "busybox")
     cpio.file("etc/passwd", b"root:x:0:0:root:/:/bin/sh\n")
     cpio.file("etc/hostname", b"vmlab\n")
