@@ -80,7 +80,7 @@ def command_line(home, kernel, mem, cpus):
     return [*program, "-name", "vmlab-nested-host", "-nodefaults", "-no-user-config", "-display", "none",
             "-no-reboot", "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max,+svm",
             "-smp", str(cpus), "-m", mem, "-kernel", str(kernel.image), "-initrd", str(home / "initrd"),
-            "-append", "console=ttyS0 quiet panic=-1", "-serial", f"file:{home / 'console'}",
+            "-append", "console=ttyS0 quiet panic=-1 no_timer_check", "-serial", f"file:{home / 'console'}",
             "-fsdev", "local,id=machine,path=/,security_model=none,readonly=on,multidevs=remap",
             "-device", "virtio-9p-pci,fsdev=machine,mount_tag=machine",
             "-device", "virtio-serial-pci", *ports], environment
