@@ -124,7 +124,7 @@ class Guest:
 
     def _await_puppet(self, patience):
         self._await_socket(patience)
-        with Line(self.home / "puppet", timeout=5) as line:
+        with self._open_line(patience) as line:
             line.send_hello()
             while True:
                 try:
@@ -134,6 +134,15 @@ class Guest:
                         raise LabError("the guest's kernel panicked") from None
                     if patience.is_over():
                         raise LabError("the guest's puppet did not come up in time") from None
+
+    def _open_line(self, patience):
+        while True:
+            try:
+                return Line(self.home / "puppet", timeout=5)
+            except ConnectionRefusedError:  # QEMU has bound the socket, and does not listen yet
+                if patience.is_over():
+                    raise
+                time.sleep(0.01)
 
     def _await_socket(self, patience):
         """QEMU makes its sockets before it runs; until then it may still refuse its command line."""
