@@ -11,6 +11,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from .qmp import Qmp
 
 # How long a boot may take, in seconds of QEMU's CPU time: a busy host is no reason to give up. It takes
 # about 3 for a kernel that QEMU loads, and about 40 with firmware, boot loader and services.
+PANICKED = "the guest's kernel panicked"
 BOOT_TIMEOUT = float(os.environ.get("VMSIGHT_LAB_BOOT_TIMEOUT", 60))
 DISK_BOOT_TIMEOUT = 4 * BOOT_TIMEOUT
 IDLE_FACTOR = 10  # a guest that does nothing gets so many times as much, by the clock
@@ -71,7 +73,14 @@ class Guest:
         self.process = None
 
     def __enter__(self):
-        return self.boot()
+        try:
+            return self.boot()
+        except LabError as error:
+            if PANICKED not in str(error):
+                raise
+            # An emulated machine on a busy host can panic a kernel that nobody has looked at yet.
+            print(f"{self.name}: {PANICKED} while it booted; once more", file=sys.stderr)
+            return self.boot()
 
     def __exit__(self, failure, *_):
         self.stop(keep=failure is not None)
@@ -131,7 +140,7 @@ class Guest:
                     return line.await_hello(1)
                 except LineTimeout:
                     if b"Kernel panic" in self.console():
-                        raise LabError("the guest's kernel panicked") from None
+                        raise LabError(PANICKED) from None
                     if patience.is_over():
                         raise LabError("the guest's puppet did not come up in time") from None
 
