@@ -94,6 +94,10 @@ int make_odd(void);
 int make_reference(void);
 void quiet(void);  // ends all that scenes have started
 
+// ---- work.c: fixed amounts of work, timed ----
+
+int run_work(char *line);  // KIND AMOUNT [ARGUMENT]
+
 // ---- files.c, sockets.c: scenes inside one process ----
 
 int make_files(int count);

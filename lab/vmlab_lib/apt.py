@@ -36,6 +36,23 @@ def locked(name):
         yield
 
 
+def kept(home, fetch):
+    """`home`, a folder of the cache that `fetch` fills; once, whoever comes first."""
+    if not (home / "done").exists():
+        with locked("apt"):
+            if not (home / "done").exists():
+                shutil.rmtree(home, ignore_errors=True)
+                fetch()
+                (home / "done").touch()
+    return home
+
+
+def library_folders(home):
+    """Where the shared libraries of unpacked packages lie, as LD_LIBRARY_PATH takes them."""
+    return ":".join(sorted({str(path.parent) for path in home.glob("**/*.so.*")
+                            if "x86_64-linux-gnu" in str(path)}, key=len))
+
+
 def run(*command, **options):
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, **options)
     if done.returncode:
@@ -129,12 +146,16 @@ class PrivateApt:
     def closure(self, package, version):
         """The package and all it needs, as name=version words, out of one Debian release."""
         suite = self.suite_of(package, version)
+        return self.closure_in(suite, [f"{package}={version}"])
+
+    def closure_in(self, suite, packages):
+        """The same for several packages; of each the newest version that the suite and its base have."""
         release = suite.split("-")[0]
         lines = (self.home / "sources.list").read_text().splitlines()
         sources = self.home / f"{release}.list"
         sources.write_text("\n".join(line for line in lines if f" {release}" in line) + "\n")
         plan = run("apt-get", *self.options, "-o", f"Dir::Etc::sourcelist={sources}", "-q", "--simulate",
-                   "--no-install-recommends", "-t", suite, "install", f"{package}={version}")
+                   "--no-install-recommends", "-t", suite, "install", *packages)
         return [f"{name}={version}" for name, version in re.findall(r"^Inst (\S+) \((\S+)", plan, re.M)]
 
 

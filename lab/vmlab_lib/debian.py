@@ -16,7 +16,7 @@ import shutil
 import struct
 from pathlib import Path
 
-from .apt import PrivateApt, cache_dir, locked, mirrors, run
+from .apt import PrivateApt, cache_dir, kept, mirrors, run
 from .errors import LabError
 from .initramfs import digest
 
@@ -51,12 +51,7 @@ WantedBy=multi-user.target
 def tools():
     """The directory that the tools were unpacked into."""
     home = cache_dir() / "disk-tools"
-    with locked("apt"):
-        if not (home / "done").exists():
-            shutil.rmtree(home, ignore_errors=True)
-            PrivateApt().unpack([f"{name}/{SUITE}" for name in TOOLS], home)
-            (home / "done").touch()
-    return home
+    return kept(home, lambda: PrivateApt().unpack([f"{name}/{SUITE}" for name in TOOLS], home))
 
 
 def tool(name):

@@ -16,7 +16,8 @@ PUPPET_SOURCES = Path(__file__).resolve().parent.parent / "puppet"
 # Loaded by the puppet at boot, in this order (after what each depends on) ...
 BOOT_MODULES = ["virtio_pci", "virtio_mmio", "virtio_console", "virtio_net", "virtio_blk", "af_packet"]
 # ... and carried along for the puppet's `module NAME`.
-SPARE_MODULES = ["overlay", "dummy", "veth", "tun", "loop", "bridge", "vsock", "nbd", "zram"]
+SPARE_MODULES = ["overlay", "dummy", "veth", "tun", "loop", "bridge", "vsock", "nbd", "zram",
+                 "crc32c_generic", "ext4"]
 
 
 class ModuleTree:

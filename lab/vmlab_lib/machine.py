@@ -5,12 +5,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import disk, initramfs, qemus
+from . import disk, initramfs, qemus, workload_disk
 from .errors import LabError
 
 BACKENDS = ["anon", "memfd", "file", "numa"]
 DISK = "disk"
 MACHINES = ["pc", "q35", "microvm"]
+SCRATCH_SIZE = 64 << 20
 
 
 @dataclass
@@ -31,12 +32,15 @@ class Options:
     accel: str = "auto"
     net: bool = False
     disk: str = None          # path of a raw image
+    workloads: bool = False   # Debian's x264 and nginx, an empty disk, a network: see workloads/
+    forward: int = 0          # a port of the host's loopback that leads to the guest's port 80
     qemu_args: tuple = ()
 
     def __post_init__(self):
         self.mem = self.mem or ("1G" if self.installed else "512M")
         if self.installed and self.machine.startswith("microvm"):
             raise LabError("microvm has no firmware that boots a disk", "take --machine pc or q35")
+        self.net = self.net or self.workloads or bool(self.forward)
 
     @property
     def installed(self):
@@ -93,11 +97,25 @@ def devices(options, home):
     arguments = ["-device", f"virtio-serial-{bus}", "-chardev", f"socket,id=puppet,path={home}/puppet,server=on,wait=off",
                  "-device", "virtserialport,chardev=puppet,name=vmsight.puppet"]
     if options.net:
-        arguments += ["-netdev", "user,id=net", "-device", f"virtio-net-{bus},netdev=net,mac=52:54:00:12:34:56"]
+        forward = f",hostfwd=tcp:127.0.0.1:{options.forward}-:80" if options.forward else ""
+        arguments += ["-netdev", f"user,id=net{forward}", "-device", f"virtio-net-{bus},netdev=net,mac=52:54:00:12:34:56"]
     if options.disk:
         arguments += ["-drive", f"if=none,id=disk,format=raw,file={options.disk}",
                       "-device", f"virtio-blk-{bus},drive=disk"]
+    if options.workloads:
+        arguments += workload_disks(bus, home)
     return arguments
+
+
+def workload_disks(bus, home):
+    """The guest tells them apart by their serial numbers."""
+    scratch = home / "scratch"
+    with open(scratch, "wb") as out:
+        out.truncate(SCRATCH_SIZE)
+    return ["-drive", f"if=none,id=workloads,format=raw,readonly=on,file={workload_disk.image()}",
+            "-device", f"virtio-blk-{bus},drive=workloads,serial=workloads",
+            "-drive", f"if=none,id=scratch,format=raw,file={scratch}",
+            "-device", f"virtio-blk-{bus},drive=scratch,serial=scratch"]
 
 
 LAB_MONITOR = """[chardev "lab"]

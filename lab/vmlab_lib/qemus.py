@@ -9,7 +9,7 @@ import shutil
 import struct
 from pathlib import Path
 
-from .apt import PrivateApt, cache_dir, locked, natural
+from .apt import PrivateApt, cache_dir, kept, library_folders, natural
 from .errors import LabError
 
 PROGRAM = "qemu-system-x86_64"
@@ -28,14 +28,9 @@ def find(wish):
 
 def fetched(version):
     home = cache_dir() / "qemu" / version
-    if not (home / "done").exists():
-        with locked("apt"):
-            if not (home / "done").exists():
-                download(version, home)
-    libraries = sorted({str(path.parent) for path in home.glob("**/*.so.*") if "x86_64-linux-gnu" in str(path)},
-                       key=len)
+    kept(home, lambda: download(version, home))
     arguments = [str(home / "usr/bin" / PROGRAM), "-L", str(home / "usr/share/qemu"), "-L", str(home / "usr/share/seabios")]
-    return arguments, {"LD_LIBRARY_PATH": ":".join(libraries)}
+    return arguments, {"LD_LIBRARY_PATH": library_folders(home)}
 
 
 def download(version, home):
@@ -45,10 +40,8 @@ def download(version, home):
         raise LabError(f"the mirror's suites hold no QEMU {version}",
                        "they hold " + ", ".join(sorted({full.split(":")[1].split("+")[0]
                                                         for full in apt.versions("qemu-system-x86")}, key=natural)))
-    shutil.rmtree(home, ignore_errors=True)
     apt.unpack(apt.closure("qemu-system-x86", max(offered, key=natural)), home)
     name_loader(home / "usr/bin" / PROGRAM, next(home.glob("**/ld-linux-x86-64.so.2")))
-    (home / "done").touch()
 
 
 def name_loader(program, loader):
