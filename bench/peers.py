@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "lab"))
 
 from vmlab_lib import kernels  # noqa: E402
-from vmlab_lib.apt import PrivateApt, cache_dir, locked  # noqa: E402
 from vmlab_lib.guest import Guest  # noqa: E402
+from vmlab_lib.symbols import debug_symbols  # noqa: E402
 
 KERNEL = "6.1-cloud"
 RUNS = 3
@@ -35,15 +35,6 @@ for task in for_each_task(prog):
 """,
     "dmesg": "from drgn.helpers.linux import get_dmesg; print(get_dmesg())",
 }
-
-
-def debug_symbols(release):
-    home = cache_dir() / "symbols" / release
-    if not (home / "done").exists():
-        with locked("apt"):
-            PrivateApt().unpack([f"linux-image-{release}-dbg"], home)
-        (home / "done").touch()
-    return next(home.glob("**/vmlinux*"))
 
 
 def best(command):

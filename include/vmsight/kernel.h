@@ -130,6 +130,8 @@ class Kernel {
   virtual std::optional<std::int64_t> enumerator(std::string_view name) = 0;
   /// The whole type graph; parsed on first use.
   virtual Result<const Btf*> btf() = 0;
+  /// Of a loaded module: its own types and the kernel's. not_found if it is not loaded or has none.
+  virtual Result<const Btf*> btf_of(std::string_view module) = 0;
 
   /// page_offset_base and friends, read from the kernel's own variables.
   virtual GuestVirt page_offset() const = 0;

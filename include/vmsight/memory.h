@@ -51,6 +51,7 @@ struct MemoryCounters {
   std::uint64_t bytes = 0;  // bytes copied from the guest, or pages * 4096 for mappings
   std::uint64_t pages = 0;  // distinct pages touched
   std::uint64_t calls = 0;  // system calls or interface commands
+  std::uint64_t pause_ns = 0;  // how long the guest was stopped for this view, so far
 };
 
 /// A copy of `into.size()` bytes that must not come from a cache.
@@ -66,7 +67,8 @@ struct PhysRange {
   std::uint64_t size = 0;
 };
 
-/// Guest-physical memory, page by page. Not thread safe. Nothing here changes the guest.
+/// Guest-physical memory, page by page. Not thread safe. Nothing here changes the guest, but a
+/// technique that halts it or takes snapshots does so from refresh() to end_view().
 class GuestMemory {
  public:
   virtual ~GuestMemory() = default;
@@ -87,7 +89,16 @@ class GuestMemory {
 
   /// A new view begins: caches are dropped, counters start at 0. Pages that the view before
   /// touched may be fetched at once (contents are new; only the choice of pages is learnt).
+  ///
+  /// A technique that halts the guest stops it here; one that takes snapshots takes one here. Both
+  /// give live memory before their first refresh(): finding a kernel needs no standing guest.
   virtual Result<void> refresh() = 0;
+
+  /// The view is over: a guest that was stopped for it runs again, a snapshot is let go of. Pages
+  /// handed out are invalid; counters() still tells of the view. Nothing to do without a view.
+  /// An error means that the guest may still stand, and says what to do. The destructor does the
+  /// same, silently.
+  virtual Result<void> end_view() { return {}; }
 
   /// Drops cached copies of these pages, so that the next page() reads them anew.
   virtual void forget(std::span<const GuestPhys> pages) { static_cast<void>(pages); }
@@ -104,7 +115,8 @@ class GuestMemory {
 
   virtual MemoryCounters counters() const = 0;
 
-  /// The guest may run while we read: answers must be verified.
+  /// The guest may be running now: what is read must be verified. False from refresh() to
+  /// end_view() for techniques that halt the guest or take snapshots.
   virtual bool is_live() const = 0;
 
   /// "live-map", "live-read", "file" ...; what --technique takes and view.technique says.

@@ -118,6 +118,7 @@ struct MemoryMap {
   char perms[5] = "----";                     // "r-xp"
   std::string_view path;                      // as /proc/PID/maps; "" for anonymous
   std::uint64_t inode = 0, device = 0;
+  std::optional<std::uint64_t> rss_bytes, dirty_bytes;  // if asked for: of /proc/PID/smaps
 };
 
 struct Socket {
@@ -158,6 +159,7 @@ struct ViewInfo {
   bool paused = false;
   std::uint64_t start_ns = 0, duration_ns = 0;  // host's monotonic clock
   std::uint64_t bytes_read = 0, pages = 0, retries = 0;
+  std::uint64_t pause_ns = 0;  // how long the guest was stopped for it, as the host saw it
 };
 
 /// Parts of the document; `read_state` reads those asked for, and what they depend on.
@@ -202,6 +204,7 @@ struct StateOptions {
   std::optional<std::int32_t> pid;       // only this process (thread group)
   unsigned max_processes = 1u << 22;     // the kernel's own limit of PIDs
   unsigned attempts = 3;                 // readings of an object before it is called torn
+  bool residency = false;                // walk page tables: how much of each map is in RAM
 };
 
 /// Reads state through one kernel and one view, again and again. Keeps types and layout only:

@@ -2,6 +2,7 @@
 // Knows nothing of kernels. Looking changes nothing in QEMU or the guest.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -59,6 +60,10 @@ struct VcpuRegisters {
   std::uint64_t rip = 0, cr3 = 0, cr4 = 0, gs_base = 0;
   unsigned cpl = 0;
   bool halted = false;
+  /// rax rbx rcx rdx rsi rdi rsp rbp r8 ... r15, and rflags; only if `has_general`.
+  std::array<std::uint64_t, 16> general{};
+  std::uint64_t rflags = 0;
+  bool has_general = false;
 };
 
 /// An attached VM. Holds a pidfd: the PID cannot be reused under our feet unnoticed.

@@ -1,9 +1,12 @@
-// Owned host resources. Everything that must be given back is one of these three.
+// Owned host resources. Everything that must be given back is one of these.
 #pragma once
 
 #include <cstddef>
+#include <dirent.h>
 #include <functional>
+#include <memory>
 #include <span>
+#include <string>
 #include <sys/mman.h>
 #include <unistd.h>
 #include <utility>
@@ -33,6 +36,12 @@ class UniqueFd {
  private:
   int fd_ = -1;
 };
+
+/// A directory that is being listed; closed once. Null, with errno, if it cannot be opened.
+using Directory = std::unique_ptr<DIR, int (*)(DIR*)>;
+inline Directory list_directory(const std::string& path) {
+  return {::opendir(path.c_str()), &::closedir};
+}
 
 /// A memory mapping that is unmapped once.
 class Mapping {

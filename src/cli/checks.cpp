@@ -124,6 +124,7 @@ Check check_layout(const Vm& vm) {
                              vm.ram().ranges().size(),
                              vm.ram_source() == "monitor" ? "told" : "derived",
                              vm.ram_source() == "monitor" ? "monitor" : "command line and maps");
+  if (const std::string note = vm.ram_note(); !note.empty()) check.reason += "; " + note;
   return check;
 }
 
@@ -138,7 +139,8 @@ std::vector<Check> check_vm(Vm& vm) {
   std::vector<Check> checks = {check_layout(vm), check_monitor(vm), check_registers(vm)};
   for (const TechniqueStatus& status : technique_status(vm)) {
     checks.push_back({std::string(status.name), std::string(status.what), status.usable,
-                      status.reason, status.hint});
+                      status.usable ? fmt::format("costs the guest: {}", status.cost) : status.reason,
+                      status.hint});
   }
   return checks;
 }

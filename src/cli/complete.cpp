@@ -9,8 +9,6 @@
 namespace vmsight {
 namespace {
 
-constexpr std::string_view techniques[] = {"auto", "live-map", "live-read", "file"};
-
 /// Prints the candidates that begin with what was typed.
 class Candidates {
  public:
@@ -50,7 +48,9 @@ bool add_values(Output& out, const VerbInfo& verb, std::string_view option,
                 std::string_view typed) {
   if (option == "--technique") {
     Candidates candidates(out, typed);
-    for (std::string_view name : techniques) candidates.add(name, "");
+    candidates.add("auto", "");
+    for (std::string_view name : technique_names()) candidates.add(name, "");
+    candidates.add("file", "");
     return true;
   }
   const bool columns = option == "-o" || option == "--format" || option == "--sort";

@@ -1,16 +1,22 @@
-// vmsight doctor [VM]: what works here, what does not, and what to do about it.
+// vmsight doctor [VM]: what works here, what does not, and what to do about it; and undoing what a
+// killed vmsight left.
 #include "cli/checks.h"
 #include "cli/target.h"
 #include "render/escape.h"
+#include "vm/recovery.h"
 
 namespace vmsight {
 namespace {
 
 class Doctor : public Verb {
  public:
-  void declare(CLI::App&) override {}
+  void declare(CLI::App& app) override {
+    app.add_flag("--recover", recover_,
+                 "undo what a vmsight that was killed left in the VM, or in all");
+  }
 
   Result<void> run(Session& session) override {
+    if (recover_) return run_recovery(session);
     std::vector<Check> checks = check_host();
     if (!session.common.vm.empty()) {
       VMSIGHT_TRY(Target target, open_vm_or_image(session.common.vm));
@@ -23,6 +29,46 @@ class Doctor : public Verb {
   }
 
  private:
+  static Result<void> run_recovery(Session& session) {
+    std::optional<ProcessId> vm;
+    if (!session.common.vm.empty()) {
+      VMSIGHT_TRY(const VmInfo info, find_vm(session.common.vm));
+      vm = ProcessId{info.pid, info.start_time};
+    }
+    const std::vector<Recovery> all = recover(vm);
+    if (session.common.json) print_json(session.out, all);
+    else print_text(session.out, all);
+    for (const Recovery& one : all) {
+      if (!one.undone) {
+        return Error{.code = ErrorCode::os,
+                     .message = fmt::format("recover {}: {}", one.vm, one.reason),
+                     .hint = "try again when the monitor is free"};
+      }
+    }
+    return {};
+  }
+
+  static void print_json(Output& out, const std::vector<Recovery>& all) {
+    Json list = Json::array();
+    for (const Recovery& one : all) {
+      list.push_back({{"vm", for_json(one.vm)},
+                      {"pid", one.pid},
+                      {"kind", for_json(one.kind)},
+                      {"what", for_json(one.what)},
+                      {"undone", one.undone},
+                      {"reason", for_json(one.reason)}});
+    }
+    out.print("{}\n", dump({{"schema", "vmsight.recovery/1"}, {"recovered", std::move(list)}}));
+  }
+
+  static void print_text(Output& out, const std::vector<Recovery>& all) {
+    if (all.empty()) out.print("nothing to undo\n");
+    for (const Recovery& one : all) {
+      out.print("{} (pid {}): {}: {}\n", for_terminal(one.vm), one.pid, for_terminal(one.what),
+                one.undone ? "undone" : "not undone");
+    }
+  }
+
   static void print_json(Output& out, const std::vector<Check>& checks) {
     Json list = Json::array();
     for (const Check& check : checks) {
@@ -43,6 +89,8 @@ class Doctor : public Verb {
       if (!check.hint.empty()) session.out.print("{:20}hint: {}\n", "", for_terminal(check.hint));
     }
   }
+
+  bool recover_ = false;
 };
 
 }  // namespace
@@ -53,7 +101,7 @@ extern const VerbInfo doctor_verb{
     .arguments = "[VM] [options]",
     .summary = "What works on this host, or for one VM, and if not why and what to do",
     .examples = "  vmsight doctor\n"
-                "  vmsight doctor web1\n",
+                "  vmsight doctor --recover web1\n",
     .vm = VmArgument::optional,
     .make = make_verb<Doctor>,
 };

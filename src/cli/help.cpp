@@ -18,7 +18,9 @@ std::string left_side(const CLI::Option& option) {
   if (option.get_positional()) return option.get_name(true);
   std::string name = option.get_snames().empty() ? "    " : "";
   name += option.get_name(false, true);
-  std::replace(name.begin(), name.end(), ',', ' ');
+  for (auto comma = name.find(','); comma != std::string::npos; comma = name.find(',', comma + 2)) {
+    name.insert(comma + 1, " ");
+  }
   const std::string value = option.get_type_name();
   return option.get_type_size() == 0 || value.empty() ? name : name + " " + value;
 }

@@ -39,6 +39,7 @@ Json host_json(const Target& target) {
     json["executable"] = for_json(vm.executable);
     json["libvirt"] = vm.libvirt;
     json["ram_source"] = target.vm->ram_source();
+    json["ram_note"] = for_json(target.vm->ram_note());
     json["monitor_note"] = for_json(target.vm->monitor_note());
     json["blocks"] = blocks_json(target.vm->blocks());
   } else {
@@ -88,6 +89,7 @@ void print_ram(Output& out, const Target& target) {
   }
   if (!target.vm) return;
   line(out, "ram map from", target.vm->ram_source());
+  if (const std::string note = target.vm->ram_note(); !note.empty()) line(out, "", note);
   for (const RamBlock& block : target.vm->blocks()) {
     line(out, "backing", fmt::format("{}: {}, {} {}", block.name, byte_size(block.size),
                                      to_string(block.backing), block.path));
@@ -114,15 +116,20 @@ void print_host(Output& out, Target& target) {
   print_ram(out, target);
 }
 
-/// Which technique reads the memory, and why not the ones before it.
+/// Which technique reads the memory, and why not the ones that would have been taken before it.
 void print_technique(Output& out, const Target& target) {
-  const std::string_view chosen = target.memory->technique();
-  line(out, "technique", chosen);
-  if (!target.vm) return;
-  for (const TechniqueStatus& status : technique_status(*target.vm)) {
-    if (status.usable || !chosen.starts_with("live-read") || status.name != "live-map") continue;
+  line(out, "technique", target.memory->technique());
+  for (const TechniqueStatus& status : target.passed_over) {
     line(out, "", fmt::format("not {}: {}", status.name, status.reason));
   }
+}
+
+Json passed_over_json(const Target& target) {
+  Json list = Json::array();
+  for (const TechniqueStatus& status : target.passed_over) {
+    list.push_back({{"name", status.name}, {"reason", for_json(status.reason)}});
+  }
+  return list;
 }
 
 void print_kernel(Output& out, const Kernel& kernel) {
@@ -157,25 +164,25 @@ class Info : public Verb {
     Json json;
     if (session.common.json) {
       json = {{"schema", "vmsight.info/1"}, {"vm", host_json(target)},
-              {"technique", target.memory->technique()}};
+              {"technique", target.memory->technique()},
+              {"passed_over", passed_over_json(target)}};
     } else {
       print_host(session.out, target);
       print_technique(session.out, target);
     }
     Result<void> found;
-    if (!host_only_) found = add_kernel(session, json);
+    if (!host_only_) found = add_kernel(session, target, json);
     if (session.common.json) session.out.print("{}\n", dump(json));
     return found;
   }
 
  private:
   /// What is known of the host side is printed even if no kernel is found.
-  static Result<void> add_kernel(Session& session, Json& json) {
-    return with_target(session.common, [&](Target& target) -> Result<void> {
-      if (session.common.json) json["kernel"] = kernel_json(*target.kernel);
-      else print_kernel(session.out, *target.kernel);
-      return {};
-    });
+  static Result<void> add_kernel(Session& session, Target& target, Json& json) {
+    VMSIGHT_TRY_VOID(find_kernel_in(target, session.common));
+    if (session.common.json) json["kernel"] = kernel_json(*target.kernel);
+    else print_kernel(session.out, *target.kernel);
+    return {};
   }
 
   bool host_only_ = false;

@@ -13,8 +13,9 @@ class Pmap : public Verb {
   void declare(CLI::App& app) override {
     app.add_option("PID", pids_, "processes of the guest")->group("Arguments");
     app.add_flag("-a,--all", all_, "all processes")->group(filter_group);
-    app.add_flag("-x,-X,--extended", format_.extended, "offset, device and inode too")
+    app.add_flag("-x,--extended", format_.residency, "how much is in RAM, and how much is dirty")
         ->group(format_group);
+    app.add_flag("-X,--more", format_.extended, "offset, device and inode too")->group(format_group);
     app.add_flag("-p,--show-path", format_.full_paths, "whole paths of files")->group(format_group);
   }
 
@@ -24,6 +25,7 @@ class Pmap : public Verb {
     }
     StateVerb verb;
     verb.options.parts = part_processes | part_memory_maps;
+    verb.options.residency = format_.residency;
     if (pids_.size() == 1 && !all_) verb.options.pid = pids_.front();
     format_.table.headers = session.common.headers;
     verb.filter = [this](State& state, Target&) { return filter(state); };
@@ -58,7 +60,7 @@ extern const VerbInfo pmap_verb{
     .group = "What is in the guest",
     .arguments = "VM PID... [options]",
     .summary = "Memory maps of processes",
-    .examples = "  vmsight pmap web1 1\n"
+    .examples = "  vmsight pmap web1 1 -x\n"
                 "  vmsight pmap web1 --all --json | jq '.memory_maps | length'\n",
     .make = make_verb<Pmap>,
 };

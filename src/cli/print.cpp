@@ -29,10 +29,12 @@ class Print : public Verb {
         VMSIGHT_TRY(request_.address, parse_virtual(*target.kernel, at_));
       }
       Reader reader(*target.memory, target.kernel->space());
-      VMSIGHT_TRY(const Printed printed, evaluate(*target.kernel, reader, request_));
-      if (session.common.json) session.out.print("{}\n", dump(to_json(printed)));
-      else session.out.write(to_text(printed));
-      return {};
+      return in_one_view(target, [&]() -> Result<void> {
+        VMSIGHT_TRY(const Printed printed, evaluate(*target.kernel, reader, request_));
+        if (session.common.json) session.out.print("{}\n", dump(to_json(printed)));
+        else session.out.write(to_text(printed));
+        return {};
+      });
     });
   }
 
@@ -49,7 +51,8 @@ extern const VerbInfo print_verb{
     .arguments = "VM EXPRESSION [options]",
     .summary = "Live values of kernel variables and objects, by their types",
     .examples = "  vmsight print web1 'init_task.comm'\n"
-                "  vmsight print web1 'struct task_struct' --at 0xffff888003a40000 --depth 1\n",
+                "  vmsight print web1 'struct task_struct' --at 0xffff888003a40000 --depth 1\n"
+                "  vmsight print web1 '*(struct virtio_driver *)&virtio_net:virtio_net_driver'\n",
     .make = make_verb<Print>,
 };
 

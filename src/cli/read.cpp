@@ -46,9 +46,12 @@ class Read : public Verb {
       }
       VMSIGHT_TRY(const GuestVirt from, parse_virtual(*target.kernel, address_));
       Reader reader(*target.memory, space);
-      return print(session.out, from.raw(), length, [&](std::uint64_t at, std::span<std::byte> into) {
-        return reader.copy(GuestVirt(at), into);
-      }, "gva");
+      return in_one_view(target, [&] {
+        return print(session.out, from.raw(), length,
+                     [&](std::uint64_t at, std::span<std::byte> into) {
+                       return reader.copy(GuestVirt(at), into);
+                     }, "gva");
+      });
     });
   }
 
@@ -57,10 +60,12 @@ class Read : public Verb {
   Result<void> read_physical(Session& session, std::uint64_t length) {
     const auto from = parse_unsigned(address_);
     if (!from) return usage_error("read: '" + address_ + "' is not a guest-physical address");
-    VMSIGHT_TRY(const Target target, open_memory(session.common));
-    return print(session.out, *from, length, [&](std::uint64_t at, std::span<std::byte> into) {
-      return copy_physical(*target.memory, GuestPhys(at), into);
-    }, "gpa");
+    VMSIGHT_TRY(Target target, open_memory(session.common));
+    return in_one_view(target, [&] {
+      return print(session.out, *from, length, [&](std::uint64_t at, std::span<std::byte> into) {
+        return copy_physical(*target.memory, GuestPhys(at), into);
+      }, "gpa");
+    });
   }
 
   /// Piece by piece, up to the first byte that cannot be read.

@@ -57,15 +57,19 @@ class Snapshot : public Verb {
       return usage_error("snapshot: " + path_ + " exists", "--force overwrites it");
     }
     if (format_ == "raw") {
-      VMSIGHT_TRY(const Target target, open_memory(session.common));
-      return save(session, target, [&](int fd, const CopyProgress& progress) {
-        return write_raw_image(fd, *target.memory, progress);
+      VMSIGHT_TRY(Target target, open_memory(session.common));
+      return in_one_view(target, [&] {
+        return save(session, target, [&](int fd, const CopyProgress& progress) {
+          return write_raw_image(fd, *target.memory, progress);
+        });
       });
     }
     return with_target(session.common, [&](Target& target) -> Result<void> {
       VMSIGHT_TRY(const CoreDetails details, details_of(target));
-      return save(session, target, [&](int fd, const CopyProgress& progress) {
-        return write_elf_core(fd, *target.memory, details, progress);
+      return in_one_view(target, [&] {
+        return save(session, target, [&](int fd, const CopyProgress& progress) {
+          return write_elf_core(fd, *target.memory, details, progress);
+        });
       });
     });
   }
@@ -108,7 +112,7 @@ class Snapshot : public Verb {
     }
     if (target.memory->is_live()) {
       fmt::print(stderr, "vmsight: the guest may have run meanwhile: pages are of different moments\n"
-                         "hint: for one moment, stop it around the snapshot (virsh suspend, or QMP stop)\n");
+                         "hint: --consistent takes one moment\n");
     }
     return {};
   }
@@ -124,7 +128,7 @@ extern const VerbInfo snapshot_verb{
     .group = "What is in the guest",
     .arguments = "VM FILE [options]",
     .summary = "The guest's memory in a file, for gdb, crash and vmsight itself",
-    .examples = "  vmsight snapshot web1 web1.core\n"
+    .examples = "  vmsight snapshot web1 web1.core --consistent\n"
                 "  vmsight ps web1.core\n",
     .make = make_verb<Snapshot>,
 };

@@ -13,7 +13,7 @@ namespace {
 /// counted before and after, and a stack that moved is taken again.
 class StackReader {
  public:
-  static Result<StackReader> create(Target& target) {
+  static Result<StackReader> create(Target& target, bool all_frames) {
     StackReader self(target);
     VMSIGHT_TRY(self.tables_, OrcTables::create(*target.kernel, *self.reader_));
     VMSIGHT_TRY(self.symbols_, target.kernel->symbols());
@@ -22,6 +22,9 @@ class StackReader {
         self.switches_.push_back(*member);
       }
     }
+    const auto start = target.kernel->symbol("__sched_text_start");
+    const auto end = target.kernel->symbol("__sched_text_end");
+    if (start && end && !all_frames) self.scheduler_ = std::pair(*start, *end);
     return self;
   }
 
@@ -29,8 +32,8 @@ class StackReader {
     TaskStack stack{.pid = thread.pid, .tgid = thread.tgid, .comm = std::string(thread.comm),
                     .state = thread.state};
     for (unsigned attempt = 0; attempt < attempts; ++attempt) {
-      reader_->begin_object();
       if (attempt > 0) reader_->refetch();
+      reader_->begin_object();
       const auto before = switches(thread.task);
       const auto unwound = unwind_kernel_stack(*reader_, thread.task, *tables_);
       if (!unwound) {
@@ -66,9 +69,16 @@ class StackReader {
 
   void fill(TaskStack& stack, const KernelStack& unwound) {
     stack.frames.clear();
-    for (const Frame& frame : unwound.frames) stack.frames.push_back(named(frame));
+    for (const Frame& frame : unwound.frames) {
+      if (!in_scheduler(frame.pc)) stack.frames.push_back(named(frame));
+    }
     stack.problem = unwound.complete ? "" : std::string(unwound.stopped);
     stack.system_call = unwound.system_call;
+  }
+
+  /// The functions that wait: /proc/PID/stack leaves them out too.
+  bool in_scheduler(GuestVirt address) const {
+    return scheduler_ && address >= scheduler_->first && address < scheduler_->second;
   }
 
   StackFrame named(const Frame& frame) {
@@ -95,6 +105,7 @@ class StackReader {
   std::unique_ptr<OrcTables> tables_;
   std::span<const Symbol> symbols_;
   std::vector<Member> switches_;
+  std::optional<std::pair<GuestVirt, GuestVirt>> scheduler_;  // .sched.text
 };
 
 class Stack : public Verb {
@@ -103,6 +114,8 @@ class Stack : public Verb {
     app.add_option("PID", pids_, "processes or threads of the guest")->group("Arguments");
     app.add_flag("-a,--all", all_, "all tasks, threads too")->group(filter_group);
     app.add_flag("-T,--threads", threads_, "all threads of the processes")->group(filter_group);
+    app.add_flag("-s,--scheduler", scheduler_, "the scheduler's own functions too")
+        ->group(format_group);
   }
 
   Result<void> run(Session& session) override {
@@ -113,9 +126,12 @@ class Stack : public Verb {
       State state;
       VMSIGHT_TRY_VOID(read_state(target, {.parts = part_processes | part_threads}, state));
       VMSIGHT_TRY(const auto tasks, wanted_tasks(state));
-      VMSIGHT_TRY(StackReader reader, StackReader::create(target));
+      VMSIGHT_TRY(StackReader reader, StackReader::create(target, scheduler_));
       std::vector<TaskStack> stacks;
-      for (const Thread& thread : tasks) stacks.push_back(reader.read(thread));
+      VMSIGHT_TRY_VOID(in_one_view(target, [&]() -> Result<void> {
+        for (const Thread& thread : tasks) stacks.push_back(reader.read(thread));
+        return {};
+      }));
       if (session.common.json) print_json(session.out, target, stacks);
       else print_stacks(session.out, stacks, session.common.headers && (all_ || stacks.size() > 1));
       return {};
@@ -147,7 +163,7 @@ class Stack : public Verb {
   }
 
   std::vector<std::int32_t> pids_;
-  bool all_ = false, threads_ = false;
+  bool all_ = false, threads_ = false, scheduler_ = false;
 };
 
 }  // namespace

@@ -11,6 +11,7 @@ class StateAll : public Verb {
     app.add_flag("--one-line", one_line_, "with --json: the document on one line")
         ->group(format_group);
     app.add_option("--repeat", repeat_, "read it N times; JSON documents then take a line each")
+        ->group(format_group)
         ->type_name("N")
         ->check(CLI::PositiveNumber);
   }

@@ -7,6 +7,7 @@
 #include "cli/progress.h"
 #include "cli/vmcoreinfo.h"
 #include "render/escape.h"
+#include "vm/recovery.h"
 
 namespace vmsight {
 namespace {
@@ -28,9 +29,19 @@ Result<Target> open_as_image(const std::string& path) {
   return target;
 }
 
+/// A guest that a killed vmsight left stopped would be read as it was then.
+void undo_what_was_left(const VmInfo& info) {
+  for (const Recovery& done : recover(ProcessId{info.pid, info.start_time})) {
+    fmt::print(stderr, "vmsight: {}: left by a killed vmsight: {}; {}\n", for_terminal(done.vm),
+               for_terminal(done.what),
+               done.undone ? "undone" : "not undone: " + for_terminal(done.reason));
+  }
+}
+
 Result<Target> open_as_vm(const std::string& spec) {
   Target target;
   VMSIGHT_TRY(const VmInfo info, find_vm(spec));
+  undo_what_was_left(info);
   VMSIGHT_TRY(target.vm, open_vm(info));
   const VmInfo& vm = target.vm->info();
   target.summary = {.name = vm.name,
@@ -42,9 +53,9 @@ Result<Target> open_as_vm(const std::string& spec) {
   return target;
 }
 
-Result<std::unique_ptr<GuestMemory>> open_view_of(const Target& target,
-                                                  const std::string& technique) {
-  if (target.vm) return open_view(*target.vm, technique);
+Result<std::unique_ptr<GuestMemory>> open_view_of(Target& target, const CommonOptions& options) {
+  const std::string& technique = options.technique;
+  if (target.vm) return open_view(*target.vm, technique, options.wish, &target.passed_over);
   if (technique != "auto" && technique != "file") {
     return Error{.code = ErrorCode::unsupported,
                  .message = "technique " + technique + ": " + target.image->path + " is an image",
@@ -115,27 +126,35 @@ Result<Target> open_vm_or_image(const std::string& spec) {
 
 Result<Target> open_memory(const CommonOptions& options) {
   VMSIGHT_TRY(Target target, open_vm_or_image(options.vm));
-  auto memory = open_view_of(target, options.technique);
+  auto memory = open_view_of(target, options);
   if (!memory) return explain(target, std::move(memory).error());
   target.memory = *std::move(memory);
   return target;
 }
 
-Result<Target> open_target(const CommonOptions& options) {
-  VMSIGHT_TRY(Target target, open_memory(options));
+Result<void> find_kernel_in(Target& target, const CommonOptions& options) {
   auto kernel = find_kernel_of(target, options);
   if (!kernel) return explain(target, std::move(kernel).error());
   target.kernel = *std::move(kernel);
-  return target;
+  // A cache that cannot be written costs time at the next start, nothing else.
+  if (options.use_cache) static_cast<void>(target.kernel->save_cache());
+  return {};
+}
+
+Result<void> in_one_view(Target& target, const std::function<Result<void>()>& use) {
+  VMSIGHT_TRY_VOID(target.memory->refresh());
+  auto done = use();
+  auto ended = target.memory->end_view();
+  return done ? std::move(ended) : std::move(done);
 }
 
 Result<void> with_target(const CommonOptions& options,
                          const std::function<Result<void>(Target&)>& use) {
-  VMSIGHT_TRY(Target target, open_target(options));
+  VMSIGHT_TRY(Target target, open_memory(options));
+  VMSIGHT_TRY_VOID(find_kernel_in(target, options));
   auto done = use(target);
   if (!done) return explain(target, std::move(done).error());
-  // A cache that cannot be written costs time at the next start, nothing else.
-  static_cast<void>(target.kernel->save_cache());
+  if (options.use_cache) static_cast<void>(target.kernel->save_cache());
   return {};
 }
 

@@ -20,6 +20,7 @@ struct Target {
   std::unique_ptr<Vm> vm;
   std::optional<Image> image;
   std::unique_ptr<GuestMemory> memory;
+  std::vector<TechniqueStatus> passed_over;  // techniques that "auto" did not take, and why
   std::unique_ptr<Kernel> kernel;  // empty after open_memory()
   VmSummary summary;
 
@@ -31,8 +32,12 @@ struct Target {
 Result<Target> open_vm_or_image(const std::string& spec);
 /// ... and a view of its memory.
 Result<Target> open_memory(const CommonOptions& options);
-/// ... and the kernel in it. The cache is used and, by with_target(), updated.
-Result<Target> open_target(const CommonOptions& options);
+/// ... and the kernel in it, into target.kernel.
+Result<void> find_kernel_in(Target& target, const CommonOptions& options);
+
+/// Runs `use` within one view of the memory: a technique that halts the guest halts it so long, one
+/// that takes snapshots takes one. Not for reading states, which begin views of their own.
+Result<void> in_one_view(Target& target, const std::function<Result<void>()>& use);
 
 /// Opens a target, runs `use`, and keeps what was learnt of the kernel for the next time.
 Result<void> with_target(const CommonOptions& options,

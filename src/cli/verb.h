@@ -12,6 +12,7 @@
 
 #include "render/output.h"
 #include "vmsight/result.h"
+#include "vmsight/view.h"
 
 namespace vmsight {
 
@@ -19,6 +20,7 @@ namespace vmsight {
 struct CommonOptions {
   std::string vm;                    // "" if the verb takes none or it was left out
   std::string technique = "auto";
+  TechniqueWish wish;                // what "auto" must give
   std::optional<std::string> kernel; // --kernel: an index or the start of a build id
   bool use_cache = true;
   bool json = false;

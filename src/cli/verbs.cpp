@@ -4,8 +4,9 @@ namespace vmsight {
 
 extern const VerbInfo list_verb, info_verb, doctor_verb;
 extern const VerbInfo ps_verb, lsof_verb, pmap_verb, ss_verb, ip_verb, findmnt_verb, stack_verb;
-extern const VerbInfo lsmod_verb, dmesg_verb, lscpu_verb, uname_verb, state_verb, snapshot_verb;
+extern const VerbInfo lsmod_verb, dmesg_verb, lscpu_verb, uname_verb, state_verb, monitor_verb, snapshot_verb;
 extern const VerbInfo read_verb, sym_verb, type_verb, print_verb;
+extern const VerbInfo study_verb;
 
 namespace {
 
@@ -13,8 +14,9 @@ constexpr const VerbInfo* table[] = {
     &list_verb,  &info_verb,  &doctor_verb,                                        //
     &ps_verb,    &lsof_verb,  &pmap_verb,   &ss_verb,    &ip_verb,  &findmnt_verb, //
     &stack_verb, &lsmod_verb, &dmesg_verb,  &lscpu_verb, &uname_verb,              //
-    &state_verb, &snapshot_verb,                                                   //
-    &read_verb,  &sym_verb,   &type_verb,   &print_verb,
+    &state_verb, &monitor_verb, &snapshot_verb,                                    //
+    &read_verb,  &sym_verb,   &type_verb,   &print_verb,                           //
+    &study_verb,
 };
 
 void declare_vm(CLI::App& app, const VerbInfo& verb, CommonOptions& common) {
@@ -28,8 +30,14 @@ void declare_common(CLI::App& app, const VerbInfo& verb, CommonOptions& common) 
   const auto group = "Common options";
   if (verb.vm != VmArgument::none) {
     app.add_option("--technique", common.technique,
-                   "how to view memory: auto, live-map, live-read ...")
+                   "how to view memory: auto, live-map, halt-read ... (`vmsight doctor VM` tells)")
         ->group(group)->type_name("NAME");
+    app.add_flag("--consistent", common.wish.consistent, "auto: a view must show one moment")
+        ->group(group);
+    app.add_flag("--no-pause", common.wish.no_pause, "auto: the guest must not be stopped")
+        ->group(group);
+    app.add_flag("--no-injection", common.wish.no_injection,
+                 "auto: no system calls inside the QEMU process")->group(group);
     app.add_option("--kernel", common.kernel,
                    "which kernel, if several were found: index or build id")
         ->group(group)->type_name("WHICH");

@@ -203,15 +203,15 @@ std::optional<SymbolValue> Kallsyms::find(std::string_view wanted) const {
   return result;
 }
 
-void Kallsyms::decode(std::vector<std::vector<char>>& text, const Visit& visit) const {
+void Kallsyms::decode(Text& text, const Visit& visit) const {
   std::size_t used = text_block;
   std::size_t total = 0;
   for (std::uint32_t i = 0; i < layout_.count && total < max_decoded_text; ++i) {
     if (used + sizeof(NameBuffer) > text_block) {
-      text.emplace_back(text_block);
+      text.push_back(std::make_unique_for_overwrite<char[]>(text_block));
       used = 0;
     }
-    char* at = text.back().data() + used;
+    char* at = text.back().get() + used;
     const std::size_t length = expand(i, at);
     if (length == 0) continue;
     SymbolValue symbol = value(i);

@@ -21,6 +21,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string_view>
@@ -96,7 +97,8 @@ class Kallsyms {
 
   /// Calls `visit` with all symbols in the kernel's own order; names are placed in `text`.
   using Visit = std::function<void(std::string_view name, const SymbolValue& value)>;
-  void decode(std::vector<std::vector<char>>& text, const Visit& visit) const;
+  using Text = std::vector<std::unique_ptr<char[]>>;  // blocks; strings in them stay where they are
+  void decode(Text& text, const Visit& visit) const;
 
  private:
   struct Token {

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "kernel/bytes.h"
+#include "kernel/escape.h"
 
 namespace vmsight {
 namespace {
@@ -33,6 +34,20 @@ Error rebooted(std::string what) {
   return {.code = ErrorCode::vm_gone,
           .message = "the guest does not run this kernel any more: " + std::move(what),
           .hint = "the guest may have rebooted; attach again"};
+}
+
+bool by_address(const Symbol& a, const Symbol& b) { return a.address < b.address; }
+
+/// The kernel sorts its symbols but for a few. Of aliases it puts the best name first, which a
+/// stable sort keeps.
+void sort_nearly_sorted(std::vector<Symbol>& symbols) {
+  constexpr unsigned few = 64;
+  unsigned moved = 0;
+  for (auto at = symbols.begin(); at != symbols.end(); ++at) {
+    if (at == symbols.begin() || !by_address(*at, *std::prev(at))) continue;
+    if (++moved > few) return std::stable_sort(symbols.begin(), symbols.end(), by_address);
+    std::rotate(std::upper_bound(symbols.begin(), at, *at, by_address), at, std::next(at));
+  }
 }
 
 /// "virtio_net:virtnet_info" is in a module; a name without colon in the kernel itself.
@@ -148,10 +163,11 @@ void LinuxKernel::add_module_symbols() {
 Result<std::span<const Symbol>> LinuxKernel::symbols() {
   if (!symbols_.empty()) return std::span<const Symbol>(symbols_);
   VMSIGHT_TRY_VOID(add_kernel_symbols());
+  sort_nearly_sorted(symbols_);
+  const auto own = static_cast<std::ptrdiff_t>(symbols_.size());
   add_module_symbols();
-  // Of aliases the kernel's own order puts the best name first: keep it.
-  std::stable_sort(symbols_.begin(), symbols_.end(),
-                   [](const Symbol& a, const Symbol& b) { return a.address < b.address; });
+  std::stable_sort(symbols_.begin() + own, symbols_.end(), by_address);
+  std::inplace_merge(symbols_.begin(), symbols_.begin() + own, symbols_.end(), by_address);
   return std::span<const Symbol>(symbols_);
 }
 
@@ -214,6 +230,14 @@ Result<std::vector<std::byte>> LinuxKernel::read_btf() {
   return blob;
 }
 
+Result<const Btf*> LinuxKernel::btf_of(std::string_view module) {
+  VMSIGHT_TRY_VOID(btf());
+  if (const Btf* types = module_btf(module)) return types;
+  return Error{.code = ErrorCode::not_found,
+               .message = fmt::format("no types of a module '{}'", escape_bytes(module)),
+               .hint = "`vmsight lsmod VM` lists modules; not every kernel has types of its modules"};
+}
+
 Result<const Btf*> LinuxKernel::btf() {
   if (btf_) return static_cast<const Btf*>(btf_.get());
   if (btf_error_) return *btf_error_;
@@ -262,9 +286,20 @@ const Btf* LinuxKernel::module_btf(std::string_view module) {
   return types->btf.get();
 }
 
+/// A u64 variable as it is now, past all caches.
+Result<std::optional<std::uint64_t>> LinuxKernel::fresh_variable(std::string_view name) {
+  const auto at = symbol(name);
+  if (!at) return std::optional<std::uint64_t>();
+  std::uint64_t value = 0;
+  FreshRead read{.from = GuestPhys(at->raw() - space_.image().delta),
+                 .into = std::as_writable_bytes(std::span(&value, 1))};
+  VMSIGHT_TRY_VOID(memory_.read_fresh({&read, 1}));
+  return read.ok ? std::optional(value) : std::nullopt;
+}
+
 Result<void> LinuxKernel::check_running() {
-  const auto base = variable("page_offset_base");
-  const auto clock = variable("jiffies_64");
+  VMSIGHT_TRY(const auto base, fresh_variable("page_offset_base"));
+  VMSIGHT_TRY(const auto clock, fresh_variable("jiffies_64"));
   if (!clock || (base && *base != page_offset_.raw())) {
     VMSIGHT_TRY_VOID(memory_.health());
     return rebooted("it is no longer where it was found");

@@ -36,6 +36,7 @@ class LinuxKernel final : public Kernel {
   std::optional<std::uint64_t> type_size(std::string_view type) override;
   std::optional<std::int64_t> enumerator(std::string_view name) override;
   Result<const Btf*> btf() override;
+  Result<const Btf*> btf_of(std::string_view module) override;
 
   GuestVirt page_offset() const override { return page_offset_; }
   GuestVirt vmemmap() const override { return vmemmap_; }
@@ -49,6 +50,7 @@ class LinuxKernel final : public Kernel {
 
   Result<void> look_for_another();
   std::optional<std::uint64_t> variable(std::string_view name);
+  Result<std::optional<std::uint64_t>> fresh_variable(std::string_view name);
   Result<void> read_layout();
   Result<void> read_per_cpu();
   Result<void> check_types();
@@ -84,7 +86,7 @@ class LinuxKernel final : public Kernel {
   std::optional<Error> btf_error_;
   std::unordered_map<std::string, ModuleTypes> module_types_;
 
-  std::vector<std::vector<char>> symbol_text_;
+  Kallsyms::Text symbol_text_;
   std::vector<LoadedModule> modules_;
   std::vector<Symbol> symbols_;
 };

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "kernel/page_table.h"
+
 namespace vmsight {
 
 const std::byte* Reader::locate_slow(GuestVirt va, Slot& slot) {
@@ -15,6 +17,7 @@ const std::byte* Reader::locate_slow(GuestVirt va, Slot& slot) {
   const std::optional<GuestPhys> physical = space_.translate(memory_, va.page());
   const std::byte* bytes = physical ? memory_.page(*physical) : nullptr;
   if (bytes == nullptr) {
+    if (ok()) visited_.push_back(va.page());  // the tables may have been caught half changed
     set_fault(va);
     return nullptr;
   }
@@ -67,13 +70,31 @@ std::string_view Reader::c_string(GuestVirt va, std::span<char> into) {
   return {into.data(), done};
 }
 
+/// Tables too: the kernel may have mapped another page there since they were read.
 void Reader::refetch() {
-  std::vector<GuestPhys> pages;
-  pages.reserve(visited_.size());
+  std::vector<GuestPhys> tables, pages;
+  std::vector<GuestVirt> walked;
   for (GuestVirt page : visited_) {
+    const std::size_t before = tables.size();
+    append_tables(memory_, space_, page, tables);
+    if (tables.size() != before) walked.push_back(page);
     if (const auto physical = space_.translate(memory_, page)) pages.push_back(*physical);
   }
+  const auto sort = [](std::vector<GuestPhys>& list) {
+    std::sort(list.begin(), list.end());
+    list.erase(std::unique(list.begin(), list.end()), list.end());
+  };
+  sort(tables);
+  sort(pages);
   memory_.forget(pages);
+  memory_.forget(tables);
+  // What lies at a new place may have been read for another object of this view.
+  std::vector<GuestPhys> moved;
+  for (GuestVirt page : walked) {
+    const auto physical = space_.translate(memory_, page);
+    if (physical && !std::binary_search(pages.begin(), pages.end(), *physical)) moved.push_back(*physical);
+  }
+  memory_.forget(moved);
   flush();
 }
 

@@ -1,5 +1,6 @@
 #include "kernel/type_expression.h"
 
+#include <algorithm>
 #include <cctype>
 #include <charconv>
 #include <fmt/format.h>
@@ -14,6 +15,18 @@ constexpr std::size_t max_length = 4096;
 constexpr unsigned max_depth = 64;
 
 bool is_name_char(char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_'; }
+
+struct Qualifier {
+  std::size_t at = 0, length = 0;  // of the module's name, which a ':' follows
+};
+
+std::optional<Qualifier> next_qualifier(std::string_view text, std::size_t from) {
+  const std::size_t colon = text.find(':', from);
+  if (colon == std::string_view::npos) return std::nullopt;
+  std::size_t start = colon;
+  while (start > from && is_name_char(text[start - 1])) --start;
+  return Qualifier{start, colon - start};
+}
 
 class Evaluator {
  public:
@@ -117,6 +130,7 @@ class Evaluator {
     }
     const std::string_view name = take_name();
     if (name.empty()) return syntax("expected a name");
+    if (take(":")) return module_variable(name, take_name());
     return variable(name);
   }
 
@@ -132,7 +146,7 @@ class Evaluator {
       name.remove_suffix(1);
     }
     while (name.starts_with(" ")) name.remove_prefix(1);
-    const auto id = btf_.find_type(name);
+    const auto id = btf_.find_type(without_module(name));
     if (!id && name != "void") return std::nullopt;
     type.type = id.value_or(0);
     at_ = close + 1;
@@ -140,6 +154,21 @@ class Evaluator {
   }
 
   // --- the meaning
+  Result<Operand> module_variable(std::string_view module, std::string_view name) {
+    VMSIGHT_TRY(const auto symbols, kernel_.symbols());
+    const auto found = std::find_if(symbols.begin(), symbols.end(), [&](const Symbol& symbol) {
+      return symbol.module == module && symbol.name == name;
+    });
+    if (found == symbols.end()) {
+      return problem(ErrorCode::not_found,
+                     fmt::format("module {} has no symbol \"{}\"", module, name),
+                     "`vmsight sym VM PATTERN` lists symbols");
+    }
+    Operand operand;
+    operand.address = found->address;
+    return operand;
+  }
+
   Result<Operand> variable(std::string_view name) {
     const auto symbol = kernel_.symbol(name);
     if (!symbol) {
@@ -151,13 +180,14 @@ class Evaluator {
     const KnownGlobal* known = find_known_global(name);
     if (known != nullptr) operand.pointers = known->pointer ? 1 : 0;
     if (known != nullptr) operand.count = known->count;
-    const auto described = btf_.find(name, BtfKind::variable);
+    VMSIGHT_TRY(const Btf* own, kernel_.btf());
+    const auto described = own->find(name, BtfKind::variable);
     if (described) {
-      operand = {.type = btf_.type(*described).target, .address = *symbol};
+      operand = {.type = own->type(*described).target, .address = *symbol};
     } else if (known != nullptr) {
       operand.type = btf_.find_type(known->type).value_or(0);
     }
-    const bool per_cpu = described ? is_per_cpu(*described) : known != nullptr && known->per_cpu;
+    const bool per_cpu = described ? is_per_cpu(*own, *described) : known != nullptr && known->per_cpu;
     if (!per_cpu) return operand;
     const std::size_t cpus = kernel_.per_cpu_offsets().size();
     if (!cpu_ || *cpu_ >= cpus) {
@@ -168,12 +198,12 @@ class Evaluator {
     return operand;
   }
 
-  bool is_per_cpu(TypeId variable) const {
-    const auto section = btf_.find(".data..percpu", BtfKind::data_section);
+  bool is_per_cpu(const Btf& own, TypeId variable) const {
+    const auto section = own.find(".data..percpu", BtfKind::data_section);
     if (!section) return false;
-    const BtfType type = btf_.type(*section);
+    const BtfType type = own.type(*section);
     for (std::uint32_t i = 0; i < type.count; ++i) {
-      if (btf_.section_entry_at(type, i).variable == variable) return true;
+      if (own.section_entry_at(type, i).variable == variable) return true;
     }
     return false;
   }
@@ -278,6 +308,27 @@ class Evaluator {
 };
 
 }  // namespace
+
+Result<const Btf*> types_of_expression(Kernel& kernel, std::string_view text) {
+  std::string_view module;
+  std::size_t from = 0;
+  while (const auto qualifier = next_qualifier(text, from)) {
+    const std::string_view name = text.substr(qualifier->at, qualifier->length);
+    if (!module.empty() && name != module) {
+      return Error{ErrorCode::usage, fmt::format("evaluate \"{}\": names two modules", escape_bytes(text))};
+    }
+    module = name;
+    from = qualifier->at + qualifier->length + 1;
+  }
+  return module.empty() ? kernel.btf() : kernel.btf_of(module);
+}
+
+std::string without_module(std::string_view type) {
+  const auto qualifier = next_qualifier(type, 0);
+  if (!qualifier) return std::string(type);
+  return std::string(type.substr(0, qualifier->at)) +
+         std::string(type.substr(qualifier->at + qualifier->length + 1));
+}
 
 Result<Operand> evaluate_expression(Kernel& kernel, const Btf& btf, Reader& reader,
                                     std::string_view text, std::optional<std::size_t> cpu) {

@@ -3,6 +3,9 @@
 //   unary   := '*' unary | '&' unary | '(' type ')' unary | postfix
 //   postfix := primary { '.' name | '->' name | '[' number ']' }
 //   primary := symbol | number | '(' unary ')'
+//
+// Names of a module's symbols and types may say so: "virtio_net:virtnet_driver",
+// "(struct virtio_net:virtnet_info *)0xffff...".
 #pragma once
 
 #include <cstdint>
@@ -26,7 +29,13 @@ struct Operand {
   std::uint32_t count = 0;           // elements, for arrays that BTF does not describe
 };
 
-/// Follows pointers by reading them. usage, not_found, or fault.
+/// The types an expression is about: the kernel's, or those of the module it names (which contain
+/// the kernel's). usage if it names two; not_found if the module is not there.
+Result<const Btf*> types_of_expression(Kernel& kernel, std::string_view text);
+/// "struct virtio_net:virtnet_info" without the module.
+std::string without_module(std::string_view type);
+
+/// Follows pointers by reading them. `btf` is types_of_expression(). usage, not_found, or fault.
 Result<Operand> evaluate_expression(Kernel& kernel, const Btf& btf, Reader& reader,
                                     std::string_view text, std::optional<std::size_t> cpu);
 

@@ -39,7 +39,7 @@ std::string declaration(const Btf& btf, TypeId id, std::string_view name);
 struct PrintRequest {
   /// A C expression: "init_task.comm", "init_task.parent->pid", "*init_task.cred",
   /// "init_net.ns.inum", "((struct task_struct *)0xffff888003a40000)->comm", "&init_task.tasks".
-  /// With `address`, a type: "struct task_struct".
+  /// With `address`, a type: "struct task_struct". Of a module: "virtio_net:virtnet_driver".
   std::string expression;
   std::optional<GuestVirt> address;
   std::optional<std::size_t> cpu;   // whose copy, for per-CPU variables

@@ -287,7 +287,7 @@ Result<Operand> resolve(Kernel& kernel, const Btf& btf, Reader& reader,
   if (!request.address) {
     return evaluate_expression(kernel, btf, reader, request.expression, request.cpu);
   }
-  const auto id = btf.find_type(request.expression);
+  const auto id = btf.find_type(without_module(request.expression));
   if (!id) {
     return Error{ErrorCode::not_found, fmt::format("print {}: the kernel's BTF has no such type",
                                                    escape_bytes(request.expression))};
@@ -301,13 +301,12 @@ Result<Operand> resolve(Kernel& kernel, const Btf& btf, Reader& reader,
 }  // namespace
 
 Result<Printed> evaluate(Kernel& kernel, Reader& reader, const PrintRequest& request) {
-  VMSIGHT_TRY(const Btf* btf, kernel.btf());
+  VMSIGHT_TRY(const Btf* btf, types_of_expression(kernel, request.expression));
   VMSIGHT_TRY(const Operand operand, resolve(kernel, *btf, reader, request));
   if (operand.address && operand.pointers == 0 && !btf->size_of(operand.type)) {
     return Error{ErrorCode::usage,
                  fmt::format("print {}: its type is not known", escape_bytes(request.expression)),
-                 fmt::format("give it: print VM '*(struct NAME *)&{}', or print VM 'struct NAME' "
-                             "{:#x}", escape_bytes(request.expression), operand.address->raw())};
+                 fmt::format("give it: '*(struct NAME *)&{}'", escape_bytes(request.expression))};
   }
   Printed printed;
   printed.type = written_type(*btf, operand);

@@ -1,10 +1,16 @@
 #include "render/elf_core.h"
 
+#include <algorithm>
+#include <array>
 #include <cstring>
 #include <elf.h>
+#include <sys/procfs.h>
 
 namespace vmsight {
 namespace {
+
+// Selectors of 64-bit Linux: asm/segment.h.
+constexpr unsigned kernel_code = 0x10, kernel_data = 0x18, user_data = 0x2b, user_code = 0x33;
 
 template <typename T>
 void append(std::string& bytes, const T& value) {
@@ -43,12 +49,33 @@ struct QemuCpu {
   std::uint64_t cr[5];
 };
 
+/// What gdb takes for a thread: elf_prstatus with the registers in the order of user_regs_struct.
+void append_thread(std::string& notes, const VcpuRegisters& vcpu) {
+  // Positions in VcpuRegisters::general: 0 rax, 1 rbx, 2 rcx, 3 rdx, 4 rsi, 5 rdi, 6 rsp, 7 rbp.
+  constexpr std::array<unsigned, 15> order = {15, 14, 13, 12, 7, 1, 11, 10, 9, 8, 0, 2, 3, 4, 5};
+  constexpr unsigned orig_rax = 15, rip = 16, cs = 17, rflags = 18, rsp = 19, ss = 20, gs_base = 22;
+  elf_prstatus status{};
+  status.pr_pid = static_cast<pid_t>(vcpu.index + 1);
+  for (unsigned i = 0; i < order.size(); ++i) status.pr_reg[i] = vcpu.general[order[i]];
+  status.pr_reg[orig_rax] = ~0ULL;  // in no system call
+  status.pr_reg[rip] = vcpu.rip;
+  status.pr_reg[cs] = vcpu.cpl == 0 ? kernel_code : user_code;
+  status.pr_reg[rflags] = vcpu.rflags;
+  status.pr_reg[rsp] = vcpu.general[6];
+  status.pr_reg[ss] = vcpu.cpl == 0 ? kernel_data : user_data;
+  status.pr_reg[gs_base] = vcpu.gs_base;
+  append_note(notes, "CORE", NT_PRSTATUS, status);
+}
+
 void append_registers(std::string& notes, const VcpuRegisters& vcpu) {
+  if (vcpu.has_general) append_thread(notes, vcpu);
   QemuCpu cpu{};
+  std::copy(vcpu.general.begin(), vcpu.general.end(), cpu.general);
+  cpu.rflags = vcpu.rflags;
   cpu.version = 1;
   cpu.size = sizeof cpu;
   cpu.rip = vcpu.rip;
-  cpu.cs.selector = vcpu.cpl;
+  cpu.cs.selector = vcpu.cpl == 0 ? kernel_code : user_code;
   cpu.gs.base = vcpu.gs_base;
   cpu.cr[3] = vcpu.cr3;
   cpu.cr[4] = vcpu.cr4;

@@ -83,7 +83,15 @@ Json to_json(const ViewInfo& view) {
   return {{"technique", view.technique},   {"paused", view.paused},
           {"start_ns", view.start_ns},     {"duration_ns", view.duration_ns},
           {"bytes_read", view.bytes_read}, {"pages", view.pages},
-          {"retries", view.retries}};
+          {"retries", view.retries},
+          {"pause_ns", view.pause_ns}};
+}
+
+Json to_json(const TickInfo& tick) {
+  return {{"number", tick.number},
+          {"late_ns", tick.late_ns},
+          {"late", tick.late},
+          {"missed", tick.missed}};
 }
 
 Json to_json(const OsInfo& os) {
@@ -187,14 +195,17 @@ Json to_json(const OpenFile& file) {
 }
 
 Json to_json(const MemoryMap& map) {
-  return {{"pid", map.pid},
-          {"start", json_address(map.start)},
-          {"end", json_address(map.end)},
-          {"perms", std::string_view(map.perms, 4)},
-          {"offset", map.offset},
-          {"path", json_text(map.path)},
-          {"inode", map.inode},
-          {"device", device_name(map.device)}};
+  Json json = {{"pid", map.pid},
+               {"start", json_address(map.start)},
+               {"end", json_address(map.end)},
+               {"perms", std::string_view(map.perms, 4)},
+               {"offset", map.offset},
+               {"path", json_text(map.path)},
+               {"inode", map.inode},
+               {"device", device_name(map.device)}};
+  if (map.rss_bytes) json["rss_bytes"] = *map.rss_bytes;
+  if (map.dirty_bytes) json["dirty_bytes"] = *map.dirty_bytes;
+  return json;
 }
 
 Json to_json(const Socket& socket) {
@@ -260,6 +271,7 @@ void write_document(Output& out, const VmSummary& vm, const State& state,
   if (has(part_mounts)) document.list("mounts", state.mounts);
   if (has(part_kernel_log)) document.list("kernel_log", state.kernel_log);
   document.list("problems", state.problems);
+  if (options.tick) document.member("tick", to_json(*options.tick));
   document.close();
 }
 

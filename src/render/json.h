@@ -28,9 +28,17 @@ struct VmSummary {
   std::string machine;             // "" : null
 };
 
+/// Where a document stands in a schedule (`monitor`): the `tick` object.
+struct TickInfo {
+  std::uint64_t number = 0;   // of the schedule; gaps are missed ticks
+  std::uint64_t late_ns = 0;  // how long after its time this view began
+  std::uint64_t late = 0, missed = 0;  // ticks so far
+};
+
 struct DocumentOptions {
   unsigned parts = part_all;  // which keys the document has
   bool one_line = false;      // for streams of documents; else a line a record
+  std::optional<TickInfo> tick{};
 };
 
 void write_document(Output& out, const VmSummary& vm, const State& state,
@@ -45,6 +53,7 @@ std::string dump(const Json& value);
 
 Json to_json(const VmSummary& vm);
 Json to_json(const ViewInfo& view);
+Json to_json(const TickInfo& tick);
 Json to_json(const OsInfo& os);
 Json to_json(const CpuInfo& cpu);
 Json to_json(const NetDevice& device);

@@ -75,11 +75,25 @@ class OpenFileTable {
     };
     path("cwd", "DIR", process.cwd);
     path("rtd", "DIR", process.root);
-    path("txt", "REG", process.exe);
+    add_program(process);
     add_maps(process);
     const auto files = files_.find(process.pid);
     if (files == files_.end()) return;
     for (const OpenFile* file : files->second) add(process, *file);
+  }
+
+  /// The program; where it lies is known if it is mapped, as it nearly always is.
+  void add_program(const Process& process) {
+    if (process.exe.data() == nullptr) return;
+    const auto maps = maps_.find(process.pid);
+    if (maps != maps_.end()) {
+      for (const MemoryMap* map : maps->second) {
+        if (map->path != process.exe) continue;
+        return row(process, {"txt", "REG", device_text(map->device), "", std::to_string(map->inode),
+                             process.exe});
+      }
+    }
+    row(process, {"txt", "REG", "", "", "", process.exe});
   }
 
   void add_maps(const Process& process) {

@@ -23,9 +23,18 @@ std::string mapping_name(const MemoryMap& map, bool full_path) {
   return std::string(map.path.substr(map.path.rfind('/') + 1));
 }
 
-Table empty_table(bool extended) {
-  std::vector<Column> columns = {{"Address"}, {"Kbytes", Align::right}, {"Mode"}};
-  if (extended) {
+std::string optional_kib(const std::optional<std::uint64_t>& bytes) {
+  return bytes ? kib(*bytes) : "?";
+}
+
+Table empty_table(const PmapFormat& format) {
+  std::vector<Column> columns = {{"Address"}, {"Kbytes", Align::right}};
+  if (format.residency) {
+    columns.push_back({"RSS", Align::right});
+    columns.push_back({"Dirty", Align::right});
+  }
+  columns.push_back({"Mode"});
+  if (format.extended) {
     columns.push_back({"Offset"});
     columns.push_back({"Device"});
     columns.push_back({"Inode", Align::right});
@@ -36,12 +45,18 @@ Table empty_table(bool extended) {
 
 void print_process(Output& out, const Process& process, const std::vector<const MemoryMap*>& maps,
                    const PmapFormat& format) {
-  Table table = empty_table(format.extended);
+  Table table = empty_table(format);
   std::uint64_t total = 0;
+  std::optional<std::uint64_t> dirty = 0;
   for (const MemoryMap* map : maps) {
     const std::uint64_t size = map->end - map->start;
     total += size;
-    table.row({fmt::format("{:016x}", map->start), kib(size), mode(*map)});
+    table.row({fmt::format("{:016x}", map->start), kib(size)});
+    if (format.residency) {
+      table.row({optional_kib(map->rss_bytes), optional_kib(map->dirty_bytes)});
+      dirty = dirty && map->dirty_bytes ? std::optional(*dirty + *map->dirty_bytes) : std::nullopt;
+    }
+    table.cell(mode(*map));
     if (format.extended) {
       table.row({fmt::format("{:08x}", map->offset), device_name(map->device),
                  std::to_string(map->inode)});
@@ -55,6 +70,7 @@ void print_process(Output& out, const Process& process, const std::vector<const 
   if (!format.table.headers) return;
   out.print("total {}", kib(total));
   if (process.rss_bytes) out.print(", resident {}", kib(*process.rss_bytes));
+  if (format.residency && dirty) out.print(", dirty {}", kib(*dirty));
   out.write("\n");
 }
 

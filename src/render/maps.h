@@ -7,6 +7,7 @@
 namespace vmsight {
 
 struct PmapFormat {
+  bool residency = false;  // -x: what is in RAM and what is dirty
   bool extended = false;   // -X: offset, device and inode too
   bool full_paths = false; // -p
   TableOptions table;

@@ -60,8 +60,8 @@ void CpusReader::read_cpu(Context& context, std::size_t cpu) const {
     if (khz != 0) record.mhz = khz / 1000.0;
     if (cache != 0) record.cache_kib = cache;
   } else {
-    context.state.problem("cpus", fmt::format("cpu {}: {} is not readable", cpu,
-                                              reader.fault().value_or(info)));
+    context.state.problem(
+        "cpus", fmt::format("cpu {}: {} is not readable", cpu, reader.fault().value_or(info)));
   }
   context.state.cpus.push_back(record);
 }

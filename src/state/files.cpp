@@ -53,6 +53,7 @@ void FilesReader::read(ProcessContext& process, std::int32_t pid, GuestVirt file
   for (std::uint32_t first = 0; first < size && reader.ok(); first += 64) {
     std::uint64_t bits = reader.u64(open + first / 8);
     if (bits == 0) continue;
+    if (process.out_of_time()) return reader.set_fault(fdt);
     const std::uint64_t closing = reader.u64(close_on_exec + first / 8);
     prove_slots(process, table, first, bits);
     for (; bits != 0; bits &= bits - 1) {

@@ -16,7 +16,8 @@ constexpr std::uint64_t finalized = 2;
 constexpr std::uint64_t empty_text = 3;
 constexpr std::uint64_t block_header = 8;
 
-constexpr std::uint64_t max_count_bits = 24, max_size_bits = 31;
+// Bounds on our memory: logs of up to 128 MiB, a record for every 32 bytes.
+constexpr std::uint64_t max_size_bits = 27, max_count_bits = 22;
 
 }  // namespace
 
@@ -73,6 +74,7 @@ bool KernelLogReader::read_ring(Reader& reader, Ring& ring) const {
   const std::uint64_t head = reader.u64(at + head_id_) & id_mask;
   if (!reader.ok()) return false;
   ring.size_bits = static_cast<unsigned>(size_bits);
+  ring.text_left = 1ULL << size_bits;
   ring.index_mask = (1ULL << count_bits) - 1;
   // The head may have moved on since the tail was read: never more than a whole ring.
   ring.records = std::min(((head - ring.tail) & id_mask) + 1, ring.index_mask + 1);
@@ -101,13 +103,15 @@ void KernelLogReader::read(Context& context) const {
     }
     reader.clear_fault();
   }
-  if (unreadable != 0) state.problem("kernel_log", fmt::format("{} records are not readable", unreadable));
+  if (unreadable != 0)
+    state.problem("kernel_log", fmt::format("{} records are not readable", unreadable));
   if (overwritten != 0) {
-    state.problem("kernel_log", fmt::format("{} records were overwritten while they were read", overwritten));
+    state.problem("kernel_log",
+                  fmt::format("{} records were overwritten while they were read", overwritten));
   }
 }
 
-KernelLogReader::Outcome KernelLogReader::read_record(Context& context, const Ring& ring,
+KernelLogReader::Outcome KernelLogReader::read_record(Context& context, Ring& ring,
                                                       std::uint64_t id, LogRecord& into) const {
   Reader& reader = context.reader;
   const std::uint64_t index = id & ring.index_mask;
@@ -128,9 +132,9 @@ KernelLogReader::Outcome KernelLogReader::read_record(Context& context, const Ri
   return outcome;
 }
 
-KernelLogReader::Outcome KernelLogReader::read_text(Context& context, const Ring& ring,
-                                                    std::uint64_t id, GuestVirt descriptor,
-                                                    std::uint64_t length, LogRecord& into) const {
+KernelLogReader::Outcome KernelLogReader::read_text(Context& context, Ring& ring, std::uint64_t id,
+                                                    GuestVirt descriptor, std::uint64_t length,
+                                                    LogRecord& into) const {
   Reader& reader = context.reader;
   const std::uint64_t begin = reader.u64(descriptor + begin_);
   const std::uint64_t next = reader.u64(descriptor + next_);
@@ -142,8 +146,10 @@ KernelLogReader::Outcome KernelLogReader::read_text(Context& context, const Ring
   if (!block) return Outcome::overwritten;
   const GuestVirt at = ring.data + block->offset;
   if ((reader.u64(at) & id_mask) != id) return Outcome::overwritten;
-  const std::span<char> text =
-      context.arena().allocate(std::min(length, block->size - block_header));
+  const std::uint64_t size = std::min(length, block->size - block_header);
+  if (size > ring.text_left) return Outcome::overwritten;
+  ring.text_left -= size;
+  const std::span<char> text = context.arena().allocate(size);
   reader.copy(at + block_header, std::as_writable_bytes(text));
   into.text = {text.data(), text.size()};
   return Outcome::record;

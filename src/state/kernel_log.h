@@ -35,12 +35,13 @@ class KernelLogReader {
     GuestVirt descriptors, infos, data;
     std::uint64_t tail = 0, records = 0, index_mask = 0;
     unsigned size_bits = 0;
+    std::uint64_t text_left = 0;  // as much text as the ring can hold, and no more
   };
   enum class Outcome { record, skipped, overwritten };
 
   bool read_ring(Reader& reader, Ring& ring) const;
-  Outcome read_record(Context& context, const Ring& ring, std::uint64_t id, LogRecord& into) const;
-  Outcome read_text(Context& context, const Ring& ring, std::uint64_t id, GuestVirt descriptor,
+  Outcome read_record(Context& context, Ring& ring, std::uint64_t id, LogRecord& into) const;
+  Outcome read_text(Context& context, Ring& ring, std::uint64_t id, GuestVirt descriptor,
                     std::uint64_t length, LogRecord& into) const;
 
   GuestVirt ring_pointer_;

@@ -6,6 +6,7 @@ namespace {
 
 // include/linux/mm.h
 constexpr std::uint64_t vm_read = 1, vm_write = 2, vm_exec = 4, vm_may_share = 0x80;
+constexpr std::uint64_t vm_hugetlb = 0x400000;
 // MM_CONTEXT_HAS_VSYSCALL, arch/x86/include/asm/mmu.h
 constexpr std::uint16_t context_has_vsyscall = 2;
 constexpr std::uint32_t vsyscall_none = 2;  // EMULATE, XONLY, NONE in vsyscall_64.c
@@ -67,6 +68,7 @@ Result<MapsReader> MapsReader::resolve(Kernel& kernel, const FileObjects& object
     maps.at_.vm_next = members.offset("vm_area_struct", "vm_next");
   }
   VMSIGHT_TRY_VOID(members.check());
+  if (auto residency = ResidencyReader::resolve(kernel)) maps.residency_ = *residency;
   return maps;
 }
 
@@ -142,7 +144,8 @@ void MapsReader::read_area(ProcessContext& process, Space& space, GuestVirt area
       .end = reader.u64(area + at_.vm_end),
   };
   if (map.start >= map.end) reader.set_fault(area);
-  set_perms(map, reader.u64(area + at_.vm_flags));
+  const std::uint64_t flags = reader.u64(area + at_.vm_flags);
+  set_perms(map, flags);
   const GuestVirt file = reader.pointer(area + at_.vm_file);
   if (file.raw() == 0) {
     map.path = name(process, space, area, map);
@@ -158,6 +161,9 @@ void MapsReader::read_area(ProcessContext& process, Space& space, GuestVirt area
     map.device = space.inode.device;
     map.path = space.path;
     if (const auto named = user_name(process, area, "anon_shmem"); !named.empty()) map.path = named;
+  }
+  if (process.context.options.residency && residency_ && reader.ok()) {
+    residency_->measure(process, space.mm, (flags & vm_hugetlb) != 0, map);
   }
   if (reader.ok()) process.state().memory_maps.push_back(map);
 }
@@ -221,6 +227,7 @@ void MapsReader::read_gate(ProcessContext& process, const Space& space) const {
       .path = "[vsyscall]",
   };
   set_perms(map, reader.u64(gate_area_ + at_.vm_flags));
+  if (process.context.options.residency) map.rss_bytes = map.dirty_bytes = 0;  // no process's page
   if (reader.ok()) process.state().memory_maps.push_back(map);
 }
 

@@ -7,6 +7,7 @@
 
 #include "state/file_objects.h"
 #include "state/maple_tree.h"
+#include "state/residency.h"
 
 namespace vmsight {
 
@@ -39,6 +40,7 @@ class MapsReader {
   void note_proofs(ProcessContext& process, GuestVirt mm) const;
 
   FileObjects objects_;
+  std::optional<ResidencyReader> residency_;
   std::optional<MapleTree> tree_;
   struct Offsets {
     Offset mm_tree, mm_list, map_count, total_vm, change_count;

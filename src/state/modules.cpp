@@ -2,8 +2,9 @@
 
 #include <fmt/format.h>
 
-#include "state/members.h"
 #include "state/lists.h"
+#include "state/members.h"
+#include "state/retry.h"
 
 namespace vmsight {
 namespace {
@@ -11,14 +12,19 @@ namespace {
 // enum module_state and MODULE_REF_BASE, include/linux/module.h and kernel/module of the sources.
 constexpr std::uint32_t state_unformed = 3;
 constexpr std::int64_t reference_base = 1;
-constexpr std::size_t max_users = 4096;
+// Far more than any kernel has; bounds on our memory and time.
+constexpr std::size_t max_modules = 1u << 16, max_users = 1u << 18;
 
 std::string_view state_name(std::uint32_t state) {
   switch (state) {
-    case 0: return "Live";
-    case 1: return "Loading";
-    case 2: return "Unloading";
-    default: return "Unknown";
+    case 0:
+      return "Live";
+    case 1:
+      return "Loading";
+    case 2:
+      return "Unloading";
+    default:
+      return "";
   }
 }
 
@@ -47,7 +53,8 @@ Result<ModulesReader> ModulesReader::resolve(Kernel& kernel) {
     self.area_size_ = members.offset("module_memory", "size");
   } else {
     self.area_count_ = 2;
-    self.areas_ = {members.offset("module", "core_layout"), members.offset("module", "init_layout")};
+    self.areas_ = {members.offset("module", "core_layout"),
+                   members.offset("module", "init_layout")};
     self.area_base_ = members.offset("module_layout", "base");
     self.area_size_ = members.offset("module_layout", "size");
   }
@@ -56,26 +63,35 @@ Result<ModulesReader> ModulesReader::resolve(Kernel& kernel) {
 }
 
 void ModulesReader::read(Context& context) const {
+  read_whole(context, context.state.modules, [&] { return read_all(context); });
+}
+
+bool ModulesReader::read_all(Context& context) const {
   Reader& reader = context.reader;
-  reader.clear_fault();
+  std::size_t unreadable = 0, users_left = max_users;
   const bool complete = walk_list(reader, list_head_, [&](GuestVirt node) {
-    const GuestVirt module = node - list_;
+    if (context.state.modules.size() == max_modules) return reader.set_fault(node);
     Module record;
-    if (!read_module(context, module, record)) {
-      context.state.problem("modules", fmt::format("the module at {} is not readable", module));
+    if (!read_module(context, node - list_, users_left, record)) {
+      ++unreadable;
     } else if (record.state.data() != nullptr) {
       context.state.modules.push_back(std::move(record));
     }
     reader.clear_fault();
   });
-  if (complete) return;
-  context.state.problem("modules", fmt::format("the list of modules breaks at {}",
-                                               reader.fault().value_or(list_head_)));
-  reader.clear_fault();
+  if (!complete) {
+    context.state.problem("modules", fmt::format("the list of modules breaks at {}",
+                                                 reader.fault().value_or(list_head_)));
+  }
+  if (unreadable != 0) {
+    context.state.problem("modules", fmt::format("{} modules are not readable", unreadable));
+  }
+  return complete && unreadable == 0;
 }
 
 /// Leaves the state null for a module that is only being formed: /proc/modules hides those.
-bool ModulesReader::read_module(Context& context, GuestVirt module, Module& into) const {
+bool ModulesReader::read_module(Context& context, GuestVirt module, std::size_t& users_left,
+                                Module& into) const {
   Reader& reader = context.reader;
   const std::uint32_t state = reader.u32(module + state_);
   if (state == state_unformed) return reader.ok();
@@ -84,15 +100,17 @@ bool ModulesReader::read_module(Context& context, GuestVirt module, Module& into
   into.refcount = static_cast<std::int32_t>(reader.u32(module + refcnt_)) - reference_base;
   into.base = area(reader, module, 0).base;
   for (std::size_t i = 0; i < area_count_; ++i) into.size += area(reader, module, i).size;
-  read_users(context, module, into);
-  return reader.ok();
+  read_users(context, module, users_left, into);
+  return reader.ok() && !into.name.empty() && state < state_unformed;
 }
 
-void ModulesReader::read_users(Context& context, GuestVirt module, Module& into) const {
+void ModulesReader::read_users(Context& context, GuestVirt module, std::size_t& users_left,
+                               Module& into) const {
   Reader& reader = context.reader;
   walk_list(reader, module + users_, [&](GuestVirt node) {
     const GuestVirt user = reader.pointer(node - use_link_ + use_source_);
-    if (into.used_by.size() >= max_users) return reader.set_fault(node);
+    if (users_left == 0) return reader.set_fault(node);
+    --users_left;
     into.used_by.push_back(read_name(context, user));
   });
   // A module that can be started but not ended stays; /proc/modules lists that as a user.
@@ -107,8 +125,7 @@ std::string_view ModulesReader::read_name(Context& context, GuestVirt module) co
   return context.arena().shrink(room, name.size());
 }
 
-ModulesReader::Area ModulesReader::area(Reader& reader, GuestVirt module,
-                                        std::size_t index) const {
+ModulesReader::Area ModulesReader::area(Reader& reader, GuestVirt module, std::size_t index) const {
   const GuestVirt at = module + areas_[index];
   return {reader.pointer(at + area_base_), reader.u32(at + area_size_)};
 }
@@ -117,7 +134,9 @@ std::string_view ModulesReader::owner_of(Context& context, GuestVirt address) co
   Reader& reader = context.reader;
   GuestVirt owner;
   reader.clear_fault();
+  std::size_t seen = 0;
   walk_list(reader, list_head_, [&](GuestVirt node) {
+    if (++seen > max_modules) return reader.set_fault(node);
     for (std::size_t i = 0; i < area_count_ && owner == GuestVirt(); ++i) {
       const Area memory = area(reader, node - list_, i);
       if (address >= memory.base && address - memory.base < memory.size) owner = node - list_;

@@ -28,8 +28,9 @@ class ModulesReader {
   /// first holding the text.
   static constexpr std::size_t max_areas = 8;
 
-  bool read_module(Context& context, GuestVirt module, Module& into) const;
-  void read_users(Context& context, GuestVirt module, Module& into) const;
+  bool read_all(Context& context) const;
+  bool read_module(Context& context, GuestVirt module, std::size_t& users_left, Module& into) const;
+  void read_users(Context& context, GuestVirt module, std::size_t& users_left, Module& into) const;
   std::string_view read_name(Context& context, GuestVirt module) const;
   Area area(Reader& reader, GuestVirt module, std::size_t index) const;
 

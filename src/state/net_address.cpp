@@ -1,8 +1,9 @@
 #include "state/net_address.h"
 
 #include <arpa/inet.h>
-#include <cstring>
 #include <fmt/format.h>
+
+#include <cstring>
 
 namespace vmsight {
 namespace {
@@ -13,13 +14,15 @@ constexpr std::size_t longest_address = INET6_ADDRSTRLEN + 4;  // with "/128"
 template <typename... Args>
 std::string_view format_into(Arena& arena, fmt::format_string<Args...> format, Args&&... args) {
   const std::span<char> room = arena.allocate(longest_address);
-  const auto result = fmt::format_to_n(room.data(), room.size(), format, std::forward<Args>(args)...);
+  const auto result =
+      fmt::format_to_n(room.data(), room.size(), format, std::forward<Args>(args)...);
   return arena.shrink(room, std::min(result.size, room.size()));
 }
 
 /// inet_ntop writes the canonical form: the longest run of zeros is "::".
 std::string_view ipv6_text(const Ipv6Bytes& address, std::span<char> room) {
-  const char* text = ::inet_ntop(AF_INET6, address.data(), room.data(), static_cast<socklen_t>(room.size()));
+  const char* text =
+      ::inet_ntop(AF_INET6, address.data(), room.data(), static_cast<socklen_t>(room.size()));
   VMSIGHT_CHECK(text != nullptr);
   return text;
 }

@@ -1,7 +1,7 @@
 #include "state/net_counters.h"
 
-#include <algorithm>
 #include <fmt/format.h>
+
 #include <string>
 
 #include "state/members.h"
@@ -10,7 +10,8 @@ namespace vmsight {
 namespace {
 
 constexpr std::uint64_t type_tstats = 2, type_dstats = 3;  // enum netdev_stat_type
-constexpr std::uint32_t max_queues = 4096;
+constexpr std::size_t max_drivers = 256;                   // bounds what forged devices cost
+constexpr std::uint32_t veth_queues_offset = 24;  // veth_priv { peer, dropped, _xdp_prog, rq }
 
 struct Name {
   NetCounters::Driver driver;
@@ -51,6 +52,7 @@ Result<NetCounters> NetCounters::resolve(Kernel& kernel) {
   // netdev_priv(): a member of newer kernels; before, what follows at the next 32 bytes.
   self.private_ = members.optional_offset("net_device", "priv")
                       .value_or((members.size("net_device") + 31) & ~31U);
+  self.bridge_owner_ = ((2 * members.size("spinlock") + 7) & ~7U) + 16;
   self.plain_ = resolve_per_cpu(kernel, "net_device_stats");
   self.tstats_ = resolve_per_cpu(kernel, "pcpu_sw_netstats");
   self.dstats_ = resolve_per_cpu(kernel, "pcpu_dstats");
@@ -69,12 +71,11 @@ Result<NetCounters> NetCounters::resolve(Kernel& kernel) {
   return self;
 }
 
-void NetCounters::read(Context& context, GuestVirt device, Known& known, NetDevice& into) const {
+void NetCounters::read(Context& context, GuestVirt device, View& view, NetDevice& into) const {
   Reader& reader = context.reader;
-  const GuestVirt operations = reader.pointer(device + ops_);
-  const Driver driver = driver_of(context, operations, known);
+  const View::Met met = driver_of(context, reader.pointer(device + ops_), view);
   std::optional<Traffic> traffic;
-  if (reader.ok()) traffic = count(context, device, driver);
+  if (reader.ok()) traffic = count(context, device, met.driver, view);
   if (traffic && reader.ok()) {
     into.rx_packets = traffic->rx_packets;
     into.rx_bytes = traffic->rx_bytes;
@@ -83,24 +84,26 @@ void NetCounters::read(Context& context, GuestVirt device, Known& known, NetDevi
     return;
   }
   reader.clear_fault();
-  context.state.problem("net_devices",
-                        fmt::format("{}: its driver ({}) keeps the counters where they cannot be found",
-                                    into.name, modules_.owner_of(context, operations)));
+  context.state.problem(
+      "net_devices",
+      fmt::format("{}: where its driver {} keeps counters is not known", into.name, met.module));
 }
 
-NetCounters::Driver NetCounters::driver_of(Context& context, GuestVirt operations,
-                                           Known& known) const {
-  for (const auto& [seen, driver] : known) {
-    if (seen == operations) return driver;
+NetCounters::View::Met NetCounters::driver_of(Context& context, GuestVirt operations,
+                                              View& view) const {
+  for (const View::Met& met : view.drivers) {
+    if (met.operations == operations) return met;
   }
-  known.emplace_back(operations, classify(context, operations));
-  return known.back().second;
+  if (view.drivers.size() == max_drivers || !context.reader.ok()) return {};
+  const std::string_view module = modules_.owner_of(context, operations);
+  view.drivers.push_back({operations, classify(context.reader, operations, module), module});
+  return view.drivers.back();
 }
 
 /// In the order of dev_get_stats() of net/core/dev.c: what a driver's own function does must be
 /// known; without one the counters are where the core keeps them.
-NetCounters::Driver NetCounters::classify(Context& context, GuestVirt operations) const {
-  Reader& reader = context.reader;
+NetCounters::Driver NetCounters::classify(Reader& reader, GuestVirt operations,
+                                          std::string_view module) const {
   const GuestVirt get_stats64 = reader.pointer(operations + get_stats64_);
   if (get_stats64 == GuestVirt()) {
     const GuestVirt get_stats = reader.pointer(operations + get_stats_);
@@ -110,24 +113,29 @@ NetCounters::Driver NetCounters::classify(Context& context, GuestVirt operations
   for (const auto& [ops, driver] : built_in_) {
     if (ops == operations) return driver;
   }
-  const std::string_view module = modules_.owner_of(context, operations);
   for (const Name& name : driver_names) {
     if (!module.empty() && name.module == module) return name.driver;
   }
   return Driver::unknown;
 }
 
-std::optional<Traffic> NetCounters::count(Context& context, GuestVirt device,
-                                          Driver driver) const {
+std::optional<Traffic> NetCounters::count(Context& context, GuestVirt device, Driver driver,
+                                          View& view) const {
   Reader& reader = context.reader;
   const GuestVirt area = per_cpu_area(reader, device);
   switch (driver) {
-    case Driver::plain: return plain(reader, device);
-    case Driver::per_cpu_type: return count_by_type(context, device);
-    case Driver::loopback: return per_cpu(context, area, lstats_);
-    case Driver::virtio_net: return virtio_.read(context, device, device + private_);
-    case Driver::veth: return count_veth(context, device);
-    case Driver::bridge: return count_bridge(context, device);
+    case Driver::plain:
+      return plain(reader, device);
+    case Driver::per_cpu_type:
+      return count_by_type(context, device);
+    case Driver::loopback:
+      return per_cpu(context, area, lstats_);
+    case Driver::virtio_net:
+      return virtio_.read(context, device, device + private_, view.reads_left);
+    case Driver::veth:
+      return count_veth(context, device, view);
+    case Driver::bridge:
+      return count_bridge(context, device);
     case Driver::vlan:
       return count_private(context, device, "8021q", "vlan_dev_priv", "vlan_pcpu_stats");
     case Driver::macvlan:
@@ -141,7 +149,8 @@ std::optional<Traffic> NetCounters::count(Context& context, GuestVirt device,
       const Traffic sent = per_cpu(context, area, lstats_);  // it only ever swallows packets
       return Traffic{0, 0, sent.tx_packets, sent.tx_bytes};
     }
-    case Driver::unknown: break;
+    case Driver::unknown:
+      break;
   }
   return std::nullopt;
 }
@@ -157,47 +166,59 @@ std::optional<Traffic> NetCounters::count_by_type(Context& context, GuestVirt de
 
 /// veth_get_stats64(): what an end receives is what its peer sent; packets that went through
 /// XDP or NAPI are counted by the receiving queues instead.
-std::optional<Traffic> NetCounters::count_veth(Context& context, GuestVirt device) const {
+std::optional<Traffic> NetCounters::count_veth(Context& context, GuestVirt device,
+                                               View& view) const {
   Reader& reader = context.reader;
   const auto sent = [&](GuestVirt end) {
     const bool typed = stat_type(reader, end) == type_tstats;
     return per_cpu(context, per_cpu_area(reader, end), typed ? tstats_ : lstats_);
   };
-  const auto queues = [&](GuestVirt end) {  // of veth_priv { peer, dropped, _xdp_prog, rq }
-    return veth_queues(context, end, reader.pointer(end + private_ + 24));
-  };
   const GuestVirt peer = reader.pointer(device + private_);
-  const Traffic own = sent(device), own_queues = queues(device);
+  const Traffic own = sent(device), own_queues = veth_queues(context, device, view);
   Traffic sum{own_queues.rx_packets, own_queues.rx_bytes, own.tx_packets, own.tx_bytes};
   if (peer == GuestVirt()) return sum;
   if (reader.pointer(peer + private_) != device) return std::nullopt;
-  const Traffic theirs = sent(peer), their_queues = queues(peer);
-  return sum += {theirs.tx_packets, theirs.tx_bytes, their_queues.rx_packets, their_queues.rx_bytes};
+  const Traffic theirs = sent(peer), their_queues = veth_queues(context, peer, view);
+  return sum +=
+         {theirs.tx_packets, theirs.tx_bytes, their_queues.rx_packets, their_queues.rx_bytes};
 }
 
-Traffic NetCounters::veth_queues(Context& context, GuestVirt device, GuestVirt rq) const {
-  Kernel& kernel = context.kernel;
+Traffic NetCounters::veth_queues(Context& context, GuestVirt device, View& view) const {
+  Reader& reader = context.reader;
+  const std::optional<VethQueue>& at = veth_queue(context.kernel);
   Traffic sum;
-  const auto packets = kernel.member("veth:veth_rq", "stats.vs.xdp_packets");
-  const auto bytes = kernel.member("veth:veth_rq", "stats.vs.xdp_bytes");
-  const auto size = kernel.type_size("veth:veth_rq");
-  if (!packets || !bytes || !size) return sum;  // Linux 5.10: these count only with an XDP program
-  const std::uint32_t count = std::min(context.reader.u32(device + num_rx_queues_), max_queues);
-  for (std::uint32_t i = 0; i < count && context.reader.ok(); ++i) {
-    const GuestVirt queue = rq + i * *size;
-    sum.rx_packets += context.reader.u64(queue + packets->offset);
-    sum.rx_bytes += context.reader.u64(queue + bytes->offset);
+  if (!at) return sum;  // Linux 5.10: these count only with an XDP program
+  const GuestVirt queues = reader.pointer(device + private_ + veth_queues_offset);
+  const std::uint32_t count = reader.u32(device + num_rx_queues_);
+  for (std::uint32_t i = 0; i < count && reader.ok(); ++i) {
+    if (view.reads_left == 0) reader.set_fault(device);
+    view.reads_left -= view.reads_left != 0;
+    const GuestVirt queue = queues + std::uint64_t{i} * at->size;
+    sum.rx_packets += reader.u64(queue + at->packets);
+    sum.rx_bytes += reader.u64(queue + at->bytes);
   }
   return sum;
 }
 
-/// Kernels without dev_get_tstats64(): net_bridge { two locks, port_list, dev, stats }.
+const std::optional<NetCounters::VethQueue>& NetCounters::veth_queue(Kernel& kernel) const {
+  if (!veth_asked_) {
+    veth_asked_ = true;
+    Members members(kernel);
+    const VethQueue queue{members.size("veth:veth_rq"),
+                          members.offset("veth:veth_rq", "stats.vs.xdp_packets"),
+                          members.offset("veth:veth_rq", "stats.vs.xdp_bytes")};
+    if (members.check()) veth_queue_ = queue;
+  }
+  return veth_queue_;
+}
+
+/// Kernels without dev_get_tstats64(): net_bridge { lock, hash_lock, port_list, dev, stats }.
 std::optional<Traffic> NetCounters::count_bridge(Context& context, GuestVirt device) const {
   Reader& reader = context.reader;
-  const GuestVirt bridge = device + private_;
-  if (reader.pointer(bridge + 24) != device) return std::nullopt;
+  const GuestVirt owner = device + private_ + bridge_owner_;
+  if (reader.pointer(owner) != device) return std::nullopt;
   Traffic sum = plain(reader, device);
-  return sum += per_cpu(context, reader.pointer(bridge + 32), tstats_);
+  return sum += per_cpu(context, reader.pointer(owner + 8), tstats_);
 }
 
 std::optional<Traffic> NetCounters::count_private(Context& context, GuestVirt device,

@@ -2,14 +2,14 @@
 
 #include <fmt/format.h>
 
-#include "state/members.h"
 #include "state/lists.h"
+#include "state/members.h"
 #include "state/net_address.h"
+#include "state/retry.h"
 
 namespace vmsight {
 namespace {
 
-constexpr std::size_t max_addresses = 4096;  // of a device
 constexpr std::size_t max_hardware_address = 32;  // MAX_ADDR_LEN
 
 // include/uapi/linux/if.h, in the order in which `ip link` prints them.
@@ -18,12 +18,12 @@ struct Flag {
   std::string_view name;
 };
 constexpr Flag flag_names[] = {
-    {1u << 3, "LOOPBACK"},   {1u << 1, "BROADCAST"}, {1u << 4, "POINTOPOINT"},
-    {1u << 12, "MULTICAST"}, {1u << 7, "NOARP"},     {1u << 9, "ALLMULTI"},
-    {1u << 8, "PROMISC"},    {1u << 10, "MASTER"},   {1u << 11, "SLAVE"},
-    {1u << 2, "DEBUG"},      {1u << 15, "DYNAMIC"},  {1u << 14, "AUTOMEDIA"},
+    {1u << 3, "LOOPBACK"},   {1u << 1, "BROADCAST"},  {1u << 4, "POINTOPOINT"},
+    {1u << 12, "MULTICAST"}, {1u << 7, "NOARP"},      {1u << 9, "ALLMULTI"},
+    {1u << 8, "PROMISC"},    {1u << 10, "MASTER"},    {1u << 11, "SLAVE"},
+    {1u << 2, "DEBUG"},      {1u << 15, "DYNAMIC"},   {1u << 14, "AUTOMEDIA"},
     {1u << 13, "PORTSEL"},   {1u << 5, "NOTRAILERS"}, {1u << 0, "UP"},
-    {1u << 16, "LOWER_UP"},  {1u << 17, "DORMANT"},  {1u << 18, "ECHO"},
+    {1u << 16, "LOWER_UP"},  {1u << 17, "DORMANT"},   {1u << 18, "ECHO"},
 };
 constexpr std::uint32_t iff_up = 1u << 0, iff_running = 1u << 6, iff_promisc = 1u << 8,
                         iff_allmulti = 1u << 9, iff_lower_up = 1u << 16, iff_dormant = 1u << 17;
@@ -72,6 +72,7 @@ Result<NetDevicesReader> NetDevicesReader::resolve(Kernel& kernel) {
   self.ifindex_ = members.member("net_device", "ifindex");
   self.addr_len_ = members.member("net_device", "addr_len");
   self.state_ = members.offset("net_device", "state");
+  self.net_ = members.offset("net_device", "nd_net");
   self.dev_addr_ = members.offset("net_device", "dev_addr");
   self.ip_ptr_ = members.offset("net_device", "ip_ptr");
   self.ifa_list_ = members.offset("in_device", "ifa_list");
@@ -90,35 +91,49 @@ Result<NetDevicesReader> NetDevicesReader::resolve(Kernel& kernel) {
 }
 
 void NetDevicesReader::read(Context& context) const {
-  NetCounters::Known drivers;
-  for (const NetNamespace& ns : namespaces_.list(context, "net_devices")) {
-    read_namespace(context, ns, drivers);
-  }
+  read_whole(context, context.state.net_devices, [&] { return read_all(context); });
 }
 
-void NetDevicesReader::read_namespace(Context& context, const NetNamespace& ns,
-                                      NetCounters::Known& drivers) const {
+bool NetDevicesReader::read_all(Context& context) const {
+  View view;
+  bool whole = true;
+  for (const NetNamespace& ns : namespaces_.list(context, "net_devices")) {
+    whole = read_namespace(context, ns, view) && whole;
+  }
+  return whole;
+}
+
+bool NetDevicesReader::read_namespace(Context& context, const NetNamespace& ns, View& view) const {
   Reader& reader = context.reader;
-  reader.clear_fault();
+  std::size_t unreadable = 0;
   const bool complete = walk_list(reader, ns.net + dev_base_, [&](GuestVirt node) {
-    const GuestVirt device = node - dev_list_;
+    if (view.devices_left == 0) return reader.set_fault(node);
+    --view.devices_left;
     NetDevice record;
     record.netns = ns.inode;
-    if (read_device(context, device, record)) {
-      counters_.read(context, device, drivers, record);
+    if (read_device(context, node - dev_list_, ns.net, view, record)) {
+      counters_.read(context, node - dev_list_, view.counters, record);
       context.state.net_devices.push_back(std::move(record));
     } else {
-      context.state.problem("net_devices", fmt::format("the device at {} is not readable", device));
+      ++unreadable;
     }
     reader.clear_fault();
   });
-  if (complete) return;
-  context.state.problem("net_devices", fmt::format("the devices of namespace {} break at {}", ns.inode,
-                                                   reader.fault().value_or(ns.net)));
-  reader.clear_fault();
+  if (!complete) {
+    context.state.problem("net_devices", fmt::format("the devices of namespace {} break at {}",
+                                                     ns.inode, reader.fault().value_or(ns.net)));
+    reader.clear_fault();
+  }
+  if (unreadable != 0) {
+    context.state.problem("net_devices", fmt::format("{} devices of namespace {} are not readable",
+                                                     unreadable, ns.inode));
+  }
+  return complete && unreadable == 0;
 }
 
-bool NetDevicesReader::read_device(Context& context, GuestVirt device, NetDevice& into) const {
+/// False if it cannot be read, or is not (any more) a device of this namespace.
+bool NetDevicesReader::read_device(Context& context, GuestVirt device, GuestVirt net, View& view,
+                                   NetDevice& into) const {
   Reader& reader = context.reader;
   const std::span<char> room = context.arena().allocate(std::min(name_.size, 16U));
   into.name = context.arena().shrink(room, reader.c_string(device + name_.offset, room).size());
@@ -131,13 +146,12 @@ bool NetDevicesReader::read_device(Context& context, GuestVirt device, NetDevice
   into.mtu = reader.value(device, mtu_);
   into.ifindex = static_cast<unsigned>(reader.value(device, ifindex_));
   into.hwaddr = read_hardware_address(context, device);
-  read_ipv4(context, device, into);
-  read_ipv6(context, device, into);
-  return reader.ok();
+  read_ipv4(context, device, view, into);
+  read_ipv6(context, device, view, into);
+  return reader.pointer(device + net_) == net && reader.ok();
 }
 
-std::string_view NetDevicesReader::read_hardware_address(Context& context,
-                                                         GuestVirt device) const {
+std::string_view NetDevicesReader::read_hardware_address(Context& context, GuestVirt device) const {
   std::array<std::byte, max_hardware_address> bytes;
   const auto length = std::min<std::size_t>(
       static_cast<std::size_t>(context.reader.value(device, addr_len_)), bytes.size());
@@ -146,26 +160,30 @@ std::string_view NetDevicesReader::read_hardware_address(Context& context,
   return format_hardware_address(context.arena(), used);
 }
 
-void NetDevicesReader::read_ipv4(Context& context, GuestVirt device, NetDevice& into) const {
+void NetDevicesReader::read_ipv4(Context& context, GuestVirt device, View& view,
+                                 NetDevice& into) const {
   Reader& reader = context.reader;
   const GuestVirt in_device = reader.pointer(device + ip_ptr_);
   if (in_device == GuestVirt()) return;
   GuestVirt entry = reader.pointer(in_device + ifa_list_);
   while (entry != GuestVirt() && reader.ok()) {
-    if (into.ipv4.size() == max_addresses) return reader.set_fault(entry);
+    if (view.addresses_left == 0) return reader.set_fault(entry);
+    --view.addresses_left;
     const auto address = reader.get<Ipv4Bytes>(entry + ifa_local_);
     into.ipv4.push_back(format_prefix(context.arena(), address, reader.u8(entry + ifa_prefix_)));
     entry = reader.pointer(entry + ifa_next_);
   }
 }
 
-void NetDevicesReader::read_ipv6(Context& context, GuestVirt device, NetDevice& into) const {
+void NetDevicesReader::read_ipv6(Context& context, GuestVirt device, View& view,
+                                 NetDevice& into) const {
   Reader& reader = context.reader;
   const GuestVirt in6_device = ip6_ptr_ ? reader.pointer(device + *ip6_ptr_) : GuestVirt();
   if (in6_device == GuestVirt()) return;
   walk_list(reader, in6_device + addr_list_, [&](GuestVirt node) {
     const GuestVirt entry = node - if_list_;
-    if (into.ipv6.size() == max_addresses) return reader.set_fault(entry);
+    if (view.addresses_left == 0) return reader.set_fault(entry);
+    --view.addresses_left;
     const auto address = reader.get<Ipv6Bytes>(entry + addr6_);
     into.ipv6.push_back(format_prefix(context.arena(), address, reader.u8(entry + prefix6_)));
   });

@@ -29,17 +29,23 @@ class NetDevicesReader {
   void read(Context& context) const;
 
  private:
-  void read_namespace(Context& context, const NetNamespace& ns,
-                      NetCounters::Known& drivers) const;
-  bool read_device(Context& context, GuestVirt device, NetDevice& into) const;
+  /// What one view spends at most, whatever a guest forges.
+  struct View {
+    NetCounters::View counters;
+    std::size_t devices_left = 1u << 17, addresses_left = 1u << 19;
+  };
+  bool read_all(Context& context) const;
+  bool read_namespace(Context& context, const NetNamespace& ns, View& view) const;
+  bool read_device(Context& context, GuestVirt device, GuestVirt net, View& view,
+                   NetDevice& into) const;
   std::string_view read_hardware_address(Context& context, GuestVirt device) const;
-  void read_ipv4(Context& context, GuestVirt device, NetDevice& into) const;
-  void read_ipv6(Context& context, GuestVirt device, NetDevice& into) const;
+  void read_ipv4(Context& context, GuestVirt device, View& view, NetDevice& into) const;
+  void read_ipv6(Context& context, GuestVirt device, View& view, NetDevice& into) const;
 
   NetNamespaces namespaces_;
   NetCounters counters_;
   Member name_, flags_, gflags_, operstate_, mtu_, ifindex_, addr_len_;
-  std::uint32_t dev_base_ = 0, dev_list_ = 0, state_ = 0, dev_addr_ = 0;
+  std::uint32_t dev_base_ = 0, dev_list_ = 0, state_ = 0, dev_addr_ = 0, net_ = 0;
   std::uint32_t ip_ptr_ = 0, ifa_list_ = 0, ifa_next_ = 0, ifa_local_ = 0, ifa_prefix_ = 0;
   std::optional<std::uint32_t> ip6_ptr_;  // a kernel may have no IPv6
   std::uint32_t addr_list_ = 0, if_list_ = 0, addr6_ = 0, prefix6_ = 0;

@@ -2,10 +2,14 @@
 
 #include <fmt/format.h>
 
-#include "state/members.h"
 #include "state/lists.h"
+#include "state/members.h"
 
 namespace vmsight {
+
+namespace {
+constexpr std::size_t max_namespaces = 1u << 16;  // bounds what a forged list costs
+}  // namespace
 
 Result<NetNamespaces> NetNamespaces::resolve(Kernel& kernel) {
   Members members(kernel);
@@ -22,6 +26,7 @@ std::vector<NetNamespace> NetNamespaces::list(Context& context, const char* wher
   std::vector<NetNamespace> found;
   reader.clear_fault();
   const bool complete = walk_list(reader, head_, [&](GuestVirt node) {
+    if (found.size() == max_namespaces) return reader.set_fault(node);
     const GuestVirt net = node - list_;
     const std::uint64_t number = inode(reader, net);
     if (reader.ok()) found.push_back({net, number});

@@ -11,8 +11,8 @@
 namespace vmsight {
 
 struct NetNamespace {
-  GuestVirt net;             // struct net
-  std::uint64_t inode = 0;   // as /proc/PID/ns/net shows it
+  GuestVirt net;            // struct net
+  std::uint64_t inode = 0;  // as /proc/PID/ns/net shows it
 };
 
 class NetNamespaces {

@@ -78,12 +78,12 @@ void OsReader::read_names(Context& context) const {
 void OsReader::read_uptime(Context& context) const {
   Reader& reader = context.reader;
   reader.clear_fault();
-  const std::uint64_t ns = boot_time_ns(reader.u64(timekeeper_ + base_),
-                                        reader.u64(timekeeper_ + nsec_),
-                                        reader.u32(timekeeper_ + shift_),
-                                        reader.u64(timekeeper_ + offs_boot_));
+  const std::uint64_t ns =
+      boot_time_ns(reader.u64(timekeeper_ + base_), reader.u64(timekeeper_ + nsec_),
+                   reader.u32(timekeeper_ + shift_), reader.u64(timekeeper_ + offs_boot_));
   // Both offsets are from the monotonic clock: their difference is the wall clock at boot.
-  const std::uint64_t boot = reader.u64(timekeeper_ + offs_real_) - reader.u64(timekeeper_ + offs_boot_);
+  const std::uint64_t boot =
+      reader.u64(timekeeper_ + offs_real_) - reader.u64(timekeeper_ + offs_boot_);
   if (reader.ok() && ns < max_uptime_ns) {
     context.state.os.uptime_s = ns / ns_per_second;
     context.state.os.boot_unix_ns = static_cast<std::int64_t>(boot);

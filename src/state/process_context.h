@@ -1,6 +1,7 @@
 // What the parts that belong to one process are read with.
 #pragma once
 
+#include "base/clock.h"
 #include "state/context.h"
 #include "state/paths.h"
 #include "state/proofs.h"
@@ -27,14 +28,20 @@ struct Shared {
   std::vector<MountNamespace> mount_namespaces;
   std::vector<GuestVirt> threads;    // scratch: those of the process being read
   std::size_t cmdline_bytes = 0;     // of all processes
+  Stopwatch watch;                   // since the view began
 
   void clear() {
     namespaces.clear();
     mount_namespaces.clear();
     threads.clear();
     cmdline_bytes = 0;
+    watch = {};
   }
 };
+
+/// Every loop over guest data is bounded, but a hostile guest can make many processes share what
+/// is large. A view gives up on the rest after this; 10,000 honest processes need 0.2 s.
+inline constexpr std::uint64_t max_view_ns = 30'000'000'000;
 
 struct ProcessContext {
   Context& context;
@@ -46,6 +53,7 @@ struct ProcessContext {
   Reader& reader() { return context.reader; }
   State& state() { return context.state; }
   bool wants(unsigned part) const { return (parts & part) != 0; }
+  bool out_of_time() const { return shared.watch.elapsed_ns() > max_view_ns; }
 };
 
 /// A hostile guest may let a few pages stand for millions of objects with long names. Beyond this

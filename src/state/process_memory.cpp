@@ -81,7 +81,13 @@ void ProcessMemoryReader::read_cmdline(ProcessContext& process, GuestVirt mm,
   const bool overflows = env_start == end && env_end >= env_start;
   const std::uint64_t limit =
       title ? std::min<std::uint64_t>(page_size, (overflows ? env_end : end) - start) : end - start;
-  if (limit > max_cmdline || process.shared.cmdline_bytes + limit > max_all_cmdlines) return;
+  const auto unread = [&](std::string_view why) {
+    process.state().problem(fmt::format("process {}", record.pid),
+                            fmt::format("its command line {}", why));
+  };
+  if (limit > max_cmdline || process.shared.cmdline_bytes + limit > max_all_cmdlines) {
+    return unread("is too long");
+  }
   process.shared.cmdline_bytes += limit;
 
   Arena& arena = process.context.arena();
@@ -91,7 +97,8 @@ void ProcessMemoryReader::read_cmdline(ProcessContext& process, GuestVirt mm,
   const std::size_t nul = text.find('\0');
   if (title && nul != text.npos) text = text.substr(0, nul + 1);
   const bool whole = title ? nul != text.npos || got == limit : got == limit;
-  if (whole) record.cmdline = split_arguments(text);
+  if (!whole) return unread("is not in memory");
+  record.cmdline = split_arguments(text);
 }
 
 std::vector<std::string_view> split_arguments(std::string_view bytes) {

@@ -24,11 +24,7 @@ Result<void> ProcessTable::read(Context& context, unsigned parts, const ChangeCo
   disordered_ = false;
   retries_ = 0;
   walk(context);
-  for (const TaskIdentity& identity : found_) entries_.push_back({identity});
-  for (std::size_t i = 0; i < entries_.size(); ++i) {
-    proofs_.set_owner(static_cast<Proofs::Owner>(i));
-    read_first(process, entries_[i]);
-  }
+  read_found(process);
   if (proofs_.live()) VMSIGHT_TRY_VOID(verify(process, counts));
   in_order(context);
   return {};
@@ -67,6 +63,19 @@ void ProcessTable::walk(Context& context) {
   found_.erase(std::unique(found_.begin(), found_.end()), found_.end());  // of a circle
 }
 
+void ProcessTable::read_found(ProcessContext& process) {
+  for (const TaskIdentity& identity : found_) {
+    if (process.out_of_time()) {
+      process.state().problem("processes", fmt::format("gave up after {} of {}: they take too long",
+                                                       entries_.size(), found_.size()));
+      return;
+    }
+    proofs_.set_owner(static_cast<Proofs::Owner>(entries_.size()));
+    entries_.push_back({identity});
+    read_first(process, entries_.back());
+  }
+}
+
 /// One reading. False if something faulted; then the records are what came before.
 bool ProcessTable::read_once(ProcessContext& process, Entry& entry) {
   process.reader().begin_object();
@@ -96,6 +105,10 @@ Result<void> ProcessTable::verify(ProcessContext& process, const ChangeCounts& c
   const std::size_t known = entries_.size();
   bool lost = false;
   for (std::size_t i = 0; i < known; ++i) {
+    if (process.out_of_time()) {
+      process.state().problem("processes", "gave up proving that they did not change");
+      break;
+    }
     if (all || entries_[i].suspect || std::binary_search(changed.begin(), changed.end(), i)) {
       VMSIGHT_TRY_VOID(read_again(process, entries_[i]));
     }

@@ -39,6 +39,7 @@ class ProcessTable {
   };
 
   void walk(Context& context);
+  void read_found(ProcessContext& process);
   bool read_once(ProcessContext& process, Entry& entry);
   void read_first(ProcessContext& process, Entry& entry);
   Result<void> read_again(ProcessContext& process, Entry& entry);

@@ -1,18 +1,18 @@
 // Sockets of other families: unix, netlink, vsock.
-#include <algorithm>
-#include <cstring>
 #include <fmt/format.h>
 
-#include "state/lists.h"
+#include <algorithm>
+#include <cstring>
+
 #include "state/sock_reader.h"
 #include "state/socket_names.h"
 
 namespace vmsight {
 namespace {
 
-constexpr std::size_t max_unix_path = 108;  // sun_path of struct sockaddr_un
-constexpr std::uint32_t family_size = 2;    // what precedes it there
-constexpr std::size_t max_packets = 1u << 16;
+constexpr std::size_t max_unix_path = 108;     // sun_path of struct sockaddr_un
+constexpr std::uint32_t family_size = 2;       // what precedes it there
+constexpr std::size_t max_packets = 1u << 12;  // of one queue that we add up
 constexpr std::uint32_t vsock_any = ~0U, vsock_address_size = 16;
 
 }  // namespace
@@ -23,7 +23,7 @@ void SockReader::read_unix(Context& context, GuestVirt sock, Socket& into) const
   into.local = read_unix_name(context, sock);
   const GuestVirt peer = reader.pointer(sock + unix_peer_);
   if (peer != GuestVirt()) into.peer_inode = inode(reader, peer);
-  read_unix_queues(reader, sock, reader.u8(sock + state_), into);
+  read_unix_queues(context, sock, reader.u8(sock + state_), into);
 }
 
 /// The name as /proc/net/unix writes it: a path without its final NUL, or "@name" with every NUL
@@ -47,31 +47,37 @@ std::string_view SockReader::read_unix_name(Context& context, GuestVirt sock) co
   return {name.data(), name.size()};
 }
 
-void SockReader::read_unix_queues(Reader& reader, GuestVirt sock, unsigned state,
+void SockReader::read_unix_queues(Context& context, GuestVirt sock, unsigned state,
                                   Socket& into) const {
+  Reader& reader = context.reader;
   if (state == tcp_listen) {
     into.recv_queue = reader.u32(sock + receive_length_);
     into.send_queue = reader.value(sock, max_backlog_);
   } else if (inq_length_ && reader.value(sock, type_) == sock_stream) {
     into.recv_queue = reader.u32(sock + *inq_length_);
   } else {
-    into.recv_queue = unread_bytes(reader, sock);
+    into.recv_queue = unread_bytes(context, sock);
   }
 }
 
 /// The bytes that a read would find: all queued ones of a stream, the next packet otherwise.
-std::uint64_t SockReader::unread_bytes(Reader& reader, GuestVirt sock) const {
-  if (reader.u32(sock + receive_length_) == 0) return 0;
-  const bool whole_queue = reader.value(sock, type_) != sock_dgram;
+/// A queue is a ring of sk_buff through the sock; their first word is `next`.
+std::uint64_t SockReader::unread_bytes(Context& context, GuestVirt sock) const {
+  Reader& reader = context.reader;
+  const std::size_t queued = reader.u32(sock + receive_length_);
+  const bool next_only = reader.value(sock, type_) == sock_dgram;
+  const std::size_t packets = next_only ? std::min<std::size_t>(queued, 1) : queued;
+  const GuestVirt head = sock + receive_queue_;
+  GuestVirt packet = reader.pointer(head);
   std::uint64_t bytes = 0;
-  std::size_t packets = 0;
-  walk_list(reader, sock + receive_queue_, [&](GuestVirt packet) {
-    if (packets++ == max_packets) return reader.set_fault(packet);
-    if (!whole_queue && packets > 1) return;
+  for (std::size_t i = 0; i < std::min(packets, max_packets) && packet != head && reader.ok();
+       ++i) {
     const std::uint32_t length = reader.u32(packet + skb_length_);
-    const std::uint32_t consumed = reader.u32(packet + skb_control_ + skb_consumed_);
-    bytes += length - std::min(length, consumed);
-  });
+    bytes += length - std::min(length, reader.u32(packet + skb_control_ + skb_consumed_));
+    packet = reader.pointer(packet);
+  }
+  if (packets > max_packets)
+    context.state.problem("sockets", "a receive queue is too long to add up");
   return bytes;
 }
 

@@ -12,8 +12,7 @@ std::uint32_t host_order(std::uint16_t port) { return __builtin_bswap16(port); }
 
 }  // namespace
 
-void SockReader::read_inet(Context& context, GuestVirt sock, unsigned family,
-                           Socket& into) const {
+void SockReader::read_inet(Context& context, GuestVirt sock, unsigned family, Socket& into) const {
   Reader& reader = context.reader;
   const unsigned type = static_cast<unsigned>(reader.value(sock, type_));
   const unsigned protocol = static_cast<unsigned>(reader.value(sock, protocol_));
@@ -25,7 +24,8 @@ void SockReader::read_inet(Context& context, GuestVirt sock, unsigned family,
   if (type == sock_stream && protocol == ipproto_tcp) read_tcp_queues(reader, sock, state, into);
   if (protocol == ipproto_udp && forward_deficit_) {
     // Memory of packets that were read already, not yet given back.
-    into.recv_queue -= std::min<std::uint64_t>(into.recv_queue, reader.u32(sock + *forward_deficit_));
+    into.recv_queue -=
+        std::min<std::uint64_t>(into.recv_queue, reader.u32(sock + *forward_deficit_));
   }
 }
 
@@ -62,8 +62,7 @@ void SockReader::read_tcp_queues(Reader& reader, GuestVirt sock, unsigned state,
 
 /// TIME_WAIT and requests for a connection, which only TCP keeps in its tables. A socket that
 /// waits in FIN_WAIT2 is kept the same way, and shown with that state.
-void SockReader::read_small(Context& context, GuestVirt sock, unsigned family,
-                            Socket& into) const {
+void SockReader::read_small(Context& context, GuestVirt sock, unsigned family, Socket& into) const {
   Reader& reader = context.reader;
   read_addresses(context, sock, family, into);
   into.protocol = "tcp";

@@ -88,8 +88,7 @@ bool SockReader::read(Context& context, GuestVirt sock, Socket& into) const {
   return true;
 }
 
-void SockReader::read_sock(Context& context, GuestVirt sock, unsigned family,
-                           Socket& into) const {
+void SockReader::read_sock(Context& context, GuestVirt sock, unsigned family, Socket& into) const {
   Reader& reader = context.reader;
   into.type = socket_type_name(static_cast<unsigned>(reader.value(sock, type_)));
   into.state = plain_state_name(reader.u8(sock + state_));
@@ -98,11 +97,16 @@ void SockReader::read_sock(Context& context, GuestVirt sock, unsigned family,
   read_owner(reader, sock, into);
   switch (family) {
     case af_inet:
-    case af_inet6: return read_inet(context, sock, family, into);
-    case af_unix: return read_unix(context, sock, into);
-    case af_netlink: return read_netlink(context, sock, into);
-    case af_vsock: return read_vsock(context, sock, into);
-    default: break;
+    case af_inet6:
+      return read_inet(context, sock, family, into);
+    case af_unix:
+      return read_unix(context, sock, into);
+    case af_netlink:
+      return read_netlink(context, sock, into);
+    case af_vsock:
+      return read_vsock(context, sock, into);
+    default:
+      break;
   }
   into.protocol = into.family.empty() ? protocol_name(context, sock) : into.family;
   if (into.family.empty()) into.family = into.protocol;

@@ -50,9 +50,9 @@ class SockReader {
   void read_small(Context& context, GuestVirt sock, unsigned family, Socket& into) const;
   // sock_families.cpp: unix, netlink, vsock and the others
   void read_unix(Context& context, GuestVirt sock, Socket& into) const;
-  void read_unix_queues(Reader& reader, GuestVirt sock, unsigned state, Socket& into) const;
+  void read_unix_queues(Context& context, GuestVirt sock, unsigned state, Socket& into) const;
   std::string_view read_unix_name(Context& context, GuestVirt sock) const;
-  std::uint64_t unread_bytes(Reader& reader, GuestVirt sock) const;
+  std::uint64_t unread_bytes(Context& context, GuestVirt sock) const;
   void read_netlink(Context& context, GuestVirt sock, Socket& into) const;
   void read_vsock(Context& context, GuestVirt sock, Socket& into) const;
 

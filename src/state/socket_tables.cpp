@@ -1,7 +1,8 @@
 #include "state/socket_tables.h"
 
-#include <algorithm>
 #include <fmt/format.h>
+
+#include <utility>
 
 namespace vmsight {
 namespace {
@@ -55,7 +56,8 @@ void SocketTables::resolve_udp(Members& members) {
 
 void SocketTables::resolve_others(Members& members) {
   Kernel& kernel = members.kernel();
-  const auto fixed = [&](const char* name, const char* symbol, const char* type, const char* array) {
+  const auto fixed = [&](const char* name, const char* symbol, const char* type,
+                         const char* array) {
     const auto start = kernel.symbol(symbol);
     const auto member = kernel.member(type, array);
     if (!start || !member) return;
@@ -65,7 +67,8 @@ void SocketTables::resolve_others(Members& members) {
   fixed("raw6", "raw_v6_hashinfo", "raw_hashinfo", "ht");
   fixed("ping", "ping_table", "ping_table", "hash");
   net_unix_ = members.optional_offset("net", "unx.table.buckets");
-  if (!net_unix_) fixed_.push_back({"unix", {members.symbol("unix_socket_table"), unix_buckets}, node_});
+  if (!net_unix_)
+    fixed_.push_back({"unix", {members.symbol("unix_socket_table"), unix_buckets}, node_});
   net_packet_ = members.optional_offset("net", "packet.sklist");
   nl_table_ = members.symbol("nl_table");
   nl_stride_ = members.size("netlink_table");
@@ -78,63 +81,59 @@ void SocketTables::resolve_others(Members& members) {
 std::vector<SocketTable> SocketTables::list(Context& context,
                                             std::span<const NetNamespace> namespaces) const {
   Reader& reader = context.reader;
-  std::vector<SocketTable> tables = fixed_;
+  List list{fixed_, {}};
   reader.clear_fault();
-  if (!net_hashinfo_) add_tcp(tables, context, hashinfo_);
+  if (!net_hashinfo_) add_tcp(list, context, hashinfo_);
   for (const GuestVirt table : udp_tables_) {
     // A structure, or since tables can be of one namespace, found there.
-    if (!net_udp_table_ || table != udp_tables_.front()) add_udp(tables, context, table);
+    if (!net_udp_table_ || table != udp_tables_.front()) add_udp(list, context, table);
   }
   for (const NetNamespace& ns : namespaces) {
-    if (net_hashinfo_) add_tcp(tables, context, reader.pointer(ns.net + *net_hashinfo_));
-    if (net_udp_table_) add_udp(tables, context, reader.pointer(ns.net + *net_udp_table_));
+    if (net_hashinfo_) add_tcp(list, context, reader.pointer(ns.net + *net_hashinfo_));
+    if (net_udp_table_) add_udp(list, context, reader.pointer(ns.net + *net_udp_table_));
     if (net_unix_) {
-      add(tables, context, {"unix", {reader.pointer(ns.net + *net_unix_), unix_buckets}, node_});
+      add(list, context, {"unix", {reader.pointer(ns.net + *net_unix_), unix_buckets}, node_});
     }
-    if (net_packet_) add(tables, context, {"packet", {ns.net + *net_packet_, 1}, node_});
+    if (net_packet_) add(list, context, {"packet", {ns.net + *net_packet_, 1}, node_});
   }
-  add_netlink(tables, context);
-  return tables;
+  add_netlink(list, context);
+  return std::move(list.tables);
 }
 
-void SocketTables::add(std::vector<SocketTable>& tables, Context& context,
-                       const SocketTable& table) const {
+void SocketTables::add(List& list, Context& context, const SocketTable& table) const {
   if (context.reader.ok() && table.buckets.count <= max_buckets) {
-    const bool known = std::any_of(tables.begin(), tables.end(), [&](const SocketTable& other) {
-      return other.buckets.start == table.buckets.start;
-    });
-    if (!known && table.buckets.start != GuestVirt()) tables.push_back(table);
+    const bool is_new = list.known.insert(table.buckets.start.raw()).second;
+    if (is_new && table.buckets.start != GuestVirt()) list.tables.push_back(table);
     return;
   }
-  context.state.problem("sockets", fmt::format("{}: no table at {}", table.name,
-                                               context.reader.fault().value_or(table.buckets.start)));
+  context.state.problem("sockets",
+                        fmt::format("{}: no table at {}", table.name,
+                                    context.reader.fault().value_or(table.buckets.start)));
   context.reader.clear_fault();
 }
 
-void SocketTables::add_tcp(std::vector<SocketTable>& tables, Context& context,
-                           GuestVirt hashinfo) const {
+void SocketTables::add_tcp(List& list, Context& context, GuestVirt hashinfo) const {
   Reader& reader = context.reader;
   SocketTable connections{"tcp", {}, node_, true};
   connections.buckets = {reader.pointer(hashinfo + ehash_),
                          std::uint64_t{reader.u32(hashinfo + ehash_mask_)} + 1, ehash_stride_,
                          ehash_head_};
-  add(tables, context, connections);
+  add(list, context, connections);
   SocketTable listeners{"tcp listeners", {}, node_};
   if (listening_hash_) {
-    listeners.buckets = {hashinfo + listening_hash_->offset, listening_hash_->count,
-                         listen_stride_, listen_head_};
+    listeners.buckets = {hashinfo + listening_hash_->offset, listening_hash_->count, listen_stride_,
+                         listen_head_};
   } else {
     listeners.buckets = {reader.pointer(hashinfo + lhash2_),
                          std::uint64_t{reader.u32(hashinfo + lhash2_mask_)} + 1, listen_stride_,
                          listen_head_};
   }
-  add(tables, context, listeners);
+  add(list, context, listeners);
 }
 
-void SocketTables::add_udp(std::vector<SocketTable>& tables, Context& context,
-                           GuestVirt table) const {
+void SocketTables::add_udp(List& list, Context& context, GuestVirt table) const {
   Reader& reader = context.reader;
-  add(tables, context,
+  add(list, context,
       {"udp",
        {reader.pointer(table + udp_hash_), std::uint64_t{reader.u32(table + udp_mask_)} + 1,
         udp_stride_, udp_head_},
@@ -142,7 +141,7 @@ void SocketTables::add_udp(std::vector<SocketTable>& tables, Context& context,
 }
 
 /// One table a protocol. Bit 0 of a bucket is its lock.
-void SocketTables::add_netlink(std::vector<SocketTable>& tables, Context& context) const {
+void SocketTables::add_netlink(List& list, Context& context) const {
   Reader& reader = context.reader;
   const GuestVirt array = reader.pointer(nl_table_);
   for (std::uint64_t i = 0; i < netlink_protocols; ++i) {
@@ -150,7 +149,7 @@ void SocketTables::add_netlink(std::vector<SocketTable>& tables, Context& contex
     if (table == GuestVirt()) continue;
     BucketArray buckets{table + buckets_, reader.u32(table + bucket_count_)};
     buckets.head_mask = ~1ULL;
-    add(tables, context, {"netlink", buckets, nl_node_});
+    add(list, context, {"netlink", buckets, nl_node_});
   }
   reader.clear_fault();
 }

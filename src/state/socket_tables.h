@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <unordered_set>
 #include <vector>
 
 #include "state/context.h"
@@ -41,14 +42,19 @@ class SocketTables {
   std::vector<SocketTable> list(Context& context, std::span<const NetNamespace> namespaces) const;
 
  private:
+  struct List {
+    std::vector<SocketTable> tables;
+    std::unordered_set<std::uint64_t> known;  // where they start
+  };
+
   void resolve_tcp(Members& members);
   void resolve_udp(Members& members);
   void resolve_others(Members& members);
 
-  void add(std::vector<SocketTable>& tables, Context& context, const SocketTable& table) const;
-  void add_tcp(std::vector<SocketTable>& tables, Context& context, GuestVirt hashinfo) const;
-  void add_udp(std::vector<SocketTable>& tables, Context& context, GuestVirt table) const;
-  void add_netlink(std::vector<SocketTable>& tables, Context& context) const;
+  void add(List& list, Context& context, const SocketTable& table) const;
+  void add_tcp(List& list, Context& context, GuestVirt hashinfo) const;
+  void add_udp(List& list, Context& context, GuestVirt table) const;
+  void add_netlink(List& list, Context& context) const;
 
   std::uint32_t node_ = 0;
   // TCP

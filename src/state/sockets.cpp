@@ -1,12 +1,18 @@
 #include "state/sockets.h"
 
-#include <algorithm>
 #include <fmt/format.h>
+
+#include <algorithm>
+
+#include "state/retry.h"
 
 namespace vmsight {
 namespace {
 
-constexpr std::size_t max_sockets = 1u << 20;  // a bound on our memory
+// Bounds on our memory and time.
+constexpr std::size_t max_sockets = 1u << 20, max_nodes = 1u << 22;
+constexpr std::uint64_t max_buckets = 1u << 26;
+constexpr unsigned max_retries = 64;
 
 }  // namespace
 
@@ -19,14 +25,20 @@ Result<SocketsReader> SocketsReader::resolve(Kernel& kernel) {
 }
 
 void SocketsReader::read(Context& context) const {
-  View view{context, namespaces_.list(context, "sockets"), owners(context), {}};
+  View view{
+      context,    namespaces_.list(context, "sockets"), owners(context), {}, max_nodes, max_buckets,
+      max_retries};
   const std::vector<SocketTable> tables = tables_.list(context, view.namespaces);
   std::sort(view.namespaces.begin(), view.namespaces.end(),
             [](const NetNamespace& a, const NetNamespace& b) { return a.net < b.net; });
-  for (const SocketTable& table : tables) read_table(view, table);
+  for (const SocketTable& table : tables) {
+    if (table.buckets.count <= view.buckets_left) read_table(view, table);
+    view.buckets_left -= std::min(view.buckets_left, table.buckets.count);
+  }
   read_unlisted(view);
-  if (context.state.sockets.size() >= max_sockets) {
-    context.state.problem("sockets", fmt::format("more than {} were left out", max_sockets));
+  const bool full = context.state.sockets.size() >= max_sockets;
+  if (full || view.nodes_left == 0 || view.buckets_left == 0) {
+    context.state.problem("sockets", "there are too many to show them all");
   }
 }
 
@@ -40,8 +52,8 @@ std::vector<SocketsReader::Owner> SocketsReader::owners(Context& context) const 
     if (reader.ok() && sock != GuestVirt()) {
       found.push_back({sock, file});
     } else {
-      context.state.problem("sockets", fmt::format("pid {} fd {}: no socket at {}", file.pid,
-                                                   file.fd, file.socket));
+      context.state.problem(
+          "sockets", fmt::format("pid {} fd {}: no socket at {}", file.pid, file.fd, file.socket));
     }
   }
   std::sort(found.begin(), found.end(),
@@ -54,16 +66,13 @@ void SocketsReader::read_table(View& view, const SocketTable& table) const {
   std::size_t torn = 0;
   reader.clear_fault();
   const auto visit = [&](std::uint64_t bucket, std::uint64_t first) {
-    bool whole = false;
-    for (unsigned attempt = 0; !whole && attempt < view.context.options.attempts; ++attempt) {
-      if (attempt != 0) {
-        reader.refetch();
-        ++view.context.state.view.retries;
-      }
+    if (view.nodes_left == 0) return;
+    reader.begin_object();
+    bool whole = read_chain(view, table, bucket, first);
+    for (unsigned attempt = 1; !whole && view.try_again(attempt); ++attempt) {
       reader.begin_object();
-      // A second look starts at the bucket, which may have changed as well.
-      const std::uint64_t link = attempt == 0 ? first : first_link(reader, table.buckets, bucket);
-      whole = reader.ok() && read_chain(view, table, bucket, link);
+      // From the bucket on, which may have changed as well.
+      whole = read_chain(view, table, bucket, first_link(reader, table.buckets, bucket));
     }
     if (!whole) ++torn;
     for (const Found& found : view.chain) keep(view, found.sock, found.record);
@@ -71,13 +80,14 @@ void SocketsReader::read_table(View& view, const SocketTable& table) const {
     reader.clear_fault();
   };
   if (!each_chain(reader, table.buckets, visit)) {
-    view.context.state.problem("sockets", fmt::format("{}: the table breaks at {}", table.name,
-                                                      reader.fault().value_or(table.buckets.start)));
+    view.context.state.problem("sockets",
+                               fmt::format("{}: the table breaks at {}", table.name,
+                                           reader.fault().value_or(table.buckets.start)));
     reader.clear_fault();
   }
   if (torn != 0) {
-    view.context.state.problem("sockets", fmt::format("{}: {} chains changed while they were read",
-                                                      table.name, torn));
+    view.context.state.problem(
+        "sockets", fmt::format("{}: {} chains changed while they were read", table.name, torn));
   }
 }
 
@@ -89,10 +99,12 @@ bool SocketsReader::read_chain(View& view, const SocketTable& table, std::uint64
   bool whole = true;
   view.chain.clear();
   const auto visit = [&](GuestVirt node) {
+    if (view.nodes_left == 0) return reader.set_fault(node);
+    --view.nodes_left;
     const GuestVirt sock = node - table.node;
     Found found{sock, {}};
     const bool misplaced = table.checked && (socks_.hash(reader, sock) & mask) != bucket;
-    if (misplaced || view.chain.size() == max_sockets || !read_sock(view, sock, found.record)) {
+    if (misplaced || !read_sock(view, sock, found.record)) {
       whole = false;
     } else {
       view.chain.push_back(std::move(found));
@@ -106,27 +118,32 @@ bool SocketsReader::read_chain(View& view, const SocketTable& table, std::uint64
 /// Sockets with a file that stand in no table: of families without one, and unbound ones.
 void SocketsReader::read_unlisted(View& view) const {
   Context& context = view.context;
-  for (std::size_t i = 0; i < view.owners.size(); ++i) {
-    const GuestVirt sock = view.owners[i].sock;
-    if (view.owners[i].found) continue;
+  for (Owner& owner : view.owners) {
+    if (owner.found) continue;  // in a table, or another file of a socket that was just read
     Socket record;
-    bool whole = false;
-    for (unsigned attempt = 0; !whole && attempt < context.options.attempts; ++attempt) {
-      if (attempt != 0) context.reader.refetch();
+    context.reader.begin_object();
+    bool whole = read_sock(view, owner.sock, record);
+    for (unsigned attempt = 1; !whole && view.try_again(attempt); ++attempt) {
       context.reader.begin_object();
       record = Socket{};
-      whole = read_sock(view, sock, record);
+      whole = read_sock(view, owner.sock, record);
     }
     if (whole) {
-      keep(view, sock, record);
-    } else {
-      view.owners[i].found = true;
-      context.state.problem("sockets", fmt::format("pid {} fd {}: the socket at {} is not readable",
-                                                   view.owners[i].file.pid,
-                                                   view.owners[i].file.fd, sock));
+      keep(view, owner.sock, record);
+      continue;
     }
+    context.state.problem("sockets", fmt::format("pid {} fd {}: the socket at {} is not readable",
+                                                 owner.file.pid, owner.file.fd, owner.sock));
   }
   context.reader.clear_fault();
+}
+
+bool SocketsReader::View::try_again(unsigned attempt) {
+  const bool live = context.reader.memory().is_live();
+  if (!live || attempt >= context.options.attempts || retries_left == 0) return false;
+  --retries_left;
+  prepare_retry(context, attempt);
+  return true;
 }
 
 /// False, without a fault, if the sock is none or cannot be read.
@@ -140,9 +157,9 @@ bool SocketsReader::read_sock(View& view, GuestVirt sock, Socket& into) const {
 }
 
 std::uint64_t SocketsReader::netns(View& view, GuestVirt net) const {
-  const auto at = std::lower_bound(
-      view.namespaces.begin(), view.namespaces.end(), net,
-      [](const NetNamespace& ns, GuestVirt address) { return ns.net < address; });
+  const auto at =
+      std::lower_bound(view.namespaces.begin(), view.namespaces.end(), net,
+                       [](const NetNamespace& ns, GuestVirt address) { return ns.net < address; });
   if (at != view.namespaces.end() && at->net == net) return at->inode;
   return namespaces_.inode(view.context.reader, net);  // one that is being dismantled
 }

@@ -37,6 +37,11 @@ class SocketsReader {
     std::vector<NetNamespace> namespaces;  // sorted by address
     std::vector<Owner> owners;             // sorted by sock
     std::vector<Found> chain;              // of the bucket that is being read
+    std::size_t nodes_left = 0;            // bounds the time that forged chains cost
+    std::uint64_t buckets_left = 0;        // ... and forged tables
+    unsigned retries_left = 0;             // ... and broken ones
+    /// One more attempt at what changed while it was read?
+    bool try_again(unsigned attempt);
   };
 
   std::vector<Owner> owners(Context& context) const;

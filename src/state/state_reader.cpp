@@ -43,8 +43,19 @@ LinuxStateReader::LinuxStateReader(Kernel& kernel, GuestMemory& memory, Processe
       kernel_log_(KernelLogReader::resolve(kernel)) {}
 
 Result<void> LinuxStateReader::read(const StateOptions& options, State& into) {
+  const auto read = read_view(options, into);
+  // Whatever happened, a guest that was halted for this runs on.
+  const auto ended = memory_.end_view();
+  if (!read) return read;
+  into.view.pause_ns = memory_.counters().pause_ns;
+  return ended;
+}
+
+Result<void> LinuxStateReader::read_view(const StateOptions& options, State& into) {
   into.clear();
   const std::uint64_t start = monotonic_ns();
+  // Before refresh(), where the guest runs: a scan does not lengthen a halt.
+  if (memory_.is_live()) VMSIGHT_TRY_VOID(kernel_.check_running());
   if (memory_.is_live()) VMSIGHT_TRY_VOID(counts_.begin(memory_));
   VMSIGHT_TRY_VOID(memory_.refresh());
   reader_.flush();
@@ -73,7 +84,7 @@ Result<void> LinuxStateReader::read(const StateOptions& options, State& into) {
                .duration_ns = monotonic_ns() - start,
                .bytes_read = counters.bytes,
                .pages = counters.pages,
-               .retries = table_.retries()};
+               .retries = into.view.retries + table_.retries()};
   return {};
 }
 

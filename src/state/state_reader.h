@@ -26,6 +26,7 @@ class LinuxStateReader final : public StateReader {
   LinuxStateReader(Kernel& kernel, GuestMemory& memory, ProcessesReader processes, Paths paths,
                    MountsReader mounts, ChangeCounts counts);
 
+  Result<void> read_view(const StateOptions& options, State& into);
   Result<void> check_kernel();
   Result<void> read_processes(Context& context);
   Result<void> read_mounts(Context& context);

@@ -1,5 +1,6 @@
 #include "state/virtio_net.h"
 
+#include <algorithm>
 #include <string>
 
 #include "state/members.h"
@@ -77,16 +78,19 @@ const std::optional<VirtioNet::Offsets>& VirtioNet::offsets(Kernel& kernel) cons
   return offsets_;
 }
 
-std::optional<Traffic> VirtioNet::read(Context& context, GuestVirt device,
-                                       GuestVirt private_part) const {
+std::optional<Traffic> VirtioNet::read(Context& context, GuestVirt device, GuestVirt private_part,
+                                       std::size_t& reads_left) const {
   const std::optional<Offsets>& at = offsets(context.kernel);
   Reader& reader = context.reader;
-  if (!at || reader.pointer(private_part + at->owner) != device) return std::nullopt;
+  if (!at) return std::nullopt;
+  if (reader.pointer(private_part + at->owner) != device) return std::nullopt;
   const std::uint32_t pairs = reader.u16(private_part + at->pairs);
   const GuestVirt send = reader.pointer(private_part + at->send_queues);
   const GuestVirt receive = reader.pointer(private_part + at->receive_queues);
+  if (pairs > std::min<std::size_t>(max_pairs, reads_left)) return std::nullopt;
+  reads_left -= pairs;
   Traffic sum;
-  for (std::uint32_t i = 0; i < pairs && pairs <= max_pairs && reader.ok(); ++i) {
+  for (std::uint32_t i = 0; i < pairs && reader.ok(); ++i) {
     const GuestVirt sq = send + std::uint64_t{i} * at->send.size;
     const GuestVirt rq = receive + std::uint64_t{i} * at->receive.size;
     if (reader.pointer(sq + at->send.owner) != device) return std::nullopt;
@@ -94,7 +98,7 @@ std::optional<Traffic> VirtioNet::read(Context& context, GuestVirt device,
     sum += {reader.u64(rq + at->receive.packets), reader.u64(rq + at->receive.bytes),
             reader.u64(sq + at->send.packets), reader.u64(sq + at->send.bytes)};
   }
-  if (!reader.ok() || pairs > max_pairs) return std::nullopt;
+  if (!reader.ok()) return std::nullopt;
   return sum;
 }
 

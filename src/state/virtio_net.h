@@ -23,7 +23,9 @@ class VirtioNet {
   /// Sums over all queues. nullopt if they cannot be found; the reader may then have a fault.
   /// The layout is that of the module's BTF. A kernel without BTF of modules gets one derived
   /// from the generic structures within; either must agree with the device at every queue.
-  std::optional<Traffic> read(Context& context, GuestVirt device, GuestVirt private_part) const;
+  /// `reads_left` goes down with each queue: forged devices may not have many in all.
+  std::optional<Traffic> read(Context& context, GuestVirt device, GuestVirt private_part,
+                              std::size_t& reads_left) const;
 
   struct Queue {  // send_queue or receive_queue
     std::uint32_t size = 0, packets = 0, bytes = 0;

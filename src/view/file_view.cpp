@@ -9,7 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 
-#include "view/mapped_memory.h"
+#include "view/file_view.h"
 #include "vmsight/view.h"
 
 namespace vmsight {
@@ -79,9 +79,8 @@ void add_segment(MappedMemory::Parts& parts, const ImageSegment& segment, int fd
 
 }  // namespace
 
-Result<std::unique_ptr<GuestMemory>> open_file_view(const Image& image) {
+Result<void> add_image(MappedMemory::Parts& parts, const Image& image) {
   VMSIGHT_TRY(Opened opened, open_file(image.path));
-  MappedMemory::Parts parts{.technique = "file", .live = false, .ram = image.ram};
   VMSIGHT_TRY(GuardedMapping mapping, GuardedMapping::map(opened.fd.get(), 0, opened.size));
   const int fd = parts.files.own(std::move(opened.fd));
   auto zero_page = std::make_unique<std::byte[]>(page_size);
@@ -104,6 +103,12 @@ Result<std::unique_ptr<GuestMemory>> open_file_view(const Image& image) {
   }
   parts.buffers.push_back(std::move(zero_page));
   parts.mappings.push_back(std::move(mapping));
+  return {};
+}
+
+Result<std::unique_ptr<GuestMemory>> open_file_view(const Image& image) {
+  MappedMemory::Parts parts{.technique = "file", .live = false, .ram = image.ram};
+  VMSIGHT_TRY_VOID(add_image(parts, image));
   VMSIGHT_TRY(std::unique_ptr<GuestMemory> memory, MappedMemory::make(std::move(parts)));
   return memory;
 }

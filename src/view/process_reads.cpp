@@ -36,10 +36,17 @@ Result<std::unique_ptr<ProcessReads>> ProcessReads::open(const Vm& vm) {
   VMSIGHT_TRY_VOID(vm.check_alive());
   VMSIGHT_TRY_VOID(source->check_rights());
   VMSIGHT_TRY(source->files_, open_ram_files(vm, nullptr));
-  const std::string pagemap = fmt::format("/proc/{}/pagemap", vm.info().pid);
-  source->pagemap_ = UniqueFd(::open(pagemap.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!source->pagemap_) return os_error(errno, "open " + pagemap);
+  VMSIGHT_TRY_VOID(source->read_from(vm.info().pid));
   return source;
+}
+
+Result<void> ProcessReads::read_from(pid_t pid) {
+  const std::string path = fmt::format("/proc/{}/pagemap", pid);
+  UniqueFd pagemap(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!pagemap) return os_error(errno, "open " + path);
+  pagemap_ = std::move(pagemap);
+  pid_ = pid;
+  return {};
 }
 
 /// Rights are checked before the address is: a read of address 0 tells them and, unlike a read of
@@ -48,7 +55,7 @@ Result<void> ProcessReads::check_rights() const {
   std::byte nothing{};
   const iovec local{&nothing, 1};
   const iovec remote{nullptr, 1};
-  if (::process_vm_readv(vm_.info().pid, &local, 1, &remote, 1, 0) < 0 && errno != EFAULT) {
+  if (::process_vm_readv(pid_, &local, 1, &remote, 1, 0) < 0 && errno != EFAULT) {
     return read_error(errno);
   }
   return {};
@@ -63,8 +70,8 @@ HostVirt ProcessReads::host(GuestPhys address) {
 }
 
 Error ProcessReads::read_error(int err) const {
-  Error error = os_error(err, fmt::format("read memory of process {}", vm_.info().pid));
-  if (err == ESRCH) error.message = fmt::format("the VM's process {} has ended", vm_.info().pid);
+  Error error = os_error(err, fmt::format("read memory of process {}", pid_));
+  if (err == ESRCH) error.message = fmt::format("the VM's process {} has ended", pid_);
   if (err == EPERM) {
     error.hint =
         "run as root or as the user of the QEMU process; with Yama "
@@ -101,7 +108,7 @@ Result<std::size_t> ProcessReads::transfer(std::span<FreshRead> reads) {
     append_iovec(remote_, host(read.from).raw(), read.into.size());
   }
   ++calls_;
-  const ssize_t got = ::process_vm_readv(vm_.info().pid, local_.data(), local_.size(),
+  const ssize_t got = ::process_vm_readv(pid_, local_.data(), local_.size(),
                                          remote_.data(), remote_.size(), 0);
   if (got < 0 && errno != EFAULT) return read_error(errno);
   std::size_t left = got < 0 ? 0 : static_cast<std::size_t>(got);
@@ -155,12 +162,12 @@ Result<void> ProcessReads::copy(const RamRange& range, GuestPhys from, std::span
     const HostVirt at = range.host + (from - range.start);
     const iovec remote{reinterpret_cast<void*>(at.raw()), into.size()};
     ++calls_;
-    const ssize_t got = ::process_vm_readv(vm_.info().pid, &local, 1, &remote, 1, 0);
+    const ssize_t got = ::process_vm_readv(pid_, &local, 1, &remote, 1, 0);
     if (got < 0 && errno != EFAULT) return read_error(errno);
     if (got <= 0) {
       return Error{.code = ErrorCode::fault,
                    .message = fmt::format("read {}: {} is not readable in process {}", from, at,
-                                          vm_.info().pid),
+                                          pid_),
                    .address = from.raw()};
     }
     into = into.subspan(static_cast<std::size_t>(got));
@@ -197,7 +204,7 @@ Result<std::vector<PhysRange>> ProcessReads::present(const RamRange& range, Gues
     const std::size_t wanted = std::min<std::uint64_t>(pages, entries.size()) * sizeof(entries[0]);
     const ssize_t got = ::pread(pagemap_.get(), entries.data(), wanted,
                                 static_cast<off_t>(first * sizeof(entries[0])));
-    if (got < 0) return os_error(errno, fmt::format("read pagemap of {}", vm_.info().pid));
+    if (got < 0) return os_error(errno, fmt::format("read pagemap of {}", pid_));
     const std::size_t count = static_cast<std::size_t>(got) / sizeof(entries[0]);
     if (count == 0) return read_error(ESRCH);  // a process without memory has ended
     for (std::size_t i = 0; i < count; ++i, at = at + page_size) {

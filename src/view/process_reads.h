@@ -22,17 +22,21 @@ class ProcessReads final : public PageSource {
   /// read at all.
   static Result<std::unique_ptr<ProcessReads>> open(const Vm& vm);
 
+  /// From now on reads this process, which has guest RAM at the same addresses: a copy of the VM's
+  /// process that stands still, or that process itself again.
+  Result<void> read_from(pid_t pid);
+
   const RamMap& ram() const override { return vm_.ram(); }
   Result<void> read(std::span<FreshRead> reads) override;
   Result<std::vector<PhysRange>> populated() override;
   Result<void> scan(GuestPhys from, std::span<std::byte> into) override;
   Result<void> health() override { return vm_.check_alive(); }
   std::uint64_t calls() const override { return calls_ + files_.calls(); }
-  bool is_live() const override { return true; }
+  bool is_live() const override { return pid_ == vm_.info().pid; }
   std::string_view technique() const override { return "live-read"; }
 
  private:
-  explicit ProcessReads(const Vm& vm) : vm_(vm) {}
+  explicit ProcessReads(const Vm& vm) : vm_(vm), pid_(vm.info().pid) {}
 
   Result<void> check_rights() const;
   HostVirt host(GuestPhys address);
@@ -44,6 +48,7 @@ class ProcessReads final : public PageSource {
   Error read_error(int err) const;
 
   const Vm& vm_;
+  pid_t pid_;         // of the process that is read
   FileRuns files_;    // shared RAM
   UniqueFd pagemap_;  // /proc/PID/pagemap
   std::vector<iovec> local_, remote_;

@@ -1,6 +1,5 @@
 #include "view/ram_files.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 
@@ -41,7 +40,7 @@ UniqueFd open_if_backing(int directory, const char* path, const RamBlock& block)
 Result<UniqueFd> open_backing(const Vm& vm, const RamBlock& block) {
   const std::string process = fmt::format("/proc/{}", vm.info().pid);
   const std::string path = process + "/fd";
-  const std::unique_ptr<DIR, int (*)(DIR*)> directory(::opendir(path.c_str()), ::closedir);
+  const Directory directory = list_directory(path);
   if (!directory) return os_error(errno, "list " + path);
   while (const dirent* entry = ::readdir(directory.get())) {
     if (UniqueFd fd = open_if_backing(::dirfd(directory.get()), entry->d_name, block)) return fd;

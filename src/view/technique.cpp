@@ -1,29 +1,166 @@
 // The table of techniques: their names, whether they work here, and opening one by name.
+#include "view/technique.h"
+
 #include <array>
 
-#include "vmsight/view.h"
+#include "view/copy_snapshot.h"
+#include "view/halted.h"
+#include "view/live_snap.h"
+#include "view/techniques_of_qemu.h"
 
 namespace vmsight {
 namespace {
 
-struct Technique {
-  std::string_view name;
-  std::string_view what;
-  Result<std::unique_ptr<GuestMemory>> (*open)(const Vm& vm);
-};
-
-/// "auto" takes the first that works.
-constexpr std::array<Technique, 2> techniques{{
-    {"live-map", "shared guest RAM mapped into our process", open_live_map},
-    {"live-read", "batched process_vm_readv of any guest RAM", open_live_read},
+constexpr std::array<Technique, 19> techniques{{
+    {.name = "live-map",
+     .what = "shared guest RAM mapped into our process",
+     .cost = "nothing",
+     .open = open_live_map},
+    {.name = "live-read",
+     .what = "batched process_vm_readv of any guest RAM",
+     .cost = "nothing",
+     .open = open_live_read},
+    {.name = "halt-map:ptrace",
+     .what = "shared guest RAM mapped, with the vCPU threads stopped by ptrace",
+     .cost = "the vCPUs stand while it is read, some milliseconds; the guest's clock runs on",
+     .consistent = true,
+     .pauses = true,
+     .open = open_halted<open_live_map, open_ptrace_halter>},
+    {.name = "halt-read:ptrace",
+     .what = "process_vm_readv of any guest RAM, with the vCPU threads stopped by ptrace",
+     .cost = "the vCPUs stand while it is read, some milliseconds; the guest's clock runs on",
+     .consistent = true,
+     .pauses = true,
+     .open = open_halted<open_live_read, open_ptrace_halter>},
+    {.name = "halt-map:stop",
+     .what = "shared guest RAM mapped, with the guest stopped by QMP",
+     .cost = "the guest stands while it is read, some milliseconds; its clock stands too",
+     .consistent = true,
+     .pauses = true,
+     .open = open_halted<open_live_map, open_stop_halter>},
+    {.name = "halt-read:stop",
+     .what = "process_vm_readv of any guest RAM, with the guest stopped by QMP",
+     .cost = "the guest stands while it is read, some milliseconds; its clock stands too",
+     .consistent = true,
+     .pauses = true,
+     .open = open_halted<open_live_read, open_stop_halter>},
+    {.name = "halt-snap:copy",
+     .what = "all populated guest RAM copied, with the vCPU threads stopped by ptrace",
+     .cost = "the vCPUs stand while all is copied, 10 ms and more for 100 MB; the clock runs on",
+     .consistent = true,
+     .pauses = true,
+     .open = open_copy_snapshot},
+    {.name = "live-interface:pmemsave",
+     .what = "QMP pmemsave of each run of pages into a file in our memory",
+     .cost = "QEMU's main loop works for us about 0.5 ms a run of pages; the vCPUs run on",
+     .open = open_monitor_pmemsave},
+    {.name = "live-interface:xp",
+     .what = "pages as text from the human monitor",
+     .cost = "QEMU's main loop works for us about 1 ms a page; the vCPUs run on",
+     .open = open_monitor_xp},
+    {.name = "halt-interface:gdbstub",
+     .what = "physical reads through QEMU's gdbstub, which is started for each view",
+     .cost = "the guest stands while it is read, tens of milliseconds; its clock stands too",
+     .consistent = true,
+     .pauses = true,
+     .open = open_gdbstub},
+    {.name = "halt-interface:pmemsave",
+     .what = "QMP pmemsave of each run of pages, with the guest stopped by QMP",
+     .cost = "the guest stands while it is read, some 0.5 ms a run of pages; its clock stands too",
+     .consistent = true,
+     .pauses = true,
+     .open = open_halted<open_monitor_pmemsave, open_stop_halter>},
+    {.name = "halt-interface:xp",
+     .what = "pages as text from the human monitor, with the guest stopped by QMP",
+     .cost = "the guest stands while it is read, about 1 ms a page; its clock stands too",
+     .consistent = true,
+     .pauses = true,
+     .open = open_halted<open_monitor_xp, open_stop_halter>},
+    {.name = "live-snap:uffd",
+     .what = "guest RAM write-protected by a userfaultfd; pages are copied before they are written",
+     .cost = "stands for some milliseconds; then each first write to a page waits for its copy",
+     .consistent = true,
+     .pauses = true,
+     .injects = true,
+     .open = open_live_snap_uffd},
+    {.name = "live-snap:fork",
+     .what = "a stopped copy of the QEMU process, made by fork",
+     .cost = "stands for some milliseconds; then each first write to a page is a page fault",
+     .consistent = true,
+     .pauses = true,
+     .injects = true,
+     .open = open_live_snap_fork},
+    {.name = "live-snap:background",
+     .what = "QEMU's background snapshot into a file: the moment at its start",
+     .cost = "a pause of milliseconds; each page's first write waits until the page is saved",
+     .consistent = true,
+     .pauses = true,
+     .open = open_live_snap_background},
+    {.name = "live-snap:mapped-ram",
+     .what = "QEMU's migration into a file with a place for each page: the moment at its end",
+     .cost = "a pause of milliseconds at the end, and until we let it run on; dirty tracking before",
+     .consistent = true,
+     .pauses = true,
+     .open = open_live_snap_mapped_ram},
+    {.name = "halt-snap:migrate",
+     .what = "QEMU's migration into a file while the guest is stopped by QMP",
+     .cost = "the guest stands while its populated RAM is written, 0.1 s and more for 100 MB",
+     .consistent = true,
+     .pauses = true,
+     .open = open_halt_snap_migrate},
+    {.name = "halt-snap:pmemsave",
+     .what = "QMP pmemsave of all guest RAM, with the guest stopped by QMP",
+     .cost = "the guest stands while all of its RAM is written, holes too: seconds for a GiB",
+     .consistent = true,
+     .pauses = true,
+     .open = open_halt_snap_pmemsave},
+    {.name = "halt-snap:dump",
+     .what = "dump-guest-memory into a file",
+     .cost = "the guest stands while all of its RAM is written, holes too: seconds for a GiB",
+     .consistent = true,
+     .pauses = true,
+     .open = open_halt_snap_dump},
 }};
 
+bool names(std::string_view wanted, const Technique& technique) {
+  return wanted == technique.name ||
+         (technique.name.starts_with(wanted) && technique.name[wanted.size()] == ':');
+}
+
+/// What the wish is missing in this technique, or "".
+std::string_view misfit(const TechniqueWish& wish, const Technique& technique) {
+  if (wish.consistent && !technique.consistent) return "a view does not show one moment";
+  if (wish.no_pause && technique.pauses) return "it stops the guest for a while";
+  if (wish.no_injection && technique.injects) return "it runs system calls inside QEMU";
+  return "";
+}
+
+TechniqueStatus describe(const Technique& technique) {
+  return {.name = technique.name, .what = technique.what, .cost = technique.cost};
+}
+
+Error no_such(std::string_view name) {
+  std::string all = "auto";
+  for (const Technique& technique : techniques) all.append(", ").append(technique.name);
+  return {.code = ErrorCode::usage,
+          .message = fmt::format("open a view: no technique is called \"{}\"", name),
+          .hint = "techniques: " + all};
+}
+
 }  // namespace
+
+std::span<const Technique> all_techniques() { return techniques; }
+
+std::vector<std::string_view> technique_names() {
+  std::vector<std::string_view> all;
+  for (const Technique& technique : techniques) all.push_back(technique.name);
+  return all;
+}
 
 std::vector<TechniqueStatus> technique_status(const Vm& vm) {
   std::vector<TechniqueStatus> all;
   for (const Technique& technique : techniques) {
-    TechniqueStatus status{.name = technique.name, .what = technique.what};
+    TechniqueStatus status = describe(technique);
     // Opening changes nothing in the VM, so trying is the most honest test.
     if (auto memory = technique.open(vm)) {
       status.usable = true;
@@ -36,20 +173,29 @@ std::vector<TechniqueStatus> technique_status(const Vm& vm) {
   return all;
 }
 
-Result<std::unique_ptr<GuestMemory>> open_view(const Vm& vm, std::string_view name) {
-  std::string names = "auto";
-  std::optional<Error> last;
+Result<std::unique_ptr<GuestMemory>> open_view(const Vm& vm, std::string_view name,
+                                               const TechniqueWish& wish,
+                                               std::vector<TechniqueStatus>* passed_over) {
+  std::optional<Error> first;
+  bool known = name == "auto";
   for (const Technique& technique : techniques) {
-    names.append(", ").append(technique.name);
-    if (name != "auto" && name != technique.name) continue;
-    auto memory = technique.open(vm);
-    if (memory || name != "auto") return memory;
-    last = memory.error();
+    if (name != "auto" && !names(name, technique)) continue;
+    known = true;
+    TechniqueStatus status = describe(technique);
+    if (name == "auto") status.reason = misfit(wish, technique);
+    if (status.reason.empty()) {
+      auto memory = technique.open(vm);
+      if (memory) return memory;
+      status.reason = memory.error().message;
+      if (!first) first = std::move(memory).error();
+    }
+    if (passed_over != nullptr) passed_over->push_back(std::move(status));
   }
-  if (last) return *std::move(last);
-  return Error{.code = ErrorCode::usage,
-               .message = fmt::format("open a view: no technique is called \"{}\"", name),
-               .hint = "techniques: " + names};
+  if (first) return *std::move(first);
+  if (!known) return no_such(name);
+  return Error{.code = ErrorCode::unsupported,
+               .message = "open a view: no technique gives all that was asked for",
+               .hint = "drop one of --consistent, --no-pause, --no-injection"};
 }
 
 }  // namespace vmsight

@@ -29,7 +29,9 @@ Error bad_core(std::string message, std::string hint = "") {
 ///   u32 version, size; u64 rax rbx rcx rdx rsi rdi rsp rbp r8..r15 rip rflags;
 ///   {u32 selector, limit, flags, pad; u64 base} cs ds es fs gs ss ldt tr gdt idt; u64 cr[5]; ...
 namespace qemu_note {
-constexpr std::size_t rip = 8 + 16 * 8;
+constexpr std::size_t general = 8;
+constexpr std::size_t rip = general + 16 * 8;
+constexpr std::size_t rflags = rip + 8;
 constexpr std::size_t segments = rip + 2 * 8;
 constexpr std::size_t segment_size = 24, segment_base = 16;
 constexpr std::size_t cs = segments, gs = segments + 4 * segment_size;
@@ -52,6 +54,11 @@ void add_cpu(Image& image, std::span<const std::byte> note) {
   registers.cpl = static_cast<unsigned>(u64_at(note, qemu_note::cs) & 3);
   registers.cr3 = u64_at(note, qemu_note::cr + 3 * 8);
   registers.cr4 = u64_at(note, qemu_note::cr + 4 * 8);
+  for (std::size_t i = 0; i < registers.general.size(); ++i) {
+    registers.general[i] = u64_at(note, qemu_note::general + i * 8);
+  }
+  registers.rflags = u64_at(note, qemu_note::rflags);
+  registers.has_general = registers.rflags != 0;  // bit 1 is always set
   image.registers.push_back(registers);
 }
 

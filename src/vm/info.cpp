@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <dirent.h>
-#include <memory>
 #include <optional>
 #include <sys/stat.h>
 
@@ -13,22 +11,12 @@
 namespace vmsight {
 namespace {
 
-std::optional<bool> has_kvm_descriptor(pid_t pid) {
-  const std::unique_ptr<DIR, int (*)(DIR*)> fds(::opendir(fmt::format("/proc/{}/fd", pid).c_str()),
-                                                &::closedir);
-  if (!fds) return std::nullopt;
-  while (const dirent* entry = ::readdir(fds.get())) {
-    const auto link = read_proc_link(pid, fmt::format("fd/{}", entry->d_name));
-    if (link && *link == "anon_inode:kvm-vm") return true;
-  }
-  return false;
-}
-
 /// With alternatives ("-accel kvm -accel tcg"), or none given, only its descriptors tell which
 /// one QEMU took.
 Accelerator accelerator_of(pid_t pid, const CommandLine& line) {
   if (line.accelerators.size() == 1) return line.accelerators.front();
-  const auto kvm = has_kvm_descriptor(pid);
+  const auto kvm =
+      has_descriptor(pid, [](std::string_view link) { return link == "anon_inode:kvm-vm"; });
   if (!kvm) return Accelerator::unknown;
   return *kvm ? Accelerator::kvm : Accelerator::tcg;
 }

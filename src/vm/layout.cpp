@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "vm/monitor.h"
+#include "vm/monitor_session.h"
 #include "vm/process.h"
 #include "vm/ram_layout.h"
 
@@ -40,8 +41,10 @@ Result<HostLayout> without_monitor(const CommandLine& line, const ReadText& read
 
 Result<BlocksAndMap> ask(const VmInfo& info, const CommandLine& line,
                          const std::vector<HostMapping>& maps) {
-  VMSIGHT_TRY(QmpClient monitor, connect_monitor(info));
-  VMSIGHT_TRY(MonitorLayout layout, ask_layout(monitor, line));
+  VMSIGHT_TRY(const auto session, MonitorSession::of(info));
+  VMSIGHT_TRY(MonitorLayout layout, session->with_client([&](QmpClient& monitor) {
+    return ask_layout(monitor, line);
+  }));
   BlocksAndMap found;
   for (RamBlock& block : layout.blocks) {
     VMSIGHT_TRY_VOID(complete_block(maps, block));

@@ -1,13 +1,13 @@
 #include "vm/libvirt.h"
 
 #include <cstdlib>
-#include <dirent.h>
 #include <fstream>
 #include <iterator>
 #include <memory>
 #include <unistd.h>
 #include <vector>
 
+#include "base/os.h"
 #include "vm/options.h"
 
 namespace vmsight {
@@ -63,7 +63,7 @@ std::optional<std::uint64_t> libvirt_pid_of(std::string_view domain) {
 std::optional<std::string> libvirt_domain_of(pid_t pid) {
   constexpr std::string_view suffix = ".pid";
   for (const std::string& directory : state_directories()) {
-    const std::unique_ptr<DIR, int (*)(DIR*)> files(::opendir(directory.c_str()), &::closedir);
+    const Directory files = list_directory(directory);
     if (!files) continue;
     while (const dirent* entry = ::readdir(files.get())) {
       const std::string_view name = entry->d_name;

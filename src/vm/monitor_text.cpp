@@ -1,7 +1,9 @@
 #include "vm/monitor_text.h"
 
+#include <array>
 #include <algorithm>
 #include <charconv>
+#include <cstring>
 #include <optional>
 
 namespace vmsight {
@@ -97,6 +99,22 @@ std::optional<std::uint64_t> segment_base(std::string_view text, std::string_vie
   return take_hex(rest);
 }
 
+/// In long mode only; `has_general` tells.
+void parse_general(std::string_view text, VcpuRegisters& registers) {
+  constexpr std::array<std::string_view, 16> keys = {
+      "RAX=", "RBX=", "RCX=", "RDX=", "RSI=", "RDI=", "RSP=", "RBP=",
+      "R8 =", "R9 =", "R10=", "R11=", "R12=", "R13=", "R14=", "R15="};
+  const auto flags = value_after(text, "RFL=");
+  bool all = flags.has_value();
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    const auto value = value_after(text, keys[i]);
+    all = all && value.has_value();
+    registers.general[i] = value.value_or(0);
+  }
+  registers.rflags = flags.value_or(0);
+  registers.has_general = all;
+}
+
 Result<VcpuRegisters> parse_vcpu(std::string_view text) {
   VcpuRegisters registers;
   auto rip = value_after(text, "RIP=");
@@ -113,6 +131,7 @@ Result<VcpuRegisters> parse_vcpu(std::string_view text) {
   registers.gs_base = *gs_base;
   registers.cpl = static_cast<unsigned>(*cpl);
   registers.halted = *halted != 0;
+  parse_general(text, registers);
   return registers;
 }
 
@@ -144,6 +163,25 @@ Result<HostVirt> parse_gpa2hva(std::string_view text) {
   const auto address = take_hex(text);
   if (!address) return malformed("gpa2hva");
   return HostVirt(*address);
+}
+
+Result<void> parse_xp(std::string_view text, GuestPhys from, std::span<std::byte> into) {
+  VMSIGHT_CHECK(into.size() % 8 == 0);
+  std::size_t done = 0;
+  while (!text.empty()) {
+    std::string_view line = take_line(text);
+    const auto address = take_hex(line);
+    if (!address || *address != (from + done).raw() || !take(line, ":")) return malformed("xp");
+    while (take(line, " ")) {
+      if (!take(line, "0x") || done == into.size()) return malformed("xp");
+      const auto word = take_hex(line);
+      if (!word) return malformed("xp");
+      std::memcpy(into.data() + done, &*word, sizeof *word);  // both are little endian
+      done += sizeof *word;
+    }
+    if (!line.empty()) return malformed("xp");
+  }
+  return done == into.size() ? Result<void>() : malformed("xp");
 }
 
 Result<std::vector<VcpuRegisters>> parse_registers(std::string_view text) {

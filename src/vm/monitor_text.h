@@ -2,6 +2,8 @@
 // are in tests/replay/data/vm.
 #pragma once
 
+#include <cstddef>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,6 +26,10 @@ Result<std::vector<FlatRange>> parse_flat_view(std::string_view text);
 
 /// The address in "Host virtual address for 0x0 (pc.ram) is 0x7f...", the answer to gpa2hva.
 Result<HostVirt> parse_gpa2hva(std::string_view text);
+
+/// The answer to `xp /Ngx ADDRESS`: lines of "0000000001000000: 0x0123456789abcdef 0x...". `into`
+/// is filled with exactly the words asked for; its size is a multiple of 8.
+Result<void> parse_xp(std::string_view text, GuestPhys from, std::span<std::byte> into);
 
 /// The answer to `info registers -a`, of vCPUs in any mode.
 Result<std::vector<VcpuRegisters>> parse_registers(std::string_view text);

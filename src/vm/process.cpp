@@ -3,10 +3,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <climits>
-#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <memory>
 #include <poll.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -87,6 +85,48 @@ Result<std::string> read_proc_link(pid_t pid, std::string_view name) {
   return std::string(target, static_cast<std::size_t>(length));
 }
 
+std::optional<std::string_view> parse_status_field(std::string_view status, std::string_view name) {
+  while (!status.empty()) {
+    std::string_view line = status.substr(0, status.find('\n'));
+    status.remove_prefix(std::min(line.size() + 1, status.size()));
+    if (!line.starts_with(name) || !line.substr(name.size()).starts_with(':')) continue;
+    line.remove_prefix(name.size() + 1);
+    line.remove_prefix(std::min(line.find_first_not_of(" \t"), line.size()));
+    return line;
+  }
+  return std::nullopt;
+}
+
+Result<std::vector<pid_t>> list_threads(pid_t pid) {
+  const std::string path = fmt::format("/proc/{}/task", pid);
+  const Directory directory = list_directory(path);
+  if (!directory && errno != ENOENT) return os_error(errno, "list " + path);
+  std::vector<pid_t> tids;
+  while (const dirent* entry = directory ? ::readdir(directory.get()) : nullptr) {
+    if (const auto tid = parse_number(entry->d_name)) tids.push_back(static_cast<pid_t>(*tid));
+  }
+  if (tids.empty()) return gone(pid);
+  std::sort(tids.begin(), tids.end());
+  return tids;
+}
+
+pid_t tracer_of(pid_t pid, pid_t tid) {
+  const auto status = read_proc_file(pid, fmt::format("task/{}/status", tid));
+  const auto tracer = status ? parse_status_field(*status, "TracerPid") : std::nullopt;
+  return static_cast<pid_t>(tracer ? parse_number(*tracer).value_or(0) : 0);
+}
+
+std::optional<bool> has_descriptor(pid_t pid,
+                                   const std::function<bool(std::string_view link)>& wanted) {
+  const Directory directory = list_directory(fmt::format("/proc/{}/fd", pid));
+  if (!directory) return std::nullopt;
+  while (const dirent* entry = ::readdir(directory.get())) {
+    const auto link = read_proc_link(pid, fmt::format("fd/{}", entry->d_name));
+    if (link && wanted(*link)) return true;
+  }
+  return false;
+}
+
 Result<std::uint64_t> parse_start_time(std::string_view stat) {
   const Error bad{.code = ErrorCode::bad_data, .message = "read /proc/PID/stat: no start time"};
   const auto name_end = stat.rfind(')');
@@ -152,7 +192,7 @@ bool is_qemu(std::string_view executable, const std::vector<std::string>& argume
 }
 
 Result<QemuProcesses> find_qemu_processes() {
-  const std::unique_ptr<DIR, int (*)(DIR*)> directory(::opendir("/proc"), &::closedir);
+  const Directory directory = list_directory("/proc");
   if (!directory) return os_error(errno, "list /proc");
   QemuProcesses found;
   while (const dirent* entry = ::readdir(directory.get())) {

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <sys/types.h>
@@ -25,6 +27,21 @@ Result<std::string> read_proc_file(pid_t pid, std::string_view name,
 
 /// A link of /proc/PID, such as "exe" or "cwd".
 Result<std::string> read_proc_link(pid_t pid, std::string_view name);
+
+/// The value of one line of a /proc/PID/status text ("TracerPid", "VmRSS"), without the blanks
+/// before it; nullopt if there is no such line.
+std::optional<std::string_view> parse_status_field(std::string_view status, std::string_view name);
+
+/// All threads of the process, ascending. vm_gone if it has ended.
+Result<std::vector<pid_t>> list_threads(pid_t pid);
+
+/// The process that traces this thread, 0 if none does or the thread has ended.
+pid_t tracer_of(pid_t pid, pid_t tid);
+
+/// Whether one of the process's descriptors is a link that `wanted` accepts ("anon_inode:kvm-vm");
+/// nullopt if they cannot be listed.
+std::optional<bool> has_descriptor(pid_t pid,
+                                   const std::function<bool(std::string_view link)>& wanted);
 
 /// Field 22 of a /proc/PID/stat line; the command name in it may hold any character.
 Result<std::uint64_t> parse_start_time(std::string_view stat);

@@ -9,6 +9,8 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "base/wait.h"
+
 namespace vmsight {
 namespace {
 
@@ -16,20 +18,7 @@ using nlohmann::json;
 
 constexpr std::string_view held_hint = "close the other client, or give QEMU a second -qmp socket";
 constexpr std::size_t max_line = 64u << 20;  // far above any answer; ends a flood
-
-Result<void> wait_for(int fd, short events, std::chrono::steady_clock::time_point deadline) {
-  while (true) {
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(
-        deadline - std::chrono::steady_clock::now());
-    pollfd event{.fd = fd, .events = events, .revents = 0};
-    const int ready = ::poll(&event, 1, std::max<int>(0, static_cast<int>(left.count())));
-    if (ready > 0) return {};
-    if (ready < 0 && errno != EINTR) return os_error(errno, "wait for QMP");
-    if (ready == 0) {
-      return Error{.code = ErrorCode::timeout, .message = "wait for QMP: no answer in time"};
-    }
-  }
-}
+constexpr std::size_t max_events = 256;      // kept for somebody who waits for one
 
 /// A unix connect() only waits while the backlog is full of others, and QEMU's has one place.
 Result<void> connect_when_possible(int fd, const sockaddr_un& address,
@@ -63,6 +52,24 @@ Result<void> connect_to(int fd, const std::string& path,
   if (short_path.size() >= sizeof address.sun_path) return os_error(ENAMETOOLONG, "connect to QMP");
   std::memcpy(address.sun_path, short_path.data(), short_path.size());
   return connect_when_possible(fd, address, deadline);
+}
+
+/// send(), with a descriptor if there is one.
+ssize_t send_some(int socket, std::string_view text, int descriptor) {
+  if (descriptor < 0) return ::send(socket, text.data(), text.size(), MSG_NOSIGNAL);
+  iovec bytes{const_cast<char*>(text.data()), text.size()};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof descriptor)] = {};
+  msghdr message{};
+  message.msg_iov = &bytes;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  cmsghdr* header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(sizeof descriptor);
+  std::memcpy(CMSG_DATA(header), &descriptor, sizeof descriptor);
+  return ::sendmsg(socket, &message, MSG_NOSIGNAL);
 }
 
 }  // namespace
@@ -100,8 +107,13 @@ Result<std::vector<json>> QmpClient::execute_all(std::span<const Command> comman
   const auto deadline = Clock::now() + patience;
   std::uint64_t id = last_id_ + 1;
   std::string lines;
-  for (const Command& command : commands) lines += to_line(command);
-  VMSIGHT_TRY_VOID(send(lines, deadline));
+  int descriptor = -1;
+  for (const Command& command : commands) {
+    lines += to_line(command);
+    if (command.descriptor >= 0) descriptor = command.descriptor;
+  }
+  VMSIGHT_CHECK(descriptor < 0 || commands.size() == 1);
+  VMSIGHT_TRY_VOID(send(lines, deadline, descriptor));
   std::vector<json> answers;
   for (const Command& command : commands) {
     VMSIGHT_TRY(json answer, answer_to(command, id++, deadline));
@@ -125,7 +137,8 @@ Result<json> QmpClient::answer_to(const Command& command, std::uint64_t id,
                                   Clock::time_point deadline) {
   while (true) {
     VMSIGHT_TRY(json answer, receive(deadline));
-    if (answer.value("id", json()) != id) continue;  // an event, or an answer nobody waits for
+    keep_event(answer);
+    if (answer.value("id", json()) != id) continue;  // or an answer that nobody waits for any more
     if (answer.contains("return")) return std::move(answer["return"]);
     const json error = answer.value("error", json::object());
     const json words = error.is_object() ? error.value("desc", json()) : json();
@@ -144,37 +157,84 @@ pid_t QmpClient::peer() const {
   return failed ? 0 : credentials.pid;
 }
 
+/// {"event": "STOP", "data": {}, "timestamp": {"seconds": 1, "microseconds": 2}}
+void QmpClient::keep_event(const json& message) {
+  const auto name = message.find("event");
+  if (name == message.end() || !name->is_string()) return;
+  Event event{.name = name->get<std::string>(), .data = message.value("data", json())};
+  const json time = message.value("timestamp", json());
+  if (time.is_object()) {
+    const json seconds = time.value("seconds", json()), rest = time.value("microseconds", json());
+    if (seconds.is_number_unsigned() && rest.is_number_unsigned()) {
+      event.time_us = seconds.get<std::uint64_t>() * 1'000'000 + rest.get<std::uint64_t>();
+    }
+  }
+  if (events_.size() >= max_events) events_.pop_front();
+  events_.push_back(std::move(event));
+}
+
+std::vector<QmpClient::Event> QmpClient::take_events() {
+  std::vector<Event> taken(std::make_move_iterator(events_.begin()),
+                           std::make_move_iterator(events_.end()));
+  events_.clear();
+  return taken;
+}
+
+Result<QmpClient::Event> QmpClient::wait_event(std::string_view name, Milliseconds patience) {
+  const auto deadline = Clock::now() + patience;
+  while (true) {
+    const auto found = std::find_if(events_.begin(), events_.end(),
+                                    [&](const Event& event) { return event.name == name; });
+    if (found != events_.end()) {
+      Event event = std::move(*found);
+      events_.erase(found);
+      return event;
+    }
+    VMSIGHT_TRY(const json message, receive(deadline));
+    keep_event(message);
+  }
+}
+
+/// The line of received_ that ends at `end`, as JSON.
+Result<json> QmpClient::take_line(std::size_t end) {
+  json message = json::parse(received_.begin(), received_.begin() + static_cast<long>(end), nullptr,
+                             /*allow_exceptions=*/false);
+  received_.erase(0, end + 1);
+  if (message.is_object()) return message;
+  return Error{.code = ErrorCode::bad_data, .message = "read QMP: not a JSON object"};
+}
+
+Error QmpClient::broke(int err, const char* action) {
+  broken_ = true;
+  return os_error(err, action);
+}
+
 Result<json> QmpClient::receive(Clock::time_point deadline) {
   std::size_t searched = 0;
   while (true) {
     const auto end = received_.find('\n', searched);
-    if (end != std::string::npos) {
-      json message = json::parse(received_.begin(), received_.begin() + static_cast<long>(end),
-                                 nullptr, /*allow_exceptions=*/false);
-      received_.erase(0, end + 1);
-      if (message.is_object()) return message;
-      return Error{.code = ErrorCode::bad_data, .message = "read QMP: not a JSON object"};
-    }
+    if (end != std::string::npos) return take_line(end);
     searched = received_.size();
     if (searched > max_line) {
       return Error{.code = ErrorCode::bad_data, .message = "read QMP: endless line"};
     }
-    VMSIGHT_TRY_VOID(wait_for(socket_.get(), POLLIN, deadline));
-    char chunk[16384];
+    VMSIGHT_TRY_VOID(wait_for(socket_.get(), POLLIN, deadline, "QMP"));
+    char chunk[65536];
     const ssize_t got = ::recv(socket_.get(), chunk, sizeof chunk, 0);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) continue;
-    if (got <= 0) return os_error(got < 0 ? errno : ECONNRESET, "read QMP");
+    if (got <= 0) return broke(got < 0 ? errno : ECONNRESET, "read QMP");
     received_.append(chunk, static_cast<std::size_t>(got));
   }
 }
 
-Result<void> QmpClient::send(std::string_view rest, Clock::time_point deadline) {
+Result<void> QmpClient::send(std::string_view rest, Clock::time_point deadline, int descriptor) {
   while (!rest.empty()) {
-    VMSIGHT_TRY_VOID(wait_for(socket_.get(), POLLOUT, deadline));
-    const ssize_t sent = ::send(socket_.get(), rest.data(), rest.size(), MSG_NOSIGNAL);
+    VMSIGHT_TRY_VOID(wait_for(socket_.get(), POLLOUT, deadline, "QMP"));
+    const ssize_t sent = send_some(socket_.get(), rest, descriptor);
     if (sent < 0 && (errno == EAGAIN || errno == EINTR)) continue;
-    if (sent < 0) return os_error(errno, "write QMP");
+    if (sent < 0) return broke(errno, "write QMP");
     rest.remove_prefix(static_cast<std::size_t>(sent));
+    descriptor = -1;  // it went with the first bytes
   }
   return {};
 }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <chrono>
+#include <deque>
 #include <nlohmann/json.hpp>
 #include <span>
 #include <string>
@@ -34,16 +35,32 @@ class QmpClient {
   struct Command {
     std::string name;
     nlohmann::json arguments = nlohmann::json::object();
+    int descriptor = -1;  // goes with it (add-fd, getfd); QEMU gets a copy
   };
   /// A command of the human monitor, whose value is text.
   static Command human(std::string command_line);
 
-  /// Sends all commands at once and gives the value of each "return", in order. Events that
-  /// arrive meanwhile are skipped. The error is of the first command that fails: unsupported with
-  /// QEMU's words if it refuses; timeout; os if the connection broke.
+  /// What QEMU tells unasked.
+  struct Event {
+    std::string name;  // "STOP", "MIGRATION"
+    nlohmann::json data;
+    std::uint64_t time_us = 0;  // the host's wall clock
+  };
+
+  /// Sends all commands at once and gives the value of each "return", in order. The error is of the
+  /// first command that fails: unsupported with QEMU's words if it refuses; timeout; os if the
+  /// connection broke. A command with a descriptor must be sent alone.
   Result<std::vector<nlohmann::json>> execute_all(std::span<const Command> commands,
                                                   Milliseconds patience = command_time);
   Result<nlohmann::json> execute(Command command, Milliseconds patience = command_time);
+
+  /// The events that came since they were last taken or forgotten; of very many only the last.
+  std::vector<Event> take_events();
+  /// The first event with this name that has not been taken yet. Others stay where they are.
+  Result<Event> wait_event(std::string_view name, Milliseconds patience);
+
+  /// Whether the connection broke: nothing will be answered any more.
+  bool broken() const { return broken_; }
 
   /// The process that listens on the socket, 0 if unknown.
   pid_t peer() const;
@@ -55,11 +72,16 @@ class QmpClient {
   Result<nlohmann::json> answer_to(const Command& command, std::uint64_t id,
                                    Clock::time_point deadline);
   Result<nlohmann::json> receive(Clock::time_point deadline);
-  Result<void> send(std::string_view text, Clock::time_point deadline);
+  Result<nlohmann::json> take_line(std::size_t end);
+  void keep_event(const nlohmann::json& message);
+  Result<void> send(std::string_view text, Clock::time_point deadline, int descriptor = -1);
+  Error broke(int err, const char* action);
 
   UniqueFd socket_;
   std::string received_;  // what follows the last line taken
   std::uint64_t last_id_ = 0;
+  std::deque<Event> events_;
+  bool broken_ = false;
 };
 
 /// Whether a client is connected to the listening socket at `path`, by the text of

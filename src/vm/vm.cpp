@@ -3,6 +3,7 @@
 
 #include "vm/layout.h"
 #include "vm/monitor.h"
+#include "vm/monitor_session.h"
 #include "vm/process.h"
 
 namespace vmsight {
@@ -34,12 +35,14 @@ class QemuVm final : public Vm {
   Result<std::string> run_state() override { return ask(&ask_run_state); }
 
  private:
-  /// A connection lasts one question, so that the socket stays free for its other users.
+  /// Without a session of ours a connection lasts one question, so that the socket stays free for
+  /// its other users.
   template <typename Answer>
   Result<Answer> ask(Result<Answer> (*question)(QmpClient&)) {
     VMSIGHT_TRY_VOID(check_alive());
-    auto monitor = connect_monitor(info_);
-    auto answer = monitor ? question(*monitor) : Result<Answer>(std::move(monitor).error());
+    auto session = MonitorSession::of(info_);
+    auto answer = session ? (*session)->with_client(question)
+                          : Result<Answer>(std::move(session).error());
     if (!answer) VMSIGHT_TRY_VOID(check_alive());
     return answer;
   }

@@ -39,7 +39,7 @@ std::vector<test::BuiltKallsyms> build_all() {
 }
 
 void use(const Kallsyms& tables) {
-  std::vector<std::vector<char>> text;
+  Kallsyms::Text text;
   std::size_t characters = 0;
   tables.decode(text, [&](std::string_view name, const SymbolValue&) {
     for (const char c : name) characters += c != 0;

@@ -2,6 +2,7 @@
 #include "vm/monitor_text.h"
 
 #include <string_view>
+#include <vector>
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace vmsight;
@@ -13,5 +14,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     for (const VcpuRegisters& vcpu : *registers) VMSIGHT_CHECK(vcpu.cpl <= 3);
   }
   static_cast<void>(parse_gpa2hva(text));
+  std::vector<std::byte> words(64);
+  static_cast<void>(parse_xp(text, GuestPhys(0x1000000), words));
   return 0;
 }

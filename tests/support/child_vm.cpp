@@ -10,15 +10,18 @@
 namespace vmsight::test {
 namespace {
 
-[[noreturn]] void be_a_vm(pid_t parent) {
+[[noreturn]] void be_a_vm(pid_t parent, std::byte* ram,
+                          const std::function<void(std::byte*)>& work) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (::getppid() != parent) ::_exit(0);  // it died before prctl
+  if (work) work(ram);
   while (true) ::pause();
 }
 
 }  // namespace
 
-ChildVm::ChildVm(Backing backing, const std::vector<ChildRange>& ranges) {
+ChildVm::ChildVm(Backing backing, const std::vector<ChildRange>& ranges,
+                 const std::function<void(std::byte* ram)>& work) {
   std::uint64_t size = 0;
   for (const ChildRange& range : ranges) size += range.size;
   if (backing != Backing::anonymous) {
@@ -53,7 +56,7 @@ ChildVm::ChildVm(Backing backing, const std::vector<ChildRange>& ranges) {
   const pid_t parent = ::getpid();
   info_.pid = ::fork();
   VMSIGHT_CHECK(info_.pid >= 0);
-  if (info_.pid == 0) be_a_vm(parent);
+  if (info_.pid == 0) be_a_vm(parent, static_cast<std::byte*>(start), work);
   info_.name = "child";
   info_.memory_bytes = size;
 }
@@ -83,7 +86,7 @@ std::uint64_t ChildVm::file_blocks() const {
 
 Result<void> ChildVm::check_alive() const {
   if (!ended_) return {};
-  return Error{.code = ErrorCode::vm_gone, .message = "the VM's process has ended"};
+  return ended();
 }
 
 }  // namespace vmsight::test

@@ -4,10 +4,11 @@
 
 #include <sys/types.h>
 
+#include <functional>
 #include <vector>
 
 #include "base/os.h"
-#include "vmsight/vm.h"
+#include "support/stub_vm.h"
 
 namespace vmsight::test {
 
@@ -17,9 +18,11 @@ struct ChildRange {
 };
 
 /// One RAM block that backs all ranges, one after the other, as QEMU's pc.ram does.
-class ChildVm final : public Vm {
+class ChildVm final : public StubVm {
  public:
-  ChildVm(Backing backing, const std::vector<ChildRange>& ranges);
+  /// `work` runs in the child, with its RAM, and shall not return; without it the child sleeps.
+  ChildVm(Backing backing, const std::vector<ChildRange>& ranges,
+          const std::function<void(std::byte* ram)>& work = nullptr);
   ~ChildVm() override { end(); }
 
   /// Writes to the child's memory, as the guest would.
@@ -35,24 +38,11 @@ class ChildVm final : public Vm {
   /// 512-byte blocks that the host has allocated to the memfd.
   std::uint64_t file_blocks() const;
 
-  const VmInfo& info() const override { return info_; }
-  const std::vector<RamBlock>& blocks() const override { return blocks_; }
-  const RamMap& ram() const override { return ram_; }
-  std::string_view ram_source() const override { return "derived"; }
-  std::string monitor_note() const override { return "a test has no monitor"; }
   Result<void> check_alive() const override;
-  Result<std::vector<VcpuRegisters>> registers() override { return no_monitor(); }
-  Result<std::string> run_state() override { return no_monitor(); }
 
  private:
-  static Error no_monitor() {
-    return Error{.code = ErrorCode::unsupported, .message = "a test has no monitor"};
-  }
   UniqueFd file_;
   Mapping mapping_;  // the child has it at the same address
-  VmInfo info_;
-  std::vector<RamBlock> blocks_;
-  RamMap ram_;
   bool ended_ = false;
 };
 

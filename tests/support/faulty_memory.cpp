@@ -76,7 +76,7 @@ const std::byte* FaultyMemory::page(GuestPhys address) {
   if (const auto known = pages_.find(page.pfn()); known != pages_.end()) {
     return known->second.get();
   }
-  const std::byte* good = missing(page) ? nullptr : inner_.page(page);
+  const std::byte* good = missing(page) ? nullptr : inner_->page(page);
   if (good == nullptr) return nullptr;
   Page copy = std::make_unique<std::byte[]>(page_size);
   std::memcpy(copy.get(), good, page_size);
@@ -89,7 +89,7 @@ Result<void> FaultyMemory::read_fresh(std::span<FreshRead> reads) {
   for (FreshRead& read : reads) {
     std::byte page[page_size];
     FreshRead whole{.from = read.from.page(), .into = page};
-    if (!missing(whole.from)) VMSIGHT_TRY_VOID(inner_.read_fresh({&whole, 1}));
+    if (!missing(whole.from)) VMSIGHT_TRY_VOID(inner_->read_fresh({&whole, 1}));
     read.ok = whole.ok && read.from.page_offset() + read.into.size() <= page_size;
     if (!read.ok) continue;
     spoil(whole.from, page);
@@ -101,17 +101,17 @@ Result<void> FaultyMemory::read_fresh(std::span<FreshRead> reads) {
 Result<void> FaultyMemory::refresh() {
   pages_.clear();
   VMSIGHT_TRY_VOID(health());
-  return inner_.refresh();
+  return inner_->refresh();
 }
 
 void FaultyMemory::forget(std::span<const GuestPhys> pages) {
   for (const GuestPhys page : pages) pages_.erase(page.pfn());
-  inner_.forget(pages);
+  inner_->forget(pages);
 }
 
 Result<void> FaultyMemory::scan(GuestPhys from, std::span<std::byte> into) {
   VMSIGHT_TRY_VOID(health());
-  VMSIGHT_TRY_VOID(inner_.scan(from, into));
+  VMSIGHT_TRY_VOID(inner_->scan(from, into));
   // Whole pages of what was copied are spoilt as page() would spoil them.
   std::size_t at = (page_size - from.page_offset()) % page_size;
   for (; at + page_size <= into.size(); at += page_size) {
@@ -124,7 +124,7 @@ Result<void> FaultyMemory::health() {
   if (gone()) {
     return Error{.code = ErrorCode::vm_gone, .message = "the VM has ended (injected)"};
   }
-  return inner_.health();
+  return inner_->health();
 }
 
 }  // namespace vmsight::test

@@ -8,7 +8,7 @@
 #include <span>
 #include <unordered_map>
 
-#include "vmsight/memory.h"
+#include "base/memory_decorator.h"
 
 namespace vmsight::test {
 
@@ -23,25 +23,22 @@ struct FaultPolicy {
   std::function<void(GuestPhys page, std::span<std::byte> bytes)> change{};
 };
 
-class FaultyMemory final : public GuestMemory {
+class FaultyMemory final : public MemoryDecorator {
  public:
   /// `inner` must outlive it.
   FaultyMemory(GuestMemory& inner, FaultPolicy policy)
-      : inner_(inner), policy_(std::move(policy)) {}
+      : MemoryDecorator(inner), policy_(std::move(policy)) {}
 
   std::uint64_t page_calls() const { return page_calls_; }
 
-  const RamMap& ram() const override { return inner_.ram(); }
   const std::byte* page(GuestPhys address) override;
   Result<void> read_fresh(std::span<FreshRead> reads) override;
+  void prefetch(std::span<const GuestPhys>) override {}  // pages that fail must fail one by one
   Result<void> refresh() override;
   void forget(std::span<const GuestPhys> pages) override;
-  Result<std::vector<PhysRange>> populated() override { return inner_.populated(); }
   Result<void> scan(GuestPhys from, std::span<std::byte> into) override;
   Result<void> health() override;
-  MemoryCounters counters() const override { return inner_.counters(); }
-  bool is_live() const override { return inner_.is_live() || policy_.unstable > 0; }
-  std::string_view technique() const override { return inner_.technique(); }
+  bool is_live() const override { return inner_->is_live() || policy_.unstable > 0; }
 
  private:
   using Page = std::unique_ptr<std::byte[]>;
@@ -49,7 +46,6 @@ class FaultyMemory final : public GuestMemory {
   bool missing(GuestPhys page) const;
   void spoil(GuestPhys page, std::span<std::byte> bytes);
 
-  GuestMemory& inner_;
   FaultPolicy policy_;
   std::uint64_t page_calls_ = 0;
   std::uint64_t readings_ = 0;

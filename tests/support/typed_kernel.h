@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "kernel/btf.h"
 #include "support/synthetic_guest.h"
@@ -17,6 +18,14 @@ class TypedKernel final : public Kernel {
       : space_(space), btf_(std::move(btf)) {}
 
   void add_symbol(std::string name, GuestVirt address) { symbols_[std::move(name)] = address; }
+  /// `btf` continues that of the kernel.
+  void add_module(std::string_view name, std::unique_ptr<Btf> btf) {
+    module_btf_.insert_or_assign(std::string(name), std::move(btf));
+  }
+  /// The texts must outlive this.
+  void add_module_symbol(std::string_view module, std::string_view name, GuestVirt address) {
+    all_symbols_.push_back({.name = name, .type = 'd', .address = address, .module = module});
+  }
   void remove_symbol(const std::string& name) { symbols_.erase(name); }
   void set_per_cpu_offsets(std::vector<std::uint64_t> offsets) { per_cpu_ = std::move(offsets); }
 
@@ -28,7 +37,9 @@ class TypedKernel final : public Kernel {
     const auto found = symbols_.find(name);
     return found == symbols_.end() ? std::nullopt : std::optional(found->second);
   }
-  Result<std::span<const Symbol>> symbols() override { return std::span<const Symbol>(); }
+  Result<std::span<const Symbol>> symbols() override {
+    return std::span<const Symbol>(all_symbols_);
+  }
   /// Only within 4 KiB after a symbol.
   std::optional<Location> locate(GuestVirt address) override {
     for (const auto& [name, at] : symbols_) {
@@ -46,6 +57,11 @@ class TypedKernel final : public Kernel {
     return btf_->enumerator(name);
   }
   Result<const Btf*> btf() override { return btf_.get(); }
+  Result<const Btf*> btf_of(std::string_view module) override {
+    const auto found = module_btf_.find(module);
+    if (found == module_btf_.end()) return Error{ErrorCode::not_found, "no types of this module"};
+    return found->second.get();
+  }
   GuestVirt page_offset() const override { return space_.direct_map().start; }
   GuestVirt vmemmap() const override { return GuestVirt(); }
   std::span<const std::uint64_t> per_cpu_offsets() const override { return per_cpu_; }
@@ -54,6 +70,8 @@ class TypedKernel final : public Kernel {
  private:
   AddressSpace space_;
   std::unique_ptr<Btf> btf_;
+  std::map<std::string, std::unique_ptr<Btf>, std::less<>> module_btf_;
+  std::vector<Symbol> all_symbols_;  // of modules only
   std::map<std::string, GuestVirt, std::less<>> symbols_;
   std::vector<std::uint64_t> per_cpu_;
   std::string text_;

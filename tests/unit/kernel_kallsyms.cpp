@@ -100,7 +100,7 @@ TEST_P(KallsymsTest, ZerosBehindTheTablesAreNotTakenForOffsets) {
 TEST_P(KallsymsTest, DecodesEverySymbol) {
   const auto tables = Kallsyms::load(built.bytes, built.layout);
   ASSERT_TRUE(tables) << tables.error().message;
-  std::vector<std::vector<char>> text;
+  Kallsyms::Text text;
   std::size_t i = 0;
   tables->decode(text, [&](std::string_view name, const SymbolValue& value) {
     ASSERT_LT(i, spec.symbols.size());
@@ -135,7 +135,7 @@ TEST_P(KallsymsTest, DamageIsAnErrorOrANonsenseAnswerNothingWorse) {
     const auto part = std::span(bytes).subspan(found->start, found->layout.size);
     const auto tables = Kallsyms::load({part.begin(), part.end()}, found->layout);
     if (!tables) continue;
-    std::vector<std::vector<char>> text;
+    Kallsyms::Text text;
     tables->decode(text, [](std::string_view, const SymbolValue&) {});
     static_cast<void>(tables->find("twice"));
   }

@@ -144,6 +144,43 @@ TEST_P(ReaderTest, RefetchReadsTheObjectAnew) {
   EXPECT_GT(reader.u64(object), first);
 }
 
+TEST_P(ReaderTest, RefetchFollowsAPageThatMoved) {
+  test::FaultyMemory cached(guest_.memory(), {});  // keeps a page as first read until it is forgotten
+  const GuestPhys before = guest_.allocate_phys(page_size, page_size);
+  const GuestPhys after = guest_.allocate_phys(page_size, page_size);
+  guest_.map(vmalloc, before);
+  guest_.put(vmalloc, std::uint64_t{1});
+  Reader reader(cached, space_);
+  EXPECT_EQ(reader.u64(guest_.direct(after)), 0U) << "the new place is in the cache too";
+  reader.begin_object();
+  EXPECT_EQ(reader.u64(vmalloc), 1U);
+
+  guest_.unmap(vmalloc);
+  guest_.map(vmalloc, after);
+  guest_.put(vmalloc, std::uint64_t{2});
+  reader.refetch();
+  reader.begin_object();
+  EXPECT_EQ(reader.u64(vmalloc), 2U);
+  EXPECT_TRUE(reader.ok());
+}
+
+TEST_P(ReaderTest, RefetchFindsAPageThatWasNotMapped) {
+  test::FaultyMemory cached(guest_.memory(), {});
+  const GuestVirt next = vmalloc + page_size;  // the tables exist, its entry does not
+  guest_.map(vmalloc, guest_.allocate_phys(page_size, page_size));
+  Reader reader(cached, space_);
+  reader.begin_object();
+  EXPECT_EQ(reader.u64(next), 0U);
+  EXPECT_FALSE(reader.ok());
+
+  guest_.map(next, guest_.allocate_phys(page_size, page_size));
+  guest_.put(next, std::uint64_t{3});
+  reader.refetch();
+  reader.begin_object();
+  EXPECT_EQ(reader.u64(next), 3U);
+  EXPECT_TRUE(reader.ok());
+}
+
 INSTANTIATE_TEST_SUITE_P(Levels, ReaderTest, ::testing::Bool(),
                          [](const auto& info) { return info.param ? "FiveLevels" : "FourLevels"; });
 

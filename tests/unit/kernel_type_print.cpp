@@ -16,8 +16,8 @@ using test::BtfBuilder;
 using test::SyntheticGuest;
 using test::TypedKernel;
 
-/// A few types with everything that C has.
-std::unique_ptr<Btf> make_types() {
+/// A few types with everything that C has. Says how long their strings are, for split BTF.
+std::unique_ptr<Btf> make_types(std::uint32_t& strings_size) {
   BtfBuilder b;
   const TypeId integer = b.integer("int", 4, 1);
   const TypeId u64 = b.integer("long unsigned int", 8);
@@ -52,6 +52,7 @@ std::unique_ptr<Btf> make_types() {
        {"when", number, 896}});
   b.refer(BtfKind::function, b.prototype(integer, {{"it", b.pointer(thing)}}), "do_thing");
   b.section(".data..percpu", {b.variable("per_cpu_number", u64)});
+  strings_size = b.strings_size();
   auto btf = Btf::parse(b.blob());
   EXPECT_TRUE(btf) << btf.error().message;
   return *std::move(btf);
@@ -59,7 +60,7 @@ std::unique_ptr<Btf> make_types() {
 
 class PrintTest : public ::testing::Test {
  protected:
-  PrintTest() : kernel(guest.space(), make_types()), reader(guest.memory(), kernel.space()) {
+  PrintTest() : kernel(guest.space(), make_types(strings_size)), reader(guest.memory(), kernel.space()) {
     thing = guest.image(0x1000);
     kernel.add_symbol("the_thing", thing);
     kernel.add_symbol("per_cpu_number", guest.image(0x4000));
@@ -100,10 +101,40 @@ class PrintTest : public ::testing::Test {
   std::string whole() const { return "(*(struct thing *)&the_thing)"; }
 
   SyntheticGuest guest;
+  std::uint32_t strings_size = 0;
   TypedKernel kernel;
   Reader reader;
   GuestVirt thing;
 };
+
+TEST_F(PrintTest, ModulesHaveNamesOfTheirOwn) {
+  const Btf& base = **kernel.btf();
+  BtfBuilder own(base, strings_size);
+  own.structure("gadget", 8, {{"count", *base.find_type("int"), 32}});
+  auto btf = Btf::parse(own.blob(), &base);
+  ASSERT_TRUE(btf) << btf.error().message;
+  kernel.add_module("shop", *std::move(btf));
+  const GuestVirt gadget = guest.image(0x2000);
+  guest.put(gadget + 4, std::int32_t{77});
+  kernel.add_module_symbol("other", "the_gadget", guest.image(0x3000));
+  kernel.add_module_symbol("shop", "the_gadget", gadget);
+
+  EXPECT_EQ(text("((struct shop:gadget *)&shop:the_gadget)->count"), "77");
+  EXPECT_EQ(text(fmt::format("((struct shop:gadget *){:#x})->count", gadget.raw())), "77");
+  EXPECT_EQ(text("((struct gadget *)&shop:the_gadget)->count"), "77") << "said once is enough";
+  EXPECT_EQ(text("((struct shop:thing *)&the_thing)->where.y"), "9") << "the kernel's types too";
+  PrintRequest request;
+  request.expression = "struct shop:gadget";
+  request.address = gadget;
+  EXPECT_NE(to_text(*evaluate(kernel, reader, request)).find(".count = 77"), std::string::npos);
+
+  EXPECT_EQ(failure("((struct gadget *)&the_thing)->count"), ErrorCode::not_found) << "whose?";
+  EXPECT_EQ(failure("&absent:the_gadget"), ErrorCode::not_found);
+  EXPECT_EQ(failure("&shop:absent"), ErrorCode::not_found);
+  EXPECT_EQ(failure("((struct other:gadget *)&shop:the_gadget)->count"), ErrorCode::usage);
+  EXPECT_EQ(failure("&shop:"), ErrorCode::not_found);
+  EXPECT_EQ(failure(":the_gadget"), ErrorCode::usage);
+}
 
 TEST_F(PrintTest, DefinitionsAreCWithOffsetsAndHoles) {
   const Btf& btf = **kernel.btf();

@@ -1,7 +1,6 @@
-#include "state/kernel_log.h"
-
 #include <gtest/gtest.h>
 
+#include "state/kernel_log.h"
 #include "unit/state_made_up_kernel.h"
 
 namespace vmsight {
@@ -83,8 +82,8 @@ class KernelLog : public ::testing::Test {
     kernel_.put(at, "printk_info", "seq", seq);
     kernel_.put(at, "printk_info", "ts_nsec", 1000 + seq);
     kernel_.put(at, "printk_info", "text_len", length);
-    guest_.put<std::uint8_t>(at + 64, 3);                // facility daemon
-    guest_.put<std::uint8_t>(at + 65, 6 << 5 | 0x1f);    // level info, all flags
+    guest_.put<std::uint8_t>(at + 64, 3);              // facility daemon
+    guest_.put<std::uint8_t>(at + 65, 6 << 5 | 0x1f);  // level info, all flags
   }
   void descriptor(std::uint64_t seq, std::uint64_t state, std::uint64_t begin, std::uint64_t end) {
     const GuestVirt at = slot(descs_, seq);

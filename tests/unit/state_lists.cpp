@@ -1,7 +1,6 @@
-#include "state/lists.h"
-
 #include <gtest/gtest.h>
 
+#include "state/lists.h"
 #include "support/synthetic_guest.h"
 
 namespace vmsight {

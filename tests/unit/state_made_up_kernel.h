@@ -26,6 +26,8 @@ class MadeUpKernel final : public Kernel {
   /// This kernel lacks it: a symbol, a type, or "type.path".
   void lack(const std::string& name) { lacking_.insert(name); }
   void set_symbol(const std::string& name, GuestVirt at) { symbols_[name] = at; }
+  void set_enumerator(const std::string& name, std::int64_t value) { enumerators_[name] = value; }
+  void set_vmemmap(GuestVirt at) { vmemmap_ = at; }
   void set_cpus(std::vector<std::uint64_t> offsets) { per_cpu_ = std::move(offsets); }
 
   std::uint32_t offset(std::string_view type, std::string_view path) {
@@ -66,10 +68,14 @@ class MadeUpKernel final : public Kernel {
   const AttachReport& attach_report() const override { return report_; }
   Result<std::span<const Symbol>> symbols() override { return std::span<const Symbol>(); }
   std::optional<Location> locate(GuestVirt) override { return std::nullopt; }
-  std::optional<std::int64_t> enumerator(std::string_view) override { return std::nullopt; }
+  std::optional<std::int64_t> enumerator(std::string_view name) override {
+    const auto found = enumerators_.find(name);
+    return found == enumerators_.end() ? std::nullopt : std::optional(found->second);
+  }
   Result<const Btf*> btf() override { return Error{ErrorCode::unsupported, "no types"}; }
+  Result<const Btf*> btf_of(std::string_view) override { return btf(); }
   GuestVirt page_offset() const override { return space_.direct_map().start; }
-  GuestVirt vmemmap() const override { return GuestVirt(); }
+  GuestVirt vmemmap() const override { return vmemmap_; }
   std::span<const std::uint64_t> per_cpu_offsets() const override { return per_cpu_; }
   Result<void> save_cache() override { return {}; }
 
@@ -80,7 +86,9 @@ class MadeUpKernel final : public Kernel {
   std::map<std::string, std::uint32_t> next_;
   std::map<std::string, std::uint64_t> sizes_;
   std::map<std::string, GuestVirt> symbols_;
+  std::map<std::string, std::int64_t, std::less<>> enumerators_;
   std::set<std::string> lacking_;
+  GuestVirt vmemmap_;
   std::vector<std::uint64_t> per_cpu_{0};
   std::string text_;
   AttachReport report_;

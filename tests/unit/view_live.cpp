@@ -209,6 +209,26 @@ TEST(OpenView, AutoPrefersMapping) {
   EXPECT_NE(unknown.error().hint.find("live-read"), std::string::npos);
 }
 
+TEST(OpenView, SaysWhatWasPassedOver) {
+  ChildVm anonymous(Backing::anonymous, {{GuestPhys(0), 1 << 20}});
+  std::vector<TechniqueStatus> passed_over;
+  ASSERT_TRUE(open_view(anonymous, "auto", {}, &passed_over));
+  ASSERT_EQ(passed_over.size(), 1u);
+  EXPECT_EQ(passed_over[0].name, "live-map");
+  EXPECT_NE(passed_over[0].reason.find("anonymous"), std::string::npos);
+}
+
+TEST(OpenView, AWishRulesOutWhatDoesNotGiveIt) {
+  ChildVm vm(Backing::shared_file, {{GuestPhys(0), 1 << 20}});
+  std::vector<TechniqueStatus> passed_over;
+  static_cast<void>(open_view(vm, "auto", {.consistent = true}, &passed_over));
+  ASSERT_FALSE(passed_over.empty());
+  EXPECT_EQ(passed_over[0].name, "live-map");
+  EXPECT_EQ(passed_over[0].reason, "a view does not show one moment");
+  // A technique that is named is taken whatever the wish: the user knows.
+  EXPECT_TRUE(open_view(vm, "live-read", {.consistent = true}));
+}
+
 TEST(OpenView, TouchesNoPage) {
   ChildVm vm(Backing::shared_file, {{GuestPhys(0), 1 << 20}});
   for (const std::string_view technique : {"live-map", "live-read"}) {

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
+
 namespace vmsight {
 namespace {
 
@@ -82,6 +84,30 @@ TEST(ParseRegisters, RefusesDamage) {
     std::string broken(vcpu);
     broken.erase(broken.find(part), 5);
     EXPECT_FALSE(parse_registers(broken)) << part;
+  }
+}
+
+// QEMU 7.2 and 11.1: xp /4gx 0x1000000.
+TEST(ParseXp, ReadsWords) {
+  constexpr std::string_view text =
+      "0000000001000000: 0x0123456789abcdef 0x0000000000000000\r\n"
+      "0000000001000010: 0xffffffffffffffff 0x0000000000000001\r\n";
+  std::array<std::byte, 32> words{};
+  ASSERT_TRUE(parse_xp(text, GuestPhys(0x1000000), words));
+  EXPECT_EQ(words[0], std::byte{0xef});
+  EXPECT_EQ(words[7], std::byte{0x01});
+  EXPECT_EQ(words[16], std::byte{0xff});
+  EXPECT_EQ(words[24], std::byte{0x01});
+}
+
+TEST(ParseXp, RefusesWhatWasNotAskedFor) {
+  std::array<std::byte, 16> words{};
+  for (const std::string_view text :
+       {"", "Cannot access memory\n", "0000000001000000: 0x01\n",
+        "0000000001000000: 0x01 0x02\n0000000001000010: 0x03 0x04\n",
+        "0000000001000008: 0x01 0x02\n", "0000000001000000: 0x01 zz\n",
+        "0000000001000000: 0x01 0x02 \n"}) {
+    EXPECT_FALSE(parse_xp(text, GuestPhys(0x1000000), words)) << text;
   }
 }
 

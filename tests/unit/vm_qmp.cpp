@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <filesystem>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -70,6 +71,82 @@ TEST(QmpClient, SilenceEndsInTime) {
   auto answer = client->execute({"query-status"}, 20ms);
   ASSERT_FALSE(answer);
   EXPECT_EQ(answer.error().code, ErrorCode::timeout);
+}
+
+TEST(QmpClient, KeepsEventsForWhoWaits) {
+  Pair pair(
+      R"({"QMP": {}})" "\n"
+      R"({"event": "STOP", "timestamp": {"seconds": 2, "microseconds": 5}})" "\n"
+      R"({"id": 2, "return": {}})" "\n"
+      R"({"event": "RESUME", "timestamp": {"seconds": 3, "microseconds": 1}})" "\n"
+      R"({"event": 7})" "\n" R"({"event": "MIGRATION", "data": {"status": "completed"}})" "\n");
+  auto client = QmpClient::negotiate(std::move(pair.ours));
+  ASSERT_TRUE(client);
+  ASSERT_TRUE(client->execute({"cont"}, 20ms));
+  const auto events = client->take_events();
+  ASSERT_EQ(events.size(), 1u);
+  EXPECT_EQ(events[0].name, "STOP");
+  EXPECT_EQ(events[0].time_us, 2'000'005u);
+  const auto event = client->wait_event("MIGRATION", 20ms);
+  ASSERT_TRUE(event) << event.error().message;
+  EXPECT_EQ(event->data["status"], "completed");
+  EXPECT_FALSE(client->wait_event("MIGRATION", 20ms));
+  ASSERT_EQ(client->take_events().size(), 1u);  // RESUME
+}
+
+TEST(QmpClient, EventsDoNotPileUp) {
+  std::string said = R"({"QMP": {}})" "\n";
+  for (int i = 0; i < 1000; ++i) said += R"({"event": "E"})" "\n";
+  Pair pair(said + R"({"id": 2, "return": {}})" "\n");
+  auto client = QmpClient::negotiate(std::move(pair.ours));
+  ASSERT_TRUE(client);
+  ASSERT_TRUE(client->execute({"cont"}));
+  EXPECT_EQ(client->take_events().size(), 256u);
+}
+
+TEST(QmpClient, PassesADescriptor) {
+  Pair pair(R"({"QMP": {}})" "\n" R"({"id": 2, "return": {}})" "\n");
+  auto client = QmpClient::negotiate(std::move(pair.ours));
+  ASSERT_TRUE(client);
+  int ends[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  const UniqueFd reading(ends[0]);
+  UniqueFd writing(ends[1]);
+  QmpClient::Command command{"getfd", {{"fdname", "x"}}};
+  command.descriptor = writing.get();
+  ASSERT_TRUE(client->execute(command, 20ms));
+  writing.reset();
+  char text[512];
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+  UniqueFd received;
+  for (int i = 0; i < 2 && !received; ++i) {  // after qmp_capabilities
+    iovec bytes{text, sizeof text};
+    msghdr message{};
+    message.msg_iov = &bytes;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    ASSERT_GT(::recvmsg(pair.theirs.get(), &message, 0), 0);
+    const cmsghdr* header = CMSG_FIRSTHDR(&message);
+    if (header == nullptr) continue;
+    int fd = -1;
+    std::memcpy(&fd, CMSG_DATA(header), sizeof fd);
+    received = UniqueFd(fd);
+  }
+  ASSERT_TRUE(received);
+  ASSERT_EQ(::write(received.get(), "y", 1), 1);
+  ASSERT_EQ(::read(reading.get(), text, 1), 1);
+  EXPECT_EQ(text[0], 'y');
+}
+
+TEST(QmpClient, KnowsThatItBroke) {
+  Pair pair(R"({"QMP": {}})" "\n");
+  auto client = QmpClient::negotiate(std::move(pair.ours));
+  ASSERT_TRUE(client);
+  EXPECT_FALSE(client->broken());
+  pair.theirs.reset();
+  EXPECT_FALSE(client->execute({"cont"}, 20ms));
+  EXPECT_TRUE(client->broken());
 }
 
 TEST(QmpClient, OtherPeersAreNamed) {

@@ -46,7 +46,7 @@ def state(guest, *options, **kwargs):
     return json.loads(vmsight("state", guest.pid, "--json", *options, **kwargs))
 
 
-def check_truth(guest, *options, rounds=3):
+def check_truth(guest, *options, rounds=6):
     """Our state lies between two reports of the guest; what they agree on, we must say too.
 
     A report disturbs what it reports: a kernel thread that it wakes runs in both reports and

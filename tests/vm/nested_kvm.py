@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""nested_kvm.py KERNEL - the truth under real, stock KVM, on the lab's nested host.
+"""nested_kvm.py KERNEL [TECHNIQUE...] - the truth under real, stock KVM, on the lab's nested host.
 
 Runs itself there: the outer part starts the host, the inner one boots a guest with KVM.
 """
@@ -19,19 +19,19 @@ def descriptors(pid):
             pass  # closed meanwhile
 
 
-def inner(kernel):
+def inner(kernel, *techniques):
     with Guest(kernel=kernel, backend="memfd", accel="kvm", cpus=2, name="kvm-guest") as guest:
         expect("anon_inode:kvm-vm" in descriptors(guest.pid), "the guest does not run under KVM")
         for scene in ("workers 10", "sockets", "special", "container"):
             guest.puppet(scene, timeout=300)
         expect("kvm" in vmsight("list"), "list does not say kvm")
-        for technique in ("live-map", "live-read"):
+        for technique in techniques or ("live-map", "live-read"):
             check_truth(guest, "--technique", technique)
 
 
-def outer(kernel):
+def outer(kernel, *techniques):
     command = (f"cd {ROOT} && VMSIGHT={VMSIGHT} VMSIGHT_LAB_BOOT_TIMEOUT=300 "
-               f"python3 {Path(__file__).resolve()} {kernel} inside")
+               f"python3 {Path(__file__).resolve()} {kernel} {' '.join(techniques)} inside")
     status, output = nested.run(command, timeout=1400)
     print(output.decode(errors="replace"))
     expect(status == 0, f"exit status {status} on the nested host")

@@ -1,6 +1,9 @@
 #!/usr/bin/env python3
 """reboots.py - after three warm reboots the RAM holds stale kernels; the live one must be chosen."""
-from harness import Guest, check_truth, expect, main, vmsight
+import subprocess
+import time
+
+from harness import VMSIGHT, Guest, check_truth, expect, main, vmsight
 
 
 def reboots():
@@ -15,5 +18,29 @@ def reboots():
             expect("live" in listed, f"info does not name the live kernel:\n{listed}")
 
 
+def reboot_while_watched():
+    """A reader that comes back must not go on showing the kernel of before the reboot."""
+    for technique in ("live-map", "live-read"):
+        with Guest(kernel="6.1-cloud", backend="memfd", name=f"watched-{technique}") as guest:
+            watcher = subprocess.Popen([VMSIGHT, "state", str(guest.pid), "--technique", technique,
+                                        "--repeat", "100000000"],
+                                       stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            try:
+                time.sleep(2)
+                expect(watcher.poll() is None, "it ended before the reboot")
+                guest.reboot()
+                _, said = watcher.communicate(timeout=60)
+            finally:
+                watcher.kill()
+            expect(watcher.returncode != 0 and "attach again" in said,
+                   f"exit status {watcher.returncode}, and it says:\n{said}")
+            check_truth(guest, "--technique", technique)
+
+
+def both():
+    reboots()
+    reboot_while_watched()
+
+
 if __name__ == "__main__":
-    main(reboots)
+    main(both)

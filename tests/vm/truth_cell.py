@@ -18,7 +18,8 @@ def build_scene(guest):
 
 
 def techniques(backend):
-    return ["live-map", "live-read"] if backend == "memfd" else ["live-read"]
+    mapped = ["live-map", "halt-map:ptrace"] if backend == "memfd" else []
+    return mapped + ["live-read", "halt-read:ptrace", "halt-snap:copy"]
 
 
 def cell(spec):

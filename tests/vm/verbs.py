@@ -50,6 +50,60 @@ def kernel_verbs(guest):
     contains(vmsight("stack", vm, pid), *frames)
 
 
+def modules_in_print(guest):
+    """A module's symbols and types, which the kernel's own do not know."""
+    vm = guest.pid
+    symbols = guest.puppet("sh cat /proc/kallsyms").decode()
+    address = re.search(r"^([0-9a-f]+) \w virtio_net_driver\t\[virtio_net\]$", symbols, re.M)[1]
+    contains(vmsight("print", vm, "&virtio_net:virtio_net_driver"), address)
+    driver = "(*(struct virtio_driver *)&virtio_net:virtio_net_driver)"
+    contains(vmsight("print", vm, f"{driver}.driver.name"), '"virtio_net"')
+    # Behind a struct net_device, aligned to 32 bytes, lies what its driver adds: here a struct
+    # virtnet_info, whose `dev` points back.
+    def address_of(expression):
+        return int(re.search(r" = (0x[0-9a-f]+)", vmsight("print", vm, expression))[1], 16)
+    listed = address_of("init_net.dev_base_head.prev")
+    device = 2 * listed - address_of(f"&((struct net_device *){listed:#x})->dev_list")
+    size = int(re.search(r"size: (\d+)", vmsight("type", vm, "net_device"))[1])
+    private = f"((struct virtio_net:virtnet_info *){device + (size + 31) // 32 * 32:#x})"
+    contains(vmsight("print", vm, f"{private}->dev->name"), '"eth0"')
+    contains(vmsight("print", vm, f"{private}->dev"), f"{device:#x}")
+    contains(run("print", vm, "absent:x").stderr.decode(), "no types of a module 'absent'")
+    contains(run("print", vm, "virtio_net:absent").stderr.decode(), 'no symbol "absent"')
+
+
+def smaps(guest, pid):
+    """{start: (resident, dirty)} in KiB."""
+    areas, start = {}, None
+    for line in guest.puppet(f"sh cat /proc/{pid}/smaps").decode(errors="replace").splitlines():
+        if head := re.match(r"([0-9a-f]+)-[0-9a-f]+ ", line):
+            start = int(head[1], 16)
+            areas[start] = [0, 0]
+        elif value := re.match(r"(Rss|Shared_Dirty|Private_Dirty): +(\d+) kB", line):
+            areas[start][value[1] != "Rss"] += int(value[2])
+    return {start: tuple(sizes) for start, sizes in areas.items()}
+
+
+def residency(guest):
+    """`pmap -x` says what the guest's smaps says, of every process that sleeps through both."""
+    guest.puppet("maps")
+    compared = resident = 0
+    for process in json.loads(vmsight("ps", guest.pid, "--json"))["processes"]:
+        pid = process["pid"]
+        before = smaps(guest, pid)
+        maps = json.loads(vmsight("pmap", guest.pid, pid, "-x", "--json"))["memory_maps"]
+        if not before or before != smaps(guest, pid):
+            continue
+        ours = {int(area["start"], 16): (area["rss_bytes"] // 1024, area["dirty_bytes"] // 1024) for area in maps}
+        differences = [(hex(start), ours.get(start), before.get(start))
+                       for start in ours.keys() | before.keys() if ours.get(start) != before.get(start)]
+        expect(not differences, f"pid {pid}: start, ours, the guest's: {differences[:10]}")
+        compared += len(ours)
+        resident += sum(area[0] for area in ours.values())
+    expect(compared > 100 and resident > 1000, f"compared {compared} areas with {resident} KiB only")
+    print(f"residency: {compared} areas with {resident} KiB resident")
+
+
 def snapshots(guest):
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         core = f"{folder}/guest.core"
@@ -80,6 +134,8 @@ def verbs():
             guest.puppet(scene)
         state_verbs(guest, guest.report())
         kernel_verbs(guest)
+        modules_in_print(guest)
+        residency(guest)
         snapshots(guest)
         terminal_is_safe(guest)
 

@@ -1,0 +1,35 @@
+// Guest memory that is somebody else's but for what a derived class changes of it.
+#pragma once
+
+#include "vmsight/memory.h"
+
+namespace vmsight {
+
+/// Forwards every call to `inner`, which must outlive it.
+class MemoryDecorator : public GuestMemory {
+ public:
+  explicit MemoryDecorator(GuestMemory& inner) : inner_(&inner) {}
+
+  const RamMap& ram() const override { return inner_->ram(); }
+  const std::byte* page(GuestPhys address) override { return inner_->page(address); }
+  void prefetch(std::span<const GuestPhys> pages) override { inner_->prefetch(pages); }
+  Result<void> read_fresh(std::span<FreshRead> reads) override {
+    return inner_->read_fresh(reads);
+  }
+  Result<void> refresh() override { return inner_->refresh(); }
+  Result<void> end_view() override { return inner_->end_view(); }
+  void forget(std::span<const GuestPhys> pages) override { inner_->forget(pages); }
+  Result<std::vector<PhysRange>> populated() override { return inner_->populated(); }
+  Result<void> scan(GuestPhys from, std::span<std::byte> into) override {
+    return inner_->scan(from, into);
+  }
+  Result<void> health() override { return inner_->health(); }
+  MemoryCounters counters() const override { return inner_->counters(); }
+  bool is_live() const override { return inner_->is_live(); }
+  std::string_view technique() const override { return inner_->technique(); }
+
+ protected:
+  GuestMemory* inner_;
+};
+
+}  // namespace vmsight

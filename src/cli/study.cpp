@@ -1,0 +1,97 @@
+// vmsight study techniques VM: what each technique costs on this VM, measured.
+// vmsight study loop VM: looks on until told to stop; what others measure the impact of.
+#include <atomic>
+#include <csignal>
+
+#include "cli/target.h"
+#include "study/document.h"
+
+namespace vmsight {
+namespace {
+
+std::atomic<bool> stop_wanted = false;
+static_assert(std::atomic<bool>::is_always_lock_free);  // set by a signal handler
+
+void want_stop(int) { stop_wanted = true; }
+
+class Study : public Verb {
+ public:
+  void declare(CLI::App& app) override {
+    app.add_option("STUDY", study_, "techniques: compare them; loop: only look on, until a signal")
+        ->group("Arguments")->required()->check(CLI::IsMember({"techniques", "loop"}))->type_name("");
+    app.add_option("VM", vm_, "name, PID, UUID, QMP socket or libvirt domain")
+        ->group("Arguments")->required();
+    app.add_option("--techniques", names_, "these only: names or classes, with commas")
+        ->group(filter_group)->delimiter(',')->type_name("LIST");
+    app.add_option("--rates", rates_, "measure at these rates too, in views a second")
+        ->group(filter_group)->delimiter(',')->type_name("LIST")->check(CLI::Range(0.001, 1e6));
+    app.add_option("--seconds", seconds_, "of a round; of the loop")
+        ->group(filter_group)->type_name("S")->check(CLI::Range(0.05, 86400.0));
+    app.add_option("--rounds", rounds_, "at maximum rate the best of so many")
+        ->group(filter_group)->type_name("N")->check(CLI::Range(1u, 1000u));
+    app.add_option("--resume", resume_, "keep finished measurements in FILE, and go on from there")
+        ->group(filter_group)->type_name("FILE");
+    app.add_option("--technique", technique_, "loop: how to view memory")
+        ->group(filter_group)->type_name("NAME");
+    app.add_option("--rate", rate_, "loop: views a second; 0: as many as can be")
+        ->group(filter_group)->type_name("HZ")->check(CLI::Range(0.0, 1e6));
+  }
+
+  Result<void> run(Session& session) override {
+    VMSIGHT_TRY(const VmInfo info, find_vm(vm_));
+    return study_ == "loop" ? loop(session, info) : techniques(session, info);
+  }
+
+ private:
+  Result<void> techniques(Session& session, const VmInfo& info) {
+    const TechniquesOptions options{
+        .measure = {.seconds = seconds_.value_or(1), .rounds = rounds_, .cache_dir = cache_directory()},
+        .names = names_,
+        .rates = rates_,
+        .resume_file = resume_,
+        .progress = [](std::string_view what) { fmt::print(stderr, "{}\n", what); }};
+    VMSIGHT_TRY(const auto rows, study_techniques(info, options));
+    if (session.common.json) {
+      session.out.print("{}\n", dump(techniques_document(info, options, rows)));
+    } else {
+      print_techniques(session.out, rows, {.headers = session.common.headers, .width = session.width});
+    }
+    return {};
+  }
+
+  /// The first line says that it has begun; the last what was done.
+  Result<void> loop(Session& session, const VmInfo& info) {
+    std::signal(SIGTERM, want_stop);
+    std::signal(SIGINT, want_stop);
+    VMSIGHT_TRY(Watcher watcher, open_watcher(info, technique_, cache_directory()));
+    VMSIGHT_TRY_VOID(warm_up(*watcher.reader));
+    session.out.write("{\"ready\":true}\n");
+    VMSIGHT_TRY_VOID(session.out.finish());
+    VMSIGHT_TRY(const LoopOutcome outcome,
+                run_loop(*watcher.reader, {.rate = rate_, .seconds = seconds_.value_or(0), .stop = &stop_wanted}));
+    session.out.print("{}\n", dump(loop_document(watcher.memory->technique(), rate_, outcome)));
+    return {};
+  }
+
+  std::string study_, vm_, resume_, technique_ = "auto";
+  std::vector<std::string> names_;
+  std::vector<double> rates_;
+  std::optional<double> seconds_;
+  unsigned rounds_ = 5;
+  double rate_ = 0;
+};
+
+}  // namespace
+
+extern const VerbInfo study_verb{
+    .name = "study",
+    .group = "Studies",
+    .arguments = "techniques|loop VM [options]",
+    .summary = "Compare the techniques on a VM: how often, at what cost",
+    .examples = "  vmsight study techniques web1 --rates 1,10,100\n"
+                "  vmsight study loop web1 --technique live-read --rate 10 --seconds 60\n",
+    .vm = VmArgument::none,
+    .make = make_verb<Study>,
+};
+
+}  // namespace vmsight

@@ -1,0 +1,32 @@
+#include "view/paused_memory.h"
+
+#include "base/clock.h"
+
+namespace vmsight {
+
+Result<void> PausedMemory::refresh() {
+  VMSIGHT_TRY_VOID(end_view());
+  pause_ns_ = 0;
+  halted_at_ = monotonic_ns();
+  VMSIGHT_TRY(paused_, halter_->halt());
+  if (auto fresh = access_->refresh(); !fresh) {
+    static_cast<void>(end_view());
+    return fresh;
+  }
+  return {};
+}
+
+Result<void> PausedMemory::end_view() {
+  if (!paused_) return {};
+  auto resumed = paused_.resume();
+  pause_ns_ = monotonic_ns() - halted_at_;
+  return resumed;
+}
+
+MemoryCounters PausedMemory::counters() const {
+  MemoryCounters counters = access_->counters();
+  counters.pause_ns = paused_ ? monotonic_ns() - halted_at_ : pause_ns_;
+  return counters;
+}
+
+}  // namespace vmsight

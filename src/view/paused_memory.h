@@ -1,0 +1,36 @@
+// Liveness: any access, with the guest halted from refresh() to end_view().
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "base/memory_decorator.h"
+#include "vmsight/halt.h"
+
+namespace vmsight {
+
+class PausedMemory final : public MemoryDecorator {
+ public:
+  PausedMemory(std::string technique, std::unique_ptr<GuestMemory> access,
+               std::unique_ptr<Halter> halter)
+      : MemoryDecorator(*access),
+        technique_(std::move(technique)),
+        access_(std::move(access)),
+        halter_(std::move(halter)) {}
+
+  Result<void> refresh() override;
+  Result<void> end_view() override;
+  MemoryCounters counters() const override;
+  bool is_live() const override { return !paused_; }
+  std::string_view technique() const override { return technique_; }
+
+ private:
+  std::string technique_;  // "halt-map:ptrace"
+  std::unique_ptr<GuestMemory> access_;
+  std::unique_ptr<Halter> halter_;
+  Paused paused_;
+  std::uint64_t halted_at_ = 0;  // host time; when paused_
+  std::uint64_t pause_ns_ = 0;   // of this view, when it is over
+};
+
+}  // namespace vmsight

@@ -1,0 +1,26 @@
+// The table of techniques, private to src/view. A name is CLASS or CLASS:VARIANT.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "vmsight/view.h"
+
+namespace vmsight {
+
+struct Technique {
+  std::string_view name;
+  std::string_view what;  // one line: how memory is reached
+  std::string_view cost;  // one line: what a view costs the guest
+  bool consistent = false;  // a view shows one moment
+  bool pauses = false;      // the guest stands still for a part of each view
+  bool injects = false;     // system calls are run inside the QEMU process
+  /// Checks all that can be checked without disturbing the guest; the first refresh() disturbs it.
+  Result<std::unique_ptr<GuestMemory>> (*open)(const Vm& vm) = nullptr;
+};
+
+/// All of them; of those that fit a wish, "auto" takes the first that works.
+std::span<const Technique> all_techniques();
+
+}  // namespace vmsight

@@ -1,0 +1,26 @@
+// The techniques that use interfaces of QEMU itself; for the table in technique.cpp. `vm` must
+// outlive what they open. Opening tries what it can without disturbing the guest.
+#pragma once
+
+#include <memory>
+
+#include "vmsight/memory.h"
+#include "vmsight/vm.h"
+
+namespace vmsight {
+
+// The human monitor's xp and QMP's pmemsave.
+Result<std::unique_ptr<GuestMemory>> open_monitor_xp(const Vm& vm);
+Result<std::unique_ptr<GuestMemory>> open_monitor_pmemsave(const Vm& vm);
+
+// The gdbstub, which halts the guest for each view.
+Result<std::unique_ptr<GuestMemory>> open_gdbstub(const Vm& vm);
+
+// Snapshots that QEMU writes: qemu_snapshots.cpp.
+Result<std::unique_ptr<GuestMemory>> open_halt_snap_dump(const Vm& vm);
+Result<std::unique_ptr<GuestMemory>> open_halt_snap_pmemsave(const Vm& vm);
+Result<std::unique_ptr<GuestMemory>> open_halt_snap_migrate(const Vm& vm);
+Result<std::unique_ptr<GuestMemory>> open_live_snap_mapped_ram(const Vm& vm);
+Result<std::unique_ptr<GuestMemory>> open_live_snap_background(const Vm& vm);
+
+}  // namespace vmsight

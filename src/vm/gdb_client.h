@@ -1,0 +1,53 @@
+// A client of QEMU's gdbstub. Connecting stops the guest, and any packet stops it again; a client
+// that goes without detach() leaves it stopped. Questions are pipelined: many go out in one write.
+#pragma once
+
+#include <chrono>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/os.h"
+#include "vm/gdb_text.h"
+#include "vmsight/address.h"
+#include "vmsight/result.h"
+
+namespace vmsight {
+
+class GdbClient {
+ public:
+  using Milliseconds = std::chrono::milliseconds;
+  static constexpr Milliseconds answer_time{5000};
+
+  /// Speaks on a connected stream socket: learns what the stub can do, agrees to acknowledge
+  /// nothing where it can, and makes addresses guest-physical. timeout if nobody answers (another debugger has
+  /// the stub); unsupported if the stub has no physical mode.
+  static Result<GdbClient> negotiate(UniqueFd socket, Milliseconds patience = answer_time);
+
+  /// Sends all packets at once and gives the answer to each, in order. Stop replies that arrive
+  /// meanwhile are skipped. timeout; os if the connection broke; bad_data.
+  Result<std::vector<std::string>> ask_all(std::span<const std::string> questions,
+                                           Milliseconds patience = answer_time);
+  Result<std::string> ask(std::string question, Milliseconds patience = answer_time);
+
+  /// Most bytes that one question for memory may ask for.
+  std::size_t max_memory() const { return max_memory_; }
+  static std::string memory_question(GuestPhys from, std::size_t size);
+
+  /// The guest runs on; nothing may be asked after this.
+  Result<void> detach(Milliseconds patience = answer_time);
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  explicit GdbClient(UniqueFd socket) : socket_(std::move(socket)) {}
+  Result<void> send(std::string_view text, Clock::time_point deadline);
+  Result<std::string> receive(Clock::time_point deadline);
+  Result<void> expect_ok(std::string question, Milliseconds patience);
+
+  UniqueFd socket_;
+  GdbPackets packets_;
+  std::size_t max_memory_ = 0;
+};
+
+}  // namespace vmsight

@@ -1,0 +1,142 @@
+#include "vm/gdb_stub.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <poll.h>
+#include <random>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "vm/monitor.h"
+#include "vm/recovery.h"
+
+namespace vmsight {
+namespace {
+
+constexpr std::string_view our_prefix = "vmsight-gdb-";
+constexpr int connect_time_ms = 2000;
+
+Result<UniqueFd> listen_on(const std::string& name) {
+  UniqueFd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (!listener) return os_error(errno, "make a socket");
+  sockaddr_un address{.sun_family = AF_UNIX};
+  name.copy(address.sun_path + 1, sizeof address.sun_path - 1);  // the first byte 0: abstract
+  const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
+  if (::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), size) != 0 ||
+      ::listen(listener.get(), 1) != 0) {
+    return os_error(errno, "listen for the gdbstub");
+  }
+  return listener;
+}
+
+Result<UniqueFd> accept_from(int listener, pid_t pid) {
+  pollfd event{.fd = listener, .events = POLLIN, .revents = 0};
+  if (::poll(&event, 1, connect_time_ms) <= 0) {
+    return Error{.code = ErrorCode::timeout,
+                 .message = "start the gdbstub: QEMU does not connect to us"};
+  }
+  UniqueFd stub(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));
+  if (!stub) return os_error(errno, "start the gdbstub");
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  if (::getsockopt(stub.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0 || peer.pid != pid) {
+    return Error{.code = ErrorCode::permission,
+                 .message = fmt::format("start the gdbstub: process {} connected to us", peer.pid)};
+  }
+  return stub;
+}
+
+std::string fresh_name() {
+  std::random_device random;
+  return fmt::format("{}{:08x}{:08x}", our_prefix, random(), random());
+}
+
+}  // namespace
+
+Result<void> undo_gdbstub(QmpClient& monitor, const nlohmann::json&) {
+  VMSIGHT_TRY(const auto ended, monitor.execute(QmpClient::human("gdbserver none")));
+  static_cast<void>(ended);
+  return make_it_run(monitor);
+}
+
+Result<std::unique_ptr<GdbStub>> GdbStub::open(const Vm& vm) {
+  std::unique_ptr<GdbStub> stub(new GdbStub(vm));
+  VMSIGHT_TRY(stub->session_, MonitorSession::of(vm.info()));
+  VMSIGHT_TRY_VOID(stub->check_unused());
+  VMSIGHT_TRY(ResumeGuard guard, ResumeGuard::start(vm.info(), {.kind = "gdbstub"}));
+  stub->guard_ = std::move(guard);
+  return stub;
+}
+
+/// QEMU has one gdbstub: starting ours would end another's. One that we left when we were killed
+/// is ours to replace.
+Result<void> GdbStub::check_unused() {
+  VMSIGHT_TRY(const nlohmann::json all, session_->execute({"query-chardev"}));
+  if (!all.is_array()) return {};
+  for (const nlohmann::json& device : all) {
+    if (!device.is_object() || device.value("label", nlohmann::json()) != "gdb") continue;
+    const nlohmann::json file = device.value("filename", nlohmann::json());
+    if (file.is_string() && file.get<std::string>().find(our_prefix) != std::string::npos) continue;
+    return Error{.code = ErrorCode::unsupported,
+                 .message = "use the gdbstub: this VM has one that is not ours (-gdb or -s)",
+                 .hint = "end it with `gdbserver none` in QEMU's monitor"};
+  }
+  return {};
+}
+
+Result<Paused> GdbStub::halt() {
+  if (auto ready = prepare(); !ready) return explain_failure(vm_, std::move(ready).error());
+  if (auto connected = connect(); !connected) {
+    static_cast<void>(resume());
+    return explain_failure(vm_, std::move(connected).error());
+  }
+  return Paused(*this);
+}
+
+Result<void> GdbStub::prepare() {
+  VMSIGHT_TRY(const std::string status, session_->with_client(&ask_run_state));
+  VMSIGHT_TRY_VOID(check_unused());
+  was_running_ = status == "running";
+  return was_running_ ? guard_->arm() : Result<void>();
+}
+
+Result<void> GdbStub::connect() {
+  VMSIGHT_TRY(UniqueFd socket, start());
+  VMSIGHT_TRY(client_, GdbClient::negotiate(std::move(socket)));
+  return {};
+}
+
+Result<UniqueFd> GdbStub::start() {
+  const std::string name = fresh_name();
+  VMSIGHT_TRY(const UniqueFd listener, listen_on(name));
+  VMSIGHT_TRY(const std::string quiet, session_->human("gdbserver none"));  // what we left
+  static_cast<void>(quiet);
+  started_ = true;
+  VMSIGHT_TRY(const std::string said,
+              session_->human(fmt::format("gdbserver unix:{},abstract=on", name)));
+  auto socket = accept_from(listener.get(), vm_.info().pid);
+  if (!socket && socket.error().code == ErrorCode::timeout && !said.empty()) {
+    return Error{.code = ErrorCode::unsupported,
+                 .message = "start the gdbstub: " + said.substr(0, said.find('\n'))};
+  }
+  return socket;
+}
+
+Result<void> GdbStub::resume() {
+  if (!started_) return was_running_ ? guard_->disarm() : Result<void>();
+  started_ = false;
+  // A guest that somebody else had stopped stays stopped: only its connection ends.
+  const bool detached = was_running_ && client_ && client_->detach();
+  client_.reset();
+  std::vector<QmpClient::Command> commands = {QmpClient::human("gdbserver none")};
+  if (was_running_ && !detached) commands.push_back({"cont"});
+  auto done = session_->execute_all(commands);
+  if (done) return was_running_ ? guard_->disarm() : Result<void>();
+  Error error = explain_failure(vm_, std::move(done).error());
+  if (error.code == ErrorCode::vm_gone) return error;
+  error.hint = "if the guest stands still, `cont` in QEMU's monitor resumes it";
+  return error;
+}
+
+}  // namespace vmsight

@@ -1,0 +1,53 @@
+// A VM's gdbstub, started for each halt and ended with it, so that nothing is left between:
+//
+//   halt()    we listen on an abstract socket; `gdbserver unix:...` makes QEMU connect to it, which
+//             stops the guest
+//   resume()  detach, `gdbserver none`
+//
+// An abstract socket has no file, and whoever connects must be the QEMU process. Should we end in
+// between, the guard does what resume() does. (QEMU keeps the chardev of its gdbstub's own monitor,
+// "#chr...", from the first start on.)
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "vm/gdb_client.h"
+#include "vm/monitor_session.h"
+#include "vm/resume_guard.h"
+#include "vmsight/halt.h"
+
+namespace vmsight {
+
+class GdbStub final : public Halter {
+ public:
+  /// `vm` must outlive it. unsupported if the monitor cannot be used, or a gdbstub is there
+  /// already (-gdb, -s, or somebody's debugger). Changes nothing.
+  static Result<std::unique_ptr<GdbStub>> open(const Vm& vm);
+  ~GdbStub() override {
+    if (started_) static_cast<void>(resume());
+  }
+
+  Result<Paused> halt() override;
+  std::string_view name() const override { return "gdbstub"; }
+
+  /// nullptr unless the guest is halted.
+  GdbClient* client() { return client_ ? &*client_ : nullptr; }
+
+ private:
+  explicit GdbStub(const Vm& vm) : vm_(vm) {}
+  Result<void> resume() override;
+  Result<void> check_unused();
+  Result<void> prepare();
+  Result<void> connect();
+  Result<UniqueFd> start();
+
+  const Vm& vm_;
+  std::shared_ptr<MonitorSession> session_;
+  std::optional<ResumeGuard> guard_;
+  std::optional<GdbClient> client_;
+  bool started_ = false;      // QEMU was told to
+  bool was_running_ = false;  // before halt()
+};
+
+}  // namespace vmsight

@@ -1,0 +1,59 @@
+// What we have changed in a VM and not yet undone, on disk: for when both we and the guard that
+// would undo it (vm/resume_guard.h) were killed.
+//
+//   /run/vmsight/PID-N-N.json              root; the directory is 0700, a file 0600
+//   $XDG_RUNTIME_DIR/vmsight/...           others
+//
+// A file is written before its change and removed after it was undone. It appears whole or not at
+// all.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "vm/process.h"
+#include "vmsight/result.h"
+
+namespace vmsight {
+
+/// Something that outlives us. vm/recovery.h has the kinds and what undoes them.
+struct Change {
+  std::string kind;  // "stopped"
+  nlohmann::json payload = nlohmann::json::object();
+};
+
+struct Record {
+  std::string path;
+  ProcessId vm;      // the QEMU process
+  ProcessId author;  // who changed it
+  ProcessId guard;   // who undoes it when the author is gone
+  Change change;
+};
+
+/// The record of one change that comes and goes.
+class JournalEntry {
+ public:
+  /// Makes the directory. permission or os if it is not ours alone, or there can be none.
+  static Result<JournalEntry> prepare(const ProcessId& vm, Change change);
+  Result<void> write(const ProcessId& guard);
+  /// Not to find it is no error.
+  Result<void> remove() const { return remove_record(record_.path); }
+  static Result<void> remove_record(const std::string& path);
+
+ private:
+  Record record_;
+};
+
+/// All records; files that are none are left out. Of very many only some.
+std::vector<Record> read_journal();
+
+/// nullopt if it is none. `path` is left empty.
+std::optional<Record> parse_record(std::string_view text);
+std::string format_record(const Record& record);
+
+/// "" if there can be none: not root, and no XDG_RUNTIME_DIR.
+std::string journal_directory();
+
+}  // namespace vmsight

@@ -1,0 +1,67 @@
+// The one connection of this process to a VM's monitor. A QMP socket serves one client at a time,
+// so all of us that speak to it at the same time must share it:
+//
+//   views by the monitor -+
+//   the stop halter ------+--> MonitorSession --> QmpClient --> QEMU
+//   Vm::registers() ------+
+//
+// Take one with MonitorSession::of() and keep it for as long as it is needed; the socket is free
+// for others again when the last owner lets go. A halter or view keeps it while it is open: then
+// nobody else can come between its halt and its resume.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "vm/qmp.h"
+#include "vmsight/vm.h"
+
+namespace vmsight {
+
+/// Its calls may come from several threads; each is a whole exchange with QEMU.
+class MonitorSession {
+ public:
+  using Milliseconds = QmpClient::Milliseconds;
+  using Command = QmpClient::Command;
+  using Event = QmpClient::Event;
+
+  /// The open session with this VM, or a new one, by connect_monitor() and with its errors. A
+  /// session whose connection broke is not given out again.
+  static Result<std::shared_ptr<MonitorSession>> of(const VmInfo& info);
+
+  explicit MonitorSession(QmpClient client) : client_(std::move(client)) {}
+
+  /// As the functions of QmpClient that have these names.
+  Result<std::vector<nlohmann::json>> execute_all(
+      std::span<const Command> commands, Milliseconds patience = QmpClient::command_time);
+  Result<nlohmann::json> execute(Command command,
+                                 Milliseconds patience = QmpClient::command_time);
+  std::vector<Event> take_events();
+  Result<Event> wait_event(std::string_view name, Milliseconds patience);
+
+  /// What a command of the human monitor says, with plain newlines.
+  Result<std::string> human(std::string command_line,
+                            Milliseconds patience = QmpClient::command_time);
+
+  /// Several exchanges that nobody must come between: `use(QmpClient&)`.
+  template <typename Use>
+  auto with_client(Use use) {
+    const std::lock_guard lock(mutex_);
+    return use(client_);
+  }
+
+ private:
+  bool broken();
+
+  std::mutex mutex_;
+  QmpClient client_;
+};
+
+/// Why talking to QEMU failed: vm_gone if it has ended or is about to, else `error`.
+Error explain_failure(const Vm& vm, Error error);
+
+}  // namespace vmsight

@@ -1,0 +1,93 @@
+#include "vm/recovery.h"
+
+#include <poll.h>
+
+#include <algorithm>
+#include <array>
+#include <fmt/format.h>
+
+#include "vm/monitor.h"
+#include "vm/resume_guard.h"
+
+namespace vmsight {
+namespace {
+
+using nlohmann::json;
+
+constexpr int guard_time_ms = 3000;  // a guard needs about a second at most
+
+template <auto undo>
+Result<void> by_monitor(const VmInfo& info, const json& payload) {
+  VMSIGHT_TRY(QmpClient monitor, connect_monitor(info));
+  return undo(monitor, payload);
+}
+
+struct Kind {
+  std::string_view name;
+  std::string_view what;
+  Result<void> (*undo)(const VmInfo& info, const json& payload);
+};
+
+constexpr std::array<Kind, 3> kinds{{
+    {"stopped", "the guest was stopped by QMP", by_monitor<undo_stop>},
+    {"gdbstub", "the guest was stopped by a gdbstub", by_monitor<undo_gdbstub>},
+    {"migration", "a migration to a file had changed settings", by_monitor<undo_migration>},
+}};
+
+const Kind* find_kind(std::string_view name) {
+  const auto kind =
+      std::find_if(kinds.begin(), kinds.end(), [&](const Kind& k) { return k.name == name; });
+  return kind == kinds.end() ? nullptr : &*kind;
+}
+
+/// Whether it ended, or does so in time.
+bool ends(const ProcessId& id, int patience_ms) {
+  const auto process = open_pidfd(id);
+  if (!process) return process.error().code == ErrorCode::vm_gone;
+  pollfd event{.fd = process->get(), .events = POLLIN};
+  return ::poll(&event, 1, patience_ms) > 0;
+}
+
+bool exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }
+
+Recovery undo_record(const Record& record, const VmInfo& info) {
+  const Kind* kind = find_kind(record.change.kind);
+  Recovery recovery{.pid = record.vm.pid,
+                    .vm = info.name,
+                    .kind = record.change.kind,
+                    .what = kind == nullptr ? "a change of unknown kind" : std::string(kind->what)};
+  auto done = undo_change(info, record.change);
+  if (done) done = JournalEntry::remove_record(record.path);
+  recovery.undone = done.has_value();
+  if (!done) recovery.reason = done.error().message;
+  return recovery;
+}
+
+}  // namespace
+
+Result<void> undo_change(const VmInfo& info, const Change& change) {
+  if (const Kind* kind = find_kind(change.kind)) return kind->undo(info, change.payload);
+  return Error{.code = ErrorCode::unsupported,
+               .message = fmt::format("undo a change of kind \"{}\": it is unknown", change.kind),
+               .hint = "a newer vmsight made it; run that one"};
+}
+
+Result<void> undo_stop(QmpClient& monitor, const json&) { return make_it_run(monitor); }
+
+std::vector<Recovery> recover(const std::optional<ProcessId>& vm) {
+  std::vector<Recovery> all;
+  for (const Record& record : read_journal()) {
+    if (vm && (vm->pid != record.vm.pid || vm->start_time != record.vm.start_time)) continue;
+    if (ends(record.vm, 0)) {
+      static_cast<void>(JournalEntry::remove_record(record.path));
+      continue;
+    }
+    if (!ends(record.author, 0) || !ends(record.guard, guard_time_ms)) continue;
+    if (!exists(record.path)) continue;  // the guard did it
+    const auto info = find_vm(std::to_string(record.vm.pid));
+    if (info && info->start_time == record.vm.start_time) all.push_back(undo_record(record, *info));
+  }
+  return all;
+}
+
+}  // namespace vmsight

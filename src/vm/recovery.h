@@ -1,0 +1,35 @@
+// Undoing what a vmsight that was killed left in a VM.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "vm/journal.h"
+#include "vm/qmp.h"
+#include "vmsight/vm.h"
+
+namespace vmsight {
+
+/// As the change's kind says. unsupported if this version knows no such kind.
+Result<void> undo_change(const VmInfo& info, const Change& change);
+
+// The kinds. Each makes the guest run; all may be done twice.
+Result<void> undo_stop(QmpClient& monitor, const nlohmann::json& payload);
+Result<void> undo_gdbstub(QmpClient& monitor, const nlohmann::json& payload);    // gdb_stub.cpp
+Result<void> undo_migration(QmpClient& monitor, const nlohmann::json& payload);  // migration.cpp
+
+struct Recovery {
+  pid_t pid = 0;        // of the VM
+  std::string vm;       // its name
+  std::string kind;
+  std::string what;     // "the guest was stopped by QMP"
+  bool undone = false;
+  std::string reason;   // why not
+};
+
+/// Undoes the records whose author and guard are gone, of one VM or of all, and removes them.
+/// Waits a little for a guard that is at work. Records of VMs that have ended are only removed.
+std::vector<Recovery> recover(const std::optional<ProcessId>& vm);
+
+}  // namespace vmsight

@@ -1,0 +1,92 @@
+// Threads of another process, stopped by ptrace for a moment.
+//
+// Nothing stays seized while it runs: a seized thread stops for every signal until its tracer
+// answers, and QEMU kicks its vCPUs by signals all the time. Seizing anew costs some microseconds.
+#pragma once
+
+#include <sys/types.h>
+#include <sys/user.h>
+
+#include <chrono>
+#include <functional>
+#include <semaphore>
+#include <span>
+#include <thread>
+#include <vector>
+
+#include "vmsight/result.h"
+
+namespace vmsight {
+
+/// A thread of ours that traces. To the kernel the tracer is a thread, not a process: every call
+/// of TracedThreads must be made on the same one. Its end is the one sure way to let go of a
+/// thread that was told to stop and has not yet done so.
+class TracerThread {
+ public:
+  TracerThread() = default;
+  TracerThread(const TracerThread&) = delete;
+  TracerThread& operator=(const TracerThread&) = delete;
+  ~TracerThread() { end(); }
+  /// Runs `work` there and waits for it. Starts the thread if it does not run; os if that fails.
+  Result<void> run(const std::function<void()>& work);
+  /// The kernel lets go of all that the thread traced: they run as if never seized.
+  void end();
+
+ private:
+  void serve();
+
+  std::thread thread_;
+  std::binary_semaphore wanted_{0}, done_{0};
+  const std::function<void()>* work_ = nullptr;  // nullptr: end
+};
+
+/// Threads of one process that the calling thread traces. The destructor lets go of them, and so
+/// does the kernel if we die. Signals sent to them meanwhile arrive afterwards, none is lost; one
+/// that is stopped by job control (SIGSTOP) is so again afterwards.
+class TracedThreads {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  explicit TracedThreads(pid_t pid) : pid_(pid) {}
+  TracedThreads(const TracedThreads&) = delete;
+  TracedThreads& operator=(const TracedThreads&) = delete;
+  ~TracedThreads() { static_cast<void>(release()); }
+
+  /// Seizes and tells to stop; a thread that has ended is left out. `options` are PTRACE_O_*.
+  /// permission if rights are missing, unsupported if another process traces it.
+  Result<void> interrupt(std::span<const pid_t> tids, unsigned long options = 0);
+  /// All stand: each thread is in a stop that no signal causes, where registers may be changed.
+  /// Those that ended are left out. timeout if one does not stop.
+  Result<void> wait(Clock::time_point deadline);
+  /// Lets all run on. False if one could not be let go of, since it has not stopped: end the
+  /// tracer's thread then.
+  [[nodiscard]] bool release();
+
+  std::size_t size() const { return threads_.size(); }
+
+  /// Of a thread that stands.
+  Result<user_regs_struct> registers(pid_t tid) const;
+  Result<void> set_registers(pid_t tid, const user_regs_struct& registers);
+  /// Lets one run on until its next stop of any kind, and gives the status of that stop as
+  /// waitpid() does. vm_gone if it ends; timeout, and then it must be interrupted again.
+  Result<int> run_to_stop(pid_t tid, Clock::time_point deadline);
+
+ private:
+  struct Thread {
+    pid_t tid = 0;
+    bool stopped = false;
+    bool ended = false;
+  };
+  Thread* find(pid_t tid);
+  Result<void> seize(pid_t tid, unsigned long options);
+  Result<void> wait_one(Thread& thread, Clock::time_point deadline);
+  Error refusal(pid_t tid, int err) const;
+
+  pid_t pid_;
+  std::vector<Thread> threads_;
+};
+
+/// Whether we may trace the process: rights, Yama, other tracers. Does not touch it.
+Result<void> check_may_trace(pid_t pid);
+
+}  // namespace vmsight

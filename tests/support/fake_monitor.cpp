@@ -1,0 +1,135 @@
+#include "support/fake_monitor.h"
+
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "vm/process.h"
+
+namespace vmsight::test {
+
+using nlohmann::json;
+
+namespace {
+
+std::string fresh_path() {
+  static std::atomic<int> number = 0;
+  return (std::filesystem::temp_directory_path() /
+          fmt::format("vmsight-monitor-{}-{}", ::getpid(), number++)).string();
+}
+
+void say(int fd, const std::string& line) {
+  const std::string text = line + "\r\n";
+  static_cast<void>(::send(fd, text.data(), text.size(), MSG_NOSIGNAL));
+}
+
+}  // namespace
+
+FakeMonitor::FakeMonitor() : path_(fresh_path()) {
+  listener_ = UniqueFd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_un address{.sun_family = AF_UNIX};
+  path_.copy(address.sun_path, sizeof address.sun_path - 1);
+  if (::bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 ||
+      ::listen(listener_.get(), 4) != 0) {
+    std::abort();
+  }
+  thread_ = std::thread([this] { serve(); });
+}
+
+FakeMonitor::~FakeMonitor() {
+  ::shutdown(listener_.get(), SHUT_RDWR);
+  thread_.join();
+  ::unlink(path_.c_str());
+}
+
+void FakeMonitor::serve() {
+  while (true) {
+    const UniqueFd client(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    if (!client) return;
+    serve_client(client.get());
+  }
+}
+
+void FakeMonitor::serve_client(int client) {
+  ++served_;
+  say(client, R"({"QMP": {}})");
+  std::string received;
+  char chunk[4096];
+  for (ssize_t got = 0; (got = ::recv(client, chunk, sizeof chunk, 0)) > 0;) {
+    received.append(chunk, static_cast<std::size_t>(got));
+    for (std::size_t end; (end = received.find('\n')) != std::string::npos;) {
+      const std::string line = received.substr(0, end);
+      received.erase(0, end + 1);
+      const std::string said = answer(line);
+      if (said.empty()) return;
+      say(client, said);
+    }
+  }
+}
+
+std::string FakeMonitor::answer(const std::string& line) {
+  const std::lock_guard lock(mutex_);
+  const json command = json::parse(line);
+  const std::string name = command["execute"];
+  json value = json::object();
+  if (name == "human-monitor-command") {
+    asked_.push_back(command["arguments"]["command-line"]);
+    value = text_;
+  } else {
+    asked_.push_back(name);
+  }
+  if (name == refused_) {
+    return json{{"id", command["id"]}, {"error", {{"class", "GenericError"}, {"desc", "no"}}}}.dump();
+  }
+  if (name == "quit") return "";
+  if (name == "stop") status_ = "paused";
+  if (name == "cont") status_ = "running";
+  if (name == "query-status") value = {{"status", status_}};
+  changed_.notify_all();
+  return json{{"id", command["id"]}, {"return", value}}.dump();
+}
+
+std::string FakeMonitor::status() const {
+  const std::lock_guard lock(mutex_);
+  return status_;
+}
+
+void FakeMonitor::set_status(std::string status) {
+  const std::lock_guard lock(mutex_);
+  status_ = std::move(status);
+}
+
+void FakeMonitor::set_text(std::string text) {
+  const std::lock_guard lock(mutex_);
+  text_ = std::move(text);
+}
+
+void FakeMonitor::refuse(std::string command) {
+  const std::lock_guard lock(mutex_);
+  refused_ = std::move(command);
+}
+
+bool FakeMonitor::becomes(const std::string& status) const {
+  std::unique_lock lock(mutex_);
+  return changed_.wait_for(lock, std::chrono::seconds(5), [&] { return status_ == status; });
+}
+
+std::vector<std::string> FakeMonitor::asked() const {
+  const std::lock_guard lock(mutex_);
+  return asked_;
+}
+
+MonitoredVm::MonitoredVm(const FakeMonitor& monitor) {
+  const ProcessId self = identify(::getpid()).value();
+  info_.pid = self.pid;
+  info_.start_time = self.start_time;
+  info_.qmp_sockets = {monitor.path()};
+}
+
+}  // namespace vmsight::test

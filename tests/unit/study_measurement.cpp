@@ -1,0 +1,168 @@
+#include "study/measurement.h"
+
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include "study/host_usage.h"
+#include "study/isolated.h"
+#include "study/resume.h"
+#include "study/techniques.h"
+
+using namespace vmsight;
+
+namespace {
+
+Measurement example() {
+  return {.technique = "halt-read:ptrace",
+          .wanted_rate = 10,
+          .rate = 9.9,
+          .round_rates = {.count = 1, .median = 9.9},
+          .reached = true,
+          .views = 20,
+          .missed = 1,
+          .view_ns = {.count = 20, .median = 2e6, .q1 = 1e6, .q3 = 3e6, .mad = 5e5},
+          .own_cpu_ms = 1.5,
+          .qemu_cpu_ms = std::nullopt,
+          .guest_cpu_ms = 0.25,
+          .cpu_percent = 3,
+          .own_anonymous_kib = 20000};
+}
+
+TEST(Measurement, SurvivesJson) {
+  const auto back = measurement_from(Json::parse(dump(to_json(example()))));
+  ASSERT_TRUE(back) << back.error().message;
+  EXPECT_EQ(to_json(*back), to_json(example()));
+  EXPECT_FALSE(back->qemu_cpu_ms);
+  EXPECT_DOUBLE_EQ(*back->guest_cpu_ms, 0.25);
+}
+
+TEST(Measurement, FailureKeepsItsReason) {
+  const Measurement failed{.technique = "agent", .error = "no agent", .hint = "install it"};
+  const auto back = measurement_from(to_json(failed));
+  ASSERT_TRUE(back);
+  EXPECT_EQ(back->error, "no agent");
+  EXPECT_EQ(back->hint, "install it");
+  EXPECT_EQ(back->wanted_rate, 0);
+}
+
+TEST(Measurement, RefusesWhatIsNone) {
+  EXPECT_FALSE(measurement_from(Json()));
+  EXPECT_FALSE(measurement_from(Json::parse("not json", nullptr, false)));
+  Json lame = to_json(example());
+  lame["view_ns"] = "fast";
+  EXPECT_FALSE(measurement_from(lame));
+  lame.erase("view_ns");
+  EXPECT_FALSE(measurement_from(lame));
+}
+
+TEST(Techniques, WantedByNameOrClass) {
+  EXPECT_EQ(class_of("halt-read:ptrace"), "halt-read");
+  EXPECT_EQ(class_of("live-map"), "live-map");
+  EXPECT_TRUE(is_wanted("live-map", {}));
+  EXPECT_TRUE(is_wanted("halt-read:stop", {"halt-read"}));
+  EXPECT_TRUE(is_wanted("halt-read:stop", {"live-map", "halt-read:stop"}));
+  EXPECT_FALSE(is_wanted("halt-read:stop", {"halt-read:ptrace", "halt"}));
+}
+
+TEST(Techniques, UnreachableIsMarked) {
+  const Measurement marked = unreachable(example(), 100);
+  EXPECT_FALSE(marked.reached);
+  EXPECT_EQ(marked.wanted_rate, 100);
+  EXPECT_DOUBLE_EQ(marked.rate, 9.9);
+}
+
+TEST(HostUsage, ParsesProc) {
+  EXPECT_EQ(parse_status_kib("Name:\tq\nRssAnon:\t    4096 kB\nRssFile:\t 1 kB\n", "RssAnon"), 4096u);
+  EXPECT_FALSE(parse_status_kib("Name:\tRssAnon: 5\n", "RssAnon"));
+  EXPECT_FALSE(parse_status_kib("RssAnonymous:\t5 kB\n", "RssAnon"));
+  EXPECT_EQ(parse_schedstat("123456789 5 6\n"), 123456789u);
+  EXPECT_FALSE(parse_schedstat(""));
+}
+
+TEST(HostUsage, CountsOurOwnTime) {
+  const CpuMeter meter(::getpid(), {});
+  const auto before = meter.read();
+  ASSERT_TRUE(before);
+  volatile std::uint64_t sum = 0;
+  for (std::uint64_t i = 0; i < 20'000'000; ++i) sum = sum + i;
+  const auto after = meter.read();
+  ASSERT_TRUE(after);
+  EXPECT_GT(after->own_ns, before->own_ns + 1'000'000);
+  EXPECT_GT(after->qemu_ns, before->qemu_ns + 1'000'000);
+}
+
+TEST(HostUsage, SeesMemoryGrow) {
+  const MemoryMeter meter(::getpid());
+  const std::uint64_t before = meter.own_anonymous_peak_kib();
+  std::vector<char> block(64 << 20, 1);
+  for (int i = 0; i < 200 && meter.own_anonymous_peak_kib() < before + 60000; ++i) ::usleep(10000);
+  EXPECT_GE(meter.own_anonymous_peak_kib(), before + 60000);
+  EXPECT_GE(meter.qemu_growth_kib(), 60000u);
+  EXPECT_EQ(block[12345], 1);
+}
+
+TEST(Isolated, GivesTheAnswer) {
+  const auto answer = run_isolated([] { return std::string(200000, 'x'); }, 20);
+  ASSERT_TRUE(answer) << answer.error().message;
+  EXPECT_EQ(answer->size(), 200000u);
+}
+
+TEST(Isolated, DeathIsAnError) {
+  const auto killed = run_isolated([] { ::raise(SIGKILL); return std::string(); }, 20);
+  ASSERT_FALSE(killed);
+  EXPECT_NE(killed.error().message.find("signal 9"), std::string::npos);
+}
+
+TEST(Isolated, EndsWhatHangs) {
+  const auto late = run_isolated([] { ::pause(); return std::string(); }, 0.1);
+  ASSERT_FALSE(late);
+  EXPECT_EQ(late.error().code, ErrorCode::timeout);
+}
+
+class ResumeFile : public ::testing::Test {
+ protected:
+  void TearDown() override { std::filesystem::remove(path_); }
+  std::string path_ = (std::filesystem::temp_directory_path() /
+                       ("vmsight-resume-" + std::to_string(::getpid()))).string();
+  VmInfo vm_{.pid = 7, .start_time = 99};
+  MeasureOptions options_{.seconds = 1, .rounds = 5};
+};
+
+TEST_F(ResumeFile, KnowsWhatWasKept) {
+  {
+    auto resume = Resume::open(path_, vm_, options_);
+    ASSERT_TRUE(resume) << resume.error().message;
+    ASSERT_TRUE(resume->keep(example()));
+    ASSERT_TRUE(resume->keep({.technique = "agent", .error = "broken"}));
+  }
+  std::ofstream(path_, std::ios::app) << R"({"key":{"pid":7)";  // cut short by a crash
+  auto again = Resume::open(path_, vm_, options_);
+  ASSERT_TRUE(again);
+  ASSERT_NE(again->find("halt-read:ptrace", 10), nullptr);
+  EXPECT_DOUBLE_EQ(again->find("halt-read:ptrace", 10)->rate, 9.9);
+  EXPECT_EQ(again->find("halt-read:ptrace", 0), nullptr);
+  EXPECT_EQ(again->find("agent", 0), nullptr);  // failures are tried again
+  Measurement other = example();
+  other.wanted_rate = 1;
+  ASSERT_TRUE(again->keep(other));
+  auto third = Resume::open(path_, vm_, options_);
+  ASSERT_TRUE(third);
+  EXPECT_NE(third->find("halt-read:ptrace", 1), nullptr);
+}
+
+TEST_F(ResumeFile, AnotherVmOrOtherRoundsDoNotCount) {
+  ASSERT_TRUE(Resume::open(path_, vm_, options_)->keep(example()));
+  VmInfo restarted = vm_;
+  restarted.start_time = 100;
+  EXPECT_EQ(Resume::open(path_, restarted, options_)->find("halt-read:ptrace", 10), nullptr);
+  EXPECT_EQ(Resume::open(path_, vm_, {.seconds = 2, .rounds = 5})->find("halt-read:ptrace", 10), nullptr);
+}
+
+TEST_F(ResumeFile, UnwritablePlaceIsAnError) {
+  EXPECT_FALSE(Resume::open("/nonexistent/file", vm_, options_));
+}
+
+}  // namespace

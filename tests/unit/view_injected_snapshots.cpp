@@ -1,0 +1,300 @@
+// live-snap:uffd and live-snap:fork against a child process that writes its RAM all the time.
+#include <gtest/gtest.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+
+#include <csignal>
+#include <cstring>
+#include <random>
+#include <thread>
+
+#include "support/busy_vm.h"
+#include "view/fork_snapshot.h"
+#include "view/uffd_snapshot.h"
+#include "vm/process_copy.h"
+#include "vmsight/view.h"
+
+namespace vmsight {
+namespace {
+
+using test::BusyVm;
+
+enum class Kind { uffd, uffd_without_holes, fork };
+
+struct Case {
+  Kind kind;
+  Backing backing;
+};
+
+std::string name(const ::testing::TestParamInfo<Case>& info) {
+  constexpr const char* kinds[] = {"uffd", "uffd_without_holes", "fork"};
+  constexpr const char* backings[] = {"anonymous", "shared", "private"};
+  return std::string(kinds[static_cast<int>(info.param.kind)]) + "_" +
+         backings[static_cast<int>(info.param.backing)];
+}
+
+Result<std::unique_ptr<GuestMemory>> open(const Vm& vm, std::unique_ptr<Halter> halter, Kind kind) {
+  std::unique_ptr<Snapshotter> snapshotter;
+  if (kind == Kind::fork) {
+    VMSIGHT_TRY(snapshotter, ForkSnapshotter::open(vm, std::move(halter)));
+  } else {
+    VMSIGHT_TRY(WriteProtectSupport support, check_write_protect(vm));
+    if (kind == Kind::uffd_without_holes) support.unpopulated = false;
+    VMSIGHT_TRY(snapshotter, UffdSnapshotter::open(vm, std::move(halter), support));
+  }
+  VMSIGHT_TRY(std::unique_ptr<GuestMemory> live, open_live_read(vm));
+  std::unique_ptr<GuestMemory> memory =
+      std::make_unique<SnapshotMemory>("live-snap:test", std::move(live), std::move(snapshotter));
+  return memory;
+}
+
+class InjectedSnapshot : public ::testing::TestWithParam<Case> {
+ protected:
+  InjectedSnapshot() : busy_(GetParam().backing) {}
+  void SetUp() override {
+    auto memory = open(busy_.vm(), busy_.halter(), GetParam().kind);
+    ASSERT_TRUE(memory) << memory.error().message;
+    memory_ = *std::move(memory);
+  }
+  void TearDown() override {
+    memory_.reset();
+    if (busy_.vm().check_alive()) {
+      EXPECT_EQ(busy_.damage_after_a_second(), "");
+    }
+  }
+  std::uint64_t value(std::uint64_t address) {
+    std::uint64_t value = ~0ULL;
+    EXPECT_TRUE(
+        read_phys(*memory_, GuestPhys(address), std::as_writable_bytes(std::span(&value, 1))))
+        << (memory_->health() ? "" : memory_->health().error().message);
+    return value;
+  }
+  std::uint64_t worker_value(unsigned worker, std::uint64_t page) {
+    return value((worker * BusyVm::pages_each + page) * page_size);
+  }
+
+  BusyVm busy_;
+  std::unique_ptr<GuestMemory> memory_;
+};
+
+TEST_P(InjectedSnapshot, ShowsOneMoment) {
+  for (int view = 0; view < 40; ++view) {
+    auto taken = memory_->refresh();
+    ASSERT_TRUE(taken) << taken.error().message;
+    EXPECT_FALSE(memory_->is_live());
+    for (unsigned worker = 0; worker < BusyVm::workers; ++worker) {
+      const std::uint64_t first = worker_value(worker, 0);
+      // It runs on and overwrites everything, before and while the rest is read.
+      const std::uint64_t begun = busy_.rounds(worker);
+      while (view % 2 == 0 && busy_.rounds(worker) < begun + 3) std::this_thread::yield();
+      ASSERT_GT(first, 0U);
+      ASSERT_LE(first, busy_.rounds(worker));
+      for (std::uint64_t page = BusyVm::pages_each - 1; page > 0; --page) {
+        ASSERT_EQ(worker_value(worker, page), first) << "view " << view << " page " << page;
+      }
+    }
+    EXPECT_GT(memory_->counters().pause_ns, 0U);
+    ASSERT_TRUE(memory_->health());
+    ASSERT_TRUE(memory_->end_view());
+  }
+}
+
+TEST_P(InjectedSnapshot, ScansAndFreshReadsShowTheSameMoment) {
+  constexpr std::uint64_t size = BusyVm::first_hole;
+  std::vector<std::byte> all(size);
+  for (int view = 0; view < 10; ++view) {
+    ASSERT_TRUE(memory_->refresh());
+    const std::uint64_t first = worker_value(1, 0);
+    const std::uint64_t begun = busy_.rounds(1);
+    while (busy_.rounds(1) < begun + 2) std::this_thread::yield();
+    ASSERT_TRUE(memory_->scan(GuestPhys(0), all));
+    std::uint64_t fresh = 0;
+    for (std::uint64_t page = 0; page < BusyVm::pages_each; ++page) {
+      const std::uint64_t at = (BusyVm::pages_each + page) * page_size;
+      FreshRead read{GuestPhys(at), std::as_writable_bytes(std::span(&fresh, 1))};
+      ASSERT_TRUE(memory_->read_fresh({&read, 1}));
+      ASSERT_TRUE(read.ok);
+      EXPECT_EQ(fresh, first);
+      std::memcpy(&fresh, all.data() + at, sizeof(fresh));
+      EXPECT_EQ(fresh, first) << "scanned page " << page;
+    }
+  }
+}
+
+TEST_P(InjectedSnapshot, HolesThatAreWrittenLaterAreZeros) {
+  for (std::uint64_t view = 0; view < 4; ++view) {
+    ASSERT_TRUE(memory_->refresh());
+    const std::uint64_t hole = BusyVm::first_hole + (view + 1) * 16 * page_size;
+    busy_.vm().put(GuestPhys(hole), std::uint64_t{77});
+    EXPECT_EQ(value(hole), 0U);
+    if (view > 0) {
+      EXPECT_EQ(value(hole - 16 * page_size), 77U) << "written before this snapshot";
+    }
+    ASSERT_TRUE(memory_->end_view());
+    EXPECT_EQ(value(hole), 77U) << "live between views";
+  }
+}
+
+TEST_P(InjectedSnapshot, AViewThatNobodyEndsIsEndedWithItsMemory) {
+  ASSERT_TRUE(memory_->refresh());
+  memory_.reset();
+  EXPECT_EQ(busy_.damage_after_a_second(), "");
+}
+
+TEST_P(InjectedSnapshot, TheVmMayEndInAView) {
+  ASSERT_TRUE(memory_->refresh());
+  EXPECT_GT(worker_value(0, 1), 0U);
+  busy_.vm().end();
+  const auto health = memory_->health();
+  ASSERT_FALSE(health);
+  EXPECT_EQ(health.error().code, ErrorCode::vm_gone);
+  static_cast<void>(memory_->end_view());
+  const auto again = memory_->refresh();
+  ASSERT_FALSE(again);
+  EXPECT_EQ(again.error().code, ErrorCode::vm_gone);
+}
+
+/// A process of its own that takes views as fast as it can, as vmsight does.
+pid_t start_monitor(BusyVm& busy, Kind kind) {
+  const pid_t pid = ::fork();
+  if (pid != 0) return pid;
+  auto memory = open(busy.vm(), busy.halter(), kind);
+  std::uint64_t value = 0;
+  while (memory && (*memory)->refresh()) {
+    for (std::uint64_t page = 0; page < 128; ++page) {
+      read_phys(**memory, GuestPhys(page * page_size),
+                std::as_writable_bytes(std::span(&value, 1)));
+    }
+    if (!(*memory)->end_view()) break;
+  }
+  ::_exit(1);
+}
+
+TEST_P(InjectedSnapshot, AKilledMonitorLeavesNothing) {
+  std::mt19937 random(20261124);
+  for (int kill = 0; kill < 25; ++kill) {
+    const pid_t monitor = start_monitor(busy_, GetParam().kind);
+    std::this_thread::sleep_for(std::chrono::microseconds(random() % 60'000));
+    ::kill(monitor, SIGKILL);
+    int status = 0;
+    ASSERT_EQ(::waitpid(monitor, &status, 0), monitor);
+    ASSERT_TRUE(WIFSIGNALED(status)) << "it gave up by itself";
+    static_cast<void>(*busy_.halter()->halt());  // the asking halter is not crash safe: undo it
+    ASSERT_EQ(busy_.damage_after_a_second(), "") << "kill " << kill;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, InjectedSnapshot,
+                         ::testing::Values(Case{Kind::uffd, Backing::anonymous},
+                                           Case{Kind::uffd, Backing::shared_file},
+                                           Case{Kind::uffd, Backing::private_file},
+                                           Case{Kind::uffd_without_holes, Backing::anonymous},
+                                           Case{Kind::fork, Backing::anonymous},
+                                           Case{Kind::fork, Backing::private_file}),
+                         name);
+
+/// Lets one ptrace call fail.
+class FailingTracing final : public Tracing {
+ public:
+  explicit FailingTracing(int fails) : left_(fails) {}
+  long ptrace(int request, pid_t tid, std::uint64_t address, std::uint64_t data) override {
+    if (left_-- == 0) {
+      errno = EIO;
+      return -1;
+    }
+    return Tracing::ptrace(request, tid, address, data);
+  }
+  bool failed() const { return left_ < 0; }
+
+ private:
+  int left_;
+};
+
+/// What an attendant would do, in a process of its own; 0 if no call was left to fail, else 1.
+int with_failure(BusyVm& busy, Kind kind, int step) {
+  const pid_t pid = ::fork();
+  if (pid == 0) {
+    sigset_t all;
+    ::sigfillset(&all);
+    ::sigprocmask(SIG_SETMASK, &all, nullptr);
+    FailingTracing tracing(step);
+    const pid_t vm = busy.vm().info().pid;
+    if (kind == Kind::fork) {
+      auto copy = ProcessCopy::make(vm, busy.vm().blocks(), tracing);
+      if (copy) static_cast<void>(copy->remove());
+    } else {
+      const WriteProtect::Run run{busy.vm().blocks()[0].host, BusyVm::ram_size};
+      static_cast<void>(WriteProtect::open(vm, {&run, 1}, false, tracing));
+    }
+    ::_exit(tracing.failed() ? 1 : 0);
+  }
+  int status = 0;
+  ::waitpid(pid, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 2;
+}
+
+class Failures : public ::testing::TestWithParam<Kind> {};
+
+TEST_P(Failures, AtEveryStepTheVmRunsOnAsBefore) {
+  BusyVm busy(Backing::anonymous);
+  int step = 0;
+  for (int outcome = 1; outcome != 0; ++step) {
+    outcome = with_failure(busy, GetParam(), step);
+    ASSERT_LE(outcome, 1) << "step " << step;
+    ASSERT_EQ(busy.damage_after_a_second(), "") << "step " << step;
+  }
+  EXPECT_GT(step, 15) << "each system call takes several steps";
+}
+
+INSTANTIATE_TEST_SUITE_P(All, Failures, ::testing::Values(Kind::uffd, Kind::fork),
+                         [](const auto& kind) {
+                           return std::string(kind.param == Kind::fork ? "fork" : "uffd");
+                         });
+
+TEST(ForkSnapshot, SaysWhySharedMemoryCannotBeCopied) {
+  BusyVm busy(Backing::shared_file);
+  const auto refused = check_fork(busy.vm());
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::unsupported);
+  EXPECT_NE(refused.error().hint.find("live-snap:uffd"), std::string::npos);
+}
+
+TEST(ForkSnapshot, SaysWhoTracesTheProcess) {
+  test::ChildVm vm(Backing::anonymous, {{GuestPhys(0), 1 << 20}});
+  ASSERT_TRUE(check_fork(vm));
+  ASSERT_EQ(::ptrace(PTRACE_SEIZE, vm.info().pid, 0, 0), 0);
+  for (const auto& refused : {check_fork(vm), Result<void>(check_write_protect(vm).error())}) {
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code, ErrorCode::permission);
+    EXPECT_NE(refused.error().message.find(std::to_string(::getpid())), std::string::npos);
+  }
+}
+
+TEST(UffdSnapshot, SaysThatAnotherHasTheMemory) {
+  BusyVm busy(Backing::anonymous);
+  auto first = *open(busy.vm(), busy.halter(), Kind::uffd);
+  ASSERT_TRUE(first->refresh());
+  const auto second = check_write_protect(busy.vm());
+  ASSERT_FALSE(second);
+  EXPECT_NE(second.error().message.find("another userfaultfd"), std::string::npos);
+}
+
+TEST(UffdSnapshot, AnAttendantThatIsKilledEndsTheViewNotTheVm) {
+  BusyVm busy(Backing::anonymous);
+  auto snapshotter =
+      *UffdSnapshotter::open(busy.vm(), busy.halter(), *check_write_protect(busy.vm()));
+  for (int round = 0; round < 3; ++round) {
+    auto snapshot = snapshotter->take();
+    ASSERT_TRUE(snapshot) << snapshot.error().message;
+    ASSERT_TRUE(snapshot->memory->health());
+    ::kill(snapshotter->attendant(), SIGKILL);
+    siginfo_t ended{};
+    ASSERT_EQ(
+        ::waitid(P_PID, static_cast<id_t>(snapshotter->attendant()), &ended, WEXITED | WNOWAIT), 0);
+    EXPECT_FALSE(snapshot->memory->health());
+    EXPECT_EQ(busy.damage_after_a_second(), "");
+  }
+}
+
+}  // namespace
+}  // namespace vmsight

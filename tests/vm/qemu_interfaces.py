@@ -1,0 +1,169 @@
+#!/usr/bin/env python3
+"""qemu_interfaces.py QEMU [TECHNIQUE...] - the techniques that use interfaces of QEMU itself.
+
+QEMU is "system" or a version; without techniques all are tried.
+
+The truth through each, what they leave behind (nothing), and what goes wrong: a full disk, a held
+monitor, a paused guest, a QEMU that dies while it is read, a SIGKILL to us.
+"""
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from harness import VMSIGHT, Guest, check_truth, expect, main, run
+
+TECHNIQUES = ["live-interface:pmemsave", "live-interface:xp", "halt-interface:gdbstub", "live-snap:background",
+              "live-snap:mapped-ram", "halt-snap:dump", "halt-snap:migrate", "halt-snap:pmemsave", "halt-read:stop",
+              "halt-interface:pmemsave", "halt-interface:xp"]
+SNAPSHOTS = [name for name in TECHNIQUES if "snap" in name]
+SINCE_9 = {"live-snap:mapped-ram"}
+
+
+def settings(guest):
+    """What a technique might leave changed in QEMU."""
+    with guest.qmp() as qmp:
+        return {
+            "status": qmp.command("query-status")["status"],
+            "capabilities": qmp.command("query-migrate-capabilities"),
+            "bandwidth": qmp.command("query-migrate-parameters")["max-bandwidth"],
+            # QEMU keeps the chardev of its gdbstub's own monitor (#chr...) from the first start on.
+            "chardevs": sorted(device["label"] for device in qmp.command("query-chardev")
+                               if not device["label"].startswith("#")),
+            "fdsets": qmp.command("query-fdsets"),
+            "files": sorted(link for link in links(guest.pid) if "vmsight" in link or "/tmp/#" in link),
+        }
+
+
+def links(pid):
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            yield os.readlink(fd)
+        except OSError:
+            pass
+
+
+def unchanged(guest, before, what):
+    after = settings(guest)
+    expect(after == before, f"{what} leaves QEMU changed: "
+           + str({key: (before[key], after[key]) for key in before if before[key] != after[key]}))
+
+
+def works(guest, technique):
+    """Whether doctor says so; mapped-ram may be missing only where this QEMU lacks it."""
+    done = run("state", guest.pid, "--json", "--technique", technique)
+    if technique in SINCE_9 and done.returncode == 3 and b"9.0" in done.stderr:
+        print(f"{technique}: this QEMU has none")
+        return False
+    return True
+
+
+def fails(done, *words):
+    said = done.stderr.decode(errors="replace").lower()
+    expect(done.returncode in (1, 3), f"{done.args}: exit status {done.returncode}: {said}")
+    expect(any(word in said for word in words), f"{done.args}: none of {words} in: {said}")
+
+
+def full_disk(guest, technique, before):
+    """Too small a file system is refused before anything happens; the guest runs on."""
+    with tempfile.TemporaryDirectory(prefix="vmsight-full-") as small:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", small], check=True)
+        try:
+            fails(run("ps", guest.pid, "--technique", technique, environment={"TMPDIR": small}), "no space")
+            expect(not os.listdir(small), f"{technique} leaves files on a full disk")
+        finally:
+            subprocess.run(["umount", small], check=True)
+    unchanged(guest, before, f"{technique} on a full disk")
+
+
+def held_monitor(guest, technique):
+    with socket.socket(socket.AF_UNIX) as other:
+        other.connect(str(guest.qmp_path))
+        other.recv(4096)
+        fails(run("ps", guest.pid, "--technique", technique), "held by another client")
+
+
+def paused(guest, technique):
+    """A guest that somebody else stopped stays stopped, whatever the answer is."""
+    with guest.qmp() as qmp:
+        qmp.command("stop")
+        try:
+            run("ps", guest.pid, "--technique", technique)
+            expect(qmp.command("query-status")["status"] == "paused", f"{technique} resumes a paused guest")
+        finally:
+            qmp.command("cont")
+
+
+def dies_while_read(guest, technique):
+    reader = subprocess.Popen([VMSIGHT, "state", str(guest.pid), "--json", "--repeat", "1000000", "--technique",
+                               technique], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    reader.stdout.readline()
+    os.kill(guest.pid, signal.SIGKILL)
+    drain = subprocess.Popen(["cat"], stdin=reader.stdout, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 30
+    said = reader.stderr.read().decode()
+    reader.wait(max(1, deadline - time.monotonic()))
+    drain.wait()
+    expect(reader.returncode == 1, f"{technique}: exit status {reader.returncode}: {said}")
+    expect("ended" in said or "gone" in said, f"{technique}: not clear: {said}")
+
+
+def killed(guest, technique, before, chance, kills=5):
+    """SIGKILL at any moment of a view: the guest runs again within a second, QEMU is as it was."""
+    for _ in range(kills):
+        reader = subprocess.Popen([VMSIGHT, "state", str(guest.pid), "--json", "--repeat", "1000000", "--technique",
+                                   technique], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        reader.stdout.readline()
+        time.sleep(chance.random() * 1.5)
+        reader.kill()
+        reader.wait()
+        reader.stdout.close()
+        killed_at = time.monotonic()
+        with guest.qmp() as qmp:
+            while (status := qmp.command("query-status")["status"]) != "running":
+                expect(time.monotonic() < killed_at + 1 or status == "save-vm",  # a dump goes on to its end
+                       f"{technique}: the guest is {status} a second after we were killed")
+                time.sleep(0.01)
+        # A migration that was under way is cancelled, its settings put back.
+        while settings(guest) != before and time.monotonic() < killed_at + 5:
+            time.sleep(0.05)
+        unchanged(guest, before, f"{technique}, killed")
+        guest.puppet("sh true")
+
+
+def truths(version, backend, techniques):
+    with Guest(kernel="6.1-cloud", backend=backend, cpus=2, net=True, name=f"qemu-interfaces-{backend}",
+               **({} if version == "system" else {"qemu": version})) as guest:
+        guest.puppet("workers 5")
+        guest.puppet("sockets")
+        before = settings(guest)
+        chance = random.Random(20261124)
+        usable = [technique for technique in techniques if works(guest, technique)]
+        for technique in usable:
+            check_truth(guest, "--technique", technique)
+            unchanged(guest, before, technique)
+            paused(guest, technique)
+            held_monitor(guest, technique)
+            killed(guest, technique, before, chance)
+        for technique in usable:
+            if technique in SNAPSHOTS:
+                full_disk(guest, technique, before)
+        unchanged(guest, before, "all of them")
+        return usable
+
+
+def qemu_interfaces(version="system", *techniques):
+    truths(version, "memfd", techniques or TECHNIQUES)
+    for technique in truths(version, "anon", techniques or TECHNIQUES):
+        with Guest(kernel="6.1-cloud", backend="anon", name="qemu-interfaces-dies",
+                   **({} if version == "system" else {"qemu": version})) as guest:
+            dies_while_read(guest, technique)
+
+
+if __name__ == "__main__":
+    sys.exit(main(qemu_interfaces))

@@ -1,0 +1,103 @@
+"""The study of techniques, end to end and small: the document's schema, and that its figures can be true.
+
+    study.py        the verb
+    study.py report the runner and its report, one technique, one workload, one pair
+"""
+import json
+import os
+import re
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+
+import harness
+from harness import Guest, expect
+
+
+def check_measurement(one, rate):
+    expect("error" not in one, f"{one.get('technique')}: {one.get('error')}")
+    expect(one["views"] > 0 and one["processes"] > 150, f"{one['views']} views of {one['processes']} processes")
+    expect(one["problems"] == 0, f"{one['problems']} problems")
+    expect(300 < one["pages"]["median"] < 20000, f"{one['pages']} pages a view")
+    view = one["view_ns"]
+    expect(0 < view["min"] <= view["q1"] <= view["median"] <= view["q3"] <= view["max"], f"view times {view}")
+    expect(0 < one["own_cpu_ms_per_view"] <= view["max"] / 1e6 * 2, f"{one['own_cpu_ms_per_view']} ms of CPU a view of {view}")
+    expect(1000 < one["own_anonymous_peak_kib"] < 100 * 1024, f"{one['own_anonymous_peak_kib']} KiB of our own")
+    if rate:
+        expect(one["rate"] <= rate * 1.3, f"{one['rate']} views a second where {rate} were wanted")
+        expect(one["reached"] == (one["rate"] >= 0.95 * rate), f"reached: {one['reached']} with {one['rate']} of {rate}")
+    else:
+        expect(one["rate"] > 5 and one["reached"], f"{one['rate']} views a second at most")
+
+
+def check_document(guest, journal):
+    command = ["study", "techniques", guest.pid, "--json", "--techniques", "live-map,live-read", "--seconds", "0.5",
+               "--rounds", "1", "--rates", "5,100000", "--resume", journal]
+    document = json.loads(harness.vmsight(*command))
+    expect(document["schema"] == "vmsight.study.techniques/1", document["schema"])
+    expect(document["vm"]["pid"] == guest.pid, f"another VM: {document['vm']}")
+    rows = {row["name"]: row for row in document["techniques"]}
+    expect(list(rows) == ["live-map", "live-read"], f"techniques {list(rows)}")
+    for row in rows.values():
+        expect(row["usable"], row["reason"])
+        most, slow, fast = row["measurements"]
+        check_measurement(most, None)
+        check_measurement(slow, 5)
+        expect(not fast["reached"] and fast["wanted_rate"] == 100000, f"a rate out of reach: {fast}")
+        expect(most["pause_ns"]["max"] == 0, f"{row['name']} halted the guest: {most['pause_ns']}")
+    again = harness.run(*command)
+    expect(again.returncode == 0 and again.stderr.count(b": known") == 6, again.stderr.decode())
+    expect(json.loads(again.stdout)["techniques"] == document["techniques"], "resumed, but with other figures")
+
+
+def check_loop(guest):
+    command = [harness.VMSIGHT, "study", "loop", str(guest.pid), "--technique", "live-read", "--rate", "20"]
+    loop = subprocess.Popen(command, stdout=subprocess.PIPE)
+    expect(b"ready" in loop.stdout.readline(), "no sign that it has begun")
+    guest.puppet("work jitter 1000")
+    loop.send_signal(signal.SIGTERM)
+    out, _ = loop.communicate(timeout=60)
+    told = json.loads(out)
+    expect(loop.returncode == 0 and told["schema"] == "vmsight.study.loop/1", f"status {loop.returncode}: {told}")
+    expect(3 <= told["views"] <= told["seconds"] * 20 + 2, f"{told['views']} views in {told['seconds']} s at 20/s")
+    guest.puppet("sh :")
+
+
+def check_errors(guest):
+    for words, status in ((["techniques", guest.pid, "--techniques", "guessing"], 2), (["frobnicate", guest.pid], 2),
+                          (["techniques", 1], 1), (["loop", guest.pid, "--technique", "guessing"], 2)):
+        done = harness.run("study", *words)
+        expect(done.returncode == status and done.stderr and not done.stdout, f"{words}: {done}")
+
+
+def verb():
+    with Guest(kernel="6.1-cloud", backend="memfd") as guest, tempfile.TemporaryDirectory() as folder:
+        guest.puppet("reference")
+        check_document(guest, Path(folder) / "journal")
+        check_loop(guest)
+        check_errors(guest)
+
+
+def report():
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, "VMSIGHT_LAB_RUN": folder + "/run"}
+        done = subprocess.run([harness.ROOT / "study" / "run.py", Path(harness.VMSIGHT).parent, "--out", folder,
+                               "--techniques", "live-read", "--workloads", "churn", "--pairs", "1", "--seconds", "1", "--rounds", "1"],
+                              capture_output=True, timeout=400, env=environment, check=False)
+        expect(done.returncode == 0, done.stderr.decode())
+        document = json.loads((Path(folder) / "study.json").read_text())
+        entry, = document["impact"]
+        expect(entry["slowdown"]["n"] == 1 and 0.05 < entry["slowdown"]["median"] < 50, f"impact {entry['slowdown']}")
+        expect(entry["pairs"][0]["loop"]["views"] > 0, "nobody looked on")
+        jitter, = document["jitter"]
+        expect(0 < jitter["gap_ms"] < 10000, f"gaps {jitter['gap_ms']}")
+        expect({one["verdict"] for one in document["claims"]} == {"not measured"}, "claims of one technique alone")
+        page = (Path(folder) / "study.html").read_text()
+        expect(page.count("<svg") == 3, f"{page.count('<svg')} charts")
+        expect(not re.search(r'\b(src|href)="(?!#)|<link|@import|url\((?!#)', page), "the page needs other files")
+        expect("live-read" in (Path(folder) / "study.csv").read_text(), "the table lacks the technique")
+
+
+if __name__ == "__main__":
+    harness.main(lambda kind="verb": {"verb": verb, "report": report}[kind]())
