@@ -4,6 +4,7 @@
 #   make demo          boots a guest and shows it from outside, beside its own answers
 #   make check         all tests that CI runs        make check-long   every cell of the matrix
 #   make bench         speed                         make bench-peers  beside drgn
+#   make study         all techniques compared; the report: build/study (FULL=1: hours)
 #   make install       into DESTDIR and PREFIX       make deb          a Debian package
 #   make deps          installs what the above need (apt; root or sudo)
 BUILD ?= build
@@ -33,7 +34,7 @@ deps:
 	$(DEPS) install build test lab deb
 
 need-check:
-	$(DEPS) install build test lab
+	$(DEPS) install build test lab study
 
 demo:
 	$(DEPS) install build lab
@@ -60,6 +61,12 @@ bench: need-check
 	$(MAKE) everything
 	bench/run.py $(BUILD)
 
+# Needs root for what halts guests or reaches into QEMU. ARGUMENTS go to study/run.py, as --resume does.
+study:
+	$(DEPS) install build lab study
+	$(MAKE) program
+	study/run.py $(BUILD) $(if $(FULL),--full) $(ARGUMENTS)
+
 bench-peers:
 	$(DEPS) install build test lab peers
 	$(MAKE) everything
@@ -79,5 +86,5 @@ deb: need-build
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all need-build need-check program everything sanitized configure deps demo check check-long bench bench-peers \
+.PHONY: all need-build need-check program everything sanitized configure deps demo check check-long bench study bench-peers \
   install deb clean

@@ -4,7 +4,9 @@ _vmsight() {
   local -a candidates
   local line
   while IFS= read -r line; do
-    candidates+=("${${line%%$'\t'*}//:/\\:}:${line#*$'\t'}")
+    # WORD:DESCRIPTION, or a WORD alone.
+    line="${${line%%$'\t'*}//:/\\:}:${line#*$'\t'}"
+    candidates+=("${line%:}")
   done < <(vmsight --complete "${(@)words[2,CURRENT]}" 2>/dev/null)
   if (( ${#candidates} )); then
     _describe vmsight candidates

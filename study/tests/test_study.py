@@ -1,0 +1,135 @@
+#!/usr/bin/python3
+"""Statistics, claims, the journal and the page: what needs no guest."""
+
+import json
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2] / "lab")]
+
+import claims  # noqa: E402
+import figures  # noqa: E402
+import report  # noqa: E402
+from journal import Journal  # noqa: E402
+from results import Results, summarize  # noqa: E402
+from taxonomy import CLASSES, class_of  # noqa: E402
+
+
+def flat(value):
+    return {"n": 1, "median": value, "q1": value, "q3": value, "mad": 0, "min": value, "max": value}
+
+
+def measured(name, rate, cpu_per_hz):
+    return {"technique": name, "wanted_rate": None, "rate": rate, "round_rates": flat(rate), "reached": True, "views": 10, "missed": 0,
+            "problems": 0, "processes": 1, "view_ns": flat(1e9 / rate), "pause_ns": flat(0), "bytes": flat(7e6), "pages": flat(1700),
+            "own_cpu_ms_per_view": 1, "qemu_cpu_ms_per_view": None, "guest_cpu_ms_per_view": 0, "cpu_percent": cpu_per_hz * rate,
+            "cpu_percent_per_hz": cpu_per_hz, "own_anonymous_peak_kib": 9000, "qemu_growth_kib": 0}
+
+
+def document(techniques, slowdowns=()):
+    rows = [{"name": name, "class": name.split(":")[0], "what": "", "cost": "", "usable": True, "reason": "", "hint": "",
+             "measurements": [measured(name, *figure)]} for name, figure in techniques.items()]
+    score = {"value": 1, "p99_ms": 9, "backlog": 1, "errors": 0, "requests": 5}
+    impact = [summarize({"technique": name, "workload": workload, "rate": None, "guest": "memfd", "unit": "ms", "better": "less",
+                         "pairs": [{"before": score, "run": score, "after": score, "slowdown": value, "cut_short": False,
+                                    "loop": {"rate": 5}} for value in values]}) for name, workload, values in slowdowns]
+    return {"schema": "vmsight.study/1", "kind": "quick", "time": "now", "impact": impact, "jitter": [], "claims": [], "guests": [{
+        "backend": "memfd", "kernel": "6.1", "techniques": rows, "host": {"cores": 2, "cpu": "<cpu>", "kernel": "6"},
+        "vm": {"vcpus": 1, "memory_bytes": 1 << 29, "accelerator": "tcg"}}]}
+
+
+def verdict(identity, techniques, slowdowns=()):
+    answers = claims.evaluate(Results(document(techniques, slowdowns)))
+    return next(one["verdict"] for one in answers if one["id"] == identity)
+
+
+class Figures(unittest.TestCase):
+    def test_spread(self):
+        self.assertEqual(figures.spread([9, 1, 5, 3]), {"n": 4, "median": 4, "q1": 2.5, "q3": 6, "mad": 2, "min": 1, "max": 9})
+        self.assertIsNone(figures.spread([]))
+
+    def test_rank_correlation(self):
+        self.assertAlmostEqual(figures.rank_correlation([(1, 10), (2, 100), (3, 1000)]), 1)
+        self.assertAlmostEqual(figures.rank_correlation([(1, 9), (2, 5), (3, 1)]), -1)
+        self.assertIsNone(figures.rank_correlation([(1, 1), (2, 2)]))
+        self.assertIsNone(figures.rank_correlation([(1, 1), (2, 1), (3, 1)]))
+        self.assertEqual(figures.ranks([5, 1, 5]), [2.5, 1, 2.5])
+
+    def test_slowdown_is_more_when_worse(self):
+        self.assertAlmostEqual(figures.slowdown(6, 2, 2, "less"), 3)    # seconds
+        self.assertAlmostEqual(figures.slowdown(50, 100, 100, "more"), 2)  # MB/s
+        self.assertAlmostEqual(figures.slowdown(4, 2, 8, "less"), 1)    # the host grew slower meanwhile
+
+    def test_squares(self):
+        self.assertEqual([figures.squares(value, 1, 1000, 4) for value in (1, 10, 100, 1000)], [1, 2, 3, 4])
+        self.assertIsNone(figures.squares(None, 1, 10, 4))
+
+
+class Claims(unittest.TestCase):
+    def test_nothing_measured_nothing_claimed(self):
+        self.assertEqual({one["verdict"] for one in claims.evaluate(Results(document({})))}, {claims.NOT_MEASURED})
+
+    def test_ratios(self):
+        for rates, wanted in (((500, 250), claims.REPRODUCED), ((250, 500), claims.REFUTED), ((101, 100), claims.OPEN)):
+            found = verdict("map-beats-read", {"live-map": (rates[0], 1), "live-read": (rates[1], 1)})
+            self.assertEqual(found, wanted)
+
+    def test_rate_is_free(self):
+        falling = {"live-map": (500, .1), "live-read": (200, .3), "halt-snap:copy": (20, 3)}
+        rising = {"live-map": (500, 3), "live-read": (200, .3), "halt-snap:copy": (20, .1)}
+        self.assertEqual(verdict("rate-is-free", falling), claims.REPRODUCED)
+        self.assertEqual(verdict("rate-is-free", rising), claims.REFUTED)
+
+    def test_halt_snap_doubles_by_its_quartiles(self):
+        snap = {"halt-snap:copy": (20, 3)}
+        for values, wanted in (([2.5, 3, 4], claims.REPRODUCED), ([1, 1.2, 1.5], claims.REFUTED), ([1, 2.1, 4], claims.OPEN)):
+            self.assertEqual(verdict("halt-snap-doubles", snap, [("halt-snap:copy", "web", values)]), wanted)
+        self.assertEqual(verdict("halt-snap-doubles", snap, [("halt-snap:copy", "x264", [9])]), claims.NOT_MEASURED)
+
+    def test_halting_reads(self):
+        self.assertEqual(verdict("halting-cpu-misleads", {"halt-read:ptrace": (10, 2), "live-read": (100, 1)}), claims.REPRODUCED)
+        self.assertEqual(verdict("halting-cpu-misleads", {"halt-read:ptrace": (100, .5), "live-read": (100, 1)}), claims.REFUTED)
+
+    def test_ranking_needs_five_classes(self):
+        five = {"live-map": (500, 1), "live-read": (250, 2), "halt-map:ptrace": (200, 2), "halt-snap:copy": (20, 4), "live-interface:xp": (2, 4)}
+        self.assertEqual(verdict("speed-ranking", five), claims.REPRODUCED)
+        self.assertEqual(verdict("speed-ranking", dict(list(five.items())[:4])), claims.NOT_MEASURED)
+
+    def test_every_class_has_its_technique(self):
+        self.assertEqual(class_of("halt-read:stop"), class_of("halt-map"))
+        self.assertEqual(len(CLASSES), 8)
+        self.assertIsNone(class_of("file"))
+
+
+class Files(unittest.TestCase):
+    def test_journal_goes_on_after_a_cut(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "journal"
+            Journal(path, False).keep({"a": 1}, "pair", "x", None, 0)
+            with open(path, "a", encoding="utf-8") as out:
+                out.write('{"key": ["pair"')
+            again = Journal(path, True)
+            self.assertEqual(again.get("pair", "x", None, 0), {"a": 1})
+            again.keep(2, "other")
+            self.assertEqual(Journal(path, True).get("other"), 2)
+            self.assertIsNone(Journal(path, False).get("other"))
+
+    def test_report_holds_all(self):
+        whole = document({"live-map": (500, .1), "halt-snap:copy": (20, 3)}, [("live-map", "web", [1.1]), ("halt-snap:copy", "web", [3, 4])])
+        whole["guests"][0]["techniques"].append({"name": "agent", "class": "agent", "usable": False, "reason": "no <agent>", "measurements": []})
+        whole["claims"] = claims.evaluate(Results(whole))
+        with tempfile.TemporaryDirectory() as folder:
+            report.write(whole, Path(folder))
+            page = (Path(folder) / "study.html").read_text()
+            self.assertEqual(page.count("<svg"), 3)
+            self.assertIn("no &lt;agent&gt;", page)
+            self.assertNotIn("<cpu>", page)
+            self.assertEqual(json.loads((Path(folder) / "study.json").read_text())["schema"], "vmsight.study/1")
+            self.assertEqual(len((Path(folder) / "study.csv").read_text().splitlines()), 1 + 2 + 1 + 2)
+
+
+if __name__ == "__main__":
+    unittest.main()
