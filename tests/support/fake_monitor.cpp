@@ -1,5 +1,6 @@
 #include "support/fake_monitor.h"
 
+#include <pthread.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -21,7 +22,19 @@ namespace {
 std::string fresh_path() {
   static std::atomic<int> number = 0;
   return (std::filesystem::temp_directory_path() /
-          fmt::format("vmsight-monitor-{}-{}", ::getpid(), number++)).string();
+          fmt::format("vmsight-monitor-{}-{}", ::getpid(), number++))
+      .string();
+}
+
+/// Held by whoever of us may be inside the allocator. A fork of this process waits for it:
+/// AddressSanitizer's allocator, unlike glibc's, leaves a child with locks that another thread
+/// held, and it hangs for ever.
+std::mutex& fork_gate() {
+  static std::mutex gate;
+  static const int registered = ::pthread_atfork(
+      [] { fork_gate().lock(); }, [] { fork_gate().unlock(); }, [] { fork_gate().unlock(); });
+  static_cast<void>(registered);
+  return gate;
 }
 
 void say(int fd, const std::string& line) {
@@ -39,7 +52,12 @@ FakeMonitor::FakeMonitor() : path_(fresh_path()) {
       ::listen(listener_.get(), 4) != 0) {
     std::abort();
   }
-  thread_ = std::thread([this] { serve(); });
+  thread_ = std::thread([this] {
+    const std::lock_guard gate(fork_gate());
+    started_.release();
+    serve();
+  });
+  started_.acquire();
 }
 
 FakeMonitor::~FakeMonitor() {
@@ -50,7 +68,9 @@ FakeMonitor::~FakeMonitor() {
 
 void FakeMonitor::serve() {
   while (true) {
+    fork_gate().unlock();
     const UniqueFd client(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    fork_gate().lock();
     if (!client) return;
     serve_client(client.get());
   }
@@ -61,7 +81,11 @@ void FakeMonitor::serve_client(int client) {
   say(client, R"({"QMP": {}})");
   std::string received;
   char chunk[4096];
-  for (ssize_t got = 0; (got = ::recv(client, chunk, sizeof chunk, 0)) > 0;) {
+  while (true) {
+    fork_gate().unlock();
+    const ssize_t got = ::recv(client, chunk, sizeof chunk, 0);
+    fork_gate().lock();
+    if (got <= 0) return;
     received.append(chunk, static_cast<std::size_t>(got));
     for (std::size_t end; (end = received.find('\n')) != std::string::npos;) {
       const std::string line = received.substr(0, end);
@@ -85,7 +109,8 @@ std::string FakeMonitor::answer(const std::string& line) {
     asked_.push_back(name);
   }
   if (name == refused_) {
-    return json{{"id", command["id"]}, {"error", {{"class", "GenericError"}, {"desc", "no"}}}}.dump();
+    return json{{"id", command["id"]}, {"error", {{"class", "GenericError"}, {"desc", "no"}}}}
+        .dump();
   }
   if (name == "quit") return "";
   if (name == "stop") status_ = "paused";

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
+#include <semaphore>
 #include <string>
 #include <thread>
 #include <vector>
@@ -46,6 +47,7 @@ class FakeMonitor {
   std::string status_ = "running", refused_, text_;
   std::vector<std::string> asked_;
   std::atomic<int> served_ = 0;
+  std::binary_semaphore started_{0};
   std::thread thread_;
 };
 

@@ -1,6 +1,4 @@
 // The journal of changes, and undoing what is left when even the guard was killed.
-#include "vm/recovery.h"
-
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -10,6 +8,7 @@
 #include <fstream>
 
 #include "support/fake_monitor.h"
+#include "vm/recovery.h"
 #include "vmsight/halt.h"
 
 namespace vmsight {
@@ -48,8 +47,8 @@ TEST(Journal, ARecordReadsAsItWasWritten) {
 }
 
 TEST(Journal, RefusesWhatIsNoRecord) {
-  const std::string good = format_record({.vm = {1, 1}, .author = {2, 2}, .guard = {3, 3},
-                                          .change = {.kind = "stopped"}});
+  const std::string good = format_record(
+      {.vm = {1, 1}, .author = {2, 2}, .guard = {3, 3}, .change = {.kind = "stopped"}});
   ASSERT_TRUE(parse_record(good));
   for (std::size_t size = 0; size < good.size(); ++size) {
     EXPECT_FALSE(parse_record(std::string_view(good).substr(0, size)));
@@ -144,8 +143,9 @@ TEST(Recovery, ForgetsVmsThatHaveEnded) {
   ASSERT_TRUE(entry->write({::getpid(), 1}));
   EXPECT_TRUE(recover(ended).empty());
   const auto left = read_journal();
-  EXPECT_TRUE(std::none_of(left.begin(), left.end(),
-                           [&](const Record& r) { return r.vm.start_time == 1; }));
+  EXPECT_TRUE(std::none_of(left.begin(), left.end(), [&](const Record& r) {
+    return r.vm.pid == ended.pid && r.vm.start_time == 1;
+  }));
 }
 
 }  // namespace
