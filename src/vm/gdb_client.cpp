@@ -68,7 +68,56 @@ std::string GdbClient::memory_question(GuestPhys from, std::size_t size) {
   return fmt::format("m{:x},{:x}", from.raw(), size);
 }
 
+Result<void> GdbClient::run(std::span<const std::string> orders, std::string_view how,
+                            Milliseconds patience) {
+  VMSIGHT_CHECK(!running_);
+  // The last order is confirmed before the guest is let go: a stop that comes at once would
+  // otherwise stand among the answers. All go out in one write all the same.
+  const auto deadline = Clock::now() + patience;
+  std::string text;
+  for (const std::string& order : orders) text += gdb_packet(order);
+  text += gdb_packet(how);
+  running_ = true;
+  VMSIGHT_TRY_VOID(send(text, deadline));
+  for (const std::string& order : orders) {
+    VMSIGHT_TRY(const std::string answer, receive(deadline));
+    if (answer != "OK") {
+      VMSIGHT_TRY(const GdbStop stop, interrupt(patience));
+      static_cast<void>(stop);
+      return Error{.code = ErrorCode::bad_data,
+                   .message = fmt::format("gdbstub {}: answered \"{}\"", order,
+                                          answer.substr(0, 40))};
+    }
+  }
+  return {};
+}
+
+Result<std::optional<GdbStop>> GdbClient::wait_stop(Milliseconds patience) {
+  const auto deadline = Clock::now() + patience;
+  while (true) {
+    VMSIGHT_TRY(const auto packet, receive_or_not(deadline));
+    if (!packet) return std::optional<GdbStop>();
+    const auto stop = parse_stop_reply(*packet);
+    if (!stop) continue;  // the text of a monitor command, or an answer that nobody waits for
+    running_ = false;
+    return stop;
+  }
+}
+
+Result<GdbStop> GdbClient::interrupt(Milliseconds patience) {
+  VMSIGHT_CHECK(running_);
+  VMSIGHT_TRY_VOID(send("\x03", Clock::now() + patience));
+  VMSIGHT_TRY(const auto stop, wait_stop(patience));
+  if (stop) return *stop;
+  return Error{.code = ErrorCode::timeout,
+               .message = "stop the guest: no answer from the gdbstub in time"};
+}
+
 Result<void> GdbClient::detach(Milliseconds patience) {
+  if (running_) {
+    VMSIGHT_TRY(const GdbStop stop, interrupt(patience));
+    static_cast<void>(stop);
+  }
   // The only process of the stub is 1; without its number QEMU refuses (E22).
   return expect_ok("D;1", patience);
 }
@@ -85,10 +134,21 @@ Result<void> GdbClient::send(std::string_view rest, Clock::time_point deadline) 
 }
 
 Result<std::string> GdbClient::receive(Clock::time_point deadline) {
+  VMSIGHT_TRY(auto packet, receive_or_not(deadline));
+  if (packet) return *std::move(packet);
+  return Error{.code = ErrorCode::timeout,
+               .message = "wait for the gdbstub: no answer in time",
+               .hint = std::string(stub_hint)};
+}
+
+/// nullopt at the deadline.
+Result<std::optional<std::string>> GdbClient::receive_or_not(Clock::time_point deadline) {
   while (true) {
     VMSIGHT_TRY(auto packet, packets_.next());
-    if (packet) return *std::move(packet);
-    VMSIGHT_TRY_VOID(wait_for(socket_.get(), POLLIN, deadline, stub, stub_hint));
+    if (packet) return packet;
+    const auto ready = wait_for(socket_.get(), POLLIN, deadline, stub, stub_hint);
+    if (!ready && ready.error().code == ErrorCode::timeout) return std::optional<std::string>();
+    VMSIGHT_TRY_VOID(ready);
     char chunk[65536];
     const ssize_t got = ::recv(socket_.get(), chunk, sizeof chunk, 0);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) continue;

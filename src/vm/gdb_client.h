@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -35,7 +36,21 @@ class GdbClient {
   std::size_t max_memory() const { return max_memory_; }
   static std::string memory_question(GuestPhys from, std::size_t size);
 
-  /// The guest runs on; nothing may be asked after this.
+  // The guest may also run while we are connected. Nothing can be asked then: the first byte that
+  // the stub gets stops the guest, and is lost.
+
+  /// Tells the stub all of `orders`, each of which it must answer with OK, and then how to go on:
+  /// "vCont;c" or "vCont;s:p1.2". bad_data, naming the order, if one is refused: the guest still
+  /// stands then.
+  Result<void> run(std::span<const std::string> orders, std::string_view how = "vCont;c",
+                   Milliseconds patience = answer_time);
+  /// Until the guest stops; nullopt if it still runs after `patience`.
+  Result<std::optional<GdbStop>> wait_stop(Milliseconds patience);
+  /// Stops it. What comes first counts: it may have been about to stop by itself.
+  Result<GdbStop> interrupt(Milliseconds patience = answer_time);
+  bool is_running() const { return running_; }
+
+  /// The guest runs on, without any breakpoints; nothing may be asked after this.
   Result<void> detach(Milliseconds patience = answer_time);
 
  private:
@@ -43,11 +58,13 @@ class GdbClient {
   explicit GdbClient(UniqueFd socket) : socket_(std::move(socket)) {}
   Result<void> send(std::string_view text, Clock::time_point deadline);
   Result<std::string> receive(Clock::time_point deadline);
+  Result<std::optional<std::string>> receive_or_not(Clock::time_point deadline);
   Result<void> expect_ok(std::string question, Milliseconds patience);
 
   UniqueFd socket_;
   GdbPackets packets_;
   std::size_t max_memory_ = 0;
+  bool running_ = false;
 };
 
 }  // namespace vmsight

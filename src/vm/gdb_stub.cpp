@@ -52,19 +52,41 @@ std::string fresh_name() {
   return fmt::format("{}{:08x}{:08x}", our_prefix, random(), random());
 }
 
+Result<void> tell(QmpClient& monitor, std::string command) {
+  VMSIGHT_TRY(const auto said, monitor.execute(QmpClient::human(std::move(command))));
+  static_cast<void>(said);
+  return {};
+}
+
+/// QEMU keeps the breakpoints of a client that is gone; only a client that detaches removes them.
+Result<void> remove_breakpoints(QmpClient& monitor, pid_t pid) {
+  const std::string name = fresh_name();
+  VMSIGHT_TRY(const UniqueFd listener, listen_on(name));
+  VMSIGHT_TRY_VOID(tell(monitor, fmt::format("gdbserver unix:{},abstract=on", name)));
+  VMSIGHT_TRY(UniqueFd socket, accept_from(listener.get(), pid));
+  VMSIGHT_TRY(GdbClient client, GdbClient::negotiate(std::move(socket)));
+  return client.detach();
+}
+
 }  // namespace
 
-Result<void> undo_gdbstub(QmpClient& monitor, const nlohmann::json&) {
-  VMSIGHT_TRY(const auto ended, monitor.execute(QmpClient::human("gdbserver none")));
-  static_cast<void>(ended);
+Result<void> undo_gdbstub(const VmInfo& info, const nlohmann::json& payload) {
+  VMSIGHT_TRY(QmpClient monitor, connect_monitor(info));
+  VMSIGHT_TRY_VOID(tell(monitor, "gdbserver none"));
+  if (payload.is_object() && payload.value("breakpoints", false)) {
+    VMSIGHT_TRY_VOID(remove_breakpoints(monitor, info.pid));
+    VMSIGHT_TRY_VOID(tell(monitor, "gdbserver none"));
+  }
   return make_it_run(monitor);
 }
 
-Result<std::unique_ptr<GdbStub>> GdbStub::open(const Vm& vm) {
+Result<std::unique_ptr<GdbStub>> GdbStub::open(const Vm& vm, Use use) {
   std::unique_ptr<GdbStub> stub(new GdbStub(vm));
   VMSIGHT_TRY(stub->session_, MonitorSession::of(vm.info()));
   VMSIGHT_TRY_VOID(stub->check_unused());
-  VMSIGHT_TRY(ResumeGuard guard, ResumeGuard::start(vm.info(), {.kind = "gdbstub"}));
+  Change change{.kind = "gdbstub"};
+  if (use == Use::breakpoints) change.payload["breakpoints"] = true;
+  VMSIGHT_TRY(ResumeGuard guard, ResumeGuard::start(vm.info(), std::move(change)));
   stub->guard_ = std::move(guard);
   return stub;
 }

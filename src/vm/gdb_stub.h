@@ -2,7 +2,7 @@
 //
 //   halt()    we listen on an abstract socket; `gdbserver unix:...` makes QEMU connect to it, which
 //             stops the guest
-//   resume()  detach, `gdbserver none`
+//   resume()  detach, which removes breakpoints, `gdbserver none`
 //
 // An abstract socket has no file, and whoever connects must be the QEMU process. Should we end in
 // between, the guard does what resume() does. (QEMU keeps the chardev of its gdbstub's own monitor,
@@ -21,9 +21,11 @@ namespace vmsight {
 
 class GdbStub final : public Halter {
  public:
+  /// What the stub is started for: breakpoints are removed, too, should we end in between.
+  enum class Use { reads, breakpoints };
   /// `vm` must outlive it. unsupported if the monitor cannot be used, or a gdbstub is there
   /// already (-gdb, -s, or somebody's debugger). Changes nothing.
-  static Result<std::unique_ptr<GdbStub>> open(const Vm& vm);
+  static Result<std::unique_ptr<GdbStub>> open(const Vm& vm, Use use = Use::reads);
   ~GdbStub() override {
     if (started_) static_cast<void>(resume());
   }
@@ -31,7 +33,8 @@ class GdbStub final : public Halter {
   Result<Paused> halt() override;
   std::string_view name() const override { return "gdbstub"; }
 
-  /// nullptr unless the guest is halted.
+  /// nullptr unless the guest is halted. It may be let run by its client meanwhile: resume() stops
+  /// it again, removes all breakpoints, and lets it go.
   GdbClient* client() { return client_ ? &*client_ : nullptr; }
 
  private:

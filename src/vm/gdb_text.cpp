@@ -109,4 +109,23 @@ bool is_stop_reply(std::string_view packet) {
   return packet.size() >= 3 && kinds.find(packet.front()) != std::string_view::npos;
 }
 
+std::optional<GdbStop> parse_stop_reply(std::string_view packet) {
+  if (!is_stop_reply(packet)) return std::nullopt;
+  const auto signal = byte_at(packet, 1);
+  if (!signal) return std::nullopt;
+  GdbStop stop{.signal = *signal, .vcpu = {}};
+  stop.ended = packet.front() == 'W' || packet.front() == 'X';
+  constexpr std::string_view key = "thread:";
+  const auto at = packet.find(key);
+  if (at == std::string_view::npos) return stop;
+  std::string_view id = packet.substr(at + key.size());
+  id = id.substr(0, id.find(';'));
+  if (id.starts_with('p')) id.remove_prefix(std::min(id.find('.'), id.size() - 1) + 1);
+  unsigned number = 0;
+  const auto parsed = std::from_chars(id.data(), id.data() + id.size(), number, 16);
+  const bool whole = parsed.ec == std::errc() && parsed.ptr == id.data() + id.size();
+  if (whole && number > 0) stop.vcpu = number - 1;
+  return stop;
+}
+
 }  // namespace vmsight

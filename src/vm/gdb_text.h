@@ -40,4 +40,14 @@ Result<void> parse_memory(std::string_view answer, std::span<std::byte> into);
 /// Whether this tells that the guest stopped or ended, which is said unasked too.
 bool is_stop_reply(std::string_view packet);
 
+/// "T05thread:p01.02;": why the guest stopped, and which vCPU that is about.
+struct GdbStop {
+  static constexpr unsigned trap = 5;       // a breakpoint, or the end of a step
+  static constexpr unsigned interrupt = 2;  // stopped by us or by somebody's monitor
+  unsigned signal = 0;
+  std::optional<unsigned> vcpu;  // QEMU's thread N is vCPU N - 1
+  bool ended = false;            // there is no guest any more
+};
+std::optional<GdbStop> parse_stop_reply(std::string_view packet);
+
 }  // namespace vmsight

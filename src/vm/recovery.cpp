@@ -30,7 +30,7 @@ struct Kind {
 
 constexpr std::array<Kind, 3> kinds{{
     {"stopped", "the guest was stopped by QMP", by_monitor<undo_stop>},
-    {"gdbstub", "the guest was stopped by a gdbstub", by_monitor<undo_gdbstub>},
+    {"gdbstub", "a gdbstub held the guest, or had breakpoints in it", undo_gdbstub},
     {"migration", "a migration to a file had changed settings", by_monitor<undo_migration>},
 }};
 

@@ -16,8 +16,8 @@ Result<void> undo_change(const VmInfo& info, const Change& change);
 
 // The kinds. Each makes the guest run; all may be done twice.
 Result<void> undo_stop(QmpClient& monitor, const nlohmann::json& payload);
-Result<void> undo_gdbstub(QmpClient& monitor, const nlohmann::json& payload);    // gdb_stub.cpp
 Result<void> undo_migration(QmpClient& monitor, const nlohmann::json& payload);  // migration.cpp
+Result<void> undo_gdbstub(const VmInfo& info, const nlohmann::json& payload);    // gdb_stub.cpp
 
 struct Recovery {
   pid_t pid = 0;        // of the VM

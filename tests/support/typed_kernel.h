@@ -26,6 +26,10 @@ class TypedKernel final : public Kernel {
   void add_module_symbol(std::string_view module, std::string_view name, GuestVirt address) {
     all_symbols_.push_back({.name = name, .type = 'd', .address = address, .module = module});
   }
+  /// The same with a function; in ascending order of addresses. Module "" is the kernel itself.
+  void add_function(std::string_view module, std::string_view name, GuestVirt address) {
+    all_symbols_.push_back({.name = name, .type = 't', .address = address, .module = module});
+  }
   void remove_symbol(const std::string& name) { symbols_.erase(name); }
   void set_per_cpu_offsets(std::vector<std::uint64_t> offsets) { per_cpu_ = std::move(offsets); }
 
@@ -71,7 +75,7 @@ class TypedKernel final : public Kernel {
   AddressSpace space_;
   std::unique_ptr<Btf> btf_;
   std::map<std::string, std::unique_ptr<Btf>, std::less<>> module_btf_;
-  std::vector<Symbol> all_symbols_;  // of modules only
+  std::vector<Symbol> all_symbols_;
   std::map<std::string, GuestVirt, std::less<>> symbols_;
   std::vector<std::uint64_t> per_cpu_;
   std::string text_;

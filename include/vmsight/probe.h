@@ -1,0 +1,247 @@
+// Probes: being told when a running guest passes a place in its code, with what its vCPU knew there.
+//
+//   text "kprobe:vfs_read" -> Site -> ProbeSite (an address) -> ProbeEngine -> Hit -> handler
+//
+// Prober is what users of the library need; ProbeEngine is what an engine implements. An engine
+// knows addresses, registers and bytes; names and types of arguments are not its business: what
+// has to be read at a hit is told to it beforehand, as a list of Fetches.
+//
+// A probe changes the guest (or QEMU) while it is armed. Every engine records that on disk first,
+// and undoes it when the probe is removed, when the engine is destroyed, and within a second of
+// our death.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "vmsight/kernel.h"
+#include "vmsight/memory.h"
+#include "vmsight/result.h"
+#include "vmsight/vm.h"
+
+namespace vmsight {
+
+using ProbeId = std::uint32_t;
+
+// ---- where ---------------------------------------------------------------------------------
+
+/// A place as bpftrace users write it; not yet looked for in a guest.
+///
+///   kprobe:SYMBOL[+OFFSET]          kprobe:MODULE:SYMBOL    kprobe:0xADDRESS    kprobe:tcp_*
+///   kretprobe:SYMBOL
+///   uprobe:PATH:SYMBOL[+OFFSET]     uprobe:PATH:0xOFFSET    uprobe:0xADDRESS (of one process)
+///   uretprobe:PATH:SYMBOL
+struct Site {
+  bool user = false;       // uprobe, uretprobe
+  bool at_return = false;  // kretprobe, uretprobe
+  std::string module;      // "" for any
+  std::string path;        // of a user program or library, as the guest's processes see it
+  std::string symbol;      // may hold * ? [..]; "" if an address is given
+  std::uint64_t offset = 0;
+  std::optional<std::uint64_t> address;  // kernel: virtual; user: virtual, or with a path in the file
+  bool is_pattern() const { return symbol.find_first_of("*?[") != std::string::npos; }
+};
+/// usage, naming what is wrong with the text.
+Result<Site> parse_site(std::string_view text);
+std::string to_string(const Site& site);
+
+/// Where a process has the code of a user site.
+struct UserPlace {
+  std::int32_t tgid = 0;
+  GuestVirt mm;       // its mm_struct
+  GuestPhys root;     // of its page table
+  GuestVirt address;  // of the site
+  friend bool operator==(const UserPlace&, const UserPlace&) = default;
+};
+
+/// A site found in a guest.
+struct ProbeSite {
+  bool user = false;
+  bool at_return = false;      // armed at the function's entry, told at its return
+  GuestVirt address;           // of the instruction; kernel sites only
+  std::string function;        // "vfs_read"; "" for a raw address
+  std::string module;          // kernel module, or path of the user file; "" for the kernel itself
+  std::uint64_t offset = 0;    // from the function's start
+  std::uint64_t size = 0;      // of the function, 0 if unknown
+  // User sites only:
+  std::vector<UserPlace> places;    // processes that map it now
+  GuestVirt inode;                  // of the file: its page cache is what processes share
+  std::uint64_t file_offset = 0;    // of the instruction
+  bool any_process = true;          // false: of `places` only, not of processes to come
+};
+/// "vfs_read+0x10", "/bin/bash:readline", "0xffffffff81000000".
+std::string to_string(const ProbeSite& site);
+
+// ---- what is known at a hit ----------------------------------------------------------------
+
+/// Registers of a vCPU. Those that an engine could not learn at a hit are not `known`.
+struct ProbeRegisters {
+  /// As VcpuRegisters::general: rax rbx rcx rdx rsi rdi rsp rbp r8 ... r15.
+  std::array<std::uint64_t, 16> general{};
+  std::uint64_t rip = 0, rflags = 0, cr3 = 0, gs_base = 0;
+  std::uint32_t known = 0;  // a bit for each, in this order
+  bool has(unsigned index) const { return (known >> index & 1) != 0; }
+};
+namespace reg {
+inline constexpr unsigned rax = 0, rbx = 1, rcx = 2, rdx = 3, rsi = 4, rdi = 5, rsp = 6, rbp = 7,
+                          r8 = 8, r9 = 9, r10 = 10, r11 = 11, r15 = 15;
+inline constexpr unsigned rip = 16, rflags = 17, cr3 = 18, gs_base = 19;
+inline constexpr std::uint32_t all_general = 0xffff;
+}  // namespace reg
+
+/// Who was running. Nothing is known in the few places where the kernel has no `current`.
+struct ProbeTask {
+  GuestVirt task;  // its task_struct; 0: not known
+  std::int32_t pid = 0, tgid = 0;  // thread and process
+  std::array<char, 16> comm{};     // the guest's raw bytes, NUL-terminated
+  std::string_view name() const { return comm.data(); }
+};
+
+/// What is to be read at a hit, without knowing its meaning.
+///
+///   value = register;  for each step: value = *(u64 *)(value + step);  value += offset;  then
+///   value   nothing more                  bytes   the `size` bytes at value
+///   string  the bytes at value up to a NUL, at most `size`
+///
+/// A null pointer on the way ends it: `ok`, with no bytes. An address below 2^63 is of the current
+/// task's user space.
+struct ProbeFetch {
+  enum class What : std::uint8_t { value, string, bytes };
+  static constexpr std::size_t max_steps = 3;
+  static constexpr std::uint16_t max_size = 4096;
+  What what = What::value;
+  std::uint8_t base = reg::rdi;  // index of a general register
+  std::uint8_t step_count = 0;
+  std::array<std::int32_t, max_steps> steps{};
+  std::int32_t offset = 0;
+  std::uint16_t size = 0;
+  bool from_entry = false;  // at a return: the register as it was at the entry
+};
+struct Fetched {
+  bool ok = false;          // false: not mapped, or not present at that moment
+  bool cut = false;         // a string longer than asked for
+  std::uint64_t value = 0;  // after the steps
+  std::string bytes;
+};
+
+/// One passing of a probe.
+struct Hit {
+  ProbeId probe = 0;
+  bool at_return = false;
+  std::uint64_t time_ns = 0;      // the host's monotonic clock
+  std::uint64_t duration_ns = 0;  // at a return: since the entry
+  unsigned vcpu = 0;              // QEMU's number of it
+  ProbeRegisters registers;
+  ProbeTask task;
+  std::vector<Fetched> fetched;         // at the entry, as asked for
+  std::vector<Fetched> fetched_return;  // at the return
+};
+
+// ---- filters -------------------------------------------------------------------------------
+
+/// A filter as an engine evaluates it: terms, and how they combine, in postfix order.
+struct FilterTerm {
+  enum class Field : std::uint8_t { pid, tgid, comm, cpu, fetch, fetch_return, duration };
+  enum class Compare : std::uint8_t { equal, unequal, less, less_equal, greater, greater_equal };
+  Field field = Field::pid;
+  Compare compare = Compare::equal;
+  std::uint16_t index = 0;        // of a fetch
+  std::uint8_t bits = 64;         // of a fetched value: what counts of it
+  bool is_signed = false;
+  std::optional<std::string> text;  // compared with a string (comm, fetched strings)
+  std::int64_t number = 0;
+};
+struct FilterStep {
+  enum class Kind : std::uint8_t { term, both, either, negate };
+  Kind kind = Kind::term;
+  std::uint16_t term = 0;
+};
+/// Without steps everything passes.
+struct ProbeFilter {
+  static constexpr std::size_t max_terms = 32;
+  std::vector<FilterTerm> terms;
+  std::vector<FilterStep> steps;
+  bool needs_return() const;  // it asks for the result or the duration
+};
+/// What the filter says of a hit; a value that could not be read passes no term.
+bool passes(const ProbeFilter& filter, const Hit& hit);
+
+// ---- engines -------------------------------------------------------------------------------
+
+/// One probe as an engine gets it.
+struct ProbeOrder {
+  ProbeId id = 0;
+  ProbeSite site;
+  std::vector<ProbeFetch> fetches;         // at the entry
+  std::vector<ProbeFetch> fetches_return;  // at the return
+  ProbeFilter filter;                      // evaluated by the engine, as near to the hit as it can
+  bool counts_only = false;                // no hits are told, only counts() grow
+  bool standing = false;                   // hits are told while the guest stands, where possible
+  std::uint64_t rate_limit = 0;            // hits a second that are told; 0: all
+};
+
+struct ProbeCounts {
+  std::uint64_t hits = 0;           // passings (at a return: returns) of the wanted processes
+  std::uint64_t filtered = 0;       // of these: the filter said no
+  std::uint64_t told = 0;           // handed to the sink
+  std::uint64_t lost = 0;           // hits that could not be told: buffers full
+  std::uint64_t missed_returns = 0; // entries whose return was not or cannot be seen
+  std::uint64_t rate_limited = 0;   // not told because of the rate limit
+  std::uint64_t foreign = 0;        // trap of this site by another process, privilege or address
+  bool stormed = false;             // disarmed by the engine because it hit too often
+  /// Durations of calls (return probes): bucket i counts those in [2^i, 2^(i+1)) ns.
+  std::array<std::uint64_t, 64> durations{};
+};
+
+/// What an engine can do with this VM; a reason is a sentence for people, "" where it can.
+struct EngineAbilities {
+  std::string_view name;         // "gdbstub", "kvm"
+  bool any_instruction = false;  // else only where functions begin
+  bool user_sites = false;
+  bool standing = false;         // sinks can be called while the guest stands
+  bool return_sites = false;
+  std::size_t max_sites = 0;     // at once; 0: no limit worth naming
+  std::string why_not;           // why it cannot be used at all
+  std::string hint;
+};
+
+/// Arms probes in one VM. Not thread safe. Destroying it disarms everything.
+class ProbeEngine {
+ public:
+  using Sink = std::function<void(Hit&)>;
+  virtual ~ProbeEngine() = default;
+  virtual EngineAbilities abilities() const = 0;
+
+  /// Arms all of them, under one pause of the guest, or none. unsupported, naming the site and the
+  /// reason, for one that this engine cannot arm; vm_gone.
+  virtual Result<void> arm(std::span<const ProbeOrder> orders) = 0;
+  /// The same; an id that is not armed is no error. Calls that are under way are not told any more.
+  virtual Result<void> disarm(std::span<const ProbeId> ids) = 0;
+
+  /// Waits for hits, tells them to `sink`, and returns how many there were: after `patience`
+  /// without any, or when all that had come were told. vm_gone if the VM ends or reboots.
+  virtual Result<std::size_t> poll(std::chrono::milliseconds patience, const Sink& sink) = 0;
+
+  /// not_found if it was never armed. Counts stay after disarming.
+  virtual Result<ProbeCounts> counts(ProbeId id) = 0;
+  /// Traps that belong to no probe of ours: forged by the guest, or left from before.
+  virtual std::uint64_t foreign() const = 0;
+};
+
+/// What engines need of the VM. All must outlive the engine.
+struct EngineSetting {
+  const Vm& vm;
+  Kernel& kernel;
+  GuestMemory& memory;  // a live view, not used by anybody else while the engine works
+};
+Result<std::unique_ptr<ProbeEngine>> open_gdbstub_engine(const EngineSetting& setting);
+
+}  // namespace vmsight

@@ -1,0 +1,28 @@
+// Filters as users write them: "pid == 12 && filename != \"/dev/null\"".
+//
+//   either     := both { '||' both }
+//   both       := term { '&&' term }
+//   term       := '!' term | '(' either ')' | name compare value
+//   compare    := '==' | '!=' | '<' | '<=' | '>' | '>='
+//   value      := number | 'text' | "text" | word
+#pragma once
+
+#include <functional>
+#include <string_view>
+
+#include "vmsight/probe.h"
+
+namespace vmsight {
+
+/// What a name in a filter stands for.
+struct FilterName {
+  FilterTerm term;       // field, index, bits, is_signed
+  bool is_text = false;  // compared with a text
+};
+/// Names of the probe's own; nullopt for one it does not know.
+using FilterNames = std::function<std::optional<FilterName>(std::string_view name)>;
+
+/// pid, tgid, comm and cpu are always known. usage, with what is wrong and where.
+Result<ProbeFilter> parse_filter(std::string_view text, const FilterNames& names);
+
+}  // namespace vmsight
