@@ -34,9 +34,15 @@ bool is_over(const std::string& status) {
 }
 
 /// Until it has ended, settings cannot be put back and the guest may stop at any time.
-void cancel(QmpClient& monitor) {
-  static_cast<void>(monitor.execute({"migrate_cancel"}));
-  for (int i = 0; i < 200; ++i) {
+///
+/// A background snapshot must never be cancelled. Its thread, which alone answers the guest's
+/// writes to protected pages, ends at once; the protection is taken away later, by QEMU's main
+/// loop. A vCPU that writes to such a page in between while it holds QEMU's global lock (under TCG
+/// each interrupt does) waits for ever, and the main loop for it (seen on 7.2). So it is let run.
+void end(QmpClient& monitor, bool background) {
+  const auto deadline = std::chrono::steady_clock::now() + (background ? 120s : 4s);
+  if (!background) static_cast<void>(monitor.execute({"migrate_cancel"}));
+  while (std::chrono::steady_clock::now() < deadline) {
     const auto info = monitor.execute({"query-migrate"});
     if (!info || !info->is_object()) return;
     const json status = info->value("status", json());
@@ -57,9 +63,10 @@ void restore_settings(QmpClient& monitor, const json& capabilities, const json& 
 }  // namespace
 
 Result<void> undo_migration(QmpClient& monitor, const json& payload) {
-  cancel(monitor);
+  const bool is_record = payload.is_object();
+  end(monitor, is_record && payload.value("background", json()) == true);
   VMSIGHT_TRY_VOID(make_it_run(monitor));
-  if (!payload.is_object()) return {};
+  if (!is_record) return {};
   restore_settings(monitor, payload.value("capabilities", json::array()),
                    payload.value("max-bandwidth", json()));
   return {};
@@ -118,7 +125,8 @@ Result<void> Migration::run(const SaveFile& into, std::uint64_t bytes) {
   // It captures what QEMU's settings are now.
   VMSIGHT_TRY(ResumeGuard guard,
               ResumeGuard::start(vm_.info(), {.kind = "migration",
-                                              .payload = {{"capabilities", theirs_},
+                                              .payload = {{"background", is_background()},
+                                                          {"capabilities", theirs_},
                                                           {"max-bandwidth", limit_}}}));
   VMSIGHT_TRY_VOID(guard.arm());
   auto done = run_guarded(into, bytes);
@@ -141,7 +149,7 @@ Result<void> Migration::run_guarded(const SaveFile& into, std::uint64_t bytes) {
   }
   VMSIGHT_TRY_VOID(start(into));
   auto done = wait(bytes);
-  if (!done) session_->with_client(&cancel);
+  if (!done) session_->with_client([&](QmpClient& monitor) { end(monitor, is_background()); });
   // The guest must not wait for the settings.
   if (done) VMSIGHT_TRY_VOID(resume());
   return done;

@@ -38,6 +38,7 @@ class Migration {
   Migration(const Vm& vm, std::shared_ptr<MonitorSession> session, MigrationKind kind)
       : vm_(vm), session_(std::move(session)), kind_(kind) {}
 
+  bool is_background() const { return kind_ == MigrationKind::background; }
   Result<void> learn_capabilities();
   Result<void> set_capabilities(bool ours);
   Result<void> run_guarded(const SaveFile& into, std::uint64_t bytes);

@@ -124,6 +124,19 @@ TEST(Recovery, UndoKnowsItsKinds) {
   EXPECT_FALSE(undo_change(vm.info(), {.kind = "of the future"}));
 }
 
+TEST(Recovery, CancelsMigrationsButNoBackgroundSnapshot) {
+  FakeMonitor monitor;
+  const MonitoredVm vm(monitor);
+  const auto cancelled = [&] {
+    const auto asked = monitor.asked();
+    return std::count(asked.begin(), asked.end(), "migrate_cancel");
+  };
+  ASSERT_TRUE(undo_change(vm.info(), {.kind = "migration", .payload = {{"background", true}}}));
+  EXPECT_EQ(cancelled(), 0);
+  ASSERT_TRUE(undo_change(vm.info(), {.kind = "migration", .payload = {{"background", false}}}));
+  EXPECT_EQ(cancelled(), 1);
+}
+
 TEST(Recovery, ARecordOutlivesUsAndOurGuard) {
   FakeMonitor monitor;
   const MonitoredVm vm(monitor);

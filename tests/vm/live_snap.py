@@ -2,61 +2,25 @@
 """live_snap.py BACKEND QEMU - live snapshots by system calls injected into QEMU tell the truth.
 
 QEMU is `sandboxed` (its seccomp filter forbids it what we borrow it for) or `unprivileged` (it runs as
-nobody, and so may not call userfaultfd). Nothing of ours may be left in the process, also when vmsight is
-killed in a view.
+nobody, and so may not call userfaultfd). Nothing of ours may be left in the process (for SIGKILL: kills.py).
 """
-import random
-import subprocess
 import time
-from pathlib import Path
 
-from harness import VMSIGHT, Failure, Guest, check_truth, expect, main, run, state
+import remains
+from harness import Failure, Guest, check_truth, expect, main, run, state
 
 QEMU = {
     "sandboxed": ("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"),
     "unprivileged": ("-runas", "nobody"),
 }
-KILLS = 5
-
-
-def remains(pid):
-    """What of ours is in the process, or ''."""
-    process = Path(f"/proc/{pid}")
-    for task in (process / "task").iterdir():
-        status = (task / "status").read_text()
-        if "\nTracerPid:\t0\n" not in status:
-            return f"thread {task.name} is traced"
-        if "\nState:\tT" in status or "\nState:\tt" in status:
-            return f"thread {task.name} is stopped"
-        if (task / "children").read_text().strip():
-            return f"thread {task.name} has a child"
-    for line in (process / "smaps").read_text().splitlines():
-        if line.startswith("VmFlags:") and " uw" in line:
-            return "memory is registered with a userfaultfd"
-    for descriptor in (process / "fd").iterdir():
-        if "userfaultfd" in str(descriptor.readlink()):
-            return "a userfaultfd is open"
-    return ""
 
 
 def expect_clean(guest, when):
     deadline = time.monotonic() + 1
-    while remains(guest.pid) and time.monotonic() < deadline:
+    while remains.of_process(guest.pid) and time.monotonic() < deadline:
         time.sleep(0.01)
-    expect(not remains(guest.pid), f"{when}: {remains(guest.pid)}")
+    expect(not remains.of_process(guest.pid), f"{when}: {remains.of_process(guest.pid)}")
     guest.puppet("sh true")
-
-
-def check_kills(guest, technique):
-    """Views follow one another without an end; a kill comes at any moment of one."""
-    chance = random.Random(f"{technique} 20261124")
-    for kill in range(KILLS):
-        with subprocess.Popen([VMSIGHT, "state", str(guest.pid), "--json", "--technique", technique, "--repeat", "100000"],
-                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as monitor:
-            time.sleep(1 + chance.random())
-            expect(monitor.poll() is None, f"it gave up: {monitor.stderr.read() if monitor.poll() else ''}")
-            monitor.kill()
-        expect_clean(guest, f"{technique}, kill {kill}")
 
 
 def check_refusal(guest):
@@ -74,7 +38,6 @@ def live_snap(backend, qemu):
             if ours["view"]["technique"] != technique or ours["view"]["pause_ns"] <= 0:
                 raise Failure(f"the view tells of another technique: {ours['view']}")
             expect_clean(guest, technique)
-            check_kills(guest, technique)
             state(guest, "--technique", technique)
         if backend != "anon":
             check_refusal(guest)

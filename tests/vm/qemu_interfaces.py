@@ -4,18 +4,17 @@
 QEMU is "system" or a version; without techniques all are tried.
 
 The truth through each, what they leave behind (nothing), and what goes wrong: a full disk, a held
-monitor, a paused guest, a QEMU that dies while it is read, a SIGKILL to us.
+monitor, a paused guest, a QEMU that dies while it is read. (SIGKILL to us: kills.py.)
 """
 import os
-import random
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 
+import remains
 from harness import VMSIGHT, Guest, check_truth, expect, main, run
 
 TECHNIQUES = ["live-interface:pmemsave", "live-interface:xp", "halt-interface:gdbstub", "live-snap:background",
@@ -25,33 +24,9 @@ SNAPSHOTS = [name for name in TECHNIQUES if "snap" in name]
 SINCE_9 = {"live-snap:mapped-ram"}
 
 
-def settings(guest):
-    """What a technique might leave changed in QEMU."""
-    with guest.qmp() as qmp:
-        return {
-            "status": qmp.command("query-status")["status"],
-            "capabilities": qmp.command("query-migrate-capabilities"),
-            "bandwidth": qmp.command("query-migrate-parameters")["max-bandwidth"],
-            # QEMU keeps the chardev of its gdbstub's own monitor (#chr...) from the first start on.
-            "chardevs": sorted(device["label"] for device in qmp.command("query-chardev")
-                               if not device["label"].startswith("#")),
-            "fdsets": qmp.command("query-fdsets"),
-            "files": sorted(link for link in links(guest.pid) if "vmsight" in link or "/tmp/#" in link),
-        }
-
-
-def links(pid):
-    for fd in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            yield os.readlink(fd)
-        except OSError:
-            pass
-
-
 def unchanged(guest, before, what):
-    after = settings(guest)
-    expect(after == before, f"{what} leaves QEMU changed: "
-           + str({key: (before[key], after[key]) for key in before if before[key] != after[key]}))
+    said = remains.difference(before, remains.settings(guest))
+    expect(not said, f"{what} leaves QEMU changed: {said}")
 
 
 def works(guest, technique):
@@ -113,43 +88,18 @@ def dies_while_read(guest, technique):
     expect("ended" in said or "gone" in said, f"{technique}: not clear: {said}")
 
 
-def killed(guest, technique, before, chance, kills=5):
-    """SIGKILL at any moment of a view: the guest runs again within a second, QEMU is as it was."""
-    for _ in range(kills):
-        reader = subprocess.Popen([VMSIGHT, "state", str(guest.pid), "--json", "--repeat", "1000000", "--technique",
-                                   technique], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        reader.stdout.readline()
-        time.sleep(chance.random() * 1.5)
-        reader.kill()
-        reader.wait()
-        reader.stdout.close()
-        killed_at = time.monotonic()
-        with guest.qmp() as qmp:
-            while (status := qmp.command("query-status")["status"]) != "running":
-                expect(time.monotonic() < killed_at + 1 or status == "save-vm",  # a dump goes on to its end
-                       f"{technique}: the guest is {status} a second after we were killed")
-                time.sleep(0.01)
-        # A migration that was under way is cancelled, its settings put back.
-        while settings(guest) != before and time.monotonic() < killed_at + 5:
-            time.sleep(0.05)
-        unchanged(guest, before, f"{technique}, killed")
-        guest.puppet("sh true")
-
-
 def truths(version, backend, techniques):
     with Guest(kernel="6.1-cloud", backend=backend, cpus=2, net=True, name=f"qemu-interfaces-{backend}",
                **({} if version == "system" else {"qemu": version})) as guest:
         guest.puppet("workers 5")
         guest.puppet("sockets")
-        before = settings(guest)
-        chance = random.Random(20261124)
+        before = remains.settings(guest)
         usable = [technique for technique in techniques if works(guest, technique)]
         for technique in usable:
             check_truth(guest, "--technique", technique)
             unchanged(guest, before, technique)
             paused(guest, technique)
             held_monitor(guest, technique)
-            killed(guest, technique, before, chance)
         for technique in usable:
             if technique in SNAPSHOTS:
                 full_disk(guest, technique, before)
