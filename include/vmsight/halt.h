@@ -2,8 +2,10 @@
 //
 //   ptrace    seizes the vCPU threads (needs no monitor; the guest's clock runs on)
 //   stop      QMP stop and cont (needs the monitor; the guest's clock stands still)
+//   freezer   freezes the vCPU threads in a cgroup of ours, v2 or v1 (needs no monitor and no
+//             ptrace; the guest's clock runs on)
 //
-// A guest never stays halted because we died: the kernel ends a ptrace halt itself, a stop is
+// A guest never stays halted because we died: the kernel ends a ptrace halt itself, the others are
 // watched by a small guard process (vm/resume_guard.h) that resumes the guest within a second.
 #pragma once
 
@@ -44,7 +46,7 @@ class Halter {
   /// No instruction of the guest is executed between this returning and resume(). Either all
   /// vCPUs stand or, with an error, all run. timeout if a vCPU does not stop.
   virtual Result<Paused> halt() = 0;
-  virtual std::string_view name() const = 0;  // "ptrace", "stop"
+  virtual std::string_view name() const = 0;  // "ptrace", "stop", "freezer"
 
  private:
   friend class Paused;
@@ -55,5 +57,7 @@ class Halter {
 /// cannot work here; nothing was changed then.
 Result<std::unique_ptr<Halter>> open_ptrace_halter(const Vm& vm);
 Result<std::unique_ptr<Halter>> open_stop_halter(const Vm& vm);
+/// The vCPU threads are in its cgroup from the first halt until it is destroyed.
+Result<std::unique_ptr<Halter>> open_freezer_halter(const Vm& vm);
 
 }  // namespace vmsight

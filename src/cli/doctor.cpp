@@ -42,7 +42,7 @@ class Doctor : public Verb {
       if (!one.undone) {
         return Error{.code = ErrorCode::os,
                      .message = fmt::format("recover {}: {}", one.vm, one.reason),
-                     .hint = "try again when the monitor is free"};
+                     .hint = one.hint.empty() ? "try again" : one.hint};
       }
     }
     return {};

@@ -11,7 +11,7 @@
 namespace vmsight {
 namespace {
 
-constexpr std::array<Technique, 19> techniques{{
+constexpr std::array<Technique, 21> techniques{{
     {.name = "live-map",
      .what = "shared guest RAM mapped into our process",
      .cost = "nothing",
@@ -44,6 +44,18 @@ constexpr std::array<Technique, 19> techniques{{
      .consistent = true,
      .pauses = true,
      .open = open_halted<open_live_read, open_stop_halter>},
+    {.name = "halt-map:freezer",
+     .what = "shared guest RAM mapped, with the vCPU threads frozen in a cgroup",
+     .cost = "the vCPUs stand while it is read, some milliseconds; the guest's clock runs on",
+     .consistent = true,
+     .pauses = true,
+     .open = open_halted<open_live_map, open_freezer_halter>},
+    {.name = "halt-read:freezer",
+     .what = "process_vm_readv of any guest RAM, with the vCPU threads frozen in a cgroup",
+     .cost = "the vCPUs stand while it is read, some milliseconds; the guest's clock runs on",
+     .consistent = true,
+     .pauses = true,
+     .open = open_halted<open_live_read, open_freezer_halter>},
     {.name = "halt-snap:copy",
      .what = "all populated guest RAM copied, with the vCPU threads stopped by ptrace",
      .cost = "the vCPUs stand while all is copied, 10 ms and more for 100 MB; the clock runs on",

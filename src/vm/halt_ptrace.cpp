@@ -5,7 +5,6 @@
 // of virtio devices). Structures of the guest's kernel are written by its own instructions only.
 #include "vmsight/halt.h"
 
-#include <algorithm>
 #include <fmt/format.h>
 #include <optional>
 
@@ -18,11 +17,8 @@ namespace {
 
 class PtraceHalter final : public Halter {
  public:
-  PtraceHalter(const Vm& vm, VcpuThreads threads)
-      : vm_(vm),
-        pid_(vm.info().pid),
-        vcpus_(std::move(threads.tids)),
-        others_(std::move(threads.others)) {}
+  PtraceHalter(const Vm& vm, VcpuRoster vcpus)
+      : vm_(vm), pid_(vm.info().pid), vcpus_(std::move(vcpus)) {}
 
   ~PtraceHalter() override {
     if (traced_) static_cast<void>(resume());
@@ -42,16 +38,12 @@ class PtraceHalter final : public Halter {
   std::string_view name() const override { return "ptrace"; }
 
  private:
-  static bool contains(const std::vector<pid_t>& sorted, pid_t tid) {
-    return std::binary_search(sorted.begin(), sorted.end(), tid);
-  }
-
   /// On the tracer's thread.
   Result<void> stop() {
     constexpr std::chrono::seconds patience{2};
     const auto deadline = TracedThreads::Clock::now() + patience;
     traced_.emplace(pid_);
-    VMSIGHT_TRY_VOID(traced_->interrupt(vcpus_));
+    VMSIGHT_TRY_VOID(traced_->interrupt(vcpus_.tids()));
     VMSIGHT_TRY_VOID(traced_->wait(deadline));
     VMSIGHT_TRY_VOID(stop_newcomers(deadline));
     if (traced_->size() > 0) return {};
@@ -59,39 +51,15 @@ class PtraceHalter final : public Halter {
                  .message = fmt::format("process {} has no threads left", pid_)};
   }
 
-  /// A thread that is younger than this halter may be a vCPU that was plugged in. It stands too,
-  /// whatever it is.
   Result<void> stop_newcomers(TracedThreads::Clock::time_point deadline) {
     while (TracedThreads::Clock::now() < deadline) {
-      VMSIGHT_TRY(const std::vector<pid_t> fresh, newcomers());
+      VMSIGHT_TRY(const std::vector<pid_t> fresh, vcpus_.update());
       if (fresh.empty()) return {};
       VMSIGHT_TRY_VOID(traced_->interrupt(fresh));
       VMSIGHT_TRY_VOID(traced_->wait(deadline));
     }
     return Error{.code = ErrorCode::timeout,
                  .message = fmt::format("stop process {}: it makes ever more threads", pid_)};
-  }
-
-  /// Threads not seen before, sorted into vcpus_ and others_; those that ended are forgotten.
-  Result<std::vector<pid_t>> newcomers() {
-    VMSIGHT_TRY(const std::vector<pid_t> now, list_threads(pid_));
-    std::vector<pid_t> fresh;
-    std::vector<pid_t> vcpus, others;
-    for (const pid_t tid : now) {
-      if (contains(others_, tid)) {
-        others.push_back(tid);
-      } else if (contains(vcpus_, tid)) {
-        vcpus.push_back(tid);
-      } else if (runs_user_code(pid_, tid)) {
-        vcpus.push_back(tid);
-        fresh.push_back(tid);
-      } else {
-        others.push_back(tid);
-      }
-    }
-    vcpus_ = std::move(vcpus);
-    others_ = std::move(others);
-    return fresh;
   }
 
   Result<void> resume() override {
@@ -107,7 +75,7 @@ class PtraceHalter final : public Halter {
 
   const Vm& vm_;
   pid_t pid_;
-  std::vector<pid_t> vcpus_, others_;  // ascending
+  VcpuRoster vcpus_;
   std::optional<TracedThreads> traced_;  // while it stands
   TracerThread tracer_;
 };
@@ -118,7 +86,8 @@ Result<std::unique_ptr<Halter>> open_ptrace_halter(const Vm& vm) {
   VMSIGHT_TRY_VOID(vm.check_alive());
   VMSIGHT_TRY_VOID(check_may_trace(vm.info().pid));
   VMSIGHT_TRY(VcpuThreads threads, find_vcpu_threads(vm.info()));
-  return std::unique_ptr<Halter>(std::make_unique<PtraceHalter>(vm, std::move(threads)));
+  return std::unique_ptr<Halter>(
+      std::make_unique<PtraceHalter>(vm, VcpuRoster(vm.info().pid, std::move(threads))));
 }
 
 }  // namespace vmsight

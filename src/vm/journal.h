@@ -20,7 +20,7 @@ namespace vmsight {
 
 /// Something that outlives us. vm/recovery.h has the kinds and what undoes them.
 struct Change {
-  std::string kind;  // "stopped"
+  std::string kind;  // "stopped", "frozen"
   nlohmann::json payload = nlohmann::json::object();
 };
 

@@ -6,6 +6,7 @@
 #include <array>
 #include <fmt/format.h>
 
+#include "vm/freezer.h"
 #include "vm/monitor.h"
 #include "vm/resume_guard.h"
 
@@ -22,16 +23,20 @@ Result<void> by_monitor(const VmInfo& info, const json& payload) {
   return undo(monitor, payload);
 }
 
+Result<void> by_host(const VmInfo&, const json& payload) { return undo_freezer(payload); }
+
 struct Kind {
   std::string_view name;
   std::string_view what;
   Result<void> (*undo)(const VmInfo& info, const json& payload);
+  bool outlives_vm = false;  // something is left on the host when the VM has ended
 };
 
-constexpr std::array<Kind, 3> kinds{{
+constexpr std::array<Kind, 4> kinds{{
     {"stopped", "the guest was stopped by QMP", by_monitor<undo_stop>},
     {"gdbstub", "a gdbstub held the guest, or had breakpoints in it", undo_gdbstub},
     {"migration", "a migration to a file had changed settings", by_monitor<undo_migration>},
+    {"frozen", "the vCPU threads were in a cgroup that freezes them", by_host, true},
 }};
 
 const Kind* find_kind(std::string_view name) {
@@ -59,8 +64,31 @@ Recovery undo_record(const Record& record, const VmInfo& info) {
   auto done = undo_change(info, record.change);
   if (done) done = JournalEntry::remove_record(record.path);
   recovery.undone = done.has_value();
-  if (!done) recovery.reason = done.error().message;
+  if (!done) {
+    recovery.reason = done.error().message;
+    recovery.hint = done.error().hint;
+  }
   return recovery;
+}
+
+/// As it is now; only its PID if it cannot be looked at: a process that was killed does not end
+/// while a thread of it is frozen.
+std::optional<VmInfo> look_at(const Record& record) {
+  const Kind* kind = find_kind(record.change.kind);
+  const auto info = find_vm(std::to_string(record.vm.pid));
+  if (info && info->start_time == record.vm.start_time) return *info;
+  if (kind == nullptr || !kind->outlives_vm) return std::nullopt;
+  VmInfo known;
+  known.pid = record.vm.pid;
+  known.start_time = record.vm.start_time;
+  return known;
+}
+
+/// Of a VM that has ended.
+void tidy_up(const Record& record) {
+  const Kind* kind = find_kind(record.change.kind);
+  if (kind != nullptr && kind->outlives_vm && !kind->undo({}, record.change.payload)) return;
+  static_cast<void>(JournalEntry::remove_record(record.path));
 }
 
 }  // namespace
@@ -79,13 +107,12 @@ std::vector<Recovery> recover(const std::optional<ProcessId>& vm) {
   for (const Record& record : read_journal()) {
     if (vm && (vm->pid != record.vm.pid || vm->start_time != record.vm.start_time)) continue;
     if (ends(record.vm, 0)) {
-      static_cast<void>(JournalEntry::remove_record(record.path));
+      tidy_up(record);
       continue;
     }
     if (!ends(record.author, 0) || !ends(record.guard, guard_time_ms)) continue;
     if (!exists(record.path)) continue;  // the guard did it
-    const auto info = find_vm(std::to_string(record.vm.pid));
-    if (info && info->start_time == record.vm.start_time) all.push_back(undo_record(record, *info));
+    if (const auto info = look_at(record)) all.push_back(undo_record(record, *info));
   }
   return all;
 }

@@ -26,6 +26,7 @@ struct Recovery {
   std::string what;     // "the guest was stopped by QMP"
   bool undone = false;
   std::string reason;   // why not
+  std::string hint;     // what to do then, or ""
 };
 
 /// Undoes the records whose author and guard are gone, of one VM or of all, and removes them.

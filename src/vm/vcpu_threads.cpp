@@ -163,4 +163,27 @@ Result<VcpuThreads> find_vcpu_threads(const VmInfo& info) {
   return found;
 }
 
+Result<std::vector<pid_t>> VcpuRoster::update() {
+  const auto contains = [](const std::vector<pid_t>& sorted, pid_t tid) {
+    return std::binary_search(sorted.begin(), sorted.end(), tid);
+  };
+  VMSIGHT_TRY(const std::vector<pid_t> now, list_threads(pid_));
+  std::vector<pid_t> fresh, tids, others;
+  for (const pid_t tid : now) {
+    if (contains(others_, tid)) {
+      others.push_back(tid);
+    } else if (contains(tids_, tid)) {
+      tids.push_back(tid);
+    } else if (runs_user_code(pid_, tid)) {
+      tids.push_back(tid);
+      fresh.push_back(tid);
+    } else {
+      others.push_back(tid);
+    }
+  }
+  tids_ = std::move(tids);
+  others_ = std::move(others);
+  return fresh;
+}
+
 }  // namespace vmsight

@@ -27,6 +27,23 @@ struct VcpuThreads {
 /// Looks at names first, and asks the monitor only where those are missing.
 Result<VcpuThreads> find_vcpu_threads(const VmInfo& info);
 
+/// The vCPU threads as they come and go.
+class VcpuRoster {
+ public:
+  VcpuRoster(pid_t pid, VcpuThreads threads)
+      : pid_(pid), tids_(std::move(threads.tids)), others_(std::move(threads.others)) {}
+
+  /// Looks at the process again and gives the newcomers. A thread that is younger than the roster
+  /// may be a vCPU that was plugged in, so it is taken for one, whatever it is. Those that ended
+  /// are forgotten.
+  Result<std::vector<pid_t>> update();
+  const std::vector<pid_t>& tids() const { return tids_; }  // ascending
+
+ private:
+  pid_t pid_;
+  std::vector<pid_t> tids_, others_;
+};
+
 /// Workers of the host's kernel (vhost, io_uring, KVM) are listed among QEMU's threads too, but
 /// run no guest and may not be stoppable. False also if the thread has ended.
 bool runs_user_code(pid_t pid, pid_t tid);

@@ -9,6 +9,8 @@
 #include <new>
 #include <thread>
 
+#include "vm/process.h"
+
 namespace vmsight::test {
 namespace {
 
@@ -61,6 +63,9 @@ CountingVm::CountingVm(unsigned vcpus, ThreadNames names) {
   info_.name = "counting";
   info_.vcpus = vcpus;
   info_.accelerator = Accelerator::tcg;
+  const auto id = identify(info_.pid);
+  VMSIGHT_CHECK(id.has_value());
+  info_.start_time = id->start_time;
   VMSIGHT_CHECK(comes_true([&] { return shared_->started == vcpus; }));
 }
 

@@ -24,6 +24,26 @@ def status(guest):
         return qmp.command("query-status")["status"]
 
 
+def group_of_ours(guest):
+    """The cgroup (v2, or the v1 freezer) that we have put a thread of QEMU into, or None."""
+    for task in Path(f"/proc/{guest.pid}/task").iterdir():
+        for line in (task / "cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if "/vmsight-" in path:
+                kind = "cgroup2" if not controllers else "freezer"
+                mount = next(m for m in Path("/proc/self/mountinfo").read_text().splitlines()
+                             if kind in m.partition(" - ")[2])
+                return Path(mount.split()[4] + path)
+    return None
+
+
+def stands(guest):
+    if group := group_of_ours(guest):
+        state = next(file for file in ("cgroup.events", "freezer.state") if (group / file).exists())
+        return any(word in (group / state).read_text() for word in ("frozen 1", "FROZEN"))
+    return status(guest) == "paused"
+
+
 def freeze_in_the_act(guest, technique):
     """vmsight, stopped at a moment at which its record is there and the guest stands."""
     for _ in range(200):
@@ -58,7 +78,7 @@ def kill_both(guest, technique):
         reader.wait()
         drain.wait()
         expect(record["vm"]["pid"] == guest.pid and record["author"]["pid"] == reader.pid, f"record: {record}")
-        if status(guest) == "paused":
+        if stands(guest):
             return record
         vmsight("doctor", "--recover", guest.pid)
     raise AssertionError(f"{technique}: never killed while the guest stood")
@@ -66,11 +86,12 @@ def kill_both(guest, technique):
 
 def recover():
     with Guest(kernel="6.1-cloud", backend="memfd", cpus=2, name="recover") as guest:
-        for technique, kind in (("halt-read:stop", "stopped"), ("halt-interface:gdbstub", "gdbstub")):
+        for technique, kind in (("halt-read:stop", "stopped"), ("halt-interface:gdbstub", "gdbstub"),
+                                ("halt-read:freezer", "frozen")):
             kill_both(guest, technique)
             said = json.loads(vmsight("doctor", "--recover", guest.pid, "--json"))
             expect([(one["kind"], one["undone"]) for one in said["recovered"]] == [(kind, True)], f"said {said}")
-            expect(status(guest) == "running", f"{technique}: doctor --recover leaves the guest {status(guest)}")
+            expect(status(guest) == "running" and not group_of_ours(guest), f"{technique}: doctor --recover leaves the guest {status(guest)}")
             expect(not records(guest), f"{technique}: records are left: {records(guest)}")
             expect("nothing to undo" in vmsight("doctor", "--recover", guest.pid), "it is undone twice")
             guest.puppet("sh true")

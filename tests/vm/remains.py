@@ -4,11 +4,12 @@ from pathlib import Path
 
 
 def of_threads(pid):
-    """Stopped or traced threads, children: what is wrong, or ""."""
+    """Stopped or traced threads, children, cgroups of ours: what is wrong, or ""."""
     for task in Path(f"/proc/{pid}/task").iterdir():
         try:
             status = (task / "status").read_text()
             children = (task / "children").read_text().strip()
+            groups = (task / "cgroup").read_text()
         except (FileNotFoundError, ProcessLookupError):
             continue  # a worker thread that ended just now
         if "\nTracerPid:\t0\n" not in status:
@@ -17,6 +18,8 @@ def of_threads(pid):
             return f"thread {task.name} is stopped"
         if children:
             return f"thread {task.name} has children: {children}"
+        if "/vmsight-" in groups:
+            return f"thread {task.name} is in a cgroup of ours"
     return ""
 
 

@@ -18,8 +18,8 @@ def build_scene(guest):
 
 
 def techniques(backend):
-    mapped = ["live-map", "halt-map:ptrace"] if backend == "memfd" else []
-    return mapped + ["live-read", "halt-read:ptrace", "halt-snap:copy"]
+    mapped = ["live-map", "halt-map:ptrace", "halt-map:freezer"] if backend == "memfd" else []
+    return mapped + ["live-read", "halt-read:ptrace", "halt-read:freezer", "halt-snap:copy"]
 
 
 def cell(spec):

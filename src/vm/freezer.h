@@ -1,0 +1,79 @@
+// The vCPU threads of a VM in groups of ours, where they are frozen and thawed together.
+//
+//   /machine.slice/web1.scope                    where QEMU's threads are
+//   /machine.slice/web1.scope/vmsight-PID-...    ours: a threaded group (v2), or one of the v1
+//                                                freezer's, with the vCPU threads only
+//
+// A frozen thread stays frozen when we die, so a guard (vm/resume_guard.h) watches from the moment
+// the groups are made until they are gone, and the journal has them.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/os.h"
+#include "vm/cgroup.h"
+#include "vm/resume_guard.h"
+#include "vmsight/halt.h"
+
+namespace vmsight {
+
+class Freezer {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  /// By the first of these ways that works for these threads. Changes nothing yet. unsupported or
+  /// permission, with the reason for each way.
+  static Result<std::unique_ptr<Freezer>> prepare(const VmInfo& info, std::span<const pid_t> tids,
+                                                  std::span<const Freezing> ways);
+  Freezer(const Freezer&) = delete;
+  Freezer& operator=(const Freezer&) = delete;
+  ~Freezer() { static_cast<void>(leave()); }
+
+  /// Makes the groups.
+  Result<void> enter();
+  /// Takes those in that are not there yet; whether there were such. not_found if one is in a
+  /// group beside which there is none of ours: leave, and prepare anew.
+  Result<bool> take_in(std::span<const pid_t> tids);
+  /// All stand; timeout if one does not.
+  Result<void> freeze(Clock::time_point deadline);
+  Result<void> thaw();
+  /// The threads run where they were before; the groups are gone.
+  Result<void> leave();
+
+  bool entered() const { return entered_; }
+
+ private:
+  struct Group {
+    std::string parent, path;
+    UniqueFd control, state;
+  };
+  Freezer(const Freezing& how, pid_t pid) : how_(how), pid_(pid) {}
+  static Result<std::unique_ptr<Freezer>> prepare_one(const VmInfo& info,
+                                                      std::span<const pid_t> tids,
+                                                      const Freezing& how);
+  Result<void> make(Group& group);
+  Result<void> tell(std::string_view word);
+  Group* group_beside(const std::string& parent);
+
+  const Freezing how_;
+  pid_t pid_;
+  std::vector<Group> groups_;
+  std::optional<ResumeGuard> guard_;
+  nlohmann::json change_;  // what undo_freezer() needs
+  bool entered_ = false;
+};
+
+/// As the one of halt.h, in this way only.
+Result<std::unique_ptr<Halter>> open_freezer_halter(const Vm& vm, const Freezing& how);
+
+/// Thaws the groups that a change of kind "frozen" made, moves the threads back and removes the
+/// groups. What is gone already is no error.
+Result<void> undo_freezer(const nlohmann::json& change);
+
+}  // namespace vmsight
