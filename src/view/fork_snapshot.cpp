@@ -4,6 +4,7 @@
 #include "view/lent_memory.h"
 #include "vm/process_copy.h"
 #include "vm/remote_syscall.h"
+#include "vm/undo_copy.h"
 
 namespace vmsight {
 namespace {
@@ -13,21 +14,43 @@ enum Request : std::uint32_t { copy_request, remove_request };
 /// What the attendant does: makes copies of the VM's process, is their tracer, and removes them.
 class ForkService final : public Service {
  public:
-  explicit ForkService(const Vm& vm) : vm_(vm) {}
+  ForkService(const Vm& vm, JournalEntry entry) : vm_(vm), entry_(std::move(entry)) {}
 
+  /// The record stays if QEMU may not be as before.
   Result<std::uint64_t> serve(std::uint32_t request) override {
-    end();
+    VMSIGHT_TRY_VOID(remove());
     if (request == remove_request) return std::uint64_t{0};
-    VMSIGHT_TRY(copy_, ProcessCopy::make(vm_.info().pid, vm_.blocks(), tracing_));
+    VMSIGHT_TRY(const ProcessId us, identify(::getpid()));
+    VMSIGHT_TRY_VOID(entry_.write(us));
+    auto copy = ProcessCopy::make(vm_.info().pid, vm_.blocks(), tracing_);
+    if (!copy) {
+      if (copy.error().code != ErrorCode::timeout) static_cast<void>(entry_.remove());
+      return std::move(copy).error();
+    }
+    copy_ = *std::move(copy);
     return static_cast<std::uint64_t>(copy_->pid());
   }
-  void end() override { copy_.reset(); }
+  void end() override { static_cast<void>(remove()); }
 
  private:
+  Result<void> remove() {
+    if (!copy_) return {};
+    auto removed = copy_->remove();
+    copy_.reset();
+    VMSIGHT_TRY_VOID(removed);
+    return entry_.remove();
+  }
+
   const Vm& vm_;
+  JournalEntry entry_;
   Tracing tracing_;
   std::optional<ProcessCopy> copy_;
 };
+
+Result<JournalEntry> prepare_record(const Vm& vm) {
+  return JournalEntry::prepare({vm.info().pid, vm.info().start_time},
+                               {"fork", describe_copy(vm.blocks())});
+}
 
 }  // namespace
 
@@ -48,6 +71,7 @@ Result<std::unique_ptr<ForkSnapshotter>> ForkSnapshotter::open(const Vm& vm,
                                                                std::unique_ptr<Halter> halter) {
   VMSIGHT_TRY_VOID(check_fork(vm));
   std::unique_ptr<ForkSnapshotter> snapshotter(new ForkSnapshotter(vm, std::move(halter)));
+  VMSIGHT_TRY(snapshotter->entry_, prepare_record(vm));
   VMSIGHT_TRY(std::unique_ptr<ProcessReads> reads, ProcessReads::open(vm));
   snapshotter->reads_ = reads.get();
   VMSIGHT_TRY(snapshotter->memory_, CachedMemory::make(std::move(reads)));
@@ -57,8 +81,10 @@ Result<std::unique_ptr<ForkSnapshotter>> ForkSnapshotter::open(const Vm& vm,
 Result<void> ForkSnapshotter::start() {
   if (attendant_ && attendant_->alive()) return {};
   attendant_.reset();
-  VMSIGHT_TRY(attendant_, Attendant::start(vm_.info().pid,
-                                           [this] { return std::make_unique<ForkService>(vm_); }));
+  VMSIGHT_TRY(entry_, prepare_record(vm_));  // an earlier attendant's record may still be needed
+  VMSIGHT_TRY(attendant_, Attendant::start(vm_.info().pid, [this] {
+                return std::make_unique<ForkService>(vm_, entry_);
+              }));
   return {};
 }
 

@@ -134,4 +134,13 @@ Result<void> reap_copy(pid_t vm, pid_t pid_in_vm, Tracing& tracing) {
                .message = fmt::format("reap process {}: it has not ended", pid_in_vm)};
 }
 
+Result<void> keep_out_of_children(pid_t vm, std::span<const RamBlock> blocks, Tracing& tracing) {
+  VMSIGHT_TRY(BorrowedThread thread, BorrowedThread::borrow(vm, tracing));
+  for (const RamBlock& block : blocks) {
+    auto done = advise(thread, block, MADV_DONTFORK);
+    if (!done && done.error().os_errno != ENOMEM) return done;  // it was unplugged meanwhile
+  }
+  return thread.give_back();
+}
+
 }  // namespace vmsight

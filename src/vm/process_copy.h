@@ -45,4 +45,7 @@ class ProcessCopy {
 /// Takes the remains of a dead copy out of QEMU's children. not_found if there are none.
 Result<void> reap_copy(pid_t vm, pid_t pid_in_vm, Tracing& tracing);
 
+/// MADV_DONTFORK for all of the blocks, as QEMU has it; those that are not there are passed over.
+Result<void> keep_out_of_children(pid_t vm, std::span<const RamBlock> blocks, Tracing& tracing);
+
 }  // namespace vmsight

@@ -9,6 +9,7 @@
 #include "vm/freezer.h"
 #include "vm/monitor.h"
 #include "vm/resume_guard.h"
+#include "vm/undo_copy.h"
 
 namespace vmsight {
 namespace {
@@ -32,10 +33,11 @@ struct Kind {
   bool outlives_vm = false;  // something is left on the host when the VM has ended
 };
 
-constexpr std::array<Kind, 4> kinds{{
+constexpr std::array<Kind, 5> kinds{{
     {"stopped", "the guest was stopped by QMP", by_monitor<undo_stop>},
     {"gdbstub", "a gdbstub held the guest, or had breakpoints in it", undo_gdbstub},
     {"migration", "a migration to a file had changed settings", by_monitor<undo_migration>},
+    {"fork", "a copy of the QEMU process was made", undo_copy},
     {"frozen", "the vCPU threads were in a cgroup that freezes them", by_host, true},
 }};
 

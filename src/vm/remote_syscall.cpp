@@ -110,11 +110,12 @@ BorrowedThread::BorrowedThread(BorrowedThread&& other) noexcept
       tid_(other.tid_),
       tracing_(other.tracing_),
       at_(std::exchange(other.at_, At::gone)),
-      blocked_(other.blocked_),
+      changed_(other.changed_),
       options_(other.options_),
       saved_(other.saved_),
       mask_(other.mask_),
       instruction_(other.instruction_),
+      way_back_(other.way_back_),
       copy_(other.copy_) {}
 
 BorrowedThread::~BorrowedThread() { static_cast<void>(give_back()); }
@@ -157,12 +158,19 @@ Result<void> BorrowedThread::save() {
   if (tracing_->ptrace(PTRACE_GETSIGMASK, tid_, sizeof(mask_), raw(&mask_)) != 0) {
     return failed("read the signal mask of");
   }
-  std::uint64_t all = ~0ULL;
-  if (tracing_->ptrace(PTRACE_SETSIGMASK, tid_, sizeof(all), raw(&all)) != 0) {
-    return failed("block the signals of");
+  user_fpregs_struct fpu{};
+  if (tracing_->ptrace(PTRACE_GETFPREGS, tid_, 0, raw(&fpu)) != 0) {
+    return failed("read the registers of");
   }
-  blocked_ = true;
+  way_back_ = WayBack::prepare(pid_, saved_, fpu, mask_);
   return {};
+}
+
+/// From a stop at which its registers were set, so that it cannot be left with its signals blocked.
+Result<void> BorrowedThread::block_signals() {
+  std::uint64_t all = ~0ULL;
+  if (tracing_->ptrace(PTRACE_SETSIGMASK, tid_, sizeof(all), raw(&all)) == 0) return {};
+  return failed("block the signals of");
 }
 
 namespace {
@@ -189,9 +197,13 @@ std::optional<HostVirt> find_syscall(pid_t pid, const HostMapping& mapping) {
 
 }  // namespace
 
-/// The instruction that the thread stands behind, if it is in a system call; else one of the vDSO;
-/// else any.
+/// That of the way back; else the instruction that the thread stands behind, if it is in a system
+/// call; else one of the vDSO; else any.
 Result<void> BorrowedThread::find_instruction() {
+  if (way_back_) {
+    instruction_ = way_back_->call;
+    return {};
+  }
   std::array<std::byte, 2> behind{};
   if (saved_.orig_rax != ~0ULL &&
       read_process(pid_, HostVirt(saved_.rip - 2), behind) == behind.size() &&
@@ -226,11 +238,16 @@ Result<std::uint64_t> BorrowedThread::call(const char* what, long number,
   registers.rip = instruction_.raw();
   registers.rax = static_cast<std::uint64_t>(number);
   registers.orig_rax = ~0ULL;
+  if (way_back_) registers.rsp = way_back_->frame.raw();
   unsigned long long* const places[] = {&registers.rdi, &registers.rsi, &registers.rdx,
                                         &registers.r10, &registers.r8,  &registers.r9};
   std::size_t count = 0;
   for (const std::uint64_t argument : arguments) *places[count++] = argument;
+  const bool first = !std::exchange(changed_, true);
   VMSIGHT_TRY_VOID(set_registers(registers));
+  if (first) {
+    VMSIGHT_TRY_VOID(block_signals());
+  }
   VMSIGHT_TRY_VOID(run(At::entry));
   VMSIGHT_TRY_VOID(run(At::exit));
   if (persistently(PTRACE_GETREGS, raw(&registers)) != 0) return failed("read the registers of");
@@ -323,6 +340,10 @@ Result<void> BorrowedThread::to_trap() {
   if (at_ == At::entry) {  // a call that has not begun is skipped
     user_regs_struct none = saved_;
     none.orig_rax = ~0ULL;
+    if (way_back_) {  // until it stands it is on that
+      none.rip = way_back_->restore.raw();
+      none.rsp = way_back_->frame.raw() + sizeof(std::uint64_t);
+    }
     VMSIGHT_TRY_VOID(set_registers(none));
   }
   if (persistently(PTRACE_INTERRUPT, 0) != 0) return failed("interrupt");
@@ -332,13 +353,13 @@ Result<void> BorrowedThread::to_trap() {
 
 Result<void> BorrowedThread::give_back() {
   if (at_ == At::running || at_ == At::gone) return {};
-  if (blocked_) {
+  if (changed_) {
     VMSIGHT_TRY_VOID(to_trap());
-    VMSIGHT_TRY_VOID(set_registers(saved_));
     if (tracing_->ptrace(PTRACE_SETSIGMASK, tid_, sizeof(mask_), raw(&mask_)) != 0) {
       return failed("restore the signals of");
     }
-    blocked_ = false;
+    VMSIGHT_TRY_VOID(set_registers(saved_));
+    changed_ = false;
   }
   if (tracing_->ptrace(PTRACE_DETACH, tid_, 0, 0) != 0) return failed("let go of");
   at_ = At::gone;

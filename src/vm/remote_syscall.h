@@ -16,9 +16,11 @@
 //   to be undone the thread dies       vm_gone; there is nothing to put back
 //
 // The tracer must be a process that nobody kills in between: see vm/attendant.h. If it is killed
-// all the same: a thread that stood in a system call is borrowed at that call's own instruction,
-// with its own stack and all registers that the call preserves but those of the borrowed arguments,
-// so that it goes on as if its call had returned early.
+// all the same, the thread finds its own way back (vm/way_back.h): a call that was begun is made to
+// its end, then the thread goes on as if nothing had been. Where there is no way back (a C library
+// that is no glibc), a thread that stood in a system call is borrowed at that call's own
+// instruction, with its own stack and all registers that the call preserves but those of the
+// borrowed arguments, as if its call had returned early.
 #pragma once
 
 #include <sys/types.h>
@@ -28,6 +30,7 @@
 #include <initializer_list>
 #include <optional>
 
+#include "vm/way_back.h"
 #include "vmsight/address.h"
 #include "vmsight/result.h"
 
@@ -82,6 +85,7 @@ class BorrowedThread {
   Result<void> seize();
   Result<void> stop();
   Result<void> save();
+  Result<void> block_signals();
   Result<void> find_instruction();
   Result<void> run(At until);
   Result<void> await(At wanted, int how, std::optional<std::uint64_t> timeout_ns);
@@ -94,11 +98,12 @@ class BorrowedThread {
   pid_t pid_ = 0, tid_ = 0;
   Tracing* tracing_ = nullptr;
   At at_ = At::running;
-  bool blocked_ = false;  // its signals are
+  bool changed_ = false;  // its registers and its signal mask
   std::uint64_t options_ = 0;
   user_regs_struct saved_{};
   std::uint64_t mask_ = 0;  // of its signals
   HostVirt instruction_;    // a `syscall`
+  std::optional<WayBack> way_back_;
   pid_t copy_ = 0;          // of the last clone()
 };
 

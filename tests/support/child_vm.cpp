@@ -7,6 +7,8 @@
 
 #include <csignal>
 
+#include "vm/process.h"
+
 namespace vmsight::test {
 namespace {
 
@@ -57,6 +59,9 @@ ChildVm::ChildVm(Backing backing, const std::vector<ChildRange>& ranges,
   info_.pid = ::fork();
   VMSIGHT_CHECK(info_.pid >= 0);
   if (info_.pid == 0) be_a_vm(parent, static_cast<std::byte*>(start), work);
+  const auto id = identify(info_.pid);
+  VMSIGHT_CHECK(id.has_value());
+  info_.start_time = id->start_time;
   info_.name = "child";
   info_.memory_bytes = size;
 }

@@ -1,8 +1,10 @@
 // live-snap:uffd and live-snap:fork against a child process that writes its RAM all the time.
 #include <gtest/gtest.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstring>
 #include <random>
@@ -11,7 +13,10 @@
 #include "support/busy_vm.h"
 #include "view/fork_snapshot.h"
 #include "view/uffd_snapshot.h"
+#include "vm/process.h"
 #include "vm/process_copy.h"
+#include "vm/recovery.h"
+#include "vm/undo_copy.h"
 #include "vmsight/view.h"
 
 namespace vmsight {
@@ -250,6 +255,152 @@ INSTANTIATE_TEST_SUITE_P(All, Failures, ::testing::Values(Kind::uffd, Kind::fork
                          [](const auto& kind) {
                            return std::string(kind.param == Kind::fork ? "fork" : "uffd");
                          });
+
+/// Kills its process before one ptrace call.
+class DeadlyTracing final : public Tracing {
+ public:
+  explicit DeadlyTracing(int dies) : left_(dies) {}
+  long ptrace(int request, pid_t tid, std::uint64_t address, std::uint64_t data) override {
+    if (left_-- == 0) ::raise(SIGKILL);
+    return Tracing::ptrace(request, tid, address, data);
+  }
+
+ private:
+  int left_;
+};
+
+/// An attendant that is killed while it makes or removes a copy; whether it was.
+bool killed_at(const Vm& vm, int step) {
+  const pid_t pid = ::fork();
+  if (pid == 0) {
+    sigset_t all;
+    ::sigfillset(&all);
+    ::sigprocmask(SIG_SETMASK, &all, nullptr);
+    DeadlyTracing tracing(step);
+    auto copy = ProcessCopy::make(vm.info().pid, vm.blocks(), tracing);
+    if (copy) static_cast<void>(copy->remove());
+    ::_exit(0);
+  }
+  int status = 0;
+  ::waitpid(pid, &status, 0);
+  return WIFSIGNALED(status);
+}
+
+TEST(ForkSnapshot, WhatAKilledAttendantLeavesIsTakenAway) {
+  BusyVm busy(Backing::anonymous);
+  const auto payload = describe_copy(busy.vm().blocks());
+  bool was_a_child = false, was_no_child = false;
+  int step = 0;
+  for (; killed_at(busy.vm(), step); ++step) {
+    const std::string left = busy.damage();
+    was_a_child |= left == "it has a child";
+    was_no_child |= left == "its RAM would be in children";
+    const auto undone = undo_change(busy.vm().info(), {"fork", payload});
+    ASSERT_TRUE(undone) << "step " << step << ": " << undone.error().message;
+    busy.forgive_disturbed_calls();  // the thread that was borrowed then saw its call end early
+    ASSERT_EQ(busy.damage_after_a_second(), "") << "step " << step;
+  }
+  EXPECT_GT(step, 15);
+  EXPECT_TRUE(was_a_child && was_no_child) << "there was something to take away";
+}
+
+/// What a thread that waits for a lock relies on: the call's own registers outlast it.
+struct Waiter {
+  std::atomic<std::uint32_t> word = 0;
+  std::atomic<unsigned> rounds = 0, wrong = 0;
+
+  [[noreturn]] void run() {
+    while (true) {
+      long result = SYS_futex;
+      std::uint64_t address = reinterpret_cast<std::uint64_t>(&word), operation = 0, value = 0;
+      register std::uint64_t timeout asm("r10") = 0;
+      register std::uint64_t eighth asm("r8") = 0x1122334455667788;
+      register std::uint64_t ninth asm("r9") = 0x99aabbccddeeff00;
+      double kept = 0.125;
+      asm volatile("syscall"
+                   : "+a"(result), "+D"(address), "+S"(operation), "+d"(value), "+r"(timeout),
+                     "+r"(eighth), "+r"(ninth), "+x"(kept)
+                   :
+                   : "rcx", "r11", "memory");
+      const bool right = result == 0 && address == reinterpret_cast<std::uint64_t>(&word) &&
+                         operation == 0 && value == 0 && timeout == 0 &&
+                         eighth == 0x1122334455667788 && ninth == 0x99aabbccddeeff00 &&
+                         kept == 0.125;
+      if (!right) ++wrong;
+      ++rounds;
+    }
+  }
+  /// Whether it wakes as if nothing had been.
+  bool wakes() {
+    for (const unsigned before = rounds; rounds == before; ::usleep(100)) {
+      if (::syscall(SYS_futex, &word, 1 /* FUTEX_WAKE */, 1) < 0) return false;
+    }
+    return wrong == 0;
+  }
+};
+
+TEST(BorrowedThread, FindsItsOwnWayBackWhenItsTracerIsKilled) {
+  const Mapping shared(::mmap(nullptr, page_size, PROT_READ | PROT_WRITE,
+                              MAP_SHARED | MAP_ANONYMOUS, -1, 0), page_size);
+  auto* const waiter = new (const_cast<std::byte*>(shared.bytes().data())) Waiter;
+  test::ChildVm vm(Backing::anonymous, {{GuestPhys(0), 1 << 20}}, [&](std::byte*) { waiter->run(); });
+  ASSERT_TRUE(waiter->wakes());
+  int step = 0;
+  for (; killed_at(vm, step); ++step) {
+    const auto undone = undo_copy(vm.info(), describe_copy(vm.blocks()));
+    ASSERT_TRUE(undone) << "step " << step << ": " << undone.error().message;
+    ASSERT_TRUE(waiter->wakes()) << "step " << step;
+    const auto status = read_proc_file(vm.info().pid, "status");
+    ASSERT_TRUE(status);
+    EXPECT_EQ(parse_status_field(*status, "SigBlk"), "0000000000000000") << "step " << step;
+  }
+  EXPECT_GT(step, 15);
+}
+
+TEST(ForkSnapshot, ARecordLastsAsLongAsTheCopy) {
+  BusyVm busy(Backing::anonymous);
+  const auto records = [&] {
+    auto all = read_journal();
+    std::erase_if(all, [&](const Record& r) { return r.vm.pid != busy.vm().info().pid; });
+    return all;
+  };
+  auto snapshotter = *ForkSnapshotter::open(busy.vm(), busy.halter());
+  EXPECT_TRUE(records().empty());
+  {
+    const auto snapshot = snapshotter->take();
+    ASSERT_TRUE(snapshot) << snapshot.error().message;
+    ASSERT_EQ(records().size(), 1U);
+    EXPECT_EQ(records()[0].change.kind, "fork");
+    EXPECT_EQ(records()[0].guard.pid, snapshotter->attendant());
+  }
+  EXPECT_TRUE(records().empty());
+  ASSERT_TRUE(snapshotter->take());
+  EXPECT_TRUE(records().empty());
+}
+
+TEST(ForkSnapshot, ChildrenOfQemusOwnAreLeftAlone) {
+  EXPECT_FALSE(has_no_exit_signal("7 (a) b) S 1 7 7 0 -1 64 1 2 3 4 5 6 7 8 20 0 1 0 9 10 11 12 13 14 15 "
+                                  "16 17 18 19 20 21 22 23 24 17 2 0"));
+  EXPECT_TRUE(has_no_exit_signal("7 (a) b) S 1 7 7 0 -1 64 1 2 3 4 5 6 7 8 20 0 1 0 9 10 11 12 13 14 15 "
+                                 "16 17 18 19 20 21 22 23 24 0 2 0"));
+  EXPECT_FALSE(has_no_exit_signal("7 (a) b) S 1 7 7 0"));
+  const pid_t own = ::fork();
+  if (own == 0) {
+    while (true) ::pause();
+  }
+  const auto copies = copies_of(::getpid());
+  EXPECT_EQ(std::count(copies.begin(), copies.end(), own), 0);
+  ::kill(own, SIGKILL);
+  ::waitpid(own, nullptr, 0);
+}
+
+TEST(ForkSnapshot, UndoRefusesWhatIsNoRecord) {
+  BusyVm busy(Backing::anonymous);
+  for (const char* text : {"[]", "{}", R"({"blocks":1})", R"({"blocks":[1]})",
+                           R"({"blocks":[{"host":-1,"size":1}]})"}) {
+    EXPECT_FALSE(undo_copy(busy.vm().info(), nlohmann::json::parse(text))) << text;
+  }
+}
 
 TEST(ForkSnapshot, SaysWhySharedMemoryCannotBeCopied) {
   BusyVm busy(Backing::shared_file);

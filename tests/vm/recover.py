@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
-"""recover.py - vmsight and its guard are both killed while the guest stands: the journal undoes it.
+"""recover.py - vmsight and its guard are both killed in the midst of a view: the journal undoes what is left.
 
 Once by `doctor --recover`, once by just opening the VM; and a guard alone needs neither.
 """
 import json
 import os
+import random
 import signal
 import subprocess
 import time
 from pathlib import Path
 
+import remains
 from harness import Guest, VMSIGHT, expect, main, run, vmsight
 
 RECORDS = Path("/run/vmsight") if os.geteuid() == 0 else Path(os.environ["XDG_RUNTIME_DIR"]) / "vmsight"
@@ -37,7 +39,16 @@ def group_of_ours(guest):
     return None
 
 
-def stands(guest):
+def copies(guest):
+    """QEMU's children: it has none of its own."""
+    tasks = Path(f"/proc/{guest.pid}/task").iterdir()
+    return "".join((task / "children").read_text() for task in tasks).split()
+
+
+def is_left(guest):
+    """The guest stands, or a copy of it is there."""
+    if copies(guest):
+        return True
     if group := group_of_ours(guest):
         state = next(file for file in ("cgroup.events", "freezer.state") if (group / file).exists())
         return any(word in (group / state).read_text() for word in ("frozen 1", "FROZEN"))
@@ -56,6 +67,7 @@ def freeze_in_the_act(guest, technique):
             found = records(guest)
             if not found:
                 continue
+            time.sleep(random.uniform(0, 0.01))  # the change follows the record
             os.kill(reader.pid, signal.SIGSTOP)
             try:
                 record = json.loads(found[0].read_text())
@@ -70,36 +82,76 @@ def freeze_in_the_act(guest, technique):
 
 
 def kill_both(guest, technique):
-    """Until the guest is left standing: a record is there a moment before and after the stop too."""
-    for _ in range(20):
+    """Until something is left: a record is there a moment before and after the change too."""
+    for _ in range(60):
         reader, drain, record = freeze_in_the_act(guest, technique)
         os.kill(record["guard"]["pid"], signal.SIGKILL)
         os.kill(reader.pid, signal.SIGKILL)
         reader.wait()
         drain.wait()
         expect(record["vm"]["pid"] == guest.pid and record["author"]["pid"] == reader.pid, f"record: {record}")
-        if stands(guest):
+        if is_left(guest):
             return record
         vmsight("doctor", "--recover", guest.pid)
-    raise AssertionError(f"{technique}: never killed while the guest stood")
+    raise AssertionError(f"{technique}: never killed in the act")
+
+
+def check_recovery(guest, technique, kind):
+    kill_both(guest, technique)
+    said = json.loads(vmsight("doctor", "--recover", guest.pid, "--json"))
+    expect([(one["kind"], one["undone"]) for one in said["recovered"]] == [(kind, True)], f"said {said}")
+    expect(status(guest) == "running", f"{technique}: doctor --recover leaves the guest {status(guest)}")
+    expect(not group_of_ours(guest), f"{technique}: QEMU is in {group_of_ours(guest)}")
+    expect(not copies(guest), f"{technique}: QEMU has children: {copies(guest)}")
+    expect(not records(guest), f"{technique}: records are left: {records(guest)}")
+    expect("nothing to undo" in vmsight("doctor", "--recover", guest.pid), "it is undone twice")
+    guest.puppet("sh true")
+
+
+def check_opening_recovers(guest, technique):
+    kill_both(guest, technique)
+    done = run("ps", guest.pid)
+    expect(done.returncode == 0 and b"left by a killed vmsight" in done.stderr, f"ps says: {done.stderr}")
+    expect(status(guest) == "running" and not records(guest), "opening the VM does not undo what was left")
+    expect(not copies(guest), f"{technique}: QEMU has children: {copies(guest)}")
+    guest.puppet("sh true")
+
+
+def check_nothing_is_left(guest, technique, kills=5):
+    """There is no record and no need of one: the kernel undoes it when the attendant ends."""
+    chance = random.Random(technique)
+    for _ in range(kills):
+        reader = subprocess.Popen([VMSIGHT, "state", str(guest.pid), "--json", "--repeat", "100000", "--technique",
+                                   technique], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        reader.stdout.readline()
+        drain = subprocess.Popen(["cat"], stdin=reader.stdout, stdout=subprocess.DEVNULL)
+        time.sleep(chance.uniform(0, 0.3))
+        os.kill(reader.pid, signal.SIGSTOP)
+        attendants = [int(pid) for task in Path(f"/proc/{reader.pid}/task").iterdir()
+                      for pid in (task / "children").read_text().split()]
+        expect(attendants, f"{technique} has no attendant")
+        for pid in (*attendants, reader.pid):
+            os.kill(pid, signal.SIGKILL)
+        reader.wait()
+        drain.wait()
+        deadline = time.monotonic() + 1
+        while remains.of_process(guest.pid) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        expect(not remains.of_process(guest.pid), f"{technique}: {remains.of_process(guest.pid)}")
+        expect(not records(guest) and "nothing to undo" in vmsight("doctor", "--recover", guest.pid), "a record is left")
+        expect(status(guest) == "running", f"{technique} leaves the guest {status(guest)}")
+        guest.puppet("sh true")
 
 
 def recover():
-    with Guest(kernel="6.1-cloud", backend="memfd", cpus=2, name="recover") as guest:
-        for technique, kind in (("halt-read:stop", "stopped"), ("halt-interface:gdbstub", "gdbstub"),
-                                ("halt-read:freezer", "frozen")):
-            kill_both(guest, technique)
-            said = json.loads(vmsight("doctor", "--recover", guest.pid, "--json"))
-            expect([(one["kind"], one["undone"]) for one in said["recovered"]] == [(kind, True)], f"said {said}")
-            expect(status(guest) == "running" and not group_of_ours(guest), f"{technique}: doctor --recover leaves the guest {status(guest)}")
-            expect(not records(guest), f"{technique}: records are left: {records(guest)}")
-            expect("nothing to undo" in vmsight("doctor", "--recover", guest.pid), "it is undone twice")
-            guest.puppet("sh true")
-        kill_both(guest, "halt-read:stop")
-        done = run("ps", guest.pid)
-        expect(done.returncode == 0 and b"left by a killed vmsight" in done.stderr, f"ps says: {done.stderr}")
-        expect(status(guest) == "running" and not records(guest), "opening the VM does not undo what was left")
-        guest.puppet("sh true")
+    with Guest(kernel="6.1-cloud", backend="anon", cpus=2, name="recover") as guest:
+        check_recovery(guest, "halt-read:stop", "stopped")
+        check_recovery(guest, "halt-interface:gdbstub", "gdbstub")
+        check_recovery(guest, "halt-read:freezer", "frozen")
+        check_recovery(guest, "live-snap:fork", "fork")
+        for technique in ("halt-read:stop", "halt-read:freezer", "live-snap:fork"):
+            check_opening_recovers(guest, technique)
+        check_nothing_is_left(guest, "live-snap:uffd")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,30 @@
+// Taking away what is left of a copy of the QEMU process (vm/process_copy.h) when the attendant that
+// made it was killed: the copy, or its remains among QEMU's children, and guest RAM that would go
+// into children.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <span>
+#include <string_view>
+#include <sys/types.h>
+#include <vector>
+
+#include "vmsight/vm.h"
+
+namespace vmsight {
+
+/// What undo_copy() needs to know, for the journal: a change of kind "fork".
+nlohmann::json describe_copy(std::span<const RamBlock> blocks);
+
+/// Ends and reaps all copies, and keeps the RAM out of children again; may be done twice. As
+/// copying itself does, it borrows a thread of QEMU, in an attendant. permission if somebody else
+/// traces QEMU.
+Result<void> undo_copy(const VmInfo& info, const nlohmann::json& payload);
+
+/// Copies of this process: its children without an exit signal. What QEMU starts itself has one.
+std::vector<pid_t> copies_of(pid_t pid);
+
+/// Field 38 of a /proc/PID/stat line.
+bool has_no_exit_signal(std::string_view stat);
+
+}  // namespace vmsight
