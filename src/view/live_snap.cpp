@@ -2,8 +2,23 @@
 
 #include "view/fork_snapshot.h"
 #include "view/uffd_snapshot.h"
+#include "vm/vcpu_threads.h"
 
 namespace vmsight {
+namespace {
+
+/// The thread that makes the copy must run while the vCPUs stand.
+Result<void> check_vcpus_known(const Vm& vm) {
+  VMSIGHT_TRY(const VcpuThreads threads, find_vcpu_threads(vm.info()));
+  if (!threads.others.empty()) return {};
+  return Error{.code = ErrorCode::unsupported,
+               .message = "copy the VM's process: its vCPU threads cannot be told from others",
+               .hint = fmt::format("{}; QEMU names its threads with -name debug-threads=on",
+                                   vm.monitor_note().empty() ? "there is no monitor to ask"
+                                                             : vm.monitor_note())};
+}
+
+}  // namespace
 
 Result<std::unique_ptr<GuestMemory>> open_live_snap_uffd(const Vm& vm) {
   VMSIGHT_TRY(std::unique_ptr<GuestMemory> live, open_live_read(vm));
@@ -18,6 +33,7 @@ Result<std::unique_ptr<GuestMemory>> open_live_snap_uffd(const Vm& vm) {
 Result<std::unique_ptr<GuestMemory>> open_live_snap_fork(const Vm& vm) {
   VMSIGHT_TRY(std::unique_ptr<GuestMemory> live, open_live_read(vm));
   VMSIGHT_TRY_VOID(check_fork(vm));
+  VMSIGHT_TRY_VOID(check_vcpus_known(vm));
   VMSIGHT_TRY(std::unique_ptr<Halter> halter, open_ptrace_halter(vm));
   VMSIGHT_TRY(std::unique_ptr<Snapshotter> snapshotter,
               ForkSnapshotter::open(vm, std::move(halter)));

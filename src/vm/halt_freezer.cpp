@@ -56,7 +56,7 @@ class FreezerHalter final : public Halter {
     VMSIGHT_TRY_VOID(vcpus_.update());
     if (vcpus_.tids().empty()) {
       return Error{.code = ErrorCode::vm_gone,
-                   .message = fmt::format("process {} has no threads left", vm_.info().pid)};
+                   .message = fmt::format("process {} has ended", vm_.info().pid)};
     }
     auto moved = take_in();
     if (moved || moved.error().code != ErrorCode::not_found) return moved;

@@ -48,7 +48,7 @@ class PtraceHalter final : public Halter {
     VMSIGHT_TRY_VOID(stop_newcomers(deadline));
     if (traced_->size() > 0) return {};
     return Error{.code = ErrorCode::vm_gone,
-                 .message = fmt::format("process {} has no threads left", pid_)};
+                 .message = fmt::format("process {} has ended", pid_)};
   }
 
   Result<void> stop_newcomers(TracedThreads::Clock::time_point deadline) {

@@ -211,6 +211,13 @@ Result<UniqueFd> open_pidfd(const ProcessId& id) {
   return pidfd;
 }
 
+bool has_ended(const ProcessId& id, int patience_ms) {
+  const auto process = open_pidfd(id);
+  if (!process) return process.error().code == ErrorCode::vm_gone;
+  pollfd event{.fd = process->get(), .events = POLLIN, .revents = 0};
+  return ::poll(&event, 1, patience_ms) > 0;
+}
+
 Result<void> check_pidfd(int pidfd, pid_t pid) {
   pollfd event{.fd = pidfd, .events = POLLIN, .revents = 0};
   const int ready = ::poll(&event, 1, 0);

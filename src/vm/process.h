@@ -71,6 +71,8 @@ Result<QemuProcesses> find_qemu_processes();
 
 /// A pidfd of exactly this process: vm_gone if the PID now belongs to another one.
 Result<UniqueFd> open_pidfd(const ProcessId& id);
+/// Whether it has ended (also if nobody has reaped it yet), or does so in time.
+bool has_ended(const ProcessId& id, int patience_ms = 0);
 /// vm_gone if the process behind the pidfd has ended.
 Result<void> check_pidfd(int pidfd, pid_t pid);
 

@@ -1,7 +1,5 @@
 #include "vm/recovery.h"
 
-#include <poll.h>
-
 #include <algorithm>
 #include <array>
 #include <fmt/format.h>
@@ -45,14 +43,6 @@ const Kind* find_kind(std::string_view name) {
   const auto kind =
       std::find_if(kinds.begin(), kinds.end(), [&](const Kind& k) { return k.name == name; });
   return kind == kinds.end() ? nullptr : &*kind;
-}
-
-/// Whether it ended, or does so in time.
-bool ends(const ProcessId& id, int patience_ms) {
-  const auto process = open_pidfd(id);
-  if (!process) return process.error().code == ErrorCode::vm_gone;
-  pollfd event{.fd = process->get(), .events = POLLIN};
-  return ::poll(&event, 1, patience_ms) > 0;
 }
 
 bool exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }
@@ -108,11 +98,11 @@ std::vector<Recovery> recover(const std::optional<ProcessId>& vm) {
   std::vector<Recovery> all;
   for (const Record& record : read_journal()) {
     if (vm && (vm->pid != record.vm.pid || vm->start_time != record.vm.start_time)) continue;
-    if (ends(record.vm, 0)) {
+    if (has_ended(record.vm)) {
       tidy_up(record);
       continue;
     }
-    if (!ends(record.author, 0) || !ends(record.guard, guard_time_ms)) continue;
+    if (!has_ended(record.author) || !has_ended(record.guard, guard_time_ms)) continue;
     if (!exists(record.path)) continue;  // the guard did it
     if (const auto info = look_at(record)) all.push_back(undo_record(record, *info));
   }

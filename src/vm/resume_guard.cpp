@@ -21,7 +21,7 @@ class Undo final : public Service {
   void end() override {
     constexpr int attempts = 10;  // QEMU may not have noticed yet that we let go of its monitor
     for (int i = 0; armed_ && i < attempts; ++i) {
-      armed_ = !undo_change(info_, change_) && open_pidfd({info_.pid, info_.start_time});
+      armed_ = !undo_change(info_, change_) && !has_ended({info_.pid, info_.start_time});
     }
     if (!armed_) static_cast<void>(entry_.remove());
   }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""nested_kvm.py KERNEL [TECHNIQUE...] - the truth under real, stock KVM, on the lab's nested host.
+"""nested_kvm.py KERNEL BACKEND [TECHNIQUE...] - the truth under real, stock KVM, on the lab's nested host.
 
 Runs itself there: the outer part starts the host, the inner one boots a guest with KVM.
 """
@@ -10,6 +10,8 @@ from pathlib import Path
 from harness import ROOT, VMSIGHT, Guest, check_truth, expect, main, vmsight
 from vmlab_lib import nested
 
+SINCE_9 = {"live-snap:mapped-ram"}
+
 
 def descriptors(pid):
     for path in Path(f"/proc/{pid}/fd").iterdir():
@@ -19,19 +21,25 @@ def descriptors(pid):
             pass  # closed meanwhile
 
 
-def inner(kernel, *techniques):
-    with Guest(kernel=kernel, backend="memfd", accel="kvm", cpus=2, name="kvm-guest") as guest:
+def check(kernel, backend, techniques, **options):
+    with Guest(kernel=kernel, backend=backend, accel="kvm", cpus=2, name="kvm-guest", **options) as guest:
         expect("anon_inode:kvm-vm" in descriptors(guest.pid), "the guest does not run under KVM")
         for scene in ("workers 10", "sockets", "special", "container"):
             guest.puppet(scene, timeout=300)
         expect("kvm" in vmsight("list"), "list does not say kvm")
-        for technique in techniques or ("live-map", "live-read"):
+        for technique in techniques:
             check_truth(guest, "--technique", technique)
 
 
-def outer(kernel, *techniques):
+def inner(kernel, backend, *techniques):
+    check(kernel, backend, [name for name in techniques if name not in SINCE_9])
+    if newer := [name for name in techniques if name in SINCE_9]:
+        check(kernel, backend, newer, qemu="10.0")
+
+
+def outer(kernel, backend, *techniques):
     command = (f"cd {ROOT} && VMSIGHT={VMSIGHT} VMSIGHT_LAB_BOOT_TIMEOUT=300 "
-               f"python3 {Path(__file__).resolve()} {kernel} {' '.join(techniques)} inside")
+               f"python3 {Path(__file__).resolve()} {kernel} {backend} {' '.join(techniques)} inside")
     status, output = nested.run(command, timeout=1400)
     print(output.decode(errors="replace"))
     expect(status == 0, f"exit status {status} on the nested host")

@@ -1,0 +1,122 @@
+#!/usr/bin/env python3
+"""troubles.py TECHNIQUE... - what may go wrong under a technique: a clear error, and nothing left behind.
+
+Another user, a paused guest, a held monitor, a guest that reboots while it is read, a QEMU that dies.
+"""
+import os
+import signal
+import socket
+import subprocess
+import time
+
+import remains
+from harness import VMSIGHT, Guest, expect, main, run, state
+
+SINCE_9 = {"live-snap:mapped-ram"}
+JOURNAL = "/run/vmsight"
+
+
+def says(technique, what, status, said, *words):
+    expect(status in (1, 3), f"{technique}, {what}: exit status {status}: {said}")
+    lines = [line for line in said.splitlines() if line]
+    expect(0 < len(lines) <= 2 and lines[0].startswith("vmsight"), f"{technique}, {what}: not a line and a hint: {said}")
+    expect(not words or any(word in said.lower() for word in words), f"{technique}, {what}: none of {words} in: {said}")
+
+
+def other_user(guest, technique):
+    done = subprocess.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", VMSIGHT, "ps",
+                           str(guest.pid), "--technique", technique], capture_output=True, text=True, check=False)
+    if "vmsight:" not in done.stderr:
+        return print("the program itself is out of another user's reach on this machine")
+    says(technique, "another user", done.returncode, done.stderr, "permi", "root", "user")
+
+
+def paused(guest, technique):
+    """One that somebody else stopped stays stopped, whether it can be read or not."""
+    with guest.qmp() as qmp:
+        qmp.command("stop")
+    done = run("ps", guest.pid, "--technique", technique)
+    with guest.qmp() as qmp:
+        stands = qmp.command("query-status")["status"]
+        qmp.command("cont")
+    expect(stands == "paused", f"{technique} resumes a paused guest: it is {stands}")
+    if done.returncode != 0:
+        says(technique, "paused", done.returncode, done.stderr.decode(), "paused")
+
+
+def held_monitor(guest, technique):
+    with socket.socket(socket.AF_UNIX) as other:
+        other.connect(str(guest.qmp_path))
+        other.recv(4096)
+        done = run("ps", guest.pid, "--technique", technique)
+    if done.returncode != 0:
+        says(technique, "held monitor", done.returncode, done.stderr.decode(), "held by another client",
+             "another client holds")
+
+
+class Reader:
+    """One that reads on and on."""
+
+    def __init__(self, guest, technique):
+        self.process = subprocess.Popen([VMSIGHT, "state", str(guest.pid), "--json", "--repeat", "100000000", "--technique",
+                                         technique], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        expect(self.process.stdout.readline(), f"{technique}: no view")
+        self.drain = subprocess.Popen(["cat"], stdin=self.process.stdout, stdout=subprocess.DEVNULL)
+
+    def ends(self, seconds):
+        """Its exit status and what it said."""
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+        self.drain.wait()
+        return self.process.returncode, self.process.stderr.read().decode()
+
+
+def reboots(guest, technique):
+    """The kernel that was read is no more; the guest comes up, and is read as before."""
+    reader = Reader(guest, technique)
+    guest.reboot()
+    status, said = reader.ends(60)
+    says(technique, "rebooted", status, said, "attach again")
+    expect(state(guest, "--technique", technique)["processes"], f"{technique}: nothing after a reboot")
+
+
+def dies(guest, technique):
+    reader = Reader(guest, technique)
+    os.kill(guest.pid, signal.SIGKILL)
+    status, said = reader.ends(30)
+    says(technique, "QEMU dies", status, said, "ended", "gone")
+
+
+def clean(guest, before, what):
+    deadline = time.monotonic() + 10
+    while True:
+        wrong = remains.of_process(guest.pid) or remains.difference(before, remains.settings(guest)) or journal(guest.pid)
+        if not wrong:
+            return
+        expect(time.monotonic() < deadline, f"{what}: {wrong}")
+        time.sleep(0.05)
+
+
+def journal(pid):
+    names = os.listdir(JOURNAL) if os.path.isdir(JOURNAL) else []
+    return ", ".join(name for name in names if name.startswith(f"{pid}-"))
+
+
+def troubles(*techniques):
+    for technique in techniques:
+        options = {"qemu": "10.0"} if technique in SINCE_9 else {}
+        with Guest(kernel="6.1-cloud", backend="anon" if technique == "live-snap:fork" else "memfd", mem="256M",
+                   name="troubles", **options) as guest:
+            before = remains.settings(guest)
+            for trouble in (other_user, paused, held_monitor, reboots):
+                trouble(guest, technique)
+                clean(guest, before, f"{technique}, {trouble.__name__}")
+            dies(guest, technique)
+            expect(not journal(guest.pid), f"{technique}: a record stays of a VM that is gone")
+        print(f"{technique}: clear errors, nothing left", flush=True)
+
+
+if __name__ == "__main__":
+    main(troubles)
