@@ -47,6 +47,21 @@ def first_and_known_ps(build, guest):
     return {"first_ps_s": first, "known_ps_s": known}
 
 
+def techniques(build, guest):
+    """All techniques that work on this guest: views a second at most, milliseconds a view and of pause."""
+    output = subprocess.run([build / "vmsight", "study", "techniques", str(guest.pid), "--json", "--rounds", "5",
+                             "--seconds", "0.7"], check=True, stdout=subprocess.PIPE).stdout
+    return {row["name"]: one for row in json.loads(output)["techniques"] for one in row["measurements"]
+            if "error" not in one}
+
+
+def show_techniques(title, results):
+    print(f"\n{title:<40} views/s    ms    pause ms")
+    for name, one in results.items():
+        print(f"  {name:<38} {one['rate']:>7.4g} {one['view_ns']['median'] / 1e6:>7.3g} "
+              f"{one['pause_ns']['median'] / 1e6:>7.3g}")
+
+
 def show(title, result):
     print(f"\n{title}")
     for key, value in result.items():
@@ -69,6 +84,8 @@ def main():
             show(f"reference guest, {backend} RAM, {technique}", results[technique])
             results[f"ps {technique}"] = first_and_known_ps(arguments.build, guest)
             show(f"whole program: ps, {backend} RAM", results[f"ps {technique}"])
+            results[f"techniques {backend}"] = techniques(arguments.build, guest)
+            show_techniques(f"reference guest, {backend} RAM", results[f"techniques {backend}"])
 
     for count in [int(word) for word in arguments.scale.split(",") if word]:
         with Guest(kernel=arguments.kernel, backend="memfd", mem="3G", name=f"bench-{count}") as guest:
