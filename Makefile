@@ -5,7 +5,7 @@
 #   make check         all tests that CI runs        make check-long   every cell of the matrix
 #   make bench         speed                         make bench-peers  beside drgn
 #   make study         all techniques compared; the report: build/study (FULL=1: hours)
-#   make install       into DESTDIR and PREFIX       make deb          a Debian package
+#   make install       into DESTDIR and PREFIX       make deb          Debian packages
 #   make deps          installs what the above need (apt; root or sudo)
 BUILD ?= build
 PREFIX ?= /usr/local
@@ -20,7 +20,7 @@ need-build:
 
 program: OPTIONS = -DVMSIGHT_TESTS=OFF -DVMSIGHT_BENCH=OFF
 program: configure
-	cmake --build $(BUILD) -j $(JOBS) --target vmsight
+	cmake --build $(BUILD) -j $(JOBS) --target vmsight vmsight-agent
 
 everything: OPTIONS = -DVMSIGHT_TESTS=ON -DVMSIGHT_BENCH=ON
 everything: configure
@@ -73,13 +73,13 @@ bench-peers:
 	bench/peers.py $(BUILD)
 
 install: all
-	cmake --build $(BUILD) -j $(JOBS) --target vmsight man
+	cmake --build $(BUILD) -j $(JOBS) --target vmsight vmsight-agent man
 	DESTDIR=$(DESTDIR) cmake --install $(BUILD) --prefix $(PREFIX)
 
 deb: need-build
 	@$(DEPS) check deb
 	$(MAKE) program
-	cmake --build $(BUILD) -j $(JOBS) --target vmsight man
+	cmake --build $(BUILD) -j $(JOBS) --target vmsight vmsight-agent man
 	cd $(BUILD) && cpack -G DEB
 	@ls $(BUILD)/*.deb
 

@@ -72,7 +72,7 @@ FULL = {"backends": ["memfd", "anon"], "techniques": [], "workloads": [name for 
 
 
 def boot(arguments, backend):
-    guest = Guest(kernel=arguments.kernel, backend=backend, name=f"study-{backend}", workloads=True,
+    guest = Guest(kernel=arguments.kernel, backend=backend, name=f"study-{backend}", workloads=True, agent=True,
                   forward=workloads.free_port())
     say(f"booting a guest with {backend} RAM")
     return guest

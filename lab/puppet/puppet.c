@@ -178,6 +178,7 @@ static void set_guest_up(void)
     setup_network();
     sethostname("vmlab", 5);
     setenv("PATH", "/bin", 1);
+    setup_programs();
 }
 
 int main(int count, char **arguments)

@@ -31,6 +31,7 @@ void setup_mounts(void);
 void setup_modules(void);
 int setup_module(const char *name);  // 0 or -errno
 void setup_network(void);
+void setup_programs(void);
 int bring_up(const char *device);
 
 // ---- proc.c: reading /proc ----

@@ -36,6 +36,14 @@ class CommandLine(unittest.TestCase):
     def test_no_monitor_for_the_product(self):
         self.assertNotIn("unix:/run/lab/g/qmp,server=on,wait=off", command(qmp=False))
 
+    def test_agents_have_their_ports(self):
+        line = command(agent=True)
+        self.assertIn("virtserialport,chardev=agent,name=org.vmsight.agent.0", line)
+        self.assertIn("socket,id=qga,path=/run/lab/g/qga,server=on,wait=off", line)
+        self.assertFalse([word for word in command() if "agent" in word])
+        with self.assertRaises(LabError):
+            command(kernel="disk", agent=True)
+
     def test_backends(self):
         self.assertIn("memory-backend-memfd,id=ram,size=5368709120,share=on", command(backend="memfd", mem="5G"))
         self.assertEqual(value(command(backend="file"), "-machine"), "pc,memory-backend=ram")

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from . import agents
 from .apt import PrivateApt, cache_dir, locked, run
 from .errors import LabError
 
@@ -118,17 +119,29 @@ def is_static(program):
     return headers.returncode == 0 and "INTERP" not in headers.stdout
 
 
-def build(kernel):
+def build(kernel, with_agents=False):
     """The initramfs for `kernel`; kept in the cache until the puppet or this code changes."""
     puppet = build_puppet()
+    extra = [agents.build_vmsight_agent(digest).name.encode(), Path(agents.__file__).read_bytes()] if with_agents else []
     key = digest(puppet.name.encode(), kernel.release.encode(), str(kernel.image).encode(),
-                 Path(__file__).read_bytes())
-    image = cache_dir() / f"initramfs-{kernel.name}-{key}.cpio"
+                 Path(__file__).read_bytes(), *extra)
+    name = f"initramfs-{kernel.name}{'-agents' if with_agents else ''}"
+    image = cache_dir() / f"{name}-{key}.cpio"
     if not image.exists():
-        for old in cache_dir().glob(f"initramfs-{kernel.name}-????????????????.cpio"):
+        for old in cache_dir().glob(f"{name}-????????????????.cpio"):
             old.unlink(missing_ok=True)
-        compose(kernel, puppet).write(image)
+        cpio = compose(kernel, puppet)
+        if with_agents:
+            add_agents(cpio)
+        cpio.write(image)
     return image
+
+
+def add_agents(cpio):
+    for folder in ("lib64", "lib/x86_64-linux-gnu"):
+        cpio.directory(folder)
+    for path, (data, executable) in agents.files(digest).items():
+        cpio.file(path, data, executable)
 
 
 def compose(kernel, puppet):

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import disk, initramfs, qemus, workload_disk
+from . import agents, disk, initramfs, qemus, workload_disk
 from .errors import LabError
 
 BACKENDS = ["anon", "memfd", "file", "numa"]
@@ -32,6 +32,7 @@ class Options:
     accel: str = "auto"
     net: bool = False
     disk: str = None          # path of a raw image
+    agent: bool = False       # vmsight's agent and qemu-guest-agent in the guest, with their ports
     workloads: bool = False   # Debian's x264 and nginx, an empty disk, a network: see workloads/
     forward: int = 0          # a port of the host's loopback that leads to the guest's port 80
     qemu_args: tuple = ()
@@ -40,6 +41,8 @@ class Options:
         self.mem = self.mem or ("1G" if self.installed else "512M")
         if self.installed and self.machine.startswith("microvm"):
             raise LabError("microvm has no firmware that boots a disk", "take --machine pc or q35")
+        if self.installed and self.agent:
+            raise LabError("the Debian on the disk holds no agents", "take a kernel, as 6.1-cloud")
         self.net = self.net or self.workloads or bool(self.forward)
 
     @property
@@ -96,6 +99,8 @@ def devices(options, home):
     bus = "device" if options.machine.startswith("microvm") else "pci"
     arguments = ["-device", f"virtio-serial-{bus}", "-chardev", f"socket,id=puppet,path={home}/puppet,server=on,wait=off",
                  "-device", "virtserialport,chardev=puppet,name=vmsight.puppet"]
+    if options.agent:
+        arguments += agents.devices(home)
     if options.net:
         forward = f",hostfwd=tcp:127.0.0.1:{options.forward}-:80" if options.forward else ""
         arguments += ["-netdev", f"user,id=net{forward}", "-device", f"virtio-net-{bus},netdev=net,mac=52:54:00:12:34:56"]
@@ -159,7 +164,7 @@ def kernel_arguments(options):
 def boot_source(options, kernel, home):
     if options.installed:
         return disk.drive(options.firmware, home)
-    return ["-kernel", str(kernel.image), "-initrd", str(initramfs.build(kernel)),
+    return ["-kernel", str(kernel.image), "-initrd", str(initramfs.build(kernel, options.agent)),
             "-append", kernel_arguments(options)]
 
 

@@ -11,7 +11,7 @@
 namespace vmsight {
 namespace {
 
-constexpr std::array<Technique, 21> techniques{{
+constexpr std::array<Technique, 23> techniques{{
     {.name = "live-map",
      .what = "shared guest RAM mapped into our process",
      .cost = "nothing",
@@ -132,6 +132,14 @@ constexpr std::array<Technique, 21> techniques{{
      .consistent = true,
      .pauses = true,
      .open = open_halt_snap_dump},
+    {.name = "agent:vmsight",
+     .what = "pages from vmsight-agent, a program of ours in the guest",
+     .cost = "the guest itself reads and sends the pages; it runs on",
+     .open = open_vmsight_agent},
+    {.name = "agent:qga",
+     .what = "pages from the stock qemu-guest-agent, as base64 of the guest's /proc/kcore",
+     .cost = "the guest itself reads, encodes and sends the pages; it runs on",
+     .open = open_guest_agent},
 }};
 
 bool names(std::string_view wanted, const Technique& technique) {

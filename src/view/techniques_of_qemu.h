@@ -1,4 +1,4 @@
-// The techniques that use interfaces of QEMU itself; for the table in technique.cpp. `vm` must
+// The techniques that use interfaces of QEMU itself, or a line of its into the guest; for the table in technique.cpp. `vm` must
 // outlive what they open. Opening tries what it can without disturbing the guest.
 #pragma once
 
@@ -15,6 +15,10 @@ Result<std::unique_ptr<GuestMemory>> open_monitor_pmemsave(const Vm& vm);
 
 // The gdbstub, which halts the guest for each view.
 Result<std::unique_ptr<GuestMemory>> open_gdbstub(const Vm& vm);
+
+// Agents in the guest: agent_reads.cpp.
+Result<std::unique_ptr<GuestMemory>> open_vmsight_agent(const Vm& vm);
+Result<std::unique_ptr<GuestMemory>> open_guest_agent(const Vm& vm);
 
 // Snapshots that QEMU writes: qemu_snapshots.cpp.
 Result<std::unique_ptr<GuestMemory>> open_halt_snap_dump(const Vm& vm);

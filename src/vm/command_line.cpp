@@ -36,6 +36,8 @@ std::optional<Accelerator> accelerator_named(std::string_view name) {
 
 struct Chardev {
   std::string socket_path;  // of a listening unix socket, else ""
+  std::string backend = "";
+  std::optional<std::uint64_t> fd = std::nullopt;  // of a listening socket
 };
 
 struct NumaNode {
@@ -186,6 +188,9 @@ void Parser::object(const OptionList& options) {
 
 void Parser::device(const OptionList& options) {
   const std::string_view driver = options.get("driver");
+  if (driver == "virtserialport") {
+    line_.ports.push_back({std::string(options.get("name")), std::string(options.get("chardev"))});
+  }
   const bool dimm = driver == "pc-dimm" || driver == "nvdimm";
   if (!dimm && !driver.starts_with("virtio-mem")) return;
   line_.dimms.push_back({std::string(options.get("memdev")),
@@ -194,7 +199,12 @@ void Parser::device(const OptionList& options) {
 
 void Parser::chardev(const OptionList& options) {
   const std::string id(options.get("id"));
-  if (options.get("backend") == "socket") chardevs_[id] = {unix_listener(options)};
+  Chardev& chardev = chardevs_[id];
+  chardev.backend = options.get("backend");
+  if (chardev.backend == "socket") {
+    chardev.socket_path = unix_listener(options);
+    if (options.is_on("server")) chardev.fd = options.number("fd");
+  }
   if (id == "charmonitor") line_.libvirt = true;
 }
 
@@ -269,6 +279,13 @@ Result<CommandLine> Parser::finish() {
     if (chardev != chardevs_.end() && !chardev->second.socket_path.empty()) {
       line_.qmp_sockets.push_back(chardev->second.socket_path);
     }
+  }
+  for (GuestPort& port : line_.ports) {
+    const auto chardev = chardevs_.find(port.chardev);
+    if (chardev == chardevs_.end()) continue;
+    port.backend = chardev->second.backend;
+    port.path = chardev->second.socket_path;
+    port.fd = chardev->second.fd;
   }
   return std::move(line_);
 }

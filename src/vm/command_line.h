@@ -29,6 +29,15 @@ struct Dimm {
   std::optional<std::uint64_t> address;  // addr=, else QEMU chose
 };
 
+/// -device virtserialport: a line between the guest and a chardev.
+struct GuestPort {
+  std::string name;     // by which the guest finds it
+  std::string chardev;  // id
+  std::string backend;  // of the chardev: "socket", "pty", "spicevmc"; "" if it is unknown
+  std::string path;     // of a listening unix socket, as written; else ""
+  std::optional<std::uint64_t> fd;  // of a listening socket that QEMU inherited (libvirt)
+};
+
 struct CommandLine {
   std::string name, uuid;
   std::string machine = "pc";  // QEMU's default for x86
@@ -41,6 +50,7 @@ struct CommandLine {
   std::vector<MemoryBackend> backends;     // every other backend, DIMMs' among them
   std::vector<Dimm> dimms;
   std::vector<std::string> qmp_sockets;  // listening unix sockets, as written
+  std::vector<GuestPort> ports;
   bool libvirt = false;                  // a monitor named as libvirt does
 };
 

@@ -3,13 +3,12 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #include "base/wait.h"
+#include "vm/unix_socket.h"
 
 namespace vmsight {
 namespace {
@@ -19,40 +18,6 @@ using nlohmann::json;
 constexpr std::string_view held_hint = "close the other client, or give QEMU a second -qmp socket";
 constexpr std::size_t max_line = 64u << 20;  // far above any answer; ends a flood
 constexpr std::size_t max_events = 256;      // kept for somebody who waits for one
-
-/// A unix connect() only waits while the backlog is full of others, and QEMU's has one place.
-Result<void> connect_when_possible(int fd, const sockaddr_un& address,
-                                   std::chrono::steady_clock::time_point deadline) {
-  constexpr int pause_ms = 2;  // there is no event for a free place in a backlog
-  while (::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
-    if (errno != EAGAIN && errno != EINTR) return os_error(errno, "connect to QMP");
-    if (std::chrono::steady_clock::now() >= deadline) {
-      return Error{.code = ErrorCode::timeout,
-                   .message = "connect to QMP: the socket is held by another client",
-                   .hint = std::string(held_hint)};
-    }
-    ::poll(nullptr, 0, pause_ms);
-  }
-  return {};
-}
-
-/// sun_path holds 107 bytes; a longer path is reached through its directory.
-Result<void> connect_to(int fd, const std::string& path,
-                        std::chrono::steady_clock::time_point deadline) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  std::string short_path = path;
-  UniqueFd directory;
-  const auto slash = path.rfind('/');
-  if (path.size() >= sizeof address.sun_path && slash != std::string::npos) {
-    directory = UniqueFd(::open(path.substr(0, slash + 1).c_str(), O_PATH | O_CLOEXEC));
-    if (!directory) return os_error(errno, "connect to QMP");
-    short_path = fmt::format("/proc/self/fd/{}/{}", directory.get(), path.substr(slash + 1));
-  }
-  if (short_path.size() >= sizeof address.sun_path) return os_error(ENAMETOOLONG, "connect to QMP");
-  std::memcpy(address.sun_path, short_path.data(), short_path.size());
-  return connect_when_possible(fd, address, deadline);
-}
 
 /// send(), with a descriptor if there is one.
 ssize_t send_some(int socket, std::string_view text, int descriptor) {
@@ -75,9 +40,7 @@ ssize_t send_some(int socket, std::string_view text, int descriptor) {
 }  // namespace
 
 Result<QmpClient> QmpClient::connect(const std::string& path, Milliseconds patience) {
-  UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!socket) return os_error(errno, "make a socket");
-  VMSIGHT_TRY_VOID(connect_to(socket.get(), path, Clock::now() + patience));
+  VMSIGHT_TRY(UniqueFd socket, connect_unix(path, Clock::now() + patience, "QMP", held_hint));
   return negotiate(std::move(socket), patience);
 }
 

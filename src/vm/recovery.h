@@ -14,11 +14,12 @@ namespace vmsight {
 /// As the change's kind says. unsupported if this version knows no such kind.
 Result<void> undo_change(const VmInfo& info, const Change& change);
 
-// The kinds. Each makes the guest run; all may be done twice.
+// The kinds. Those that halt make the guest run; all may be done twice.
 Result<void> undo_stop(QmpClient& monitor, const nlohmann::json& payload);
 Result<void> undo_migration(QmpClient& monitor, const nlohmann::json& payload);  // migration.cpp
 // "frozen": undo_freezer() of vm/freezer.h; "fork": undo_copy() of vm/undo_copy.h
 Result<void> undo_gdbstub(const VmInfo& info, const nlohmann::json& payload);    // gdb_stub.cpp
+Result<void> undo_guest_file(const VmInfo& info, const nlohmann::json& payload);  // guest_agent.cpp
 
 struct Recovery {
   pid_t pid = 0;        // of the VM

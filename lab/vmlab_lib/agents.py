@@ -1,0 +1,87 @@
+"""Programs in the guest that vmsight may ask: its own agent, and Debian's stock qemu-guest-agent."""
+
+import re
+from pathlib import Path
+
+from .apt import PrivateApt, cache_dir, kept, run
+
+SOURCES = Path(__file__).resolve().parents[2] / "src"
+PORTS = {"agent": "org.vmsight.agent.0", "qga": "org.qemu.guest_agent.0"}  # socket in the guest's directory: port
+SUITE = "bookworm"
+# Of what the package needs, not wanted here: only its libraries are.
+LEFT_OUT = re.compile(r"perl|dpkg|tar=|usrmerge|gdbm|libdb|init-system")
+LIBRARIES = "lib/x86_64-linux-gnu"
+LOADER = "lib64/ld-linux-x86-64.so.2"
+
+# The ports come up some time after their driver is loaded.
+START = """for attempt in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+  for port in /sys/class/virtio-ports/*; do
+    case $(cat $port/name) in
+      org.vmsight.agent.0) agent=/dev/${port##*/};;
+      org.qemu.guest_agent.0) qga=/dev/${port##*/};;
+    esac
+  done
+  [ "$agent" ] && [ "$qga" ] && break
+  sleep 0.1
+done
+vmsight-agent $agent &
+qemu-ga -p $qga -t /run -l /run/qemu-ga.log &
+"""
+
+
+def sources():
+    return sorted((SOURCES / "agent").glob("*.[ch]*"))
+
+
+def build_vmsight_agent(digest):
+    """Our agent, compiled once per state of its sources, as CMakeLists.txt does it."""
+    program = cache_dir() / f"vmsight-agent-{digest(*(path.read_bytes() for path in sources()))}"
+    if not program.exists():
+        partial = program.with_suffix(".partial")
+        code = [path for path in sources() if path.suffix == ".cpp"]
+        run("g++", "-std=c++20", "-Os", "-fno-exceptions", "-fno-rtti", "-static", "-s", "-I", SOURCES, "-o", partial, *code)
+        partial.replace(program)
+    return program
+
+
+def needed(program):
+    return re.findall(r"\(NEEDED\).*\[(.+)\]", run("readelf", "-dW", program))
+
+
+def guest_agent():
+    """{path in the guest: bytes} of qemu-ga and all that it loads."""
+    home = cache_dir() / f"qemu-ga-{SUITE}"
+
+    def fetch():
+        apt = PrivateApt()
+        packages = apt.closure_in(SUITE, ["qemu-guest-agent"])
+        apt.unpack([package for package in packages if not LEFT_OUT.search(package)], home)
+
+    kept(home, fetch)
+    program = next(home.glob("usr/sbin/qemu-ga"))
+    files = {"bin/qemu-ga": program.read_bytes(), LOADER: next(home.glob("**/ld-linux-x86-64.so.2")).read_bytes()}
+    wanted = needed(program)
+    while wanted:
+        name = wanted.pop()
+        path = f"{LIBRARIES}/{name}"
+        if path not in files and not name.startswith("ld-linux"):
+            library = next(home.glob(f"**/x86_64-linux-gnu/{name}"))
+            files[path] = library.read_bytes()
+            wanted += needed(library)
+    return files
+
+
+def files(digest):
+    """{path in the guest: (bytes, executable)}"""
+    found = {path: (data, True) for path, data in guest_agent().items()}
+    found["bin/vmsight-agent"] = (build_vmsight_agent(digest).read_bytes(), True)
+    found["etc/start"] = (START.encode(), False)
+    return found
+
+
+def devices(home):
+    arguments = []
+    for socket, port in PORTS.items():
+        arguments += ["-chardev", f"socket,id={socket},path={home / socket},server=on,wait=off",
+                      "-device", f"virtserialport,chardev={socket},name={port}"]
+    return arguments
