@@ -23,7 +23,7 @@ constexpr std::chrono::milliseconds header_validity{100};
 
 constexpr char sentinel = '\xff';  // begins the answer to guest-sync-delimited, and ends any garbage
 constexpr std::string_view agent_hint =
-    "start qemu-guest-agent in the guest; a guest that is paused does not answer";
+    "start qemu-guest-agent in the guest; one that is paused or reboots does not answer";
 
 /// A busy emulated guest may send as little as 100 KiB a second.
 AgentPort::Milliseconds patience_for(std::size_t bytes) {

@@ -12,7 +12,7 @@ using Taken = AgentPort::Taken;
 using namespace std::chrono_literals;
 
 constexpr std::string_view agent_hint =
-    "start vmsight-agent in the guest; a guest that is paused does not answer";
+    "start vmsight-agent in the guest; one that is paused or reboots does not answer";
 
 template <typename T>
 void append(std::string& text, const T& value) {

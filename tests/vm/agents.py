@@ -121,6 +121,17 @@ def gone(guest, technique, program):
     fails(run("ps", guest.pid, "--technique", technique), 1, "no answer in time", "start")
 
 
+def plugged(guest):
+    """A port that came while QEMU ran is not on its command line; the monitor tells of it."""
+    path = str(guest.home / "plugged")
+    with guest.qmp() as qmp:
+        backend = {"type": "socket", "data": {"addr": {"type": "unix", "data": {"path": path}}, "server": True, "wait": False}}
+        qmp.command("chardev-add", id="plugged", backend=backend)
+        device = "device_add virtserialport,chardev=plugged,name=org.vmsight.agent.0"
+        qmp.command("human-monitor-command", **{"command-line": device})
+    fails(run("ps", guest.pid, "--technique", "agent:vmsight"), 1, "no answer in time", "start vmsight-agent")
+
+
 def agents(*techniques):
     chance = random.Random(20261124)
     with Guest(kernel="6.1-cloud", cpus=2, net=True, agent=True, name="agents") as guest:
@@ -143,6 +154,7 @@ def agents(*techniques):
             fails(run("ps", guest.pid, "--technique", technique), 3, "no such port", "virtserialport")
         listing = vmsight("doctor", guest.pid)
         expect("no  agent:vmsight" in listing and "no  agent:qga" in listing, f"doctor sees agents that are none:\n{listing}")
+        plugged(guest)
 
 
 if __name__ == "__main__":
