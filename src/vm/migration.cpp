@@ -15,6 +15,8 @@ using namespace std::chrono_literals;
 /// QEMU's own limit of 128 MiB/s would make each migration a second long.
 constexpr std::uint64_t bandwidth = 1ULL << 40;
 
+constexpr const char* descriptor_name = "vmsight";  // of the file, in QEMU
+
 /// What changes the file's format, or does not go with what we need.
 constexpr std::array<std::string_view, 12> unwanted = {
     "multifd",       "xbzrle",          "compress",     "postcopy-ram", "postcopy-preempt",
@@ -51,6 +53,11 @@ void end(QmpClient& monitor, bool background) {
   }
 }
 
+/// The descriptor of one that was about to begin: QEMU keeps it when its giver has gone.
+void forget_descriptor(QmpClient& monitor) {
+  static_cast<void>(monitor.execute({"closefd", {{"fdname", descriptor_name}}}));
+}
+
 void restore_settings(QmpClient& monitor, const json& capabilities, const json& limit) {
   if (!capabilities.empty()) {
     static_cast<void>(
@@ -66,6 +73,7 @@ Result<void> undo_migration(QmpClient& monitor, const json& payload) {
   const bool is_record = payload.is_object();
   end(monitor, is_record && payload.value("background", json()) == true);
   VMSIGHT_TRY_VOID(make_it_run(monitor));
+  forget_descriptor(monitor);
   if (!is_record) return {};
   restore_settings(monitor, payload.value("capabilities", json::array()),
                    payload.value("max-bandwidth", json()));
@@ -159,15 +167,15 @@ Result<void> Migration::run_guarded(const SaveFile& into, std::uint64_t bytes) {
 Result<void> Migration::start(const SaveFile& into) {
   std::string uri = "file:" + into.path();
   if (!has_files_) {
-    MonitorSession::Command give{"getfd", {{"fdname", "vmsight"}}};
+    MonitorSession::Command give{"getfd", {{"fdname", descriptor_name}}};
     give.descriptor = into.fd();
     VMSIGHT_TRY(const json given, session_->execute(std::move(give)));
     static_cast<void>(given);
-    uri = "fd:vmsight";
+    uri = fmt::format("fd:{}", descriptor_name);
   }
   auto started = session_->execute({"migrate", {{"uri", uri}}});
   if (started) return {};
-  if (!has_files_) static_cast<void>(session_->execute({"closefd", {{"fdname", "vmsight"}}}));
+  if (!has_files_) session_->with_client(&forget_descriptor);
   return std::move(started).error();
 }
 
