@@ -24,6 +24,7 @@
 
 #include "vmsight/kernel.h"
 #include "vmsight/memory.h"
+#include "vmsight/reader.h"
 #include "vmsight/result.h"
 #include "vmsight/vm.h"
 
@@ -243,5 +244,76 @@ struct EngineSetting {
   GuestMemory& memory;  // a live view, not used by anybody else while the engine works
 };
 Result<std::unique_ptr<ProbeEngine>> open_gdbstub_engine(const EngineSetting& setting);
+
+/// The names of all engines, in the order in which "auto" tries them.
+std::vector<std::string_view> engine_names();
+/// By name, or the first that works ("auto"). usage for a name that is none; else why not.
+Result<std::unique_ptr<ProbeEngine>> open_engine(const EngineSetting& setting,
+                                                 std::string_view name = "auto");
+
+// ---- for users of the library --------------------------------------------------------------
+
+/// An argument or a result, by name and type.
+struct ProbeArgument {
+  std::string_view name, type;  // "filename", "const char *"; no type: ""
+  bool known = false;           // it could be read
+  std::uint64_t number = 0;     // extended to 64 bits by its type
+  bool is_signed = false;
+  bool is_pointer = false;
+  bool is_text = false;                   // a string; else `bytes` name what the pointer points to
+  std::optional<std::string_view> bytes;  // the guest's raw bytes
+  std::string_view structure;             // "struct open_how" of a pointer to one, else ""
+  std::string text;                       // for people: "-100", "\"/etc/passwd\"", "-2 (ENOENT)"
+};
+
+/// What a handler gets. Valid until it returns.
+struct ProbeEvent {
+  const Hit& hit;
+  const ProbeSite& site;
+  std::string_view function;  // "do_sys_openat2"; of a system call's wrapper "openat"
+  std::optional<std::int64_t> system_call;
+  std::span<const ProbeArgument> arguments;
+  const ProbeArgument* result = nullptr;
+  /// Guest memory now. It is as it was at the hit if the request asked for a standing guest and
+  /// the engine can do that.
+  Reader& memory;
+};
+using ProbeHandler = std::function<void(const ProbeEvent& event)>;
+
+struct ProbeRequest {
+  std::string site;    // as for parse_site()
+  std::string filter;  // "pid == 12 && filename == \"/etc/passwd\"", "" for none
+  std::optional<std::int32_t> pid;  // of this process only; needed for user sites without a path
+  std::string symbols_file;         // on the host: the user program, if the guest's is not in memory
+  bool counts_only = false, standing = false;  // as in ProbeOrder
+  std::uint64_t rate_limit = 0;
+};
+
+struct ProbeInfo {
+  ProbeId id = 0;
+  ProbeSite site;
+  std::string problem;  // why arguments are not known by name, "" if they are
+  ProbeCounts counts;
+};
+
+/// Probes in one VM by one engine. Not thread safe; destroying it disarms everything.
+class Prober {
+ public:
+  static Result<std::unique_ptr<Prober>> open(const EngineSetting& setting,
+                                              std::string_view engine = "auto");
+  virtual ~Prober() = default;
+  virtual EngineAbilities abilities() const = 0;
+
+  /// Finds the sites without arming anything: what a pattern stands for.
+  virtual Result<std::vector<ProbeSite>> find(const ProbeRequest& request) = 0;
+  /// Arms the sites of all requests under one pause; all or none. A pattern makes many probes.
+  virtual Result<std::vector<ProbeId>> add(std::span<const ProbeRequest> requests,
+                                           ProbeHandler handler) = 0;
+  virtual Result<void> remove(std::span<const ProbeId> ids) = 0;
+  virtual Result<std::vector<ProbeInfo>> list() = 0;
+  /// Calls handlers until nothing came for `patience`, or what had come is told; how many there were.
+  virtual Result<std::size_t> poll(std::chrono::milliseconds patience) = 0;
+  virtual std::uint64_t foreign() const = 0;
+};
 
 }  // namespace vmsight

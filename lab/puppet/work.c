@@ -10,7 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -172,12 +174,56 @@ static int work_clip(long frames, const char *path)
     return fclose(clip) == 0 ? 0 : -1;
 }
 
+// A system call whose arguments and result are known: each is told as it was made.
+static int open_told(const char *path, int flags, int mode)
+{
+    long result = syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+    dprintf(STDOUT_FILENO, "openat %d %s %d %d %ld\n", getpid(), path, flags, mode, result < 0 ? -(long)errno : result);
+    return result;
+}
+
+static void make_calls(long rounds)
+{
+    prctl(PR_SET_NAME, "calls");
+    for (long i = 0; i < rounds; i++) {
+        char path[64], absent[64];
+        snprintf(path, sizeof(path), "/tmp/call-%d-%ld", getpid(), i);
+        snprintf(absent, sizeof(absent), "/tmp/absent-%d-%ld", getpid(), i);
+        int made = open_told(path, O_CREAT | O_RDWR | O_CLOEXEC, 0600 + i % 64);
+        int found = open_told(path, O_RDONLY, 0);
+        open_told(absent, O_WRONLY, 0);
+        close(found);
+        close(made);
+        unlink(path);
+    }
+}
+
+// Known calls, by so many processes at the same time: for probes that must see each of them.
+static int work_calls(long rounds, const char *processes)
+{
+    int count = atoi(processes);
+    for (int i = 1; i < count; i++) {
+        pid_t pid = fork();
+        if (pid < 0)
+            return -1;
+        if (pid == 0) {
+            make_calls(rounds);
+            _exit(0);
+        }
+    }
+    make_calls(rounds);
+    while (wait(NULL) > 0)
+        ;
+    return 0;
+}
+
 static const struct {
     const char *name;
     int (*run)(long amount, const char *argument);
 } kinds[] = {
     {"memory", work_memory}, {"disk", work_disk},     {"network", work_network},
     {"churn", work_churn},   {"jitter", work_jitter}, {"clip", work_clip},
+    {"calls", work_calls},
 };
 
 static int work_here(char *line)

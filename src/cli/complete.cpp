@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "render/ps.h"
+#include "vmsight/probe.h"
 #include "vmsight/view.h"
 #include "vmsight/vm.h"
 
@@ -51,6 +52,12 @@ bool add_values(Output& out, const VerbInfo& verb, std::string_view option,
     candidates.add("auto", "");
     for (std::string_view name : technique_names()) candidates.add(name, "");
     candidates.add("file", "");
+    return true;
+  }
+  if (option == "--engine") {
+    Candidates candidates(out, typed);
+    candidates.add("auto", "");
+    for (std::string_view name : engine_names()) candidates.add(name, "");
     return true;
   }
   const bool columns = option == "-o" || option == "--format" || option == "--sort";

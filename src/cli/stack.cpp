@@ -2,9 +2,8 @@
 #include <algorithm>
 
 #include "cli/filters.h"
+#include "cli/frame_names.h"
 #include "cli/target.h"
-#include "kernel/orc.h"
-#include "render/stacks.h"
 
 namespace vmsight {
 namespace {
@@ -81,24 +80,7 @@ class StackReader {
     return scheduler_ && address >= scheduler_->first && address < scheduler_->second;
   }
 
-  StackFrame named(const Frame& frame) {
-    StackFrame named{.address = frame.pc, .symbol = {}, .module = {}, .reliable = frame.reliable};
-    const auto place = target_->kernel->locate(frame.pc);
-    if (!place) return named;
-    named.symbol = place->name;
-    named.module = place->module;
-    named.offset = place->offset;
-    named.size = size_of(frame.pc, frame.pc - place->offset);
-    return named;
-  }
-
-  /// Up to the next symbol, as the kernel itself computes it.
-  std::uint64_t size_of(GuestVirt address, GuestVirt start) const {
-    const auto next = std::upper_bound(
-        symbols_.begin(), symbols_.end(), address,
-        [](GuestVirt a, const Symbol& symbol) { return a < symbol.address; });
-    return next == symbols_.end() ? 0 : next->address - start;
-  }
+  StackFrame named(const Frame& frame) { return name_frame(*target_->kernel, symbols_, frame); }
 
   Target* target_;
   std::unique_ptr<Reader> reader_;

@@ -111,4 +111,11 @@ struct KernelStack {
 /// counts (task_struct nvcsw, nivcsw) before and after.
 Result<KernelStack> unwind_kernel_stack(Reader& reader, GuestVirt task, OrcTables& tables);
 
+/// The same of a task that stands at an instruction with these registers: of a halted guest.
+struct StackStart {
+  std::uint64_t ip = 0, sp = 0, bp = 0;
+};
+Result<KernelStack> unwind_kernel_stack(Reader& reader, GuestVirt task, const StackStart& start,
+                                        OrcTables& tables);
+
 }  // namespace vmsight

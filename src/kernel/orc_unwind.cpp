@@ -18,6 +18,7 @@ class Unwinder {
 
   /// False if the task has no stack to unwind; `result.stopped` says why.
   bool load(GuestVirt task);
+  bool load(GuestVirt task, const StackStart& start);
   void run() {
     while (result.stopped.empty() && !result.complete) step();
   }
@@ -91,6 +92,27 @@ bool Unwinder::load(GuestVirt task) {
   bp_ = *bp;
   sp_ = start_.raw() + layout_.frame_size;
   interrupted_ = ip_ == layout_.fork_start.raw() || ip_ == layout_.fork_start_asm.raw();
+  return true;
+}
+
+bool Unwinder::load(GuestVirt task, const StackStart& start) {
+  const GuestVirt stack = reader_.pointer(task + layout_.stack.offset);
+  if (!reader_.ok()) return false;
+  start_ = GuestVirt(start.sp);
+  GuestVirt end = stack + layout_.stack_size;
+  // On an interrupt's stack: as far as one of that size, which are aligned, can reach.
+  if (start_ < stack || start_ >= end) {
+    end = GuestVirt((start.sp | (layout_.stack_size - 1)) + 1);
+  }
+  if (start_ >= end || end - start_ > layout_.stack_size) return fail("the stack pointer is nowhere");
+  bytes_.resize(end - start_);
+  bytes_.resize(reader_.copy(start_, bytes_));
+  reader_.clear_fault();
+  ip_ = start.ip;
+  sp_ = start.sp;
+  bp_ = start.bp;
+  ip_at_ = start.sp;
+  interrupted_ = true;
   return true;
 }
 
@@ -217,10 +239,12 @@ void Unwinder::note_user(std::uint64_t regs) {
 
 }  // namespace
 
-Result<KernelStack> unwind_kernel_stack(Reader& reader, GuestVirt task, OrcTables& tables) {
+template <typename... Start>
+static Result<KernelStack> unwind(Reader& reader, OrcTables& tables, GuestVirt task,
+                                  const Start&... start) {
   reader.clear_fault();
   Unwinder unwinder(reader, tables);
-  const bool loaded = unwinder.load(task);
+  const bool loaded = unwinder.load(task, start...);
   if (!reader.ok()) {
     Error error{ErrorCode::fault, fmt::format("read the task at {}: not mapped", task)};
     error.address = reader.fault()->raw();
@@ -228,6 +252,15 @@ Result<KernelStack> unwind_kernel_stack(Reader& reader, GuestVirt task, OrcTable
   }
   if (loaded) unwinder.run();
   return std::move(unwinder.result);
+}
+
+Result<KernelStack> unwind_kernel_stack(Reader& reader, GuestVirt task, OrcTables& tables) {
+  return unwind(reader, tables, task);
+}
+
+Result<KernelStack> unwind_kernel_stack(Reader& reader, GuestVirt task, const StackStart& start,
+                                        OrcTables& tables) {
+  return unwind(reader, tables, task, start);
 }
 
 }  // namespace vmsight

@@ -49,6 +49,8 @@ class GdbClient {
   /// Stops it. What comes first counts: it may have been about to stop by itself.
   Result<GdbStop> interrupt(Milliseconds patience = answer_time);
   bool is_running() const { return running_; }
+  /// Somebody else has let the guest run.
+  void runs_again() { running_ = true; }
 
   /// The guest runs on, without any breakpoints; nothing may be asked after this.
   Result<void> detach(Milliseconds patience = answer_time);

@@ -149,10 +149,11 @@ Result<void> GdbStub::resume() {
   if (!started_) return was_running_ ? guard_->disarm() : Result<void>();
   started_ = false;
   // A guest that somebody else had stopped stays stopped: only its connection ends.
-  const bool detached = was_running_ && client_ && client_->detach();
+  const bool resumes = was_running_ && !std::exchange(leaves_standing_, false);
+  const bool detached = resumes && client_ && client_->detach();
   client_.reset();
   std::vector<QmpClient::Command> commands = {QmpClient::human("gdbserver none")};
-  if (was_running_ && !detached) commands.push_back({"cont"});
+  if (resumes && !detached) commands.push_back({"cont"});
   auto done = session_->execute_all(commands);
   if (done) return was_running_ ? guard_->disarm() : Result<void>();
   Error error = explain_failure(vm_, std::move(done).error());

@@ -36,6 +36,9 @@ class GdbStub final : public Halter {
   /// nullptr unless the guest is halted. It may be let run by its client meanwhile: resume() stops
   /// it again, removes all breakpoints, and lets it go.
   GdbClient* client() { return client_ ? &*client_ : nullptr; }
+  /// Somebody else has stopped the guest meanwhile: resume() leaves it so. Breakpoints must have
+  /// been removed.
+  void leave_standing() { leaves_standing_ = true; }
 
  private:
   explicit GdbStub(const Vm& vm) : vm_(vm) {}
@@ -51,6 +54,7 @@ class GdbStub final : public Halter {
   std::optional<GdbClient> client_;
   bool started_ = false;      // QEMU was told to
   bool was_running_ = false;  // before halt()
+  bool leaves_standing_ = false;
 };
 
 }  // namespace vmsight

@@ -1,0 +1,320 @@
+// vmsight trace VM SITE...: each time the guest passes a place in its code, with what it knew there.
+#include <csignal>
+#include <fcntl.h>
+
+#include "base/clock.h"
+#include "base/os.h"
+#include "cli/background_output.h"
+#include "cli/frame_names.h"
+#include "cli/target.h"
+#include "kernel/type_print.h"
+#include "render/escape.h"
+#include "render/trace.h"
+#include "vmsight/probe.h"
+
+namespace vmsight {
+namespace {
+
+using namespace std::chrono_literals;
+
+volatile std::sig_atomic_t stop_signal = 0;
+
+/// Ctrl-Z is ignored: a guest that comes to a breakpoint waits for us.
+void end_orderly() {
+  for (const int number : {SIGINT, SIGTERM, SIGHUP}) {
+    struct sigaction action {};
+    action.sa_handler = [](int received) { stop_signal = received; };
+    ::sigaction(number, &action, nullptr);
+  }
+  ::signal(SIGTSTP, SIG_IGN);
+}
+
+constexpr unsigned structure_depth = 1, structure_elements = 16;
+
+class Trace : public Verb {
+ public:
+  void declare(CLI::App& app) override {
+    app.add_option("SITE", sites_, "kprobe:FUNCTION[+OFFSET], kretprobe:..., uprobe:PATH:FUNCTION, uretprobe:...; "
+                   "patterns (kprobe:tcp_*), addresses")->group("Arguments");
+    app.add_flag("--syscalls", system_calls_, "all system calls with their results: strace of the guest")
+        ->group("Arguments");
+    app.add_option("-f,--filter", filter_,
+                   "only where this holds: pid, tgid, comm, cpu, arguments, retval, duration; == != < > && || ( )")
+        ->group(filter_group)->type_name("EXPR");
+    app.add_option("-p,--pid", pid_, "only this process of the guest")->group(filter_group)->type_name("PID");
+    app.add_option("-n,--count", count_, "end after N events")
+        ->group("Schedule")->type_name("N")->check(CLI::PositiveNumber);
+    app.add_option("-d,--duration", duration_s_, "end after this time")
+        ->group("Schedule")->type_name("SECONDS")->check(CLI::PositiveNumber);
+    app.add_option("--rate-limit", rate_limit_, "show at most so many events a second of each probe")
+        ->group("Schedule")->type_name("N")->check(CLI::PositiveNumber);
+    app.add_flag("--stats", stats_, "counts, and histograms of how long calls took, at the end; no events")
+        ->group(format_group);
+    app.add_flag("--stack", stack_, "the kernel stack of each event")->group(format_group);
+    app.add_flag("-v,--verbose", verbose_, "the structures that arguments point to")->group(format_group);
+    app.add_option("--perfetto", perfetto_path_, "a trace file for Perfetto or chrome://tracing")
+        ->group(format_group)->type_name("FILE");
+    app.add_option("--engine", engine_, "how to probe: auto, gdbstub")->group("How")->type_name("NAME");
+    app.add_option("--symbols", symbols_file_, "copy of the user program on this host, for its symbols")
+        ->group("How")->type_name("FILE");
+    app.add_flag("--list", list_, "the places that SITE stands for; nothing is probed")->group("How");
+  }
+
+  Result<void> run(Session& session) override {
+    if (sites_.empty() && !system_calls_) {
+      return usage_error("trace: no site given", "for example kprobe:do_sys_openat2, or --syscalls");
+    }
+    session_ = &session;
+    return with_target(session.common, [&](Target& target) -> Result<void> {
+      if (!target.vm) {
+        return Error{.code = ErrorCode::unsupported, .message = "trace: an image does not run"};
+      }
+      target_ = &target;
+      const EngineSetting setting{*target.vm, *target.kernel, *target.memory};
+      VMSIGHT_TRY(prober_, Prober::open(setting, engine_));
+      auto done = list_ ? list_sites() : trace();
+      prober_.reset();  // before the memory and the kernel that it uses
+      return done;
+    });
+  }
+
+ private:
+  std::vector<ProbeRequest> requests() const {
+    std::vector<ProbeRequest> all;
+    const auto add = [&](std::string site) {
+      all.push_back({.site = std::move(site),
+                     .filter = filter_,
+                     .pid = pid_,
+                     .symbols_file = symbols_file_,
+                     .counts_only = stats_,
+                     .standing = stack_ || verbose_,
+                     .rate_limit = rate_limit_});
+    };
+    for (const std::string& site : sites_) add(site);
+    if (system_calls_) {
+      add("kretprobe:__x64_sys_*");
+      add("kprobe:__x64_sys_exit");  // these never return
+      add("kprobe:__x64_sys_exit_group");
+    }
+    return all;
+  }
+
+  Result<void> list_sites() {
+    for (const ProbeRequest& request : requests()) {
+      VMSIGHT_TRY(const auto found, prober_->find(request));
+      for (const ProbeSite& site : found) print_site(site);
+    }
+    return {};
+  }
+
+  void print_site(const ProbeSite& site) {
+    Output& out = session_->out;
+    if (session_->common.json) {
+      Json places = Json::array();
+      for (const UserPlace& place : site.places) {
+        places.push_back({{"tgid", place.tgid}, {"address", json_address(place.address.raw())}});
+      }
+      out.print("{}\n", dump({{"site", json_text(to_string(site))},
+                              {"address", site.user ? Json(nullptr) : Json(json_address(site.address.raw()))},
+                              {"size", site.size},
+                              {"places", std::move(places)}}));
+      return;
+    }
+    if (!site.user) {
+      out.print("{:#x}  {}\n", site.address.raw(), for_terminal(to_string(site)));
+      return;
+    }
+    for (const UserPlace& place : site.places) {
+      out.print("{:#x}  {}  (process {})\n", place.address.raw(), for_terminal(to_string(site)), place.tgid);
+    }
+  }
+
+  Result<void> trace() {
+    end_orderly();
+    VMSIGHT_TRY_VOID(prepare_extras());
+    VMSIGHT_TRY_VOID(open_perfetto());
+    BackgroundOutput lines(STDOUT_FILENO);
+    lines_ = &lines;
+    VMSIGHT_TRY(const auto ids, prober_->add(requests(), [this](const ProbeEvent& event) { show(event); }));
+    start_ns_ = monotonic_ns();
+    VMSIGHT_TRY_VOID(announce());
+    Result<void> done;
+    while (done && !ended()) {
+      auto polled = prober_->poll(100ms);
+      if (!polled) done = std::move(polled).error();
+    }
+    auto probes = prober_->list();
+    const std::uint64_t foreign = prober_->foreign();
+    auto removed = prober_->remove(ids);  // the guest is free before anybody waits for a reader
+    if (probes) finish(*probes, foreign);
+    VMSIGHT_TRY_VOID(lines.finish());
+    VMSIGHT_TRY_VOID(std::move(done));
+    return removed;
+  }
+
+  Result<void> prepare_extras() {
+    if (!stack_) return {};
+    Reader reader(*target_->memory, target_->kernel->space());
+    VMSIGHT_TRY(tables_, OrcTables::create(*target_->kernel, reader));
+    VMSIGHT_TRY(symbols_, target_->kernel->symbols());
+    return {};
+  }
+
+  Result<void> open_perfetto() {
+    if (perfetto_path_.empty()) return {};
+    perfetto_fd_ = UniqueFd(::open(perfetto_path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+    if (!perfetto_fd_) return os_error(errno, "write " + perfetto_path_);
+    perfetto_out_ = std::make_unique<Output>(perfetto_fd_.get());
+    perfetto_.emplace(*perfetto_out_);
+    return {};
+  }
+
+  Result<void> announce() {
+    VMSIGHT_TRY(const auto probes, prober_->list());
+    if (session_->common.json) {
+      Json list = Json::array();
+      for (const ProbeInfo& probe : probes) {
+        const Json whole = to_json(probe);
+        list.push_back({{"probe", whole["probe"]}, {"site", whole["site"]}, {"address", whole["address"]}, {"problem", whole["problem"]}});
+      }
+      lines_->write(dump({{"schema", "vmsight.trace/1"}, {"vm", to_json(target_->summary)},
+                          {"engine", prober_->abilities().name}, {"probes", std::move(list)}}) + "\n");
+      return {};
+    }
+    for (const ProbeInfo& probe : probes) {
+      if (!probe.problem.empty() && !probe.site.user && probes.size() < 8) {
+        fmt::print(stderr, "vmsight: note: {}: {}\n", for_terminal(to_string(probe.site)), probe.problem);
+      }
+    }
+    if (!stats_ && session_->common.headers) lines_->write(trace_header());
+    fmt::print(stderr, "vmsight: {} {} armed by {}; Ctrl-C ends\n", probes.size(),
+               probes.size() == 1 ? "probe" : "probes", prober_->abilities().name);
+    return {};
+  }
+
+  bool ended() const {
+    const double elapsed_s = static_cast<double>(monotonic_ns() - start_ns_) / 1e9;
+    return stop_signal != 0 || lines_->failed() || (count_ && shown_ >= *count_) ||
+           (duration_s_ && elapsed_s >= *duration_s_);
+  }
+
+  void show(const ProbeEvent& event) {
+    if (count_ && shown_ >= *count_) return;
+    ++shown_;
+    if (perfetto_) perfetto_->add(event);
+    const TraceExtras extras = extras_of(event);
+    lines_->write(session_->common.json ? dump(trace_json(event, extras)) + "\n"
+                                        : trace_line(event, extras, start_ns_));
+  }
+
+  TraceExtras extras_of(const ProbeEvent& event) {
+    TraceExtras extras;
+    if (stack_) add_stack(event, extras);
+    if (!verbose_) return extras;
+    for (const ProbeArgument& argument : event.arguments) {
+      if (argument.structure.empty() || argument.number >> 63 == 0) continue;
+      const auto printed = evaluate(*target_->kernel, event.memory,
+                                    {.expression = std::string(argument.structure),
+                                     .address = GuestVirt(argument.number),
+                                     .depth = structure_depth,
+                                     .max_elements = structure_elements});
+      if (!printed) continue;
+      extras.structures.push_back({.argument = std::string(argument.name),
+                                   .text = to_text(*printed),
+                                   .json = to_json(*printed)["value"]});
+    }
+    return extras;
+  }
+
+  void add_stack(const ProbeEvent& event, TraceExtras& extras) {
+    const ProbeRegisters& registers = event.hit.registers;
+    if (event.hit.task.task.raw() == 0 || event.site.user) {
+      extras.stack_problem = event.site.user ? "not in the kernel" : "no task";
+      return;
+    }
+    const auto unwound = unwind_kernel_stack(event.memory, event.hit.task.task,
+                                             {.ip = registers.rip,
+                                              .sp = registers.general[reg::rsp],
+                                              .bp = registers.general[reg::rbp]},
+                                             *tables_);
+    event.memory.clear_fault();
+    if (!unwound) {
+      extras.stack_problem = unwound.error().message;
+      return;
+    }
+    for (const Frame& frame : unwound->frames) {
+      extras.stack.push_back(name_frame(*target_->kernel, symbols_, frame));
+    }
+    if (!unwound->complete) extras.stack_problem = unwound->stopped;
+  }
+
+  void finish(const std::vector<ProbeInfo>& probes, std::uint64_t foreign) {
+    if (perfetto_) {
+      perfetto_->end();
+      auto written = perfetto_out_->finish();
+      if (!written) fmt::print(stderr, "vmsight: {}: {}\n", perfetto_path_, written.error().message);
+    }
+    if (session_->common.json) {
+      Json list = Json::array();
+      for (const ProbeInfo& probe : probes) list.push_back(to_json(probe));
+      lines_->write(dump({{"counts", std::move(list)}, {"foreign", foreign}, {"dropped", lines_->dropped()}}) + "\n");
+      return;
+    }
+    if (stats_) {
+      Output text;
+      print_probe_counts(text, probes);
+      lines_->write(text.text());
+    }
+    account(probes, foreign);
+  }
+
+  void account(const std::vector<ProbeInfo>& probes, std::uint64_t foreign) const {
+    ProbeCounts sum;
+    for (const ProbeInfo& probe : probes) {
+      sum.hits += probe.counts.hits;
+      sum.filtered += probe.counts.filtered;
+      sum.lost += probe.counts.lost;
+      sum.missed_returns += probe.counts.missed_returns;
+      sum.rate_limited += probe.counts.rate_limited;
+    }
+    sum.lost += lines_->dropped();
+    fmt::print(stderr, "vmsight: {} hits, {} shown, {} filtered, {} lost", sum.hits, shown_, sum.filtered, sum.lost);
+    if (sum.missed_returns != 0) fmt::print(stderr, ", {} returns not seen", sum.missed_returns);
+    if (sum.rate_limited != 0) fmt::print(stderr, ", {} above the rate limit", sum.rate_limited);
+    if (foreign != 0) fmt::print(stderr, ", {} traps of nobody", foreign);
+    fmt::print(stderr, "\n");
+  }
+
+  std::vector<std::string> sites_;
+  std::string filter_, perfetto_path_, engine_ = "auto", symbols_file_;
+  std::optional<std::int32_t> pid_;
+  std::optional<std::uint64_t> count_;
+  std::optional<double> duration_s_;
+  std::uint64_t rate_limit_ = 0;
+  bool system_calls_ = false, stats_ = false, stack_ = false, verbose_ = false, list_ = false;
+
+  Session* session_ = nullptr;
+  Target* target_ = nullptr;
+  std::unique_ptr<Prober> prober_;
+  BackgroundOutput* lines_ = nullptr;
+  std::unique_ptr<OrcTables> tables_;
+  std::span<const Symbol> symbols_;
+  UniqueFd perfetto_fd_;
+  std::unique_ptr<Output> perfetto_out_;
+  std::optional<PerfettoFile> perfetto_;
+  std::uint64_t start_ns_ = 0, shown_ = 0;
+};
+
+}  // namespace
+
+extern const VerbInfo trace_verb{
+    .name = "trace",
+    .group = "Probes",
+    .arguments = "VM SITE... [options]",
+    .summary = "Each call of functions of the guest's kernel and programs, with arguments",
+    .examples = "  vmsight trace web1 kprobe:do_sys_openat2\n"
+                "  vmsight trace web1 kretprobe:vfs_read --filter 'comm == nginx && retval > 4096'\n",
+    .make = make_verb<Trace>,
+};
+
+}  // namespace vmsight

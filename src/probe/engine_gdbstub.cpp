@@ -1,0 +1,174 @@
+// The engine for any QEMU: breakpoints of its gdbstub, which is started through the monitor for as
+// long as probes are armed, and ended with the last of them.
+#include <algorithm>
+#include <fmt/format.h>
+#include <poll.h>
+
+#include "probe/gdb_loop.h"
+#include "vm/gdb_stub.h"
+#include "vm/monitor.h"
+#include "vm/monitor_session.h"
+
+namespace vmsight {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr std::size_t debug_registers = 4;  // of an x86 CPU: what KVM lends its guests' debuggers
+constexpr std::uint64_t event_interval_ns = 250'000'000;
+constexpr std::size_t max_hits_a_poll = 256;
+
+GdbLoop::Options options_for(const EngineSetting& setting) {
+  const bool kvm = setting.vm.info().accelerator == Accelerator::kvm;
+  return {.kind = kvm ? GdbTraps::Kind::hardware : GdbTraps::Kind::software,
+          .skips_endbr = !kvm,  // an emulated CPU tracks no indirect branches
+          .max_traps = kvm ? debug_registers : 0,
+          .refresh = setting.memory.technique() != "live-map"};
+}
+
+class GdbstubEngine final : public ProbeEngine {
+ public:
+  GdbstubEngine(const EngineSetting& setting, CurrentTask current, std::unique_ptr<GdbStub> stub,
+                std::shared_ptr<MonitorSession> session)
+      : setting_(setting),
+        options_(options_for(setting)),
+        reader_(setting.memory, setting.kernel.space()),
+        current_(std::move(current)),
+        stub_(std::move(stub)),
+        session_(std::move(session)),
+        loop_(reader_, current_, options_) {}
+
+  ~GdbstubEngine() override { static_cast<void>(let_go()); }
+
+  EngineAbilities abilities() const override {
+    return {.name = "gdbstub",
+            .any_instruction = true,
+            .user_sites = true,
+            .standing = true,
+            .return_sites = true,
+            .max_sites = options_.max_traps,
+            .why_not = {},
+            .hint = {}};
+  }
+
+  Result<void> arm(std::span<const ProbeOrder> orders) override {
+    VMSIGHT_TRY_VOID(hold());
+    auto armed = loop_.arm(*stub_->client(), orders);
+    auto ran = run_on();
+    return armed ? std::move(ran) : std::move(armed);
+  }
+
+  Result<void> disarm(std::span<const ProbeId> ids) override {
+    if (!paused_) return {};
+    VMSIGHT_TRY_VOID(hold());
+    auto disarmed = loop_.disarm(*stub_->client(), ids);
+    auto ran = run_on();
+    return disarmed ? std::move(ran) : std::move(disarmed);
+  }
+
+  Result<std::size_t> poll(std::chrono::milliseconds patience, const Sink& sink) override {
+    std::size_t told = 0;
+    VMSIGHT_TRY_VOID(look_at_events());
+    if (!paused_) {
+      ::poll(nullptr, 0, static_cast<int>(patience.count()));
+      return told;
+    }
+    for (std::size_t hits = 0; hits < max_hits_a_poll; ++hits) {
+      auto stop = stub_->client()->wait_stop(hits == 0 ? patience : 0ms);
+      if (!stop) return explain_failure(setting_.vm, std::move(stop).error());
+      if (!*stop) break;
+      auto after = loop_.handle(*stub_->client(), **stop, sink, told);
+      if (!after) return explain_failure(setting_.vm, std::move(after).error());
+      stopped_by_other_ = *after == GdbLoop::After::stands;
+    }
+    return told;
+  }
+
+  Result<ProbeCounts> counts(ProbeId id) override { return loop_.counts(id); }
+  std::uint64_t foreign() const override { return loop_.foreign(); }
+
+ private:
+  /// The guest stands when this returns, by us.
+  Result<void> hold() {
+    if (!paused_) {
+      VMSIGHT_TRY(const std::string state, session_->with_client(&ask_run_state));
+      if (state != "running") {
+        return Error{.code = ErrorCode::unsupported,
+                     .message = fmt::format("arm probes: the guest does not run ({})", state),
+                     .hint = "resume it first"};
+      }
+      VMSIGHT_TRY(paused_, stub_->halt());
+      return {};
+    }
+    VMSIGHT_TRY_VOID(look_whether_it_runs());
+    if (!stub_->client()->is_running()) return {};
+    // A breakpoint that is hit at this moment is hit again when the guest runs on.
+    auto stopped = stub_->client()->interrupt();
+    return stopped ? Result<void>() : explain_failure(setting_.vm, std::move(stopped).error());
+  }
+
+  /// After hold(): on with the guest, and without a gdbstub if nothing is armed any more.
+  Result<void> run_on() {
+    if (loop_.is_idle()) return let_go();
+    if (stopped_by_other_) return {};
+    return stub_->client()->run({});
+  }
+
+  Result<void> let_go() {
+    if (!paused_) return {};
+    auto known = look_whether_it_runs();
+    if (std::exchange(stopped_by_other_, false) && known && loop_.disarm_all(*stub_->client())) {
+      stub_->leave_standing();
+    }
+    return paused_.resume();
+  }
+
+  /// One whom we saw stop the guest may have resumed it: the gdbstub does not tell that.
+  Result<void> look_whether_it_runs() {
+    if (!stopped_by_other_) return {};
+    VMSIGHT_TRY(const std::string state, session_->with_client(&ask_run_state));
+    if (state != "running") return {};
+    stopped_by_other_ = false;
+    stub_->client()->runs_again();
+    return {};
+  }
+
+  /// A reset leaves breakpoints at addresses of a kernel that is gone. Reading events also keeps
+  /// QEMU from storing what it tells of every stop.
+  Result<void> look_at_events() {
+    const std::uint64_t now = monotonic_ns();
+    if (now - looked_ns_ < event_interval_ns) return {};
+    looked_ns_ = now;
+    const auto reset = session_->wait_event("RESET", 0ms);
+    if (reset) {
+      return Error{.code = ErrorCode::vm_gone,
+                   .message = "the guest was reset",
+                   .hint = "begin anew when it is up"};
+    }
+    if (reset.error().code == ErrorCode::timeout) return {};
+    return explain_failure(setting_.vm, reset.error());
+  }
+
+  EngineSetting setting_;
+  GdbLoop::Options options_;
+  Reader reader_;
+  CurrentTask current_;
+  std::unique_ptr<GdbStub> stub_;
+  std::shared_ptr<MonitorSession> session_;
+  GdbLoop loop_;
+  Paused paused_;  // the stub is started
+  bool stopped_by_other_ = false;
+  std::uint64_t looked_ns_ = 0;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<ProbeEngine>> open_gdbstub_engine(const EngineSetting& setting) {
+  VMSIGHT_TRY(CurrentTask current, CurrentTask::resolve(setting.kernel));
+  VMSIGHT_TRY(auto session, MonitorSession::of(setting.vm.info()));
+  VMSIGHT_TRY(auto stub, GdbStub::open(setting.vm, GdbStub::Use::breakpoints));
+  return std::unique_ptr<ProbeEngine>(std::make_unique<GdbstubEngine>(
+      setting, std::move(current), std::move(stub), std::move(session)));
+}
+
+}  // namespace vmsight

@@ -1,0 +1,171 @@
+// Requests as text to orders of an engine, and its hits to events with names.
+#include <algorithm>
+#include <fmt/format.h>
+#include <map>
+
+#include "kernel/escape.h"
+#include "probe/arguments.h"
+#include "probe/kernel_sites.h"
+#include "probe/user_sites.h"
+
+namespace vmsight {
+namespace {
+
+class EngineProber final : public Prober {
+ public:
+  EngineProber(const EngineSetting& setting, std::unique_ptr<ProbeEngine> engine)
+      : setting_(setting),
+        reader_(setting.memory, setting.kernel.space()),
+        engine_(std::move(engine)) {}
+
+  EngineAbilities abilities() const override { return engine_->abilities(); }
+  std::uint64_t foreign() const override { return engine_->foreign(); }
+
+  Result<std::vector<ProbeSite>> find(const ProbeRequest& request) override {
+    VMSIGHT_TRY(const Site site, parse_site(request.site));
+    if (!site.user) return find_kernel_sites(setting_.kernel, site);
+    VMSIGHT_TRY_VOID(setting_.memory.refresh());
+    reader_.flush();
+    return find_user_sites(setting_.kernel, reader_, site,
+                           {.pid = request.pid, .symbols_file = request.symbols_file});
+  }
+
+  Result<std::vector<ProbeId>> add(std::span<const ProbeRequest> requests,
+                                   ProbeHandler handler) override {
+    const auto shared = std::make_shared<ProbeHandler>(std::move(handler));
+    std::vector<Probe> probes;
+    std::vector<ProbeOrder> orders;
+    for (const ProbeRequest& request : requests) {
+      VMSIGHT_TRY(const auto sites, find(request));
+      for (const ProbeSite& site : sites) {
+        VMSIGHT_TRY_VOID(check(site));
+        Probe probe{.site = site, .plan = plan_function(setting_.kernel, reader_, site), .handler = shared};
+        VMSIGHT_TRY(ProbeOrder order, order_for(request, probe));
+        order.id = next_id_ + static_cast<ProbeId>(orders.size());
+        orders.push_back(std::move(order));
+        probes.push_back(std::move(probe));
+      }
+    }
+    VMSIGHT_TRY_VOID(engine_->arm(orders));
+    std::vector<ProbeId> ids;
+    for (std::size_t i = 0; i < orders.size(); ++i) {
+      ids.push_back(orders[i].id);
+      probes_.emplace(orders[i].id, std::move(probes[i]));
+    }
+    next_id_ += static_cast<ProbeId>(orders.size());
+    return ids;
+  }
+
+  Result<void> remove(std::span<const ProbeId> ids) override {
+    VMSIGHT_TRY_VOID(engine_->disarm(ids));
+    for (const ProbeId id : ids) probes_.erase(id);
+    return {};
+  }
+
+  Result<std::vector<ProbeInfo>> list() override {
+    std::vector<ProbeInfo> all;
+    for (const auto& [id, probe] : probes_) {
+      VMSIGHT_TRY(const ProbeCounts counts, engine_->counts(id));
+      all.push_back({.id = id, .site = probe.site, .problem = probe.plan.problem, .counts = counts});
+    }
+    return all;
+  }
+
+  Result<std::size_t> poll(std::chrono::milliseconds patience) override {
+    return engine_->poll(patience, [this](Hit& hit) { tell(hit); });
+  }
+
+ private:
+  struct Probe {
+    ProbeSite site;
+    FunctionPlan plan;
+    std::shared_ptr<ProbeHandler> handler;
+  };
+
+  Result<void> check(const ProbeSite& site) const {
+    const EngineAbilities can = engine_->abilities();
+    std::string_view lacks;
+    if (site.user && !can.user_sites) lacks = "probe user programs";
+    if (site.at_return && !can.return_sites) lacks = "see functions return";
+    if (site.offset != 0 && !can.any_instruction) lacks = "probe inside of functions";
+    if (lacks.empty()) return {};
+    return Error{.code = ErrorCode::unsupported,
+                 .message = fmt::format("probe {}: engine {} cannot {}",
+                                        escape_bytes(to_string(site)), can.name, lacks),
+                 .hint = "try --engine gdbstub"};
+  }
+
+  static Result<ProbeOrder> order_for(const ProbeRequest& request, const Probe& probe) {
+    ProbeOrder order{.site = probe.site,
+                     .fetches = probe.plan.fetches,
+                     .counts_only = request.counts_only,
+                     .standing = request.standing,
+                     .rate_limit = request.rate_limit};
+    if (probe.site.at_return) order.fetches_return = probe.plan.fetches_return;
+    std::string filter = request.filter;
+    if (request.pid && !probe.site.user) {
+      filter = filter.empty() ? fmt::format("tgid == {}", *request.pid)
+                              : fmt::format("tgid == {} && ({})", *request.pid, filter);
+    }
+    if (!filter.empty()) {
+      VMSIGHT_TRY(order.filter, parse_filter(filter, filter_names(probe.plan, probe.site.at_return)));
+    }
+    return order;
+  }
+
+  static ProbeArgument argument_of(const ProbeValue& value, bool is_result) {
+    ProbeArgument argument{.name = value.plan->name,
+                           .type = value.plan->type,
+                           .known = value.known,
+                           .number = value.number,
+                           .is_signed = value.plan->is_signed,
+                           .text = to_text(value, is_result)};
+    argument.is_pointer = value.plan->shape == ArgumentPlan::Shape::pointer ||
+                          value.plan->shape == ArgumentPlan::Shape::text;
+    argument.is_text = value.plan->shape == ArgumentPlan::Shape::text;
+    argument.structure = value.plan->structure;
+    if (value.text) argument.bytes = *value.text;
+    return argument;
+  }
+
+  void tell(Hit& hit) {
+    const auto at = probes_.find(hit.probe);
+    if (at == probes_.end() || !*at->second.handler) return;
+    const Probe& probe = at->second;
+    const std::vector<ProbeValue> values = decode_arguments(probe.plan, hit);
+    std::vector<ProbeArgument> arguments;
+    for (const ProbeValue& value : values) arguments.push_back(argument_of(value, false));
+    const auto result_value = decode_result(probe.plan, hit);
+    std::optional<ProbeArgument> result;
+    if (result_value) result = argument_of(*result_value, true);
+    reader_.flush();
+    (*probe.handler)({.hit = hit,
+                      .site = probe.site,
+                      .function = probe.plan.name,
+                      .system_call = probe.plan.system_call,
+                      .arguments = arguments,
+                      .result = result ? &*result : nullptr,
+                      .memory = reader_});
+  }
+
+  EngineSetting setting_;
+  Reader reader_;
+  std::map<ProbeId, Probe> probes_;
+  ProbeId next_id_ = 1;
+  std::unique_ptr<ProbeEngine> engine_;  // the first to go: its hits may need the rest
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Prober>> Prober::open(const EngineSetting& setting, std::string_view engine) {
+  const std::string_view technique = setting.memory.technique();
+  if (technique != "live-map" && technique != "live-read") {
+    return Error{.code = ErrorCode::unsupported,
+                 .message = fmt::format("probe by technique {}: it is not live", technique),
+                 .hint = "use --technique live-map or live-read"};
+  }
+  VMSIGHT_TRY(auto opened, open_engine(setting, engine));
+  return std::unique_ptr<Prober>(std::make_unique<EngineProber>(setting, std::move(opened)));
+}
+
+}  // namespace vmsight

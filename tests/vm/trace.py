@@ -1,0 +1,210 @@
+#!/usr/bin/env python3
+"""trace.py calls KERNEL... | trace.py user | trace.py kills N SEED - probes by the gdbstub engine.
+
+calls   the puppet makes known system calls on two CPUs and tells each: every one is seen, at its
+        entry and at its return, with the arguments and the result that the guest tells
+user    functions of a dynamically linked program and of its library, by path and symbol
+kills   vmsight is killed at random moments with probes armed: the guest runs on within a second,
+        and no breakpoint is left in it
+"""
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from harness import Guest, VMSIGHT, expect, main, run, vmsight
+
+SECOND = 1.0
+O_LARGEFILE = 0o100000
+
+
+class Tracer:
+    """vmsight trace --json, once it is armed."""
+
+    def __init__(self, guest, *arguments):
+        self.process = subprocess.Popen([VMSIGHT, "trace", str(guest.pid), "--json", *arguments],
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.lines = []
+        first = self.process.stdout.readline()
+        expect(first, f"trace does not begin: {self.process.stderr.read() if self.process.poll() is not None else ''}")
+        self.head = json.loads(first)
+        self.reader = threading.Thread(target=lambda: self.lines.extend(self.process.stdout))
+        self.reader.start()
+
+    def end(self):
+        """The events and the counts."""
+        self.process.send_signal(signal.SIGINT)
+        self.reader.join()
+        status = self.process.wait()
+        expect(status == 0, f"trace: exit status {status}: {self.process.stderr.read()}")
+        documents = [json.loads(line) for line in self.lines]
+        return documents[:-1], documents[-1]
+
+
+def told_calls(guest, rounds, processes):
+    """What the guest says that it called: (pid, path, flags, mode, result)."""
+    lines = guest.puppet(f"work calls {rounds} {processes}", timeout=240).decode().splitlines()
+    calls = [line.split() for line in lines if line.startswith("openat ")]
+    expect(len(calls) == 3 * rounds * processes, f"the guest made {len(calls)} calls")
+    return sorted((int(pid), path, int(flags), int(mode), int(result)) for _, pid, path, flags, mode, result in calls)
+
+
+def status(guest):
+    with guest.qmp() as qmp:
+        return qmp.command("query-status")["status"]
+
+
+def check_calls(kernel):
+    with Guest(kernel=kernel, backend="memfd", cpus=2, name=f"trace-{kernel}") as guest:
+        tracer = Tracer(guest, "kprobe:do_sys_openat2", "kretprobe:do_sys_openat2", "kretprobe:__x64_sys_openat",
+                        "--filter", "comm == calls", "-v")
+        expected = told_calls(guest, 8, 2)
+        events, end = tracer.end()
+        ids = [probe["probe"] for probe in tracer.head["probes"]]
+        compare(f"{kernel}: arguments at the entry", [call[:2] + call[2:4] for call in expected],
+                [entry(event) for event in events if event["probe"] == ids[0]])
+        compare(f"{kernel}: results", [(pid, path, result) for pid, path, _, _, result in expected],
+                [(event["pid"], event["arguments"]["filename"], event["result"]) for event in events if event["probe"] == ids[1]])
+        compare(f"{kernel}: the system call", expected, [system_call(event) for event in events if event["probe"] == ids[2]])
+        counts = {count["probe"]: count for count in end["counts"]}
+        for number in ids:
+            count = counts[number]
+            expect(count["told"] == len(expected) and count["lost"] == count["missed_returns"] == 0, f"{kernel}: counts {count}")
+        expect({event["comm"] for event in events} == {"calls"}, "comm")
+        expect({event["vcpu"] for event in events} == {0, 1}, f"{kernel}: the calls came from one CPU only")
+        expect(all(event["duration_ns"] > 0 for event in events if event["at_return"]), "a call took no time")
+        expect(status(guest) == "running", f"the guest is {status(guest)}")
+        guest.puppet("sh cat /etc/passwd")
+        if kernel == "6.1-cloud":
+            check_verb(guest)
+        print(f"{kernel}: {len(expected)} calls, {len(events)} events, every one as the guest told")
+
+
+def entry(event):
+    expect(event["arguments"]["dfd"] == -100, f"dfd: {event['arguments']}")
+    how = event["structures"]["how"]
+    # openat2's mode is 0 without O_CREAT; the guest's puppet passes 0 there too.
+    return event["pid"], event["arguments"]["filename"], how["flags"] & ~O_LARGEFILE, how["mode"]
+
+
+def system_call(event):
+    arguments = event["arguments"]
+    expect(event["function"] == "openat" and event["system_call"] == 257, f"not openat: {event}")
+    expect(list(arguments) == ["dfd", "filename", "flags", "mode"], f"arguments: {list(arguments)}")
+    # Where C passes no mode, its register holds anything.
+    return event["pid"], arguments["filename"], arguments["flags"], arguments["mode"], event["result"]
+
+
+def compare(what, expected, found):
+    missing, more = [c for c in expected if c not in found], [c for c in found if c not in expected]
+    expect(sorted(expected) == sorted(found), f"{what}: missing {missing[:3]}, not made {more[:3]}")
+
+
+def check_verb(guest):
+    """The rest of the verb's options."""
+    listed = vmsight("trace", guest.pid, "kprobe:vfs_*", "--list")
+    expect("vfs_read" in listed and len(listed.splitlines()) > 20, "--list")
+    for arguments, said in ((["kprobe:vfs_raed"], "did you mean vfs_read"), (["kprobe:vfs_read", "--filter", "x == 1"], "nothing is called 'x'"),
+                            (["uprobe:/bin/nothing:main"], "no process"), (["kprobe:vfs_read", "--engine", "magic"], "no engine"),
+                            (["kprobe:*"], "at most"), (["kprobe:vfs_read", "--technique", "halt-read:stop"], "not live")):
+        done = run("trace", guest.pid, *arguments)
+        expect(done.returncode != 0 and said.encode() in done.stderr, f"trace {arguments}: {done.returncode} {done.stderr}")
+    trace = Path(guest.home) / "trace.json"
+    tracer = Tracer(guest, "kretprobe:vfs_open", "--stack", "--perfetto", str(trace), "--filter", "comm == cat && retval == 0")
+    guest.puppet("sh cat /etc/passwd")
+    events, _ = tracer.end()
+    expect(events, "no vfs_open was seen")
+    frames = [frame["symbol"] for frame in events[-1]["stack"]["frames"]]
+    expect("do_syscall_64" in frames and events[-1]["stack"]["problem"] is None, f"stack: {frames}")
+    shown = [event for event in json.loads(trace.read_text())["traceEvents"] if event["ph"] == "X"]
+    expect(len(shown) == len(events) and {event["name"] for event in shown} == {"vfs_open"}, "the trace file")
+    stats = subprocess.Popen([VMSIGHT, "trace", str(guest.pid), "kretprobe:do_sys_openat2", "--stats", "--duration", "4"],
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while "armed" not in (stats.stderr.readline() or "armed"):
+        pass
+    guest.puppet("sh cat /etc/passwd")
+    output = stats.communicate(timeout=60)[0]
+    expect("kretprobe:do_sys_openat2" in output and "@" in output, f"--stats: {output}")
+
+
+def check_user():
+    from vmlab_lib import workloads
+    with Guest(kernel="6.1-cloud", backend="memfd", cpus=2, name="trace-user", workloads=True) as guest:
+        workloads.mount_debian(guest)
+        guest.puppet("sh chroot /debian /usr/sbin/nginx -c /etc/nginx/workload.conf >/dev/null 2>&1")
+        fetch = "sh wget -q -O /tmp/page http://127.0.0.1/ && wc -c /tmp/page"
+        expect(guest.puppet(fetch).split()[0] == b"16384", "the guest's web server does not answer")
+        program, library = "/debian/usr/sbin/nginx", "/debian/lib/x86_64-linux-gnu/libc.so.6"
+        workers = [int(line.split()[0]) for line in guest.puppet("sh ps").decode().splitlines() if "nginx: worker" in line]
+        tracer = Tracer(guest, f"uretprobe:{program}:ngx_http_process_request", f"uprobe:{library}:writev", "--filter", "comm == nginx")
+        for _ in range(4):
+            guest.puppet(fetch)
+        events, end = tracer.end()
+        ids = [probe["probe"] for probe in tracer.head["probes"]]
+        for number in ids:
+            seen = [event for event in events if event["probe"] == number]
+            expect(len(seen) == 4, f"probe {number}: {len(seen)} calls of 4: {end}")
+            expect({event["tgid"] for event in seen} == set(workers), f"{seen[0]['tgid']} is none of {workers}")
+        for event in events:
+            if event["probe"] == ids[1]:  # writev(socket, the header and perhaps the page)
+                expect(int(event["arguments"]["arg2"], 16) in (1, 2), f"writev: {event['arguments']}")
+        done = run("trace", guest.pid, f"uprobe:{program}:ngx_nothing")
+        expect(b"no such function" in done.stderr, f"an unknown function: {done.stderr}")
+        guest.puppet(fetch)
+        print("user: 4 requests, each seen in the program and in its library")
+
+
+def recovers(guest, killed_at):
+    while (now := status(guest)) != "running":
+        if time.monotonic() - killed_at > SECOND:
+            return f"the guest is {now}"
+        time.sleep(0.02)
+    return ""
+
+
+def check_kills(count, seed):
+    chance = random.Random(seed)
+    with Guest(kernel="6.1-cloud", backend="memfd", cpus=2, name="trace-kills") as guest:
+        guest.puppet("sh (while :; do cat /etc/passwd; done) >/dev/null 2>&1 &")
+        for number in range(count):
+            tracer = subprocess.Popen([VMSIGHT, "trace", str(guest.pid), "kprobe:vfs_read", "kretprobe:do_sys_openat2", "--json"],
+                                      stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            if number % 3 == 2:  # while it attaches and arms
+                time.sleep(chance.uniform(0, 1.5))
+            else:
+                expect(tracer.stdout.readline(), "trace does not begin")
+                drain = threading.Thread(target=tracer.stdout.read)
+                drain.start()
+                time.sleep(chance.uniform(0, 1))
+                expect(tracer.poll() is None, "trace ended before it was killed")
+            os.kill(tracer.pid, signal.SIGKILL)
+            killed_at = time.monotonic()
+            # A breakpoint that is left stops the guest soon, as nobody is there: so it must run, and go on.
+            time.sleep(SECOND)
+            wrong = recovers(guest, killed_at)
+            expect(not wrong, f"kill {number}: {wrong}")
+            for _ in range(10):
+                guest.puppet("sh cat /etc/passwd")
+                expect(status(guest) == "running", f"kill {number}: a breakpoint is left")
+            tracer.wait()
+        expect("nothing to undo" in vmsight("doctor", "--recover", guest.pid), "records are left")
+        print(f"kills: {count}, after each the guest ran on without a breakpoint")
+
+
+def trace(what, *arguments):
+    if what == "calls":
+        for kernel in arguments:
+            check_calls(kernel)
+    elif what == "user":
+        check_user()
+    else:
+        check_kills(int(arguments[0]), int(arguments[1]))
+
+
+if __name__ == "__main__":
+    sys.exit(__doc__) if len(sys.argv) < 2 else main(trace)
