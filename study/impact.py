@@ -93,7 +93,8 @@ def pair(program, guest, load, amount, technique, rate, before):
 
 
 def study(program, guest, guest_name, loads, techniques, rates, plan, journal, say):
-    """[{workload, technique, rate, guest, pairs ...}]. `plan`: seconds, pairs, deadline (monotonic)."""
+    """[{workload, technique, rate, guest, pairs ...}]. `plan`: seconds, pairs, deadline (monotonic), and
+    best_rates: a rate of which the technique does not reach half is not tried."""
     entries = {}
     amounts = {}
     for load in loads:
@@ -114,6 +115,10 @@ def study(program, guest, guest_name, loads, techniques, rates, plan, journal, s
                 for rate in rates:
                     key = ("pair", guest_name, load.name, plan["seconds"], technique, rate, turn)
                     entry = entries[load.name, technique, rate]
+                    best = plan["best_rates"].get(technique)
+                    if rate and best and best < rate / 2:
+                        entry["out_of_reach"] = best
+                        continue
                     known = journal.get(*key)
                     if known:
                         entry["pairs"].append(known)

@@ -74,4 +74,6 @@ def summarize(entry):
     entry["reached"] = entry["rate"] is None or (entry["achieved_rate"] or 0) >= 0.95 * entry["rate"]
     errors = [pair["error"] for pair in entry["pairs"] if pair.get("error")]
     entry["error"] = errors[0] if errors and not entry["slowdown"] else None
+    if "out_of_reach" in entry:
+        entry["error"] = f"not reached: {entry['out_of_reach']:.2g} views/s at most"
     return entry

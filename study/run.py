@@ -121,9 +121,11 @@ def study_guest(program, arguments, backend, done, journal):
         done["guests"].append({"backend": backend, "kernel": arguments.kernel, **measured})
         seen = {entry["technique"] for entry in done["impact"]}
         works = {row["name"] for row in measured["techniques"] if any("error" not in one for one in row["measurements"])}
+        best = {row["name"]: one["rate"] for row in measured["techniques"] for one in row["measurements"]
+                if "error" not in one and one["wanted_rate"] is None}
         names = [name for name in names if name in works and name not in seen]
         plan = {"seconds": arguments.seconds, "pairs": arguments.pairs, "deadline": START + arguments.limit,
-                "jitter_seconds": min(1.5, arguments.seconds)}
+                "jitter_seconds": min(1.5, arguments.seconds), "best_rates": best}
         loads = [workloads.find(name) for name in arguments.workloads]
         done["impact"] += [results.summarize(entry) for entry in
                            impact.study(program, guest, backend, loads, names, [None, *arguments.rates], plan, journal, say)]

@@ -12,6 +12,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).res
 
 import claims  # noqa: E402
 import figures  # noqa: E402
+import impact  # noqa: E402
 import report  # noqa: E402
 from journal import Journal  # noqa: E402
 from results import Results, summarize  # noqa: E402
@@ -47,6 +48,26 @@ def verdict(identity, techniques, slowdowns=()):
 
 
 class Figures(unittest.TestCase):
+    def test_a_rate_out_of_reach_is_not_tried(self):
+        class Load:
+            name, what, unit, better = "load", "", "", "less"
+
+            def prepare(self, guest):
+                pass
+
+            def calibrate(self, guest, seconds):
+                return 1
+
+            def run(self, guest, amount):
+                return {"value": 1.0}
+
+        plan = {"seconds": 1, "pairs": 1, "deadline": float("inf"), "best_rates": {"slow": 4.0}}
+        with tempfile.TemporaryDirectory() as folder:
+            journal = Journal(Path(folder) / "pairs", False)
+            entry, = impact.study("no program", None, "memfd", [Load()], ["slow"], [10.0], plan, journal, lambda text: None)
+        self.assertEqual(entry["pairs"], [])
+        self.assertEqual(summarize(entry)["error"], "not reached: 4 views/s at most")
+
     def test_spread(self):
         self.assertEqual(figures.spread([9, 1, 5, 3]), {"n": 4, "median": 4, "q1": 2.5, "q3": 6, "mad": 2, "min": 1, "max": 9})
         self.assertIsNone(figures.spread([]))
