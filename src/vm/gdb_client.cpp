@@ -118,17 +118,22 @@ Result<void> GdbClient::detach(Milliseconds patience) {
     VMSIGHT_TRY(const GdbStop stop, interrupt(patience));
     static_cast<void>(stop);
   }
+  // QEMU keeps the mode for the next client, who may be a debugger.
+  VMSIGHT_TRY_VOID(expect_ok("Qqemu.PhyMemMode:0", patience));
   // The only process of the stub is 1; without its number QEMU refuses (E22).
   return expect_ok("D;1", patience);
 }
 
 Result<void> GdbClient::send(std::string_view rest, Clock::time_point deadline) {
   while (!rest.empty()) {
-    VMSIGHT_TRY_VOID(wait_for(socket_.get(), POLLOUT, deadline, stub, stub_hint));
     const ssize_t sent = ::send(socket_.get(), rest.data(), rest.size(), MSG_NOSIGNAL);
-    if (sent < 0 && (errno == EAGAIN || errno == EINTR)) continue;
-    if (sent < 0) return os_error(errno, "write to the gdbstub");
-    rest.remove_prefix(static_cast<std::size_t>(sent));
+    if (sent < 0 && errno == EAGAIN) {
+      VMSIGHT_TRY_VOID(wait_for(socket_.get(), POLLOUT, deadline, stub, stub_hint));
+    } else if (sent < 0 && errno != EINTR) {
+      return os_error(errno, "write to the gdbstub");
+    } else if (sent > 0) {
+      rest.remove_prefix(static_cast<std::size_t>(sent));
+    }
   }
   return {};
 }

@@ -94,7 +94,7 @@ const std::string old_greeting = "+" + gdb_packet("PacketSize=1000;multiprocess+
 
 TEST(GdbClient, Negotiates) {
   UniqueFd stub;
-  auto client = client_of(greeting + gdb_packet("0011") + gdb_packet("E14") + gdb_packet("OK"), stub);
+  auto client = client_of(greeting + gdb_packet("0011") + gdb_packet("E14") + gdb_packet("OK") + gdb_packet("OK"), stub);
   ASSERT_TRUE(client) << client.error().message;
   EXPECT_EQ(client->max_memory(), 2048u);
   const std::vector<std::string> questions = {GdbClient::memory_question(GuestPhys(0x1000), 2),
@@ -108,7 +108,7 @@ TEST(GdbClient, Negotiates) {
   EXPECT_EQ(std::string_view(sent, static_cast<std::size_t>(got)),
             gdb_packet("qSupported:multiprocess+") + gdb_packet("QStartNoAckMode") + "+" +
                 gdb_packet("Qqemu.PhyMemMode:1") + gdb_packet("m1000,2") + gdb_packet("mfff0,2") +
-                gdb_packet("D;1"));
+                gdb_packet("Qqemu.PhyMemMode:0") + gdb_packet("D;1"));
 }
 
 TEST(GdbClient, GoesWithoutTheQuietMode) {
