@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""trace.py calls KERNEL... | trace.py user | trace.py kills N SEED - probes by the gdbstub engine.
+"""trace.py calls KERNEL... | c PROGRAM | user | kills N SEED - probes by the gdbstub engine.
 
 calls   the puppet makes known system calls on two CPUs and tells each: every one is seen, at its
         entry and at its return, with the arguments and the result that the guest tells
+c       a program in C
 user    functions of a dynamically linked program and of its library, by path and symbol
 kills   vmsight is killed at random moments with probes armed: the guest runs on within a second,
         and no breakpoint is left in it
@@ -196,10 +197,30 @@ def check_kills(count, seed):
         print(f"kills: {count}, after each the guest ran on without a breakpoint")
 
 
+def check_c(program):
+    with Guest(kernel="6.1-cloud", backend="memfd", name="trace-c") as guest:
+        done = subprocess.run([program, str(guest.pid), "kprobe:vfs_raed", "", "1"], capture_output=True, text=True, timeout=60, check=False)
+        expect(done.returncode == 1 and "did you mean vfs_read" in done.stderr, f"an unknown function: {done}")
+        user = subprocess.Popen([program, str(guest.pid), "kretprobe:do_sys_openat2", "comm == cat", "5"], stdout=subprocess.PIPE, text=True)
+        expect(user.stdout.readline() == "armed\n", "the program does not begin")
+        guest.puppet("sh cat /etc/passwd /nothing 2>/dev/null || :")
+        lines = user.communicate(timeout=60)[0].splitlines()
+        expect(user.returncode == 0, f"exit status {user.returncode}")
+        opened = [line for line in lines if "/etc/passwd" in line or "/nothing" in line]
+        expect(len(opened) == 2 and all(" do_sys_openat2 dfd=-100 filename=" in line and line.endswith("code=4") for line in opened), f"said {lines}")
+        expect("result=-2 (ENOENT)" in opened[1], f"said {lines}")
+        events = sum(line.startswith("event ") for line in lines)
+        expect(lines[-1] == f"counts 0 {events} {events}", f"said {lines[-1]}")
+        expect(status(guest) == "running", f"the guest is {status(guest)}")
+        print(f"c: {events} events")
+
+
 def trace(what, *arguments):
     if what == "calls":
         for kernel in arguments:
             check_calls(kernel)
+    elif what == "c":
+        check_c(*arguments)
     elif what == "user":
         check_user()
     else:

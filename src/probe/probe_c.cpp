@@ -1,0 +1,188 @@
+#include "vmsight/probe_c.h"
+
+#include <algorithm>
+#include <cstring>
+#include <fmt/format.h>
+
+#include "vmsight/probe.h"
+#include "vmsight/view.h"
+
+using namespace vmsight;
+
+/// All that an engine needs, in the order in which it is given back.
+struct vmsight_prober {
+  std::unique_ptr<Vm> vm;
+  std::unique_ptr<GuestMemory> memory;
+  std::unique_ptr<Kernel> kernel;
+  std::unique_ptr<Prober> prober;
+  std::string error;
+};
+
+namespace {
+
+std::string text_of(const Error& error) {
+  return error.hint.empty() ? error.message : error.message + "; " + error.hint;
+}
+
+Result<std::unique_ptr<vmsight_prober>> open_prober(const char* vm, const char* engine) {
+  auto made = std::make_unique<vmsight_prober>();
+  VMSIGHT_TRY(const VmInfo info, find_vm(vm));
+  VMSIGHT_TRY(made->vm, open_vm(info));
+  auto mapped = open_live_map(*made->vm);
+  if (mapped) {
+    made->memory = *std::move(mapped);
+  } else {
+    VMSIGHT_TRY(made->memory, open_live_read(*made->vm));
+  }
+  auto kernel = find_kernel(*made->memory, {});
+  if (!kernel && kernel.error().code == ErrorCode::ambiguous) {
+    FindKernelOptions options;
+    if (auto registers = made->vm->registers()) {
+      for (const VcpuRegisters& vcpu : *registers) options.cr3.push_back(vcpu.cr3);
+    }
+    kernel = find_kernel(*made->memory, options);
+  }
+  VMSIGHT_TRY(made->kernel, std::move(kernel));
+  VMSIGHT_TRY(made->prober, Prober::open({*made->vm, *made->kernel, *made->memory},
+                                         engine == nullptr ? "auto" : engine));
+  return made;
+}
+
+/// C wants strings that end.
+class Words {
+ public:
+  const char* keep(std::string_view text) {
+    all_.push_back(std::make_unique<std::string>(text));
+    return all_.back()->c_str();
+  }
+
+ private:
+  std::vector<std::unique_ptr<std::string>> all_;
+};
+
+vmsight_probe_argument argument_of(const ProbeArgument& argument, Words& words) {
+  vmsight_probe_argument made{};
+  made.name = words.keep(argument.name);
+  made.type = words.keep(argument.type);
+  made.text = argument.text.c_str();
+  made.known = argument.known ? 1 : 0;
+  made.is_signed = argument.is_signed ? 1 : 0;
+  made.number = argument.number;
+  if (argument.bytes) {
+    made.bytes = words.keep(*argument.bytes);
+    made.size = argument.bytes->size();
+  }
+  return made;
+}
+
+void call(const ProbeEvent& event, vmsight_probe_handler handler, void* context) {
+  Words words;
+  std::vector<vmsight_probe_argument> arguments;
+  for (const ProbeArgument& argument : event.arguments) arguments.push_back(argument_of(argument, words));
+  vmsight_probe_argument result{};
+  if (event.result != nullptr) result = argument_of(*event.result, words);
+  const Hit& hit = event.hit;
+  vmsight_probe_event made{};
+  made.probe = hit.probe;
+  made.at_return = hit.at_return ? 1 : 0;
+  made.time_ns = hit.time_ns;
+  made.duration_ns = hit.duration_ns;
+  made.vcpu = hit.vcpu;
+  made.task_known = hit.task.task.raw() != 0 ? 1 : 0;
+  made.pid = hit.task.pid;
+  made.tgid = hit.task.tgid;
+  made.comm = hit.task.comm.data();
+  made.function = words.keep(event.function);
+  made.arguments = arguments.data();
+  made.argument_count = arguments.size();
+  made.result = event.result != nullptr ? &result : nullptr;
+  std::copy(hit.registers.general.begin(), hit.registers.general.end(), made.general);
+  made.rip = hit.registers.rip;
+  made.rflags = hit.registers.rflags;
+  made.cr3 = hit.registers.cr3;
+  made.gs_base = hit.registers.gs_base;
+  made.known = hit.registers.known;
+  made.memory = &event.memory;
+  handler(&made, context);
+}
+
+template <typename Value>
+int fail(vmsight_prober* prober, const Result<Value>& result) {
+  prober->error = text_of(result.error());
+  return -1;
+}
+
+}  // namespace
+
+vmsight_prober* vmsight_prober_open(const char* vm, const char* engine, char* error,
+                                    std::size_t error_size) {
+  auto opened = open_prober(vm, engine);
+  if (opened) return opened->release();
+  if (error != nullptr && error_size > 0) {
+    const std::string why = text_of(opened.error());
+    error[why.copy(error, error_size - 1)] = '\0';
+  }
+  return nullptr;
+}
+
+void vmsight_prober_close(vmsight_prober* prober) {
+  if (prober != nullptr) prober->prober.reset();
+  delete prober;
+}
+
+const char* vmsight_prober_error(const vmsight_prober* prober) { return prober->error.c_str(); }
+
+int vmsight_prober_add(vmsight_prober* prober, const vmsight_probe_request* request,
+                       std::uint32_t* first) {
+  ProbeRequest made{.site = request->site};
+  if (request->filter != nullptr) made.filter = request->filter;
+  if (request->pid != 0) made.pid = request->pid;
+  made.counts_only = request->counts_only != 0;
+  made.standing = request->standing != 0;
+  made.rate_limit = request->rate_limit;
+  ProbeHandler handler;
+  if (request->handler != nullptr) {
+    handler = [call_it = request->handler, context = request->context](const ProbeEvent& event) {
+      call(event, call_it, context);
+    };
+  }
+  const auto ids = prober->prober->add({&made, 1}, std::move(handler));
+  if (!ids) return fail(prober, ids);
+  if (first != nullptr && !ids->empty()) *first = ids->front();
+  return static_cast<int>(ids->size());
+}
+
+int vmsight_prober_remove(vmsight_prober* prober, std::uint32_t probe) {
+  const auto done = prober->prober->remove({&probe, 1});
+  return done ? 0 : fail(prober, done);
+}
+
+int vmsight_prober_counts(vmsight_prober* prober, std::uint32_t probe, vmsight_probe_counts* counts) {
+  const auto all = prober->prober->list();
+  if (!all) return fail(prober, all);
+  for (const ProbeInfo& info : *all) {
+    if (info.id != probe) continue;
+    const ProbeCounts& from = info.counts;
+    *counts = {.hits = from.hits, .filtered = from.filtered, .told = from.told, .lost = from.lost,
+               .missed_returns = from.missed_returns, .rate_limited = from.rate_limited,
+               .foreign = from.foreign, .durations = {}};
+    std::copy(from.durations.begin(), from.durations.end(), counts->durations);
+    return 0;
+  }
+  prober->error = fmt::format("no probe has number {}", probe);
+  return -1;
+}
+
+int vmsight_prober_poll(vmsight_prober* prober, int milliseconds) {
+  const auto told = prober->prober->poll(std::chrono::milliseconds(std::max(milliseconds, 0)));
+  return told ? static_cast<int>(*told) : fail(prober, told);
+}
+
+std::size_t vmsight_probe_read(const vmsight_probe_event* event, std::uint64_t address, void* into,
+                               std::size_t size) {
+  auto& reader = *static_cast<Reader*>(event->memory);
+  reader.clear_fault();
+  const std::size_t done = reader.copy(GuestVirt(address), {static_cast<std::byte*>(into), size});
+  reader.clear_fault();
+  return done;
+}
