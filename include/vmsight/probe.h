@@ -227,6 +227,13 @@ class ProbeEngine {
   /// The same; an id that is not armed is no error. Calls that are under way are not told any more.
   virtual Result<void> disarm(std::span<const ProbeId> ids) = 0;
 
+  /// Processes have come or gone that have the code of an armed user site. Not asked of engines that
+  /// probe the file's page, which all processes share.
+  virtual Result<void> set_places(ProbeId id, std::vector<UserPlace> places) {
+    static_cast<void>(id), static_cast<void>(places);
+    return {};
+  }
+
   /// Waits for hits, tells them to `sink`, and returns how many there were: after `patience`
   /// without any, or when all that had come were told. vm_gone if the VM ends or reboots.
   virtual Result<std::size_t> poll(std::chrono::milliseconds patience, const Sink& sink) = 0;

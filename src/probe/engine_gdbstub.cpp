@@ -66,6 +66,16 @@ class GdbstubEngine final : public ProbeEngine {
     return disarmed ? std::move(ran) : std::move(disarmed);
   }
 
+  Result<void> set_places(ProbeId id, std::vector<UserPlace> places) override {
+    if (!paused_) return {};
+    GdbClient& client = *stub_->client();
+    if (!loop_.needs_stop(id, places)) return loop_.set_places(client, id, std::move(places));
+    VMSIGHT_TRY_VOID(hold());
+    auto set = loop_.set_places(client, id, std::move(places));
+    auto ran = run_on();
+    return set ? std::move(ran) : std::move(set);
+  }
+
   Result<std::size_t> poll(std::chrono::milliseconds patience, const Sink& sink) override {
     std::size_t told = 0;
     VMSIGHT_TRY_VOID(look_at_events());

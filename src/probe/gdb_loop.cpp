@@ -93,6 +93,31 @@ Result<void> GdbLoop::disarm_all(GdbClient& client) {
   return disarm(client, ids);
 }
 
+bool GdbLoop::needs_stop(ProbeId id, std::span<const UserPlace> places) const {
+  const auto at = armed_.find(id);
+  if (at == armed_.end()) return false;
+  ProbeSite next = at->second.order.site;
+  next.places.assign(places.begin(), places.end());
+  return addresses_of(next) != addresses_of(at->second.order.site);
+}
+
+Result<void> GdbLoop::set_places(GdbClient& client, ProbeId id, std::vector<UserPlace> places) {
+  const auto at = armed_.find(id);
+  if (at == armed_.end()) return {};
+  const bool moves = needs_stop(id, places);
+  ProbeOrder& order = at->second.order;
+  order.site.places = std::move(places);
+  if (!moves) return {};
+  reader_.flush();
+  for (auto& [address, trap] : traps_) std::erase(trap.entries, id);
+  for (const std::uint64_t address : addresses_of(order.site)) {
+    GdbTrap& trap = traps_.at(address);
+    if (!trap.inserted) read_code(trap, address, order);
+    trap.entries.push_back(id);
+  }
+  return order_all(client, traps_.catch_up());
+}
+
 /// One that is refused does not keep the others from being told.
 Result<void> GdbLoop::order_all(GdbClient& client, std::span<const std::string> orders) {
   constexpr std::size_t batch = 64;

@@ -36,6 +36,10 @@ class GdbLoop {
   Result<void> arm(GdbClient& client, std::span<const ProbeOrder> orders);
   Result<void> disarm(GdbClient& client, std::span<const ProbeId> ids);
   Result<void> disarm_all(GdbClient& client);
+  /// Other processes than before. `needs_stop` says beforehand whether breakpoints change: if not,
+  /// the guest may run.
+  bool needs_stop(ProbeId id, std::span<const UserPlace> places) const;
+  Result<void> set_places(GdbClient& client, ProbeId id, std::vector<UserPlace> places);
 
   /// The guest stands because of `stop`; it runs when this returns without error, unless it says
   /// `stands`: somebody else stopped it. Adds to `told`.

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <map>
 
+#include "base/clock.h"
 #include "kernel/escape.h"
 #include "probe/arguments.h"
 #include "probe/kernel_sites.h"
@@ -10,6 +11,8 @@
 
 namespace vmsight {
 namespace {
+
+constexpr std::uint64_t follow_interval_ns = 500'000'000;
 
 class EngineProber final : public Prober {
  public:
@@ -72,6 +75,7 @@ class EngineProber final : public Prober {
   }
 
   Result<std::size_t> poll(std::chrono::milliseconds patience) override {
+    VMSIGHT_TRY_VOID(follow_processes());
     return engine_->poll(patience, [this](Hit& hit) { tell(hit); });
   }
 
@@ -128,6 +132,29 @@ class EngineProber final : public Prober {
     return argument;
   }
 
+  /// Programs are started and end while their code is probed.
+  Result<void> follow_processes() {
+    const std::uint64_t now = monotonic_ns();
+    if (now - followed_ns_ < follow_interval_ns) return {};
+    std::vector<ProbeSite*> sites;
+    std::vector<std::pair<ProbeId, std::vector<UserPlace>>> before;
+    for (auto& [id, probe] : probes_) {
+      if (!probe.site.user || !probe.site.any_process) continue;
+      sites.push_back(&probe.site);
+      before.emplace_back(id, probe.site.places);
+    }
+    followed_ns_ = now;
+    if (sites.empty()) return {};
+    VMSIGHT_TRY_VOID(setting_.memory.refresh());
+    reader_.flush();
+    VMSIGHT_TRY_VOID(find_places_again(setting_.kernel, reader_, sites));
+    for (std::size_t i = 0; i < sites.size(); ++i) {
+      if (sites[i]->places == before[i].second) continue;
+      VMSIGHT_TRY_VOID(engine_->set_places(before[i].first, sites[i]->places));
+    }
+    return {};
+  }
+
   void tell(Hit& hit) {
     const auto at = probes_.find(hit.probe);
     if (at == probes_.end() || !*at->second.handler) return;
@@ -152,6 +179,7 @@ class EngineProber final : public Prober {
   Reader reader_;
   std::map<ProbeId, Probe> probes_;
   ProbeId next_id_ = 1;
+  std::uint64_t followed_ns_ = monotonic_ns();
   std::unique_ptr<ProbeEngine> engine_;  // the first to go: its hits may need the rest
 };
 

@@ -274,4 +274,18 @@ Result<std::vector<ProbeSite>> find_user_sites(Kernel& kernel, Reader& reader, c
                                       escape_bytes(to_string(site)))};
 }
 
+Result<void> find_places_again(Kernel& kernel, Reader& reader, std::span<ProbeSite* const> sites) {
+  VMSIGHT_TRY(Programs programs, Programs::resolve(kernel));
+  programs.read(reader, std::nullopt);
+  for (ProbeSite* site : sites) {
+    // An inode that was freed may be that of another file by now.
+    const std::vector<GuestVirt> inodes = programs.inodes(site->module);
+    const bool same = std::find(inodes.begin(), inodes.end(), site->inode) != inodes.end();
+    if (site->any_process) {
+      site->places = same ? places_of(programs, site->inode, site->file_offset) : std::vector<UserPlace>{};
+    }
+  }
+  return {};
+}
+
 }  // namespace vmsight

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -20,5 +21,8 @@ struct UserSiteOptions {
 /// file that would tell is not in the guest's memory.
 Result<std::vector<ProbeSite>> find_user_sites(Kernel& kernel, Reader& reader, const Site& site,
                                                const UserSiteOptions& options);
+
+/// The processes that have these sites by now; sites for one process only are left as they are.
+Result<void> find_places_again(Kernel& kernel, Reader& reader, std::span<ProbeSite* const> sites);
 
 }  // namespace vmsight

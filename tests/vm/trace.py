@@ -124,6 +124,13 @@ def check_verb(guest):
     expect("do_syscall_64" in frames and events[-1]["stack"]["problem"] is None, f"stack: {frames}")
     shown = [event for event in json.loads(trace.read_text())["traceEvents"] if event["ph"] == "X"]
     expect(len(shown) == len(events) and {event["name"] for event in shown} == {"vfs_open"}, "the trace file")
+    tracer = Tracer(guest, "--syscalls", "--filter", "comm == cat")
+    expect(len(tracer.head["probes"]) > 250, f"{len(tracer.head['probes'])} system calls")
+    guest.puppet("sh cat /etc/passwd", timeout=240)
+    events, _ = tracer.end()
+    calls = [(event["function"], event["arguments"].get("filename"), event["result"]) for event in events]
+    expect(any(call[:2] == ("openat", "/etc/passwd") and call[2] >= 0 for call in calls), f"no openat: {calls}")
+    expect(calls[-1][0] == "exit_group", f"the last call is {calls[-1]}")
     stats = subprocess.Popen([VMSIGHT, "trace", str(guest.pid), "kretprobe:do_sys_openat2", "--stats", "--duration", "4"],
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while "armed" not in (stats.stderr.readline() or "armed"):
@@ -141,23 +148,34 @@ def check_user():
         fetch = "sh wget -q -O /tmp/page http://127.0.0.1/ && wc -c /tmp/page"
         expect(guest.puppet(fetch).split()[0] == b"16384", "the guest's web server does not answer")
         program, library = "/debian/usr/sbin/nginx", "/debian/lib/x86_64-linux-gnu/libc.so.6"
-        workers = [int(line.split()[0]) for line in guest.puppet("sh ps").decode().splitlines() if "nginx: worker" in line]
+        first = web_worker(guest)
         tracer = Tracer(guest, f"uretprobe:{program}:ngx_http_process_request", f"uprobe:{library}:writev", "--filter", "comm == nginx")
         for _ in range(4):
             guest.puppet(fetch)
+        guest.puppet(f"sh kill -9 {first}")  # its master starts another
+        deadline = time.monotonic() + 20
+        while (second := web_worker(guest)) in (first, None):
+            expect(time.monotonic() < deadline, "the web server has no worker any more")
+        time.sleep(2)  # processes are looked for twice a second
+        guest.puppet(fetch)
         events, end = tracer.end()
         ids = [probe["probe"] for probe in tracer.head["probes"]]
         for number in ids:
             seen = [event for event in events if event["probe"] == number]
-            expect(len(seen) == 4, f"probe {number}: {len(seen)} calls of 4: {end}")
-            expect({event["tgid"] for event in seen} == set(workers), f"{seen[0]['tgid']} is none of {workers}")
+            expect([event["tgid"] for event in seen] == 4 * [first] + [second],
+                   f"probe {number}: calls of {[event['tgid'] for event in seen]}, not 4 of {first} and one of {second}: {end}")
         for event in events:
             if event["probe"] == ids[1]:  # writev(socket, the header and perhaps the page)
                 expect(int(event["arguments"]["arg2"], 16) in (1, 2), f"writev: {event['arguments']}")
         done = run("trace", guest.pid, f"uprobe:{program}:ngx_nothing")
         expect(b"no such function" in done.stderr, f"an unknown function: {done.stderr}")
         guest.puppet(fetch)
-        print("user: 4 requests, each seen in the program and in its library")
+        print("user: 5 requests of two processes, each seen in the program and in its library")
+
+
+def web_worker(guest):
+    workers = [int(line.split()[0]) for line in guest.puppet("sh ps").decode().splitlines() if "nginx: worker" in line]
+    return workers[0] if workers else None
 
 
 def recovers(guest, killed_at):
