@@ -32,8 +32,9 @@ def write(document, folder):
         writer = csv.DictWriter(out, COLUMNS, restval="")
         writer.writeheader()
         writer.writerows(rows_of(document))
-    (folder / "study.html").write_text(page(document))
-    for name, picture in pictures(Results(document)).items():
+    drawn = pictures(Results(document))
+    (folder / "study.html").write_text(page(document, drawn))
+    for name, picture in drawn.items():
         (folder / f"{name}.svg").write_text('<?xml version="1.0" encoding="utf-8"?>\n' + picture)
 
 
@@ -233,9 +234,8 @@ def facts(document):
             f"{guest['accelerator']}. Took {document.get('seconds', 0):.0f} s.")
 
 
-def page(document):
+def page(document, drawn):
     results = Results(document)
-    drawn = pictures(results)
     figures = "".join(f"<figure>{picture}<figcaption>{text(CAPTIONS.get(name, 'Impact on the guest: each watched run beside the unwatched ones right before and after it; 1 is none.'))}</figcaption></figure>"
                       for name, picture in drawn.items())
     return f"""<!doctype html>
