@@ -17,8 +17,9 @@ from harness import Guest, VMSIGHT, expect, main, state
 SECOND = 1.0
 PATIENCE = 10  # QEMU closes a dead client's connections, and ends a migration of its own, when it gets to it
 SINCE_9 = {"live-snap:mapped-ram"}
-# QEMU ends no dump and no pmemsave that has begun: the guest runs again when its memory is written.
-GOES_ON = {"halt-snap:dump": 10.0, "halt-snap:pmemsave": 10.0}
+# QEMU ends no dump, no pmemsave and no last stage of a migration that has begun: the guest runs again when
+# the file is written.
+GOES_ON = {"halt-snap:dump": 10.0, "halt-snap:pmemsave": 10.0, "live-snap:mapped-ram": 3.0}
 
 
 def wait(wrong, seconds, what):
