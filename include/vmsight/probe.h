@@ -251,6 +251,11 @@ struct EngineSetting {
   GuestMemory& memory;  // a live view, not used by anybody else while the engine works
 };
 Result<std::unique_ptr<ProbeEngine>> open_gdbstub_engine(const EngineSetting& setting);
+/// Functions of kernels under KVM, seen by eBPF in the host's kernel. unsupported or permission, with
+/// the reason and a hint, if the guest is emulated, or the host does not let us. Changes nothing yet.
+Result<std::unique_ptr<ProbeEngine>> open_kvm_engine(const EngineSetting& setting);
+/// The errors of open_kvm_engine() that can be known without loading anything.
+Result<void> check_kvm_engine(const VmInfo& vm);
 
 /// The names of all engines, in the order in which "auto" tries them.
 std::vector<std::string_view> engine_names();

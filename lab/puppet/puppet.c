@@ -120,7 +120,7 @@ static const Command commands[] = {
     {"fork-storm", "on|off: fork and exec without end", run_fork_storm},
     {"zombies", "N: processes that are dead but not buried", run_zombies},
     {"reference", "what benchmarks read: at least 156 processes, 186 threads, 1325 files, 1380 maps", run_reference},
-    {"work", "memory|disk|network|churn|jitter|clip|calls N [ARGUMENT]: so much work, and how long it took", run_work},
+    {"work", "memory|disk|network|churn|jitter|clip|calls|getppid N [ARGUMENT]: so much work, and how long it took", run_work},
     {"module", "NAME: load a kernel module", run_module},
     {"log", "TEXT: a line in the kernel's log", run_log},
     {"online", "use hot-plugged memory", run_online},

@@ -198,8 +198,16 @@ static void make_calls(long rounds)
     }
 }
 
-// Known calls, by so many processes at the same time: for probes that must see each of them.
-static int work_calls(long rounds, const char *processes)
+// A call that does next to nothing, so often and no more.
+static void make_getppid(long calls)
+{
+    prctl(PR_SET_NAME, "getppid");
+    for (long i = 0; i < calls; i++)
+        syscall(SYS_getppid);
+}
+
+// By so many processes at the same time.
+static int in_processes(void (*make)(long), long amount, const char *processes)
 {
     int count = atoi(processes);
     for (int i = 1; i < count; i++) {
@@ -207,15 +215,19 @@ static int work_calls(long rounds, const char *processes)
         if (pid < 0)
             return -1;
         if (pid == 0) {
-            make_calls(rounds);
+            make(amount);
             _exit(0);
         }
     }
-    make_calls(rounds);
+    make(amount);
     while (wait(NULL) > 0)
         ;
     return 0;
 }
+
+// Known calls: for probes that must see each of them.
+static int work_calls(long rounds, const char *processes) { return in_processes(make_calls, rounds, processes); }
+static int work_getppid(long calls, const char *processes) { return in_processes(make_getppid, calls, processes); }
 
 static const struct {
     const char *name;
@@ -223,7 +235,7 @@ static const struct {
 } kinds[] = {
     {"memory", work_memory}, {"disk", work_disk},     {"network", work_network},
     {"churn", work_churn},   {"jitter", work_jitter}, {"clip", work_clip},
-    {"calls", work_calls},
+    {"calls", work_calls},   {"getppid", work_getppid},
 };
 
 static int work_here(char *line)

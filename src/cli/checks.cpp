@@ -6,6 +6,7 @@
 
 #include "cli/target.h"
 #include "render/format.h"
+#include "vmsight/probe.h"
 
 namespace vmsight {
 namespace {
@@ -117,6 +118,15 @@ Check check_registers(Vm& vm) {
   return check;
 }
 
+Check check_kvm_probes(const Vm& vm) {
+  Check check{.name = "probes by KVM", .what = "kernel probes whose hits stay in the host's kernel"};
+  const auto possible = check_kvm_engine(vm.info());
+  check.works = possible.has_value();
+  check.reason = possible ? "an eBPF program sees the traps" : possible.error().message;
+  if (!possible) check.hint = possible.error().hint;
+  return check;
+}
+
 Check check_layout(const Vm& vm) {
   Check check{.name = "ram", .what = "where the guest's RAM is"};
   check.works = !vm.ram().ranges().empty();
@@ -142,6 +152,7 @@ std::vector<Check> check_vm(Vm& vm) {
                       status.usable ? fmt::format("costs the guest: {}", status.cost) : status.reason,
                       status.hint});
   }
+  checks.push_back(check_kvm_probes(vm));
   return checks;
 }
 

@@ -54,7 +54,7 @@ class Trace : public Verb {
     app.add_flag("-v,--verbose", verbose_, "the structures that arguments point to")->group(format_group);
     app.add_option("--perfetto", perfetto_path_, "a trace file for Perfetto or chrome://tracing")
         ->group(format_group)->type_name("FILE");
-    app.add_option("--engine", engine_, "how to probe: auto, gdbstub")->group("How")->type_name("NAME");
+    app.add_option("--engine", engine_, "how to probe: auto, kvm, gdbstub")->group("How")->type_name("NAME");
     app.add_option("--symbols", symbols_file_, "copy of the user program on this host, for its symbols")
         ->group("How")->type_name("FILE");
     app.add_flag("--list", list_, "the places that SITE stands for; nothing is probed")->group("How");
@@ -71,7 +71,7 @@ class Trace : public Verb {
       }
       target_ = &target;
       const EngineSetting setting{*target.vm, *target.kernel, *target.memory};
-      VMSIGHT_TRY(prober_, Prober::open(setting, engine_));
+      VMSIGHT_TRY(prober_, Prober::open(setting, chosen_engine()));
       auto done = list_ ? list_sites() : trace();
       prober_.reset();  // before the memory and the kernel that it uses
       return done;
@@ -79,6 +79,13 @@ class Trace : public Verb {
   }
 
  private:
+  /// "auto" takes one that can do all that is asked for.
+  std::string chosen_engine() const {
+    const auto is_user = [](const std::string& site) { return site.starts_with('u'); };
+    const bool any_user = std::any_of(sites_.begin(), sites_.end(), is_user);
+    return engine_ == "auto" && any_user ? "gdbstub" : engine_;
+  }
+
   std::vector<ProbeRequest> requests() const {
     std::vector<ProbeRequest> all;
     const auto add = [&](std::string site) {

@@ -16,6 +16,7 @@ struct Engine {
 
 /// The cheapest for the guest first.
 constexpr std::array engines{
+    Engine{"kvm", open_kvm_engine},
     Engine{"gdbstub", open_gdbstub_engine},
 };
 

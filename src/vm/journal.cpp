@@ -14,7 +14,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::size_t max_record = 64u << 10;
+constexpr std::size_t max_record = 1u << 20;  // of a thousand probes: some 100 KB
 constexpr std::size_t max_records = 1000;
 
 /// Whoever could write there could make us change VMs.

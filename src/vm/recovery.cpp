@@ -31,10 +31,11 @@ struct Kind {
   bool outlives_vm = false;  // something is left on the host when the VM has ended
 };
 
-constexpr std::array<Kind, 6> kinds{{
+constexpr std::array<Kind, 7> kinds{{
     {"stopped", "the guest was stopped by QMP", by_monitor<undo_stop>},
     {"gdbstub", "a gdbstub held the guest, or had breakpoints in it", undo_gdbstub},
     {"migration", "a migration to a file had changed settings", by_monitor<undo_migration>},
+    {"probes", "probes were armed in the guest's code", undo_probes},
     {"fork", "a copy of the QEMU process was made", undo_copy},
     {"frozen", "the vCPU threads were in a cgroup that freezes them", by_host, true},
     {"guest-file", "a file was left open in the guest's agent", undo_guest_file},

@@ -18,6 +18,7 @@ Result<void> undo_change(const VmInfo& info, const Change& change);
 Result<void> undo_stop(QmpClient& monitor, const nlohmann::json& payload);
 Result<void> undo_migration(QmpClient& monitor, const nlohmann::json& payload);  // migration.cpp
 // "frozen": undo_freezer() of vm/freezer.h; "fork": undo_copy() of vm/undo_copy.h
+Result<void> undo_probes(const VmInfo& info, const nlohmann::json& payload);     // code_patch.cpp
 Result<void> undo_gdbstub(const VmInfo& info, const nlohmann::json& payload);    // gdb_stub.cpp
 Result<void> undo_guest_file(const VmInfo& info, const nlohmann::json& payload);  // guest_agent.cpp
 

@@ -64,7 +64,7 @@ def status(guest):
 def check_calls(kernel, rounds=8, cpus=2, accel="auto"):
     with Guest(kernel=kernel, backend="memfd", cpus=cpus, accel=accel, name=f"trace-{kernel}") as guest:
         tracer = Tracer(guest, "kprobe:do_sys_openat2", "kretprobe:do_sys_openat2", "kretprobe:__x64_sys_openat",
-                        "--filter", "comm == calls", "-v")
+                        "--filter", "comm == calls", "-v", "--engine", "gdbstub")
         expected = told_calls(guest, rounds, cpus)
         events, end = tracer.end()
         ids = [probe["probe"] for probe in tracer.head["probes"]]

@@ -1,0 +1,187 @@
+#include "probe/kvm/arm.h"
+
+#include <algorithm>
+#include <cstring>
+#include <fmt/format.h>
+
+#include "kernel/btf.h"
+#include "kernel/escape.h"
+
+namespace vmsight {
+namespace {
+
+Error refuse(const ProbeSite& site, std::string_view why, std::string hint) {
+  return {.code = ErrorCode::unsupported,
+          .message = fmt::format("probe {}: {}", escape_bytes(to_string(site)), why),
+          .hint = std::move(hint)};
+}
+
+std::string as_text(std::span<const std::byte> bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+/// How many argument registers it takes; nullopt if it goes to the stack, or may.
+std::optional<unsigned> registers_for(const Btf& btf, TypeId id) {
+  const BtfType type = btf.resolve(id);
+  if (type.kind == BtfKind::pointer || type.is_enum()) return 1;
+  const auto size = btf.size_of(id);
+  if (!size || *size > 16 || type.kind == BtfKind::floating) return std::nullopt;
+  return *size > 8 ? 2 : 1;
+}
+
+}  // namespace
+
+Result<void> check_no_stack_arguments(Kernel& kernel, const ProbeSite& site) {
+  constexpr unsigned argument_registers = 6;
+  const std::string hint = "probe its entry (kprobe), or use --engine gdbstub";
+  // A system call's wrapper gets a struct pt_regs * and nothing else (asm/syscall_wrapper.h); those of
+  // calls without arguments are not in BTF.
+  if (site.function.starts_with("__x64_sys_") || site.function.starts_with("__ia32_sys_")) return {};
+  VMSIGHT_TRY(const Btf* btf, site.module.empty() ? kernel.btf() : kernel.btf_of(site.module));
+  const auto id = btf->find(site.function, BtfKind::function);
+  if (!id) return refuse(site, "its arguments are not known; some may be on the stack", hint);
+  const BtfType prototype = btf->type(btf->type(*id).target);
+  unsigned used = 0;
+  for (std::uint32_t i = 0; prototype.kind == BtfKind::function_proto && i < prototype.count; ++i) {
+    const auto more = registers_for(*btf, btf->parameter_at(prototype, i).type);
+    used += more.value_or(argument_registers + 1);
+    if (used > argument_registers) return refuse(site, "it has arguments on the stack", hint);
+  }
+  return {};
+}
+
+Result<std::unique_ptr<Armory>> Armory::open(const Vm& vm, Kernel& kernel, GuestMemory& memory) {
+  VMSIGHT_TRY(RamWriter ram, RamWriter::open(vm.info().pid));
+  std::unique_ptr<Armory> armory(new Armory(vm, kernel, memory, std::move(ram)));
+  VMSIGHT_TRY_VOID(armory->look_anew());
+  armory->sites_ = FtraceSites::resolve(kernel, armory->reader_);
+  return armory;
+}
+
+Armory::~Armory() {
+  for (Batch& batch : batches_) {
+    if (revert_patches(vm_, ram_, batch.patches)) static_cast<void>(batch.guard.disarm());
+  }
+}
+
+Result<void> Armory::look_anew() {
+  VMSIGHT_TRY_VOID(memory_.refresh());
+  reader_.flush();
+  return {};
+}
+
+Result<TrapSite> Armory::find(const ProbeSite& site) {
+  VMSIGHT_TRY_VOID(look_anew());
+  const FtraceSite place = sites_.find(reader_, site.address - site.offset);
+  switch (place.state) {
+    case FtraceSite::State::idle: break;
+    case FtraceSite::State::traced:
+      return refuse(site, "the guest traces this function itself", "stop the tracer in the guest, or use --engine gdbstub");
+    case FtraceSite::State::probed:
+      return refuse(site, "another probe is there already",
+                    "end the other vmsight; `vmsight doctor --recover` removes what a killed one left");
+    case FtraceSite::State::none:
+      return refuse(site, "the function has no place that can be patched (it is not traceable by ftrace)",
+                    "use --engine gdbstub");
+  }
+  if (site.offset != 0 && site.address != place.address) {
+    return refuse(site, "only where a function begins can be patched", "use --engine gdbstub");
+  }
+  return TrapSite{.name = site.function,
+                  .function = site.address - site.offset,
+                  .address = place.address,
+                  .nop = as_text(place.bytes),
+                  .code = as_text(invd_trap)};
+}
+
+Result<void> Armory::add_trampoline(const ProbeSite& site, TrapSite& trap) {
+  VMSIGHT_TRY_VOID(check_no_stack_arguments(kernel_, site));
+  auto place = space_.find(reader_, trap.function, trap.address);
+  if (!place) return refuse(site, place.error().message, place.error().hint);
+  trap.trampoline = place->address;
+  trap.trampoline_before = std::move(place->before);
+  trap.code = Trampoline::jump(trap.address, trap.trampoline);
+  return {};
+}
+
+Result<void> Armory::add_patches(std::vector<CodePatch>& patches, GuestVirt at,
+                                 const std::string& before, const std::string& after) {
+  for (std::size_t done = 0; done < before.size();) {
+    const GuestVirt address = at + done;
+    const std::size_t size = std::min<std::size_t>(before.size() - done, page_size - address.page_offset());
+    const auto physical = kernel_.space().translate(memory_, address);
+    const RamRange* range = physical ? vm_.ram().find(*physical) : nullptr;
+    if (range == nullptr) {
+      return Error{.code = ErrorCode::fault,
+                   .message = fmt::format("patch the code at {}: it is not mapped to RAM", address),
+                   .address = address.raw()};
+    }
+    patches.push_back({.instruction = at,
+                       .address = address,
+                       .at = *physical,
+                       .host = range->host + (*physical - range->start),
+                       .before = before.substr(done, size),
+                       .after = after.substr(done, size)});
+    done += size;
+  }
+  return {};
+}
+
+Result<void> Armory::arm(std::span<const Step> steps) {
+  if (steps.empty()) return {};
+  std::vector<CodePatch> patches;
+  Batch batch;
+  for (const auto& [trap, now] : steps) {
+    if (!trap->has_trampoline()) continue;
+    const std::string code = Trampoline::code(trap->trampoline, trap->address);
+    if (code == trap->trampoline_before) continue;
+    VMSIGHT_TRY_VOID(add_patches(patches, trap->trampoline, trap->trampoline_before, code));
+  }
+  for (const auto& [trap, now] : steps) {
+    VMSIGHT_TRY_VOID(add_patches(patches, trap->address, now, trap->code));
+    VMSIGHT_TRY_VOID(add_patches(batch.patches, trap->address, trap->nop, trap->code));
+    batch.armed.insert(trap->address);
+  }
+  VMSIGHT_TRY(batch.guard, ResumeGuard::start(vm_.info(), record_of(batch.patches)));
+  VMSIGHT_TRY_VOID(batch.guard.arm());
+  if (auto done = apply_patches(vm_, ram_, patches); !done) {
+    // It may have failed when all was written already.
+    if (revert_patches(vm_, ram_, batch.patches)) static_cast<void>(batch.guard.disarm());
+    return done;
+  }
+  batches_.push_back(std::move(batch));
+  return {};
+}
+
+Result<void> Armory::disarm(std::span<const TrapSite* const> traps) {
+  if (traps.empty()) return {};
+  std::vector<CodePatch> patches;
+  for (const TrapSite* trap : traps) {
+    VMSIGHT_TRY_VOID(add_patches(patches, trap->address, trap->nop, trap->code));
+  }
+  VMSIGHT_TRY_VOID(revert_patches(vm_, ram_, patches));
+  Result<void> forgotten;
+  for (auto batch = batches_.begin(); batch != batches_.end();) {
+    for (const TrapSite* trap : traps) batch->armed.erase(trap->address);
+    if (!batch->armed.empty()) {
+      ++batch;
+      continue;
+    }
+    if (auto done = batch->guard.disarm(); !done) forgotten = std::move(done);
+    batch = batches_.erase(batch);
+  }
+  return forgotten;
+}
+
+Result<bool> Armory::is_armed(const TrapSite& trap) {
+  std::vector<CodePatch> patches;
+  VMSIGHT_TRY_VOID(add_patches(patches, trap.address, trap.nop, trap.code));
+  for (const CodePatch& patch : patches) {
+    std::string bytes(patch.after.size(), '\0');
+    VMSIGHT_TRY_VOID(ram_.read(patch.host, std::as_writable_bytes(std::span(bytes))));
+    if (bytes != patch.after) return false;
+  }
+  return true;
+}
+
+}  // namespace vmsight

@@ -1,0 +1,345 @@
+// The engine "kvm": traps in the guest's kernel that its host's KVM handles and an eBPF program
+// there sees. A hit never leaves the host's kernel but as an event in a ring.
+#include <algorithm>
+#include <bitset>
+#include <fmt/format.h>
+#include <map>
+
+#include "base/clock.h"
+#include "kernel/escape.h"
+#include "probe/kvm/arm.h"
+#include "probe/kvm/program.h"
+#include "probe/kvm/translate.h"
+#include "vmsight/view.h"
+
+namespace vmsight {
+namespace {
+
+constexpr std::uint64_t second_ns = 1'000'000'000;
+constexpr std::size_t events_at_once = 4096;
+/// A probe that is hit so often holds up about half a CPU or more: an exit takes 0.5 to 2 us.
+constexpr std::uint64_t storm_hits = 500'000;  // in a second
+
+class KvmEngine final : public ProbeEngine {
+ public:
+  explicit KvmEngine(const EngineSetting& setting) : vm_(setting.vm), kernel_(setting.kernel) {}
+
+  ~KvmEngine() override {
+    std::vector<ProbeId> all;
+    for (const auto& [id, probe] : probes_) all.push_back(id);
+    static_cast<void>(disarm(all));
+  }
+
+  Result<void> open() {
+    VMSIGHT_TRY_VOID(check_kvm_engine(vm_.info()));
+    VMSIGHT_TRY(memory_, open_live_read(vm_));
+    VMSIGHT_TRY(const kvm::guest guest, kvm::describe_guest(vm_, kernel_, *memory_));
+    VMSIGHT_TRY(program_, kvm::Program::load(guest));
+    VMSIGHT_TRY(armory_, Armory::open(vm_, kernel_, *memory_));
+    return {};
+  }
+
+  EngineAbilities abilities() const override {
+    return {.name = "kvm", .return_sites = true, .max_sites = kvm::max_probes};
+  }
+
+  Result<void> arm(std::span<const ProbeOrder> orders) override {
+    Plan plan;
+    auto done = make_plan(orders, plan);
+    if (done) done = publish(plan);
+    if (done) done = armory_->arm(plan.steps());
+    if (!done) {
+      take_back(plan);
+      return done;
+    }
+    commit(plan);
+    return {};
+  }
+
+  Result<void> disarm(std::span<const ProbeId> ids) override {
+    std::vector<GuestVirt> touched;
+    std::vector<const TrapSite*> empty;
+    std::map<GuestVirt, std::vector<ProbeId>> left;
+    for (const ProbeId id : ids) {
+      const auto probe = probes_.find(id);
+      if (probe == probes_.end() || !probe->second.armed) continue;
+      const GuestVirt at = probe->second.trap;
+      auto known = left.try_emplace(at, sites_.at(at).ids).first;
+      std::erase(known->second, id);
+    }
+    for (const auto& [at, rest] : left) {
+      if (rest.empty()) empty.push_back(&sites_.at(at).trap);
+    }
+    VMSIGHT_TRY_VOID(armory_->disarm(empty));
+    for (const auto& [at, rest] : left) VMSIGHT_TRY_VOID(reduce(at, rest));
+    return {};
+  }
+
+  Result<std::size_t> poll(std::chrono::milliseconds patience, const Sink& sink) override {
+    VMSIGHT_TRY_VOID(vm_.check_alive());
+    VMSIGHT_TRY(const std::size_t told, program_->read(patience, events_at_once, [&](auto bytes) { tell(bytes, sink); }));
+    VMSIGHT_TRY_VOID(look_after());
+    return told;
+  }
+
+  Result<ProbeCounts> counts(ProbeId id) override {
+    const auto probe = probes_.find(id);
+    if (probe == probes_.end()) {
+      return Error{.code = ErrorCode::not_found, .message = fmt::format("no probe has the number {}", id)};
+    }
+    return probe->second.armed ? count(probe->second) : probe->second.last;
+  }
+
+  std::uint64_t foreign() const override {
+    const kvm::strangers strangers = program_->foreign();
+    return strangers.kernel + strangers.user;
+  }
+
+ private:
+  struct Probe {
+    ProbeOrder order;
+    GuestVirt trap;           // address of its site's NOP
+    std::uint32_t index = 0;  // in the program's maps
+    bool armed = false;
+    std::uint64_t told = 0;
+    std::uint64_t missed_before = 0;
+    std::uint64_t hits_before = 0;  // a second ago
+    ProbeCounts last;         // when it was disarmed
+  };
+  struct Site {
+    TrapSite trap;
+    std::vector<ProbeId> ids;
+    std::string now;  // what is there at the moment
+  };
+  /// What arm() is about to do.
+  struct Plan {
+    std::map<GuestVirt, Site> sites;  // as they will be
+    std::map<ProbeId, Probe> probes;  // the new ones
+    std::vector<Armory::Step> steps() const {
+      std::vector<Armory::Step> all;
+      for (const auto& [at, site] : sites) {
+        if (site.now != site.trap.code) all.push_back({&site.trap, site.now});
+      }
+      return all;
+    }
+  };
+
+  Result<void> make_plan(std::span<const ProbeOrder> orders, Plan& plan) {
+    for (const ProbeOrder& order : orders) {
+      VMSIGHT_CHECK(!probes_.contains(order.id) && !plan.probes.contains(order.id));
+      if (order.site.user) {
+        return Error{.code = ErrorCode::unsupported,
+                     .message = fmt::format("probe {}: engine kvm probes kernels only", escape_bytes(to_string(order.site))),
+                     .hint = "use --engine gdbstub"};
+      }
+      VMSIGHT_TRY(Site * site, site_of(order.site, plan));
+      if (order.site.at_return && !site->trap.has_trampoline()) {
+        VMSIGHT_TRY_VOID(armory_->add_trampoline(order.site, site->trap));
+      }
+      if (site->ids.size() == kvm::max_probes_of_site) {
+        return Error{.code = ErrorCode::unsupported,
+                     .message = fmt::format("probe {}: {} probes are there already", escape_bytes(to_string(order.site)),
+                                            site->ids.size())};
+      }
+      site->ids.push_back(order.id);
+      VMSIGHT_TRY(const std::uint32_t index, take_index());
+      plan.probes[order.id] = {.order = order, .trap = site->trap.address, .index = index,
+                               .armed = true, .missed_before = program_->missed()};
+      VMSIGHT_TRY(const kvm::probe described, kvm::describe_probe(order));
+      VMSIGHT_TRY_VOID(program_->set_probe(index, described));
+    }
+    return {};
+  }
+
+  Result<Site*> site_of(const ProbeSite& wanted, Plan& plan) {
+    const auto is_it = [&](const auto& entry) {
+      const TrapSite& trap = entry.second.trap;
+      return wanted.address == trap.function || wanted.address == trap.address;
+    };
+    const auto planned = std::find_if(plan.sites.begin(), plan.sites.end(), is_it);
+    if (planned != plan.sites.end()) return &planned->second;
+    const auto known = std::find_if(sites_.begin(), sites_.end(), is_it);
+    if (known != sites_.end()) return &(plan.sites[known->first] = known->second);
+    VMSIGHT_TRY(TrapSite trap, armory_->find(wanted));
+    const GuestVirt at = trap.address;
+    std::string nop = trap.nop;
+    return &(plan.sites[at] = {.trap = std::move(trap), .ids = {}, .now = std::move(nop)});
+  }
+
+  Result<std::uint32_t> take_index() {
+    for (std::uint32_t index = 0; index < kvm::max_probes; ++index) {
+      if (taken_.test(index)) continue;
+      taken_.set(index);
+      return index;
+    }
+    return Error{.code = ErrorCode::unsupported,
+                 .message = fmt::format("arm probes: at most {} at once", static_cast<int>(kvm::max_probes))};
+  }
+
+  /// The program knows them before the guest can come there.
+  Result<void> publish(const Plan& plan) {
+    for (const auto& [at, site] : plan.sites) VMSIGHT_TRY_VOID(publish(site, plan.probes));
+    return {};
+  }
+
+  Result<void> publish(const Site& site, const std::map<ProbeId, Probe>& fresh) {
+    const auto find = [&](ProbeId id) -> const Probe& {
+      const auto it = fresh.find(id);
+      return it != fresh.end() ? it->second : probes_.at(id);
+    };
+    if (!site.trap.has_trampoline()) {
+      return set_trap(site.trap.address + FtraceSite::size, kvm::trap_in_place, site, find);
+    }
+    VMSIGHT_TRY_VOID(set_trap(site.trap.trampoline + Trampoline::entry_end, kvm::trap_entry, site, find));
+    return set_trap(site.trap.trampoline + Trampoline::return_end, kvm::trap_return, site, find);
+  }
+
+  template <typename Find>
+  Result<void> set_trap(GuestVirt next, kvm::trap_kind kind, const Site& site, Find find) {
+    kvm::trap trap{};
+    trap.kind = static_cast<__u8>(kind);
+    trap.bare = 1;
+    for (const ProbeId id : site.ids) {
+      const Probe& probe = find(id);
+      const ProbeOrder& order = probe.order;
+      if (kind == kvm::trap_return && !order.site.at_return) continue;
+      if (!order.counts_only || order.site.at_return || !order.filter.steps.empty()) trap.bare = 0;
+      trap.probes[trap.count++] = probe.index;
+    }
+    return program_->set_trap(next.raw(), trap);
+  }
+
+  void take_back(const Plan& plan) {
+    for (const auto& [at, site] : plan.sites) {
+      const auto before = sites_.find(at);
+      if (site.trap.has_trampoline()) {
+        program_->remove_trap((site.trap.trampoline + Trampoline::entry_end).raw());
+        program_->remove_trap((site.trap.trampoline + Trampoline::return_end).raw());
+      }
+      if (before == sites_.end()) program_->remove_trap((at + FtraceSite::size).raw());
+      else static_cast<void>(publish(before->second, {}));
+    }
+    for (const auto& [id, probe] : plan.probes) taken_.reset(probe.index);
+  }
+
+  void commit(Plan& plan) {
+    for (auto& [at, site] : plan.sites) {
+      if (site.trap.has_trampoline()) program_->remove_trap((at + FtraceSite::size).raw());
+      site.now = site.trap.code;
+      if (site.trap.has_trampoline()) {
+        site.trap.trampoline_before = Trampoline::code(site.trap.trampoline, at);
+      }
+      sites_[at] = std::move(site);
+    }
+    probes_.merge(plan.probes);
+  }
+
+  /// Leaves the site with these probes.
+  Result<void> reduce(GuestVirt at, const std::vector<ProbeId>& rest) {
+    Site& site = sites_.at(at);
+    for (const ProbeId id : site.ids) {
+      if (std::find(rest.begin(), rest.end(), id) == rest.end()) retire(probes_.at(id));
+    }
+    site.ids = rest;
+    // A trampoline stays known: calls that are under way still return through it.
+    Result<void> done;
+    if (!rest.empty() || site.trap.has_trampoline()) done = publish(site, {});
+    else program_->remove_trap((at + FtraceSite::size).raw());
+    if (rest.empty()) sites_.erase(at);
+    return done;
+  }
+
+  void retire(Probe& probe) {
+    probe.last = count(probe);
+    probe.armed = false;
+    taken_.reset(probe.index);
+  }
+
+  ProbeCounts count(const Probe& probe) const {
+    const kvm::counters counters = program_->count(probe.index);
+    ProbeCounts counts{.hits = counters.hits,
+                       .filtered = counters.filtered,
+                       .told = probe.told,
+                       .lost = counters.lost + (program_->missed() - probe.missed_before),
+                       .missed_returns = counters.missed_returns,
+                       .rate_limited = counters.rate_limited,
+                       .stormed = probe.last.stormed};
+    if (!probe.order.site.at_return) return counts;
+    const kvm::durations durations = program_->duration(probe.index);
+    std::copy(std::begin(durations.bucket), std::end(durations.bucket), counts.durations.begin());
+    return counts;
+  }
+
+  void tell(std::span<const std::byte> bytes, const Sink& sink) {
+    kvm::event event;
+    if (bytes.size() < sizeof(event)) return;
+    std::memcpy(&event, bytes.data(), sizeof(event));
+    const auto known = probes_.find(event.probe);
+    if (known == probes_.end() || !known->second.armed) return;  // it was disarmed meanwhile
+    Probe& probe = known->second;
+    Hit hit;
+    if (!kvm::read_event(bytes, probe.order.site, hit)) return;
+    hit.fetched.resize(probe.order.fetches.size());
+    hit.fetched_return.resize(hit.at_return ? probe.order.fetches_return.size() : 0);
+    ++probe.told;
+    sink(hit);
+  }
+
+  /// Once a second: does the guest still have our traps, and does one of them storm?
+  Result<void> look_after() {
+    const std::uint64_t now = monotonic_ns();
+    if (now - looked_after_ns_ < second_ns) return {};
+    const double seconds = static_cast<double>(now - looked_after_ns_) / second_ns;
+    looked_after_ns_ = now;
+    for (const auto& [at, site] : sites_) {
+      VMSIGHT_TRY(const bool armed, armory_->is_armed(site.trap));
+      if (armed) continue;
+      return Error{.code = ErrorCode::vm_gone,
+                   .message = fmt::format("the probe at {} has vanished from the guest's code", escape_bytes(site.trap.name)),
+                   .hint = "the guest may have rebooted; attach again"};
+    }
+    return end_storms(seconds);
+  }
+
+  Result<void> end_storms(double seconds) {
+    std::vector<ProbeId> storming;
+    for (auto& [id, probe] : probes_) {
+      if (!probe.armed) continue;
+      const std::uint64_t hits = program_->count(probe.index).hits;
+      const auto rate = static_cast<double>(hits - probe.hits_before) / seconds;
+      probe.hits_before = hits;
+      if (rate < storm_hits) continue;
+      probe.last.stormed = true;
+      storming.push_back(id);
+    }
+    if (storming.empty()) return {};
+    return disarm(storming);
+  }
+
+  const Vm& vm_;
+  Kernel& kernel_;
+  std::unique_ptr<GuestMemory> memory_;
+  std::unique_ptr<kvm::Program> program_;
+  std::unique_ptr<Armory> armory_;
+  std::bitset<kvm::max_probes> taken_;
+  std::map<GuestVirt, Site> sites_;  // armed ones, by the address of the NOP
+  std::map<ProbeId, Probe> probes_;  // and those that were
+  std::uint64_t looked_after_ns_ = monotonic_ns();
+};
+
+}  // namespace
+
+Result<void> check_kvm_engine(const VmInfo& vm) {
+  if (vm.accelerator != Accelerator::tcg) return kvm::check_host();
+  return Error{.code = ErrorCode::unsupported,
+               .message = "engine kvm: the guest is emulated (TCG), KVM has no part in it",
+               .hint = "use --engine gdbstub"};
+}
+
+Result<std::unique_ptr<ProbeEngine>> open_kvm_engine(const EngineSetting& setting) {
+  auto engine = std::make_unique<KvmEngine>(setting);
+  VMSIGHT_TRY_VOID(engine->open());
+  return std::unique_ptr<ProbeEngine>(std::move(engine));
+}
+
+}  // namespace vmsight

@@ -1,0 +1,158 @@
+// What the eBPF program in the host's kernel and the engine that loads it tell each other: the
+// layout of maps and events. C and C++; all sizes in bytes.
+//
+//   trap in the guest -> exit -> KVM -> program: sites[next RIP] -> probes[...] -> event
+#ifndef VMSIGHT_PROBE_KVM_SHARED_H
+#define VMSIGHT_PROBE_KVM_SHARED_H
+
+#include <linux/types.h>
+
+#ifdef __cplusplus
+namespace vmsight::kvm {
+#endif
+
+enum {
+  max_probes = 2048,
+  max_traps = 8 * max_probes,     // of a return probe two, and those of trampolines left behind
+  max_probes_of_site = 8,
+  max_fetches = 16,               // of an entry, and as many of a return
+  max_fetch_steps = 3,
+  max_fetch_size = 4096,
+  max_terms = 16,
+  max_filter_steps = 48,
+  max_filter_text = 64,           // with its NUL
+  max_ranges = 16,                // of guest RAM
+  max_apic_id = 1024,
+  max_vcpus = 4096,               // KVM_MAX_VCPUS is at most so many
+  max_calls = 16384,              // under way, of all return probes
+  max_event_data = 8192,
+  max_entry_data = 1024,          // of a call, kept until it returns
+  ring_size = 8 << 20,
+  ring_wake = 1 << 20,            // so much is waiting: wake the reader at once
+};
+
+// Registers in KVM's order, which is that of the instruction set.
+enum { kvm_rax, kvm_rcx, kvm_rdx, kvm_rbx, kvm_rsp, kvm_rbp, kvm_rsi, kvm_rdi, kvm_r11 = 11 };
+
+enum trap_kind {
+  trap_in_place,   // the site itself is the trap
+  trap_entry,      // in a trampoline, RSP in R11
+  trap_return,
+};
+
+// Key: the RIP after the trap. Without probes it is a trampoline that calls still return through.
+struct trap {
+  __u8 kind, bare, unused[2];  // bare: all its probes only count
+  __u32 count;
+  __u32 probes[max_probes_of_site];  // indices into `probes`
+};
+
+// As ProbeFetch.
+enum fetch_what { fetch_value, fetch_string, fetch_bytes };
+struct fetch {
+  __u8 what, base, step_count, from_entry;
+  __u16 size, unused;
+  __s32 offset;
+  __s32 steps[max_fetch_steps];
+};
+
+enum term_field { term_pid, term_tgid, term_comm, term_cpu, term_fetch, term_fetch_return, term_duration };
+enum term_compare { term_equal, term_unequal, term_less, term_less_equal, term_greater, term_greater_equal };
+struct term {
+  __u8 field, compare, bits, is_signed;
+  __u8 is_text, index, unused[2];
+  __s64 number;
+  __u64 text[max_filter_text / 8];
+  __u64 mask[max_filter_text / 8];  // which bytes count
+};
+enum step_kind { step_term, step_both, step_either, step_negate };
+struct filter_step {
+  __u8 kind, term;
+};
+
+enum probe_flags {
+  probe_at_return = 1,
+  probe_counts_only = 2,
+  probe_needs_task = 4,    // an event is told, or the filter asks for the task
+  probe_filter_late = 8,   // the filter asks for the result or the duration
+};
+struct probe {
+  __u32 id;     // the engine's ProbeId: never used twice
+  __u32 flags;
+  __u32 fetches, fetches_return;  // how many
+  __u32 steps;
+  __u64 rate_limit;
+  struct fetch fetch[2 * max_fetches];  // the entry's, then the return's
+  struct filter_step step[max_filter_steps];
+  struct term term[max_terms];
+};
+
+// Of one probe on one CPU of the host.
+struct counters {
+  __u64 hits, filtered, told, lost, missed_returns, rate_limited;
+};
+struct rate {
+  __u64 second, told;
+};
+struct durations {
+  __u64 bucket[64];
+};
+// Traps at addresses of no probe.
+struct strangers {
+  __u64 kernel, user;
+};
+
+// A call under way. Entry and return have the same RSP.
+struct call_key {
+  __u64 task, rsp;
+  __u64 probe;  // its id
+};
+
+struct fetched {
+  __u64 value;
+  __u16 size;  // of the bytes that follow, padded to 8
+  __u8 ok, cut;
+  __u32 unused;
+};
+
+// In the ring: this, then `entry_fetches` and `return_fetches` times struct fetched with bytes.
+struct event {
+  __u64 time, duration;
+  __u64 registers[16];
+  __u64 cr3;
+  __u32 known;  // bits of `registers`, and 1 << 16 for cr3
+  __u32 probe;  // its id
+  __u32 vcpu;
+  __u8 at_return, entry_fetches, return_fetches, unused;
+  __u64 task;
+  __s32 pid, tgid;
+  char comm[16];
+  __u32 size;  // of all that follows
+  __u32 padding;
+};
+
+// The guest, as the program needs to know it; constant while it is loaded.
+struct ram_range {
+  __u64 start, end;  // guest-physical
+  __u64 delta;       // host address - guest-physical address
+};
+struct window {
+  __u64 start, end, delta;  // as AddressSpace::Window
+};
+struct guest {
+  __u32 tgid;                // of the QEMU process
+  __u32 range_count;
+  __u32 several_programs;    // may see the same exit
+  __u32 unused;
+  struct ram_range ranges[max_ranges];
+  struct window direct_map, image;
+  __u64 root;                // of the kernel's page table
+  __u32 five_level;
+  __u32 pid_offset, tgid_offset, comm_offset, mm_offset, pgd_offset;
+  __u64 current[max_apic_id];  // host address of each CPU's current task, by APIC id; or 0
+};
+
+#ifdef __cplusplus
+}  // namespace vmsight::kvm
+#endif
+#endif

@@ -1,0 +1,200 @@
+#!/usr/bin/env python3
+"""probe_kvm.py WHAT[,WHAT...] KERNEL... - probes by the kvm engine, under real stock KVM on the lab's nested host.
+
+calls   the puppet makes known system calls on two CPUs and tells each: every one is seen, at its
+        entry and at its return, with the arguments and the result that the guest tells
+cycles  armed and disarmed over and over under load; afterwards the guest's code is what it was
+many    very many calls: each is counted, at its entry and at its return
+kills   vmsight is killed while armed: the guest answers, and soon its code is what it was; once with
+        the process that puts it back killed too: then `doctor --recover` does it
+refuse  what cannot be probed is refused with a reason
+
+Runs itself there: the outer part starts the host (HOST_KERNEL, default 6.12), the inner one boots guests.
+"""
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from harness import ROOT, VMSIGHT, Guest, expect, main, run, vmsight
+from trace import Tracer, compare, status, system_call, told_calls
+from vmlab_lib import nested
+
+SITES = ("kprobe:do_sys_openat2", "kretprobe:do_sys_openat2", "kretprobe:__x64_sys_openat")
+RECORDS = Path("/run/vmsight")
+DRIVER = os.environ.get("PROBE_DRIVER", str(ROOT / "build" / "tests" / "vm" / "probe_driver"))
+MANY = int(os.environ.get("MANY", 20_000))
+CYCLES = int(os.environ.get("CYCLES", 30))
+
+
+def code(guest, *functions):
+    """The first bytes of functions, by a reading of memory."""
+    return [run("read", guest.pid, function, "16", "--raw", timeout=300).stdout for function in functions]
+
+
+def wait(condition, seconds, what):
+    begun = time.monotonic()
+    while not condition():
+        expect(time.monotonic() < begun + seconds, f"{what}: not after {seconds} s")
+        time.sleep(0.05)
+    return time.monotonic() - begun
+
+
+def drive(guest, *arguments, timeout=900):
+    """What the program says that arms by the library: KEY VALUE lines."""
+    done = subprocess.run([DRIVER, *map(str, arguments[:1]), str(guest.pid), *map(str, arguments[1:])],
+                          capture_output=True, timeout=timeout, text=True, check=False)
+    expect(done.returncode == 0, f"driver {arguments}: {done.stderr}")
+    return {key: int(value) for key, value in (line.split() for line in done.stdout.splitlines())}
+
+
+def check_calls(guest, kernel):
+    tracer = Tracer(guest, *SITES, "--filter", "comm == calls", "--engine", "kvm", "-v")
+    expect(tracer.head["engine"] == "kvm", f"engine {tracer.head['engine']}")
+    expected = told_calls(guest, 100, 2)
+    events, end = tracer.end()
+    ids = [probe["probe"] for probe in tracer.head["probes"]]
+    seen = {number: [event for event in events if event["probe"] == number] for number in ids}
+    compare(f"{kernel}: entries", [(pid, path) for pid, path, *_ in expected],
+            [(event["pid"], event["arguments"]["filename"]) for event in seen[ids[0]]])
+    compare(f"{kernel}: results", [(pid, path, result) for pid, path, _, _, result in expected],
+            [(event["pid"], event["arguments"]["filename"], event["result"]) for event in seen[ids[1]]])
+    compare(f"{kernel}: the system call", expected, [system_call(event) for event in seen[ids[2]]])
+    for count in end["counts"]:
+        expect(count["told"] == len(expected) and count["lost"] == count["missed_returns"] == 0, f"{kernel}: {count}")
+    expect(end["foreign"] == 0, f"{end['foreign']} traps of nobody")
+    expect({event["comm"] for event in events} == {"calls"}, "comm")
+    expect({event["vcpu"] for event in events} == {0, 1}, f"{kernel}: the calls came from one CPU only")
+    expect(all(event["duration_ns"] > 0 for event in events if event["at_return"]), "a call took no time")
+    print(f"{kernel}: {len(expected)} calls, {len(events)} events, every one as the guest told", flush=True)
+
+
+def check_many(guest, kernel, calls=MANY):
+    """Every one of very many hits is counted, at the entry and at the return, and nothing else is."""
+    driver = subprocess.Popen([DRIVER, "count", str(guest.pid), "kprobe:__x64_sys_getppid", "kretprobe:__x64_sys_getppid"],
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    expect(driver.stdout.readline() == "armed\n", "the driver does not arm")
+    begun = time.monotonic()
+    guest.puppet(f"work getppid {calls // 2} 2", timeout=1200)
+    seconds = time.monotonic() - begun
+    said = dict(line.split() for line in driver.communicate("end\n", timeout=120)[0].splitlines())
+    for kind in ("kprobe", "kretprobe"):
+        expect(int(said[f"{kind}_hits"]) == calls, f"{kernel}: {said}, not {calls} calls")
+        expect(int(said[f"{kind}_lost"]) == int(said[f"{kind}_missed_returns"]) == 0, f"{kernel}: {said}")
+    expect(int(said["foreign"]) == 0, f"{kernel}: {said}")
+    print(f"{kernel}: {calls} calls, all counted at their entry and their return; {seconds:.0f} s", flush=True)
+
+
+def check_cycles(guest, kernel, cycles=CYCLES):
+    functions = ["vfs_read", "vfs_open", "do_sys_openat2", "__x64_sys_mmap", "kernel_clone", "vfs_write"]
+    before = code(guest, *functions)
+    guest.puppet("sh for i in 1 2 3; do (while :; do cat /etc/passwd; done) >/dev/null 2>&1 & done")
+    sites = [f"{'kretprobe' if number % 2 else 'kprobe'}:{function}" for number, function in enumerate(functions)]
+    said = drive(guest, "cycles", cycles, *sites)
+    expect(said["cycles"] == cycles and said["hits"] > cycles and said["lost"] == 0, f"{kernel}: {said}")
+    expect(code(guest, *functions) == before, f"{kernel}: the guest's code is not what it was")
+    expect(status(guest) == "running", f"{kernel}: the guest is {status(guest)}")
+    guest.puppet("sh killall cat; true")
+    print(f"{kernel}: armed and disarmed {cycles} times under load, {said['hits']} hits", flush=True)
+
+
+def records(guest):
+    found = []
+    for path in RECORDS.glob(f"{guest.pid}-*.json"):
+        try:
+            record = json.loads(path.read_text())
+        except FileNotFoundError:
+            continue
+        if record["kind"] == "probes":
+            found.append(record)
+    return found
+
+
+def answers(guest):
+    begun = time.monotonic()
+    guest.puppet("sh cat /etc/passwd")
+    return time.monotonic() - begun
+
+
+def check_kills(guest, kernel, count=5):
+    functions = ["vfs_read", "do_sys_openat2"]
+    before = code(guest, *functions)
+    chance = random.Random(kernel)
+    for number in range(count):
+        tracer = subprocess.Popen([VMSIGHT, "trace", str(guest.pid), "kprobe:vfs_read", "kretprobe:do_sys_openat2", "--json",
+                                   "--engine", "kvm"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        if number % 3 != 2:  # else it is killed while it attaches and arms
+            expect(tracer.stdout.readline(), "trace does not begin")
+            expect(code(guest, functions[0]) != before[:1], "armed, and the code is the same")
+        time.sleep(chance.uniform(0, 2))
+        guards = [record["guard"]["pid"] for record in records(guest)] if number == 0 else []
+        for pid in (*guards, tracer.pid):
+            os.kill(pid, signal.SIGKILL)
+        tracer.wait()
+        answered = answers(guest)
+        if number == 0:  # the first vmsight that opens the VM would do it too
+            expect(guards and records(guest), "nobody was left to put the code back, and there is no record")
+            said = json.loads(vmsight("doctor", "--recover", guest.pid, "--json", timeout=300))
+            expect([(one["kind"], one["undone"]) for one in said["recovered"]] == [("probes", True)], f"said {said}")
+            restored = 0
+        else:
+            restored = wait(lambda: not records(guest), 20, "the guard")
+        expect(code(guest, *functions) == before, f"{kernel}: kill {number}: the guest's code is not what it was")
+        print(f"{kernel}: kill {number}: the guest answered after {answered:.2f} s, "
+              f"its code was restored {restored:.2f} s later", flush=True)
+
+
+def check_refuse(guest, kernel):
+    guest.puppet("sh mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null; cd /sys/kernel/tracing &&"
+                 " echo vfs_statfs > set_ftrace_filter && echo function > current_tracer")
+    other = Tracer(guest, "kprobe:vfs_fsync_range", "--engine", "kvm")
+    for site, said in (("kprobe:vfs_statfs", "the guest traces this function itself"),
+                       ("kprobe:vfs_fsync_range", "another probe is there already"),
+                       ("kprobe:__schedule", "no place that can be patched"),
+                       ("kprobe:vfs_read+0x10", "cannot probe inside of functions"),
+                       ("kretprobe:do_mmap", "arguments on the stack"),
+                       ("uprobe:/init:main", "")):
+        done = run("trace", guest.pid, site, "--engine", "kvm", timeout=300)
+        expect(done.returncode != 0 and said in done.stderr.decode(), f"{site}: {done.returncode} {done.stderr}")
+        print(f"{kernel}: refused: {done.stderr.decode().splitlines()[0]}", flush=True)
+    other.end()
+    guest.puppet("sh cd /sys/kernel/tracing && echo nop > current_tracer")
+    expect(not records(guest), f"records are left: {records(guest)}")
+
+
+CHECKS = {"calls": check_calls, "many": check_many, "cycles": check_cycles, "kills": check_kills, "refuse": check_refuse}
+
+
+def inner(what, *kernels):
+    for kernel in kernels:
+        with Guest(kernel=kernel, backend="memfd", accel="kvm", cpus=2, name=f"probe-{kernel}") as guest:
+            for name in what.split(","):
+                CHECKS[name](guest, kernel)
+            expect(status(guest) == "running", f"the guest is {status(guest)}")
+            guest.puppet("sh cat /etc/passwd")
+            console = guest.console().decode(errors="replace")
+            expect("WARNING" not in console and "BUG" not in console, f"the guest complains: {console[-2000:]}")
+
+
+def show(output):
+    sys.stdout.write(output.decode(errors="replace"))
+    sys.stdout.flush()
+
+
+def outer(what, *kernels):
+    command = (f"cd {ROOT} && VMSIGHT={VMSIGHT} PROBE_DRIVER={DRIVER} MANY={MANY} CYCLES={CYCLES} VMSIGHT_LAB_BOOT_TIMEOUT=300 "
+               f"python3 {Path(__file__).resolve()} {what} {' '.join(kernels)} inside")
+    host = os.environ.get("HOST_KERNEL", nested.KERNEL)
+    failed, _ = nested.run(command, timeout=1400, kernel=host, echo=show)
+    expect(failed == 0, f"exit status {failed} on the nested host")
+
+
+if __name__ == "__main__":
+    inside = sys.argv[-1] == "inside"
+    if inside:
+        sys.argv.pop()
+    main(inner if inside else outer)
