@@ -45,6 +45,9 @@ class AddressSpace {
   /// nullopt if the address is not mapped (or not canonical). At most 5 reads.
   std::optional<GuestPhys> translate(GuestMemory& memory, GuestVirt va) const;
 
+  /// How many bytes are mapped and readable, from the first on: so many are copied.
+  std::size_t copy(GuestMemory& memory, GuestVirt from, std::span<std::byte> into) const;
+
   /// The page table walk alone; also gives the size of the page that maps the address.
   struct Walk {
     GuestPhys address;

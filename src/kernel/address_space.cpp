@@ -9,6 +9,9 @@
 // with user memory and the entry code only. Which of them `root` is, is the caller's business.
 #include "kernel/page_table.h"
 
+#include <algorithm>
+#include <cstring>
+
 namespace vmsight {
 namespace {
 
@@ -67,6 +70,22 @@ std::optional<GuestPhys> AddressSpace::translate(GuestMemory& memory, GuestVirt 
   const auto found = walk(memory, va);
   if (!found) return std::nullopt;
   return found->address;
+}
+
+std::size_t AddressSpace::copy(GuestMemory& memory, GuestVirt from,
+                               std::span<std::byte> into) const {
+  std::size_t done = 0;
+  while (done < into.size()) {
+    const GuestVirt va = from + done;
+    const auto at = translate(memory, va);
+    const std::byte* page = at ? memory.page(*at) : nullptr;
+    if (page == nullptr) break;
+    const std::size_t length =
+        std::min<std::size_t>(page_size - va.page_offset(), into.size() - done);
+    std::memcpy(into.data() + done, page + va.page_offset(), length);
+    done += length;
+  }
+  return done;
 }
 
 }  // namespace vmsight

@@ -4,6 +4,12 @@
 
 namespace vmsight {
 
+GuestVirt current_task_variable(Members& members) {
+  // From 6.2 to 6.14 it was in a structure of what every CPU needs often.
+  const auto hot = members.kernel().member("pcpu_hot", "current_task");
+  return hot ? members.symbol("pcpu_hot") + hot->offset : members.symbol("current_task");
+}
+
 Result<CurrentTask> CurrentTask::resolve(Kernel& kernel) {
   Members members(kernel);
   CurrentTask current;
@@ -13,12 +19,7 @@ Result<CurrentTask> CurrentTask::resolve(Kernel& kernel) {
       .comm = members.offset("task_struct", "comm"),
       .mm = members.offset("task_struct", "mm"),
   };
-  // From 6.2 to 6.14 it was in a structure of what every CPU needs often.
-  if (const auto hot = kernel.member("pcpu_hot", "current_task")) {
-    current.current_ = members.symbol("pcpu_hot") + hot->offset;
-  } else {
-    current.current_ = members.symbol("current_task");
-  }
+  current.current_ = current_task_variable(members);
   VMSIGHT_TRY_VOID(members.check());
   const auto offsets = kernel.per_cpu_offsets();
   current.per_cpu_.assign(offsets.begin(), offsets.end());

@@ -12,6 +12,9 @@
 
 namespace vmsight {
 
+/// The per-CPU variable that points to the task_struct.
+GuestVirt current_task_variable(Members& members);
+
 class CurrentTask {
  public:
   static Result<CurrentTask> resolve(Kernel& kernel);

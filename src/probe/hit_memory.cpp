@@ -18,23 +18,10 @@ HitMemory::HitMemory(Reader& kernel, std::uint64_t cr3)
 
 /// How many bytes are present, from the first on.
 std::size_t HitMemory::copy(std::uint64_t va, std::span<std::byte> into) {
-  if (!is_user(va)) {
-    kernel_.clear_fault();
-    const std::size_t done = kernel_.copy(GuestVirt(va), into);
-    kernel_.clear_fault();
-    return done;
-  }
-  std::size_t done = 0;
-  while (done < into.size()) {
-    const GuestVirt from(va + done);
-    const auto at = user_.translate(kernel_.memory(), from);
-    const std::byte* page = at ? kernel_.memory().page(*at) : nullptr;
-    if (page == nullptr) break;
-    const std::size_t length =
-        std::min<std::size_t>(page_size - from.page_offset(), into.size() - done);
-    std::memcpy(into.data() + done, page + from.page_offset(), length);
-    done += length;
-  }
+  if (is_user(va)) return user_.copy(kernel_.memory(), GuestVirt(va), into);
+  kernel_.clear_fault();
+  const std::size_t done = kernel_.copy(GuestVirt(va), into);
+  kernel_.clear_fault();
   return done;
 }
 

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "view/cached_memory.h"
+#include "view/ram_pieces.h"
 #include "view/techniques_of_qemu.h"
 #include "vm/guest_agent.h"
 #include "vm/monitor_session.h"
@@ -91,28 +92,22 @@ Result<std::vector<PhysRange>> AgentReads::populated() {
 }
 
 Result<void> AgentReads::scan(GuestPhys from, std::span<std::byte> into) {
-  while (!into.empty()) {
-    const RamRange* range = ram().find(from);
-    if (range == nullptr) {
-      return Error{.code = ErrorCode::fault,
-                   .message = fmt::format("read {}: not backed by RAM", from),
-                   .address = from.raw()};
+  return for_each_ram_piece(ram(), from, into, agent_->max_batch(),
+                            [&](const RamRange&, GuestPhys at, std::span<std::byte> piece) {
+                              return scan_piece(at, piece);
+                            });
+}
+
+Result<void> AgentReads::scan_piece(GuestPhys from, std::span<std::byte> piece) {
+  std::memset(piece.data(), 0, piece.size());  // as populated() says of what is not shown
+  std::vector<AgentMemory::Run> batch;
+  for (const PhysRange& part : shown(from, piece.size())) {
+    for (std::uint64_t done = 0; done < part.size; done += agent_->max_run()) {
+      const std::uint64_t size = std::min<std::uint64_t>(part.size - done, agent_->max_run());
+      batch.push_back({part.start + done, piece.subspan(part.start + done - from, size)});
     }
-    const std::span<std::byte> piece = into.first(
-        std::min<std::uint64_t>({into.size(), range->end() - from, agent_->max_batch()}));
-    std::memset(piece.data(), 0, piece.size());  // as populated() says of what is not shown
-    std::vector<AgentMemory::Run> batch;
-    for (const PhysRange& part : shown(from, piece.size())) {
-      for (std::uint64_t done = 0; done < part.size; done += agent_->max_run()) {
-        const std::uint64_t size = std::min<std::uint64_t>(part.size - done, agent_->max_run());
-        batch.push_back({part.start + done, piece.subspan(part.start + done - from, size)});
-      }
-    }
-    VMSIGHT_TRY_VOID(ask(batch));
-    into = into.subspan(piece.size());
-    from = from + piece.size();
   }
-  return {};
+  return ask(batch);
 }
 
 namespace {

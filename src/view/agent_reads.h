@@ -36,6 +36,7 @@ class AgentReads final : public PageSource {
  private:
   using Runs = std::span<AgentMemory::Run>;
   Result<void> ask(Runs runs);
+  Result<void> scan_piece(GuestPhys from, std::span<std::byte> piece);
   std::vector<PhysRange> shown(GuestPhys from, std::uint64_t size) const;
   Result<void> ask_planned(std::span<FreshRead> reads, std::uint64_t max_gap);
 

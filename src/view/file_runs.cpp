@@ -6,6 +6,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "view/ram_pieces.h"
+
 namespace vmsight {
 
 int FileRuns::own(UniqueFd fd) {
@@ -30,11 +32,7 @@ const FileRun* FileRuns::find(GuestPhys address) const {
 Result<void> FileRuns::scan(GuestPhys from, std::span<std::byte> into) const {
   while (!into.empty()) {
     const FileRun* run = find(from);
-    if (run == nullptr) {
-      return Error{.code = ErrorCode::fault,
-                   .message = fmt::format("read {}: not backed by RAM", from),
-                   .address = from.raw()};
-    }
+    if (run == nullptr) return not_ram(from);
     const std::uint64_t offset = from - run->start;
     const std::size_t length = std::min<std::uint64_t>(into.size(), run->size - offset);
     const std::size_t in_file =

@@ -4,6 +4,7 @@
 #include <cerrno>
 
 #include "view/cached_memory.h"
+#include "view/ram_pieces.h"
 #include "view/techniques_of_qemu.h"
 #include "vm/monitor_text.h"
 
@@ -125,20 +126,10 @@ Result<std::vector<PhysRange>> MonitorReads::populated() {
 }
 
 Result<void> MonitorReads::scan(GuestPhys from, std::span<std::byte> into) {
-  while (!into.empty()) {
-    const RamRange* range = ram().find(from);
-    if (range == nullptr) {
-      return Error{.code = ErrorCode::fault,
-                   .message = fmt::format("read {}: not backed by RAM", from),
-                   .address = from.raw()};
-    }
-    const auto piece = into.first(
-        std::min<std::uint64_t>({into.size(), range->end() - from, scan_piece}));
-    VMSIGHT_TRY_VOID(copy(from, piece));
-    into = into.subspan(piece.size());
-    from = from + piece.size();
-  }
-  return {};
+  return for_each_ram_piece(ram(), from, into, scan_piece,
+                            [&](const RamRange&, GuestPhys at, std::span<std::byte> piece) {
+                              return copy(at, piece);
+                            });
 }
 
 /// A long run is saved whatever the way of pages is: as text it would take a minute for 512 MiB.

@@ -9,6 +9,7 @@
 
 #include "view/cached_memory.h"
 #include "view/ram_files.h"
+#include "view/ram_pieces.h"
 #include "vmsight/view.h"
 
 namespace vmsight {
@@ -121,23 +122,11 @@ Result<std::size_t> ProcessReads::transfer(std::span<FreshRead> reads) {
 }
 
 Result<void> ProcessReads::scan(GuestPhys from, std::span<std::byte> into) {
-  while (!into.empty()) {
-    const RamRange* range = vm_.ram().find(from);
-    if (range == nullptr) {
-      return Error{.code = ErrorCode::fault,
-                   .message = fmt::format("read {}: not backed by RAM", from),
-                   .address = from.raw()};
-    }
-    const auto piece = into.first(std::min<std::uint64_t>(into.size(), range->end() - from));
-    if (files_.find(from) != nullptr) {
-      VMSIGHT_TRY_VOID(files_.scan(from, piece));
-    } else {
-      VMSIGHT_TRY_VOID(scan_process(*range, from, piece));
-    }
-    into = into.subspan(piece.size());
-    from = from + piece.size();
-  }
-  return {};
+  return for_each_ram_piece(
+      vm_.ram(), from, into, into.size(),
+      [&](const RamRange& range, GuestPhys at, std::span<std::byte> piece) {
+        return files_.find(at) != nullptr ? files_.scan(at, piece) : scan_process(range, at, piece);
+      });
 }
 
 /// RAM that no file of ours shows: anonymous memory gives zeros for holes and stays as it is,

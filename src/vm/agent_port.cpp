@@ -9,6 +9,7 @@
 
 #include "base/wait.h"
 #include "vm/info.h"
+#include "vm/json_text.h"
 #include "vm/monitor_session.h"
 #include "vm/options.h"
 #include "vm/process.h"
@@ -57,12 +58,6 @@ Result<std::string> path_of_port(const VmInfo& info, const GuestPort& port) {
   return unusable(port.name,
                   fmt::format("its chardev is no listening unix socket but \"{}\"", port.backend),
                   port_hint(port.name));
-}
-
-std::string text_of(const json& object, const char* key) {
-  if (!object.is_object()) return "";
-  const auto member = object.find(key);
-  return member != object.end() && member->is_string() ? member->get<std::string>() : "";
 }
 
 /// "disconnected:unix:/run/agent,server=on"

@@ -4,6 +4,7 @@
 #include <optional>
 #include <set>
 
+#include "vm/json_text.h"
 #include "vm/monitor_text.h"
 #include "vm/process.h"
 
@@ -19,11 +20,6 @@ bool belongs_to_other_vm(const QmpClient& client, pid_t pid) {
   if (peer == 0 || peer == pid) return false;
   const auto executable = read_proc_link(peer, "exe");
   return executable && is_qemu(*executable, {});
-}
-
-std::string text_of(const json& object, const char* key) {
-  const auto member = object.find(key);
-  return member != object.end() && member->is_string() ? member->get<std::string>() : "";
 }
 
 /// A backend's RAM block carries its whole object path on machine types before 4.0.

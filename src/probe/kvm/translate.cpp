@@ -6,7 +6,7 @@
 #include <set>
 
 #include "kernel/escape.h"
-#include "state/members.h"
+#include "probe/current_task.h"
 #include "vmsight/reader.h"
 
 namespace vmsight::kvm {
@@ -211,10 +211,7 @@ Result<guest> describe_guest(const Vm& vm, Kernel& kernel, GuestMemory& memory) 
   guest.comm_offset = members.offset("task_struct", "comm");
   guest.mm_offset = members.offset("task_struct", "mm");
   guest.pgd_offset = members.offset("mm_struct", "pgd");
-  // From 6.2 to 6.14 it was in a structure of what every CPU needs often.
-  const auto hot = kernel.member("pcpu_hot", "current_task");
-  const GuestVirt current =
-      hot ? members.symbol("pcpu_hot") + hot->offset : members.symbol("current_task");
+  const GuestVirt current = current_task_variable(members);
   VMSIGHT_TRY_VOID(members.check());
   VMSIGHT_TRY_VOID(describe_ram(vm, guest));
   guest.direct_map = to_window(kernel.space().direct_map());
