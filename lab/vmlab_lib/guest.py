@@ -23,6 +23,7 @@ from .qmp import Qmp
 # How long a boot may take, in seconds of QEMU's CPU time: a busy host is no reason to give up. It takes
 # about 3 for a kernel that QEMU loads, and about 40 with firmware, boot loader and services.
 PANICKED = "the guest's kernel panicked"
+SILENT = "the guest's puppet did not come up in time"
 BOOT_TIMEOUT = float(os.environ.get("VMSIGHT_LAB_BOOT_TIMEOUT", 60))
 DISK_BOOT_TIMEOUT = 4 * BOOT_TIMEOUT
 IDLE_FACTOR = 10  # a guest that does nothing gets so many times as much, by the clock
@@ -76,10 +77,11 @@ class Guest:
         try:
             return self.boot()
         except LabError as error:
-            if PANICKED not in str(error):
+            said = next((said for said in (PANICKED, SILENT) if said in str(error)), None)
+            if said is None:
                 raise
-            # An emulated machine on a busy host can panic a kernel that nobody has looked at yet.
-            print(f"{self.name}: {PANICKED} while it booted; once more", file=sys.stderr)
+            # An emulated machine on a busy host can lose a kernel that nobody has looked at yet.
+            print(f"{self.name}: {said}; once more\n{error}", file=sys.stderr)
             return self.boot()
 
     def __exit__(self, failure, *_):
@@ -142,7 +144,7 @@ class Guest:
                     if b"Kernel panic" in self.console():
                         raise LabError(PANICKED) from None
                     if patience.is_over():
-                        raise LabError("the guest's puppet did not come up in time") from None
+                        raise LabError(SILENT) from None
 
     def _open_line(self, patience):
         while True:
