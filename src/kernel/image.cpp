@@ -4,16 +4,13 @@
 #include <cstring>
 
 #include "kernel/bytes.h"
+#include "kernel/page_table.h"
 
 namespace vmsight {
 namespace {
 
 using Table = std::array<std::uint64_t, 512>;
 
-// Bits of a page-table entry: Intel SDM volume 3, 4.5.
-constexpr std::uint64_t entry_present = 1;
-constexpr std::uint64_t entry_large = 1ULL << 7;
-constexpr std::uint64_t entry_address = 0x000ffffffffff000ULL;
 constexpr std::uint64_t large_address = entry_address & ~(image_alignment - 1);
 
 constexpr std::uint64_t max_image_size = 512U << 20;  // KERNEL_IMAGE_SIZE is 1 GiB at most

@@ -9,7 +9,7 @@ namespace vmsight {
 namespace {
 
 constexpr std::uint32_t max_entries = 1u << 24;  // of a table; today's kernels have 0.8 million
-constexpr std::size_t max_modules = 4096;
+constexpr std::size_t max_orc_modules = 4096;
 constexpr std::size_t max_known = 1u << 16;      // remembered rules
 constexpr std::size_t max_entry_size = 16;
 
@@ -148,7 +148,7 @@ void OrcTables::add_modules(Kernel& kernel, Reader& reader) {
   if (!size) size = kernel.member("module", "core_layout.size");
   if (!head || !list || !count || !places || !entries || !base || !size) return;
   GuestVirt node = reader.pointer(*head);
-  for (std::size_t i = 0; i < max_modules && node != *head && reader.ok(); ++i) {
+  for (std::size_t i = 0; i < max_orc_modules && node != *head && reader.ok(); ++i) {
     const GuestVirt module = node - list->offset;
     const GuestVirt start = reader.pointer(module + base->offset);
     const auto entry_count = static_cast<std::uint32_t>(reader.value(module, *count));

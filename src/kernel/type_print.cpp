@@ -13,7 +13,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr unsigned max_depth = 32;              // of declarators, and of anonymous members
+constexpr unsigned max_nesting = 32;              // of declarators, and of anonymous members
 constexpr unsigned max_nodes = 1u << 14;        // types visited for one definition
 constexpr std::size_t max_text = 4u << 20;
 constexpr std::size_t max_declarator = 4096;
@@ -43,7 +43,7 @@ class Declarator {
   explicit Declarator(const Btf& btf, unsigned& budget) : btf_(btf), budget_(budget) {}
 
   std::string declare(TypeId id, std::string inner, unsigned depth = 0) {
-    if (depth > max_depth || budget_ == 0 || inner.size() > max_declarator) {
+    if (depth > max_nesting || budget_ == 0 || inner.size() > max_declarator) {
       return join("...", inner);
     }
     --budget_;
@@ -87,7 +87,7 @@ class Declarator {
   /// "const char" but "char *const": of a pointer, the modifier stands behind the star.
   std::string modifier(const BtfType& type, std::string inner, unsigned depth) {
     BtfType target = btf_.type(type.target);
-    for (unsigned i = 0; i < max_depth && target.kind == BtfKind::const_type; ++i) {
+    for (unsigned i = 0; i < max_nesting && target.kind == BtfKind::const_type; ++i) {
       target = btf_.type(target.target);
     }
     if (target.kind == BtfKind::pointer) {
@@ -122,7 +122,7 @@ struct Inlined {
 
 Inlined inlined(const Btf& btf, TypeId id) {
   Inlined result;
-  for (unsigned i = 0; i < max_depth; ++i) {
+  for (unsigned i = 0; i < max_nesting; ++i) {
     const BtfType type = btf.type(id);
     if (type.kind == BtfKind::array) {
       result.dimensions += fmt::format("[{}]", btf.array(type).count);
@@ -196,7 +196,7 @@ class DefinitionPrinter {
     text_ += join(std::string(keyword(type)), type.name);
     text_ += " {\n";
     const std::string inner = std::string(indent) + "    ";
-    if (depth > max_depth || full()) {
+    if (depth > max_nesting || full()) {
       text_ += inner + "...\n";
     } else if (type.is_enum()) {
       enumerators(type, inner);
@@ -306,7 +306,7 @@ class JsonPrinter {
 
   Json members(const BtfType& type, std::uint64_t base_bits, unsigned depth) {
     Json list = Json::array();
-    for (std::uint32_t i = 0; i < type.count && budget_ != 0 && depth <= max_depth; ++i) {
+    for (std::uint32_t i = 0; i < type.count && budget_ != 0 && depth <= max_nesting; ++i) {
       list.push_back(member(btf_.member_at(type, i), base_bits, depth));
     }
     return list;

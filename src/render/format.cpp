@@ -3,10 +3,10 @@
 #include <array>
 #include <fmt/format.h>
 
+#include "base/units.h"
+
 namespace vmsight {
 namespace {
-
-constexpr std::uint64_t ns_per_s = 1'000'000'000;
 
 std::string clock(std::uint64_t seconds, bool always_hours) {
   const std::uint64_t days = seconds / 86400, hours = seconds / 3600 % 24;

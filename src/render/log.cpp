@@ -4,12 +4,11 @@
 #include <ctime>
 #include <span>
 
+#include "base/units.h"
 #include "render/escape.h"
 
 namespace vmsight {
 namespace {
-
-constexpr std::int64_t ns_per_s = 1'000'000'000;
 
 // syslog(3)
 constexpr std::string_view levels[] = {"emerg", "alert", "crit", "err",

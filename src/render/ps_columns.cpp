@@ -3,13 +3,13 @@
 #include <array>
 #include <ctime>
 
+#include "base/units.h"
 #include "render/format.h"
 #include "render/ps.h"
 
 namespace vmsight {
 namespace {
 
-constexpr std::int64_t ns_per_s = 1'000'000'000;
 constexpr const char* unread = "?";
 
 template <typename T>
@@ -20,7 +20,7 @@ std::string number(std::int64_t value) { return fmt::format_int(value).str(); }
 std::string kib(const std::optional<std::uint64_t>& bytes) {
   return bytes ? fmt::format_int(*bytes / 1024).str() : "-";
 }
-std::string text(std::string_view value) {
+std::string shown(std::string_view value) {
   return value.data() == nullptr ? "-" : std::string(value);
 }
 
@@ -111,11 +111,11 @@ constexpr std::array columns = {
     PsColumn{"ni", "NI", right, TEXT(number(p.nice)), KEY(p.nice)},
     PsColumn{"pri", "PRI", right, TEXT(number(p.priority)), KEY(p.priority)},
     PsColumn{"psr", "PSR", right, TEXT(number(task_cpu(row))), KEY(task_cpu(row))},
-    PsColumn{"comm", "COMMAND", left, TEXT(row.indent + text(task_comm(row))), nullptr},
+    PsColumn{"comm", "COMMAND", left, TEXT(row.indent + shown(task_comm(row))), nullptr},
     PsColumn{"cmd", "CMD", left, TEXT(row.indent + command_text(p)), nullptr},
-    PsColumn{"exe", "EXE", left, TEXT(text(p.exe)), nullptr},
-    PsColumn{"cwd", "CWD", left, TEXT(text(p.cwd)), nullptr},
-    PsColumn{"root", "ROOT", left, TEXT(text(p.root)), nullptr},
+    PsColumn{"exe", "EXE", left, TEXT(shown(p.exe)), nullptr},
+    PsColumn{"cwd", "CWD", left, TEXT(shown(p.cwd)), nullptr},
+    PsColumn{"root", "ROOT", left, TEXT(shown(p.root)), nullptr},
     PsColumn{"pidns", "PIDNS", right, TEXT(number(p.pidns)), KEY(p.pidns.value_or(0))},
     PsColumn{"mntns", "MNTNS", right, TEXT(number(p.mntns)), KEY(p.mntns.value_or(0))},
     PsColumn{"netns", "NETNS", right, TEXT(number(p.netns)), KEY(p.netns.value_or(0))},

@@ -23,7 +23,7 @@ std::string cpu_list(const std::vector<CpuInfo>& cpus, bool online) {
   return fmt::format("{}", fmt::join(runs, ","));
 }
 
-void line(Output& out, std::string_view name, std::string_view value) {
+void cpu_line(Output& out, std::string_view name, std::string_view value) {
   if (!value.empty()) out.print("{:<22}{}\n", name, for_terminal(value));
 }
 
@@ -45,16 +45,16 @@ void print_modules(Output& out, const State& state, const TableOptions& options)
 }
 
 void print_cpu_summary(Output& out, const State& state) {
-  line(out, "Architecture:", known(state.os.machine));
-  line(out, "CPU(s):", std::to_string(state.cpus.size()));
-  line(out, "On-line CPU(s) list:", cpu_list(state.cpus, true));
-  line(out, "Off-line CPU(s) list:", cpu_list(state.cpus, false));
+  cpu_line(out, "Architecture:", known(state.os.machine));
+  cpu_line(out, "CPU(s):", std::to_string(state.cpus.size()));
+  cpu_line(out, "On-line CPU(s) list:", cpu_list(state.cpus, true));
+  cpu_line(out, "Off-line CPU(s) list:", cpu_list(state.cpus, false));
   if (state.cpus.empty()) return;
   const CpuInfo& first = state.cpus.front();
-  line(out, "Vendor ID:", known(first.vendor));
-  line(out, "Model name:", known(first.model_name));
-  line(out, "CPU MHz:", mhz(first));
-  line(out, "Cache:", cache(first));
+  cpu_line(out, "Vendor ID:", known(first.vendor));
+  cpu_line(out, "Model name:", known(first.model_name));
+  cpu_line(out, "CPU MHz:", mhz(first));
+  cpu_line(out, "Cache:", cache(first));
 }
 
 void print_cpu_table(Output& out, const State& state, const TableOptions& options) {

@@ -45,7 +45,18 @@ Result<void> check_outside(std::span<const CodePatch> patches,
   return {};
 }
 
-Result<void> check_outside(const Vm& vm, std::span<const CodePatch> patches) {
+/// By ptrace: it needs no monitor, the pause is shorter, and it ends with us. Where another program
+/// traces QEMU already, by QMP.
+Result<std::unique_ptr<Halter>> open_halter(const Vm& vm) {
+  auto halter = open_ptrace_halter(vm);
+  if (halter || halter.error().code == ErrorCode::vm_gone) return halter;
+  return open_stop_halter(vm);
+}
+
+/// One whole instruction is replaced by another, so nobody can stand within. Where registers can be had
+/// - KVM gives none of a vCPU that is stopped by ptrace - this is not only known, but seen.
+Result<void> check_outside(const Vm& vm, const Halter& halter, std::span<const CodePatch> patches) {
+  if (halter.name() != "stop") return {};
   VMSIGHT_TRY(const auto session, MonitorSession::of(vm.info()));
   VMSIGHT_TRY(const auto vcpus, session->with_client(&ask_registers));
   return check_outside(patches, vcpus);
@@ -116,6 +127,14 @@ std::optional<CodePatch> parse_patch(const json& entry) {
                    .after = *after};
 }
 
+Result<void> undo_by_ptrace(const VmInfo& info, const RamWriter& ram, std::span<const CodePatch> armed) {
+  VMSIGHT_TRY(const auto vm, open_vm(info));
+  VMSIGHT_TRY(const auto halter, open_ptrace_halter(*vm));
+  VMSIGHT_TRY(Paused paused, halter->halt());
+  VMSIGHT_TRY_VOID(put_back(ram, armed));
+  return paused.resume();
+}
+
 /// What a process that may be killed too needs to stop the guest by itself.
 class UndoPause {
  public:
@@ -147,6 +166,16 @@ class UndoPause {
   bool stopped_ = false;
 };
 
+Result<void> undo_by_monitor(const VmInfo& info, const RamWriter& ram, std::span<const CodePatch> armed) {
+  VMSIGHT_TRY(QmpClient monitor, connect_monitor(info));
+  UndoPause pause(monitor);
+  VMSIGHT_TRY_VOID(pause.begin(info));
+  VMSIGHT_TRY(const auto vcpus, ask_registers(monitor));
+  VMSIGHT_TRY_VOID(check_outside(armed, vcpus));
+  VMSIGHT_TRY_VOID(put_back(ram, armed));
+  return pause.end();
+}
+
 }  // namespace
 
 Result<RamWriter> RamWriter::open(pid_t pid) {
@@ -172,7 +201,7 @@ Result<void> RamWriter::write(HostVirt to, std::span<const std::byte> bytes) con
 }
 
 Result<void> apply_patches(const Vm& vm, const RamWriter& ram, std::span<const CodePatch> patches) {
-  VMSIGHT_TRY(const auto halter, open_stop_halter(vm));
+  VMSIGHT_TRY(const auto halter, open_halter(vm));
   VMSIGHT_TRY(Paused paused, halter->halt());
   for (const CodePatch& patch : patches) {
     VMSIGHT_TRY(const std::string bytes, read_bytes(ram, patch));
@@ -182,15 +211,15 @@ Result<void> apply_patches(const Vm& vm, const RamWriter& ram, std::span<const C
                                         to_hex(bytes), to_hex(patch.before)),
                  .hint = "the guest changed it, or another vmsight; try again"};
   }
-  VMSIGHT_TRY_VOID(check_outside(vm, patches));
+  VMSIGHT_TRY_VOID(check_outside(vm, *halter, patches));
   VMSIGHT_TRY_VOID(write_all(ram, patches));
   return paused.resume();
 }
 
 Result<void> revert_patches(const Vm& vm, const RamWriter& ram, std::span<const CodePatch> patches) {
-  VMSIGHT_TRY(const auto halter, open_stop_halter(vm));
+  VMSIGHT_TRY(const auto halter, open_halter(vm));
   VMSIGHT_TRY(Paused paused, halter->halt());
-  VMSIGHT_TRY_VOID(check_outside(vm, patches));
+  VMSIGHT_TRY_VOID(check_outside(vm, *halter, patches));
   VMSIGHT_TRY_VOID(put_back(ram, patches));
   return paused.resume();
 }
@@ -224,13 +253,8 @@ Result<void> undo_probes(const VmInfo& info, const json& payload) {
   VMSIGHT_TRY(const RamWriter ram, RamWriter::open(info.pid));
   VMSIGHT_TRY(const auto armed, ours(ram, *patches));
   if (armed.empty()) return {};
-  VMSIGHT_TRY(QmpClient monitor, connect_monitor(info));
-  UndoPause pause(monitor);
-  VMSIGHT_TRY_VOID(pause.begin(info));
-  VMSIGHT_TRY(const auto vcpus, ask_registers(monitor));
-  VMSIGHT_TRY_VOID(check_outside(armed, vcpus));
-  VMSIGHT_TRY_VOID(put_back(ram, armed));
-  return pause.end();
+  if (undo_by_ptrace(info, ram, armed)) return {};
+  return undo_by_monitor(info, ram, armed);
 }
 
 }  // namespace vmsight

@@ -1,8 +1,9 @@
 // Bytes of guest code that we replace while the guest stands, and put back.
 //
-//   record on disk -> stop -> all bytes as expected? -> write -> cont     apply
-//                     stop -> bytes still ours? -> write -> cont          revert
+//   record on disk -> halt -> all bytes as expected? -> write -> resume   apply
+//                     halt -> bytes still ours? -> write -> resume        revert
 //
+// Each patch replaces one instruction, or code that nobody executes, by one instruction.//
 // For guests under KVM: an emulator that has translated the code already does not see the change.
 #pragma once
 

@@ -4,12 +4,12 @@
 #include <array>
 #include <map>
 
+#include "base/units.h"
 #include "vm/options.h"
 
 namespace vmsight {
 namespace {
 
-constexpr std::uint64_t mebibyte = 1u << 20;
 constexpr std::uint64_t default_memory = 128 * mebibyte;  // QEMU: -m "default: 128 MiB"
 
 /// Options of qemu-system-x86_64 (5.2 to 11) that take no argument. Every other one takes one,

@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <array>
 
+#include "base/units.h"
+
 namespace vmsight {
 namespace {
 
-constexpr std::uint64_t mebibyte = 1u << 20;
-constexpr std::uint64_t gibibyte = 1u << 30;
 constexpr GuestPhys four_gib{4 * gibibyte};
 /// From machine version 7.1 on, RAM of AMD CPU models that would reach the HyperTransport hole
 /// begins at 1 TiB instead.

@@ -3,13 +3,13 @@
 #include <cstring>
 #include <optional>
 
+#include "base/units.h"
 #include "vm/image_formats.h"
 
 namespace vmsight {
 namespace {
 
-constexpr std::uint64_t mebibyte = 1u << 20;
-constexpr std::uint64_t four_gib = 4096 * mebibyte;
+constexpr std::uint64_t four_gibibytes = 4 * gibibyte;
 constexpr std::uint64_t vga_start = 0xa0000, vga_end = 0xc0000;
 
 template <typename T>
@@ -59,7 +59,7 @@ Result<std::uint64_t> find_split(const ImageFile& file) {
 /// of RAM only, ordinary memory lies there.
 bool has_address_hole(const ImageFile& file) {
   constexpr std::uint64_t reset_vector = 16, first_megabyte = mebibyte;
-  const auto high = value_at<std::uint64_t>(file, four_gib - reset_vector);
+  const auto high = value_at<std::uint64_t>(file, four_gibibytes - reset_vector);
   const auto low = value_at<std::uint64_t>(file, first_megabyte - reset_vector);
   return high && low && *high == *low && *high != 0;
 }
@@ -77,10 +77,10 @@ Result<Image> read_raw_memory(const ImageFile& file) {
   image.format = "raw";
   image.segments.push_back({GuestPhys(0), vga_start, 0, vga_start});
   image.segments.push_back({GuestPhys(vga_end), split - vga_end, vga_end, split - vga_end});
-  const std::uint64_t above_at = has_address_hole(file) ? four_gib : split;
+  const std::uint64_t above_at = has_address_hole(file) ? four_gibibytes : split;
   if (above_at < file.size) {
     const std::uint64_t size = file.size - above_at;
-    image.segments.push_back({GuestPhys(four_gib), size, above_at, size});
+    image.segments.push_back({GuestPhys(four_gibibytes), size, above_at, size});
   }
   return image;
 }

@@ -70,9 +70,9 @@ Result<std::vector<RamBlock>> parse_blocks(const json& payload) {
 }
 
 /// Runs where nobody kills it while it holds a thread of QEMU.
-class Undo final : public Service {
+class UndoCopy final : public Service {
  public:
-  Undo(pid_t vm, std::vector<RamBlock> blocks) : vm_(vm), blocks_(std::move(blocks)) {}
+  UndoCopy(pid_t vm, std::vector<RamBlock> blocks) : vm_(vm), blocks_(std::move(blocks)) {}
 
   Result<std::uint64_t> serve(std::uint32_t) override {
     const std::vector<pid_t> copies = copies_of(vm_);
@@ -128,7 +128,7 @@ json describe_copy(std::span<const RamBlock> blocks) {
 Result<void> undo_copy(const VmInfo& info, const json& payload) {
   VMSIGHT_TRY(const std::vector<RamBlock> blocks, parse_blocks(payload));
   VMSIGHT_TRY(const auto attendant, Attendant::start(info.pid, [&] {
-                return std::make_unique<Undo>(info.pid, blocks);
+                return std::make_unique<UndoCopy>(info.pid, blocks);
               }));
   VMSIGHT_TRY(const std::uint64_t copies, attendant->ask(0));
   static_cast<void>(copies);

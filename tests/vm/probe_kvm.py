@@ -8,6 +8,10 @@ many    very many calls: each is counted, at its entry and at its return
 kills   vmsight is killed while armed: the guest answers, and soon its code is what it was; once with
         the process that puts it back killed too: then `doctor --recover` does it
 refuse  what cannot be probed is refused with a reason
+traced  another program traces QEMU, so its vCPUs cannot be halted by ptrace: the monitor is asked instead
+hundred all system calls are probed at once, at their entry and return: each known call is told
+saved   the guest is saved to a file while armed (a snapshot, or a migration), and restored from it: it
+        runs there with nobody who listens, and what ran on here is as it was
 
 Runs itself there: the outer part starts the host (HOST_KERNEL, default 6.12), the inner one boots guests.
 """
@@ -15,6 +19,7 @@ import json
 import os
 import random
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -29,6 +34,8 @@ RECORDS = Path("/run/vmsight")
 DRIVER = os.environ.get("PROBE_DRIVER", str(ROOT / "build" / "tests" / "vm" / "probe_driver"))
 MANY = int(os.environ.get("MANY", 20_000))
 CYCLES = int(os.environ.get("CYCLES", 30))
+KILLS = int(os.environ.get("KILLS", 5))
+TIMEOUT = float(os.environ.get("NESTED_TIMEOUT", 1400))
 
 
 def code(guest, *functions):
@@ -120,10 +127,11 @@ def answers(guest):
     return time.monotonic() - begun
 
 
-def check_kills(guest, kernel, count=5):
+def check_kills(guest, kernel, count=KILLS):
     functions = ["vfs_read", "do_sys_openat2"]
     before = code(guest, *functions)
     chance = random.Random(kernel)
+    waits = []
     for number in range(count):
         tracer = subprocess.Popen([VMSIGHT, "trace", str(guest.pid), "kprobe:vfs_read", "kretprobe:do_sys_openat2", "--json",
                                    "--engine", "kvm"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
@@ -144,8 +152,13 @@ def check_kills(guest, kernel, count=5):
         else:
             restored = wait(lambda: not records(guest), 20, "the guard")
         expect(code(guest, *functions) == before, f"{kernel}: kill {number}: the guest's code is not what it was")
-        print(f"{kernel}: kill {number}: the guest answered after {answered:.2f} s, "
-              f"its code was restored {restored:.2f} s later", flush=True)
+        waits.append((answered, restored))
+        if count < 10:
+            print(f"{kernel}: kill {number}: the guest answered after {answered:.2f} s, "
+                  f"its code was restored {restored:.2f} s later", flush=True)
+    for what, seconds in zip(("the guest answered", "then its code was restored"), zip(*waits)):
+        print(f"{kernel}: {count} kills: {what} after {statistics.median(seconds):.2f} s, at most {max(seconds):.2f} s",
+              flush=True)
 
 
 def check_refuse(guest, kernel):
@@ -166,7 +179,63 @@ def check_refuse(guest, kernel):
     expect(not records(guest), f"records are left: {records(guest)}")
 
 
-CHECKS = {"calls": check_calls, "many": check_many, "cycles": check_cycles, "kills": check_kills, "refuse": check_refuse}
+def check_traced(guest, kernel):
+    before = code(guest, "vfs_read")
+    other = subprocess.Popen(["strace", "-qq", "-f", "-e", "trace=none", "-e", "signal=none", "-p", str(guest.pid)],
+                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait(lambda: all("TracerPid:\t0" not in path.read_text() for path in Path(f"/proc/{guest.pid}/task").glob("*/status")),
+             60, "strace")
+        tracer = Tracer(guest, "kprobe:vfs_read", "--engine", "kvm", "--filter", "comm == cat")
+        guest.puppet("sh cat /etc/passwd")
+        events, _ = tracer.end()
+    finally:
+        other.terminate()
+        other.wait()
+    expect(events and code(guest, "vfs_read") == before, f"{kernel}: {len(events)} events")
+    print(f"{kernel}: probed by way of the monitor while strace traced QEMU", flush=True)
+
+
+def check_hundred(guest, kernel):
+    tracer = Tracer(guest, "--syscalls", "--filter", "comm == calls", "--engine", "kvm")
+    armed = len(tracer.head["probes"])
+    expect(armed >= 100, f"{kernel}: only {armed} probes")
+    expected = told_calls(guest, 20, 2)
+    events, end = tracer.end()
+    compare(f"{kernel}: openat among all system calls", expected,
+            [system_call(event) for event in events if event["function"] == "openat"])
+    others = {event["function"] for event in events} - {"openat"}
+    expect(len(others) >= 3, f"{kernel}: of the other calls only {others}")
+    lost = sum(count["lost"] for count in end["counts"])
+    expect(lost == end["foreign"] == 0, f"{kernel}: lost {lost}, foreign {end['foreign']}")
+    print(f"{kernel}: {armed} probes at once, {len(events)} events, all calls of openat as the guest told; "
+          f"also seen: {' '.join(sorted(others))}", flush=True)
+
+
+def check_saved(guest, kernel):
+    functions = ["vfs_read", "do_sys_openat2"]
+    before = code(guest, *functions)
+    tracer = Tracer(guest, "kprobe:vfs_read", "kretprobe:do_sys_openat2", "--engine", "kvm", "--filter", "comm == calls")
+    armed = code(guest, *functions)
+    expect(all(one != other for one, other in zip(before, armed)), f"{kernel}: not armed")
+    file = guest.home.parent / "saved"
+    with guest.qmp() as qmp:
+        qmp.command("migrate", uri=f"exec:cat > {file}")
+        wait(lambda: qmp.command("query-migrate").get("status") == "completed", 600, "QEMU saves the guest")
+        qmp.command("cont")
+    events, _ = tracer.end()
+    expect(code(guest, *functions) == before, f"{kernel}: the guest's code is not what it was")
+    options = {**vars(guest.options), "qemu_args": ("-incoming", f"exec:cat {file}"), "qmp": False}
+    with Guest(name=f"restored-{kernel}", **options) as restored:
+        expect(code(restored, *functions) == armed, f"{kernel}: the restored guest is not armed")
+        for _ in range(20):
+            restored.puppet("sh cat /etc/passwd")
+        expect("BUG" not in restored.console().decode(errors="replace"), f"{kernel}: the restored guest complains")
+    file.unlink()
+    print(f"{kernel}: saved while armed: it runs on where it was restored, and here its code is as before", flush=True)
+
+
+CHECKS = {"traced": check_traced, "hundred": check_hundred, "saved": check_saved, "calls": check_calls, "many": check_many, "cycles": check_cycles, "kills": check_kills, "refuse": check_refuse}
 
 
 def inner(what, *kernels):
@@ -186,10 +255,10 @@ def show(output):
 
 
 def outer(what, *kernels):
-    command = (f"cd {ROOT} && VMSIGHT={VMSIGHT} PROBE_DRIVER={DRIVER} MANY={MANY} CYCLES={CYCLES} VMSIGHT_LAB_BOOT_TIMEOUT=300 "
+    command = (f"cd {ROOT} && VMSIGHT={VMSIGHT} PROBE_DRIVER={DRIVER} MANY={MANY} CYCLES={CYCLES} KILLS={KILLS} VMSIGHT_LAB_BOOT_TIMEOUT=300 "
                f"python3 {Path(__file__).resolve()} {what} {' '.join(kernels)} inside")
     host = os.environ.get("HOST_KERNEL", nested.KERNEL)
-    failed, _ = nested.run(command, timeout=1400, kernel=host, echo=show)
+    failed, _ = nested.run(command, timeout=TIMEOUT, kernel=host, echo=show)
     expect(failed == 0, f"exit status {failed} on the nested host")
 
 
