@@ -131,7 +131,10 @@ def check_verb(guest):
     events, _ = tracer.end()
     calls = [(event["function"], event["arguments"].get("filename"), event["result"]) for event in events]
     expect(any(call[:2] == ("openat", "/etc/passwd") and call[2] >= 0 for call in calls), f"no openat: {calls}")
-    expect(calls[-1][0] == "exit_group", f"the last call is {calls[-1]}")
+    expect([call[0] for call in calls[-2:]] == ["exit_group", "do_exit"], f"the last calls are {calls[-2:]}")
+    opened = next(event for event in events if event["function"] == "openat" and event["arguments"]["filename"] == "/etc/passwd")
+    expect(opened["names"] == {"dfd": "AT_FDCWD", "flags": "O_RDONLY"} and opened["unused"] == ["mode"], f"names: {opened}")
+    check_strace(guest)
     stats = subprocess.Popen([VMSIGHT, "trace", str(guest.pid), "kretprobe:do_sys_openat2", "--stats", "--duration", "4"],
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while "armed" not in (stats.stderr.readline() or "armed"):
@@ -139,6 +142,23 @@ def check_verb(guest):
     guest.puppet("sh cat /etc/passwd")
     output = stats.communicate(timeout=60)[0]
     expect("kretprobe:do_sys_openat2" in output and "@" in output, f"--stats: {output}")
+
+
+def check_strace(guest):
+    """--syscalls beside what the program did, in the words of strace."""
+    process = subprocess.Popen([VMSIGHT, "trace", str(guest.pid), "--syscalls", "--filter", "comm == sh || comm == cat || comm == exe"],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while "armed" not in (process.stderr.readline() or "armed"):
+        pass
+    said = guest.puppet("""sh cat /nothing 2>/dev/null; sh -c 'kill -9 $$'; echo $?; trap : USR1; kill -USR1 $$; echo end""", timeout=240)
+    expect(said.split()[-1] == b"end", f"the guest said {said}")
+    process.send_signal(signal.SIGINT)
+    lines = [line.split(None, 4)[-1] for line in process.communicate(timeout=60)[0].splitlines()[1:]]
+    for begin, end in (('openat(AT_FDCWD, "/nothing", O_RDONLY) = -1 ENOENT (No such file or directory) <', ">"),
+                       ('execve("/proc/self/exe", ["cat", "/nothing"], 0x', ">"), ("exit_group(1) ", "= ?"), ("+++ exited with 1", " +++"),
+                       ("kill(", ">"), ("+++ killed by SIGKILL", " +++"), ('write(1, "137\\n", 4) ', ">"), ("--- SIGUSR1", " ---"),
+                       ("clone(CLONE_CHILD_CLEARTID|CLONE_CHILD_SETTID|SIGCHLD, ", ">"), ('write(1, "end\\n", 4) ', ">")):
+        expect(any(line.startswith(begin) and line.endswith(end) for line in lines), f"no {begin}...{end} in {lines}")
 
 
 def check_user():
@@ -221,12 +241,13 @@ def check_c(program):
         done = subprocess.run([program, str(guest.pid), "kprobe:vfs_raed", "", "1"], capture_output=True, text=True, timeout=60, check=False)
         expect(done.returncode == 1 and "did you mean vfs_read" in done.stderr, f"an unknown function: {done}")
         user = subprocess.Popen([program, str(guest.pid), "kretprobe:do_sys_openat2", "comm == cat", "5"], stdout=subprocess.PIPE, text=True)
-        expect(user.stdout.readline() == "armed\n", "the program does not begin")
+        said = [user.stdout.readline() for _ in range(3)]
+        expect(said == ["place do_sys_openat2 1 0\n", "engine gdbstub, sites 1\n", "armed\n"], f"the program does not begin: {said}")
         guest.puppet("sh cat /etc/passwd /nothing 2>/dev/null || :")
         lines = user.communicate(timeout=60)[0].splitlines()
         expect(user.returncode == 0, f"exit status {user.returncode}")
         opened = [line for line in lines if "/etc/passwd" in line or "/nothing" in line]
-        expect(len(opened) == 2 and all(" do_sys_openat2 dfd=-100 filename=" in line and line.endswith("code=4") for line in opened), f"said {lines}")
+        expect(len(opened) == 2 and all(" do_sys_openat2 dfd=AT_FDCWD filename=" in line and line.endswith("code=4 user=1 letter=/") for line in opened), f"said {lines}")
         expect("result=-2 (ENOENT)" in opened[1], f"said {lines}")
         events = sum(line.startswith("event ") for line in lines)
         expect(lines[-1] == f"counts 0 {events} {events}", f"said {lines[-1]}")
