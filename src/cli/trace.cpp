@@ -105,8 +105,10 @@ class Trace : public Verb {
       add("kretprobe:__x64_sys_*");
       add("kprobe:__x64_sys_exit");  // these never return
       add("kprobe:__x64_sys_exit_group");
-      add(fmt::format("kprobe:{}", signal_function));
-      add(fmt::format("kprobe:{}", exit_function));
+      for (const std::string_view function : {signal_function, exit_function}) {
+        add(fmt::format("kprobe:{}", function));
+        if (!prober_->find(all.back())) all.pop_back();  // a kernel that calls it otherwise
+      }
     }
     return all;
   }

@@ -22,6 +22,7 @@ from pathlib import Path
 from harness import Guest, ROOT, VMSIGHT, expect, main, run, vmsight
 
 SECOND = 1.0
+PATIENCE = 60.0  # of a machine that has too much to do
 O_LARGEFILE = 0o100000
 
 
@@ -113,7 +114,7 @@ def check_verb(guest):
     expect("vfs_read" in listed and len(listed.splitlines()) > 20, "--list")
     for arguments, said in ((["kprobe:vfs_raed"], "did you mean vfs_read"), (["kprobe:vfs_read", "--filter", "x == 1"], "nothing is called 'x'"),
                             (["uprobe:/bin/nothing:main"], "no process"), (["kprobe:vfs_read", "--engine", "magic"], "no engine"),
-                            (["kprobe:*"], "at most"), (["kprobe:vfs_read", "--technique", "halt-read:stop"], "not live")):
+                            (["kprobe:*"], "at most"), (["--syscalls", "--filter", "nothing == 1"], "nothing is called 'nothing'"), (["kprobe:vfs_read", "--technique", "halt-read:stop"], "not live")):
         done = run("trace", guest.pid, *arguments)
         expect(done.returncode != 0 and said.encode() in done.stderr, f"trace {arguments}: {done.returncode} {done.stderr}")
     trace = Path(guest.home) / "trace.json"
@@ -135,6 +136,11 @@ def check_verb(guest):
     opened = next(event for event in events if event["function"] == "openat" and event["arguments"]["filename"] == "/etc/passwd")
     expect(opened["names"] == {"dfd": "AT_FDCWD", "flags": "O_RDONLY"} and opened["unused"] == ["mode"], f"names: {opened}")
     check_strace(guest)
+    tracer = Tracer(guest, "--syscalls", "--filter", "filename == '/nothing'")
+    expect(len(tracer.head["probes"]) < 100, f"{len(tracer.head['probes'])} system calls take a file's name")
+    guest.puppet("sh cat /nothing 2>/dev/null || :", timeout=240)
+    events, _ = tracer.end()
+    expect([event["names"]["result"] for event in events if event["comm"] == "cat"] == ["ENOENT"], f"calls with /nothing: {events}")
     stats = subprocess.Popen([VMSIGHT, "trace", str(guest.pid), "kretprobe:do_sys_openat2", "--stats", "--duration", "4"],
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while "armed" not in (stats.stderr.readline() or "armed"):
@@ -200,15 +206,22 @@ def web_worker(guest):
 
 
 def recovers(guest, killed_at):
+    """Seconds from the kill until the guest was seen to run, at least one: a breakpoint that is left
+    stops it soon, as nobody is there."""
+    time.sleep(SECOND)
     while (now := status(guest)) != "running":
-        if time.monotonic() - killed_at > SECOND:
-            return f"the guest is {now}"
+        expect(time.monotonic() - killed_at < PATIENCE, f"the guest is {now}")
         time.sleep(0.02)
-    return ""
+    return time.monotonic() - killed_at
+
+
+def is_overloaded():
+    """The guard then waits for its turn like everybody else."""
+    return os.getloadavg()[0] > 2 * os.cpu_count()
 
 
 def check_kills(count, seed):
-    chance = random.Random(seed)
+    chance, late = random.Random(seed), []
     with Guest(kernel="6.1-cloud", backend="memfd", cpus=2, name="trace-kills") as guest:
         guest.puppet("sh (while :; do cat /etc/passwd; done) >/dev/null 2>&1 &")
         for number in range(count):
@@ -224,16 +237,18 @@ def check_kills(count, seed):
                 expect(tracer.poll() is None, "trace ended before it was killed")
             os.kill(tracer.pid, signal.SIGKILL)
             killed_at = time.monotonic()
-            # A breakpoint that is left stops the guest soon, as nobody is there: so it must run, and go on.
-            time.sleep(SECOND)
-            wrong = recovers(guest, killed_at)
-            expect(not wrong, f"kill {number}: {wrong}")
+            before = status(guest)
+            took = recovers(guest, killed_at)
+            if took > SECOND + 0.5:
+                late.append(f"kill {number}: {before}, ran after {took:.1f} s, load {os.getloadavg()[0]:.0f}")
+                print(late[-1], flush=True)
+                expect(is_overloaded(), late[-1])
             for _ in range(10):
                 guest.puppet("sh cat /etc/passwd")
                 expect(status(guest) == "running", f"kill {number}: a breakpoint is left")
             tracer.wait()
         expect("nothing to undo" in vmsight("doctor", "--recover", guest.pid), "records are left")
-        print(f"kills: {count}, after each the guest ran on without a breakpoint")
+        print(f"kills: {count}, after each the guest ran on without a breakpoint; {len(late)} times later than a second")
 
 
 def check_c(program):
