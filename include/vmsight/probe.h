@@ -275,7 +275,9 @@ struct ProbeArgument {
   bool is_text = false;                   // a string; else `bytes` name what the pointer points to
   std::optional<std::string_view> bytes;  // the guest's raw bytes
   std::string_view structure;             // "struct open_how" of a pointer to one, else ""
-  std::string text;                       // for people: "-100", "\"/etc/passwd\"", "-2 (ENOENT)"
+  std::string text;   // for people: "O_RDONLY|O_CLOEXEC", "\"/etc/passwd\"", "-2 (ENOENT)"
+  std::string names;  // of the number: an enumerator, flags, of a result its error; "" if it has none
+  bool unused = false;  // the system call does not look at it: open()'s mode without O_CREAT
 };
 
 /// What a handler gets. Valid until it returns.
@@ -299,6 +301,8 @@ struct ProbeRequest {
   std::string symbols_file;         // on the host: the user program, if the guest's is not in memory
   bool counts_only = false, standing = false;  // as in ProbeOrder
   std::uint64_t rate_limit = 0;
+  /// A site whose function has nothing of a name in the filter is left out. Patterns always do so.
+  bool where_filter_fits = false;
 };
 
 struct ProbeInfo {

@@ -8,7 +8,9 @@
 #include "cli/frame_names.h"
 #include "cli/target.h"
 #include "kernel/type_print.h"
+#include "probe/flags.h"
 #include "render/escape.h"
+#include "render/strace.h"
 #include "render/trace.h"
 #include "vmsight/probe.h"
 
@@ -36,7 +38,7 @@ class Trace : public Verb {
   void declare(CLI::App& app) override {
     app.add_option("SITE", sites_, "kprobe:FUNCTION[+OFFSET], kretprobe:..., uprobe:PATH:FUNCTION, uretprobe:...; "
                    "patterns (kprobe:tcp_*), addresses")->group("Arguments");
-    app.add_flag("--syscalls", system_calls_, "all system calls with their results: strace of the guest")
+    app.add_flag("--syscalls", system_calls_, "all system calls with their results, signals and exits: strace of the guest")
         ->group("Arguments");
     app.add_option("-f,--filter", filter_,
                    "only where this holds: pid, tgid, comm, cpu, arguments, retval, duration; == != < > && || ( )")
@@ -95,13 +97,18 @@ class Trace : public Verb {
                      .symbols_file = symbols_file_,
                      .counts_only = stats_,
                      .standing = stack_ || verbose_,
-                     .rate_limit = rate_limit_});
+                     .rate_limit = rate_limit_,
+                     .where_filter_fits = system_calls_});
     };
     for (const std::string& site : sites_) add(site);
     if (system_calls_) {
       add("kretprobe:__x64_sys_*");
       add("kprobe:__x64_sys_exit");  // these never return
       add("kprobe:__x64_sys_exit_group");
+      for (const std::string_view function : {signal_function, exit_function}) {
+        add(fmt::format("kprobe:{}", function));
+        if (!prober_->find(all.back())) all.pop_back();  // a kernel that calls it otherwise
+      }
     }
     return all;
   }
@@ -211,7 +218,12 @@ class Trace : public Verb {
     if (perfetto_) perfetto_->add(event);
     const TraceExtras extras = extras_of(event);
     lines_->write(session_->common.json ? dump(trace_json(event, extras)) + "\n"
-                                        : trace_line(event, extras, start_ns_));
+                                        : trace_line(event, extras, start_ns_, style()));
+  }
+
+  /// Beside other sites, names of arguments are shown everywhere.
+  TraceStyle style() const {
+    return system_calls_ && sites_.empty() ? TraceStyle::strace : TraceStyle::named;
   }
 
   TraceExtras extras_of(const ProbeEvent& event) {
@@ -220,17 +232,29 @@ class Trace : public Verb {
     if (!verbose_) return extras;
     for (const ProbeArgument& argument : event.arguments) {
       if (argument.structure.empty() || argument.number >> 63 == 0) continue;
-      const auto printed = evaluate(*target_->kernel, event.memory,
-                                    {.expression = std::string(argument.structure),
-                                     .address = GuestVirt(argument.number),
-                                     .depth = structure_depth,
-                                     .max_elements = structure_elements});
+      auto printed = evaluate(*target_->kernel, event.memory,
+                              {.expression = std::string(argument.structure),
+                               .address = GuestVirt(argument.number),
+                               .depth = structure_depth,
+                               .max_elements = structure_elements});
       if (!printed) continue;
+      name_members(*printed, argument.structure);
       extras.structures.push_back({.argument = std::string(argument.name),
                                    .text = to_text(*printed),
                                    .json = to_json(*printed)["value"]});
     }
     return extras;
+  }
+
+  /// In the text; JSON has the numbers.
+  static void name_members(Printed& printed, std::string_view structure) {
+    constexpr std::string_view keyword = "struct ";
+    if (structure.starts_with(keyword)) structure.remove_prefix(keyword.size());
+    for (TypedValue& member : printed.value.children) {
+      const FlagKind kind = member_flags(structure, member.name);
+      if (kind == FlagKind::none || member.kind == TypedValue::Kind::unreadable) continue;
+      if (std::string names = flag_names(kind, member.number); !names.empty()) member.text = std::move(names);
+    }
   }
 
   void add_stack(const ProbeEvent& event, TraceExtras& extras) {
@@ -320,7 +344,10 @@ extern const VerbInfo trace_verb{
     .arguments = "VM SITE... [options]",
     .summary = "Each call of functions of the guest's kernel and programs, with arguments",
     .examples = "  vmsight trace web1 kprobe:do_sys_openat2\n"
-                "  vmsight trace web1 kretprobe:vfs_read --filter 'comm == nginx && retval > 4096'\n",
+                "  vmsight trace web1 kretprobe:vfs_read --filter 'comm == nginx && retval > 4096'\n"
+                "  vmsight trace web1 --syscalls --pid 412\n"
+                "  vmsight trace web1 --syscalls --filter 'retval < 0' --duration 10\n"
+                "  vmsight trace web1 'kretprobe:ext4_*' --stats --duration 10\n",
     .make = make_verb<Trace>,
 };
 

@@ -37,6 +37,20 @@ constexpr std::pair<std::string_view, std::string_view> inline_labels[] = {
     {"task_struct", "comm"}, {"net_device", "name"}, {"module", "name"},
 };
 
+/// Numbers behind pointers to these that are worth an argument of their own, behind the real ones.
+struct Inner {
+  std::string_view type, member;
+  FlagKind flags;
+};
+constexpr Inner inner_numbers[] = {
+    {"open_how", "flags", FlagKind::open_flags},
+    {"ksignal", "sig", FlagKind::signal},
+    {"kernel_clone_args", "flags", FlagKind::clone_flags},
+};
+
+/// Results of system calls that are addresses.
+constexpr std::string_view address_calls[] = {"brk", "mmap", "mremap", "shmat"};
+
 /// Where the calling convention puts arguments, one after the other.
 class Places {
  public:
@@ -70,6 +84,8 @@ class Planner {
       if (parameter.type == 0) break;  // "..."
       add(parameter, places);
     }
+    const std::size_t count = plan_.arguments.size();
+    for (std::size_t i = 0; i < count; ++i) add_inner(i);
     add_result(prototype.target);
   }
 
@@ -113,6 +129,7 @@ class Planner {
     ArgumentPlan argument = shape_of(parameter.type);
     argument.name = parameter.name.empty() ? fmt::format("arg{}", plan_.arguments.size())
                                            : escape_bytes(parameter.name);
+    argument.flags = function_flags(plan_.name, argument.name, argument.type);
     ProbeFetch fetch = place(parameter.type, places, argument);
     if (argument.shape == Shape::number && argument.name.find("flags") != std::string::npos) {
       argument.shape = Shape::hexadecimal;
@@ -202,6 +219,28 @@ class Planner {
     }
   }
 
+  void add_inner(std::size_t index) {
+    const ArgumentPlan outer = plan_.arguments[index];
+    const std::string_view type = outer.pointee == 0 ? "" : btf_.type(outer.pointee).name;
+    for (const Inner& inner : inner_numbers) {
+      const auto member = inner.type == type ? kernel_.member(inner.type, inner.member) : std::nullopt;
+      ProbeFetch fetch = plan_.fetches[outer.value];
+      if (!member || fetch.step_count != 0 || plan_.arguments.size() >= max_arguments) continue;
+      fetch.steps[fetch.step_count++] = static_cast<std::int32_t>(member->offset);
+      const auto bits = static_cast<std::uint8_t>(std::min<std::uint32_t>(member->size, 8) * 8);
+      plan_.arguments.push_back({.name = fmt::format("{}.{}", outer.name, inner.member),
+                                 .type = bits == 64 ? "u64" : "int",
+                                 .shape = Shape::number,
+                                 .bits = bits,
+                                 .is_signed = bits != 64,
+                                 .value = plan_.fetches.size(),
+                                 .label = {},
+                                 .problem = {},
+                                 .flags = inner.flags});
+      plan_.fetches.push_back(fetch);
+    }
+  }
+
   void keep_label(ArgumentPlan& argument, const ProbeFetch& fetch) {
     argument.label = plan_.fetches.size();
     plan_.fetches.push_back(fetch);
@@ -243,11 +282,27 @@ ArgumentPlan shape_of_text(const Planner* planner, const Btf* btf, const std::st
   return argument;
 }
 
+void add_user_value(ArgumentPlan& argument, ProbeFetch fetch, FunctionPlan& plan) {
+  if (argument.shape == Shape::text) {
+    fetch.from_entry = true;
+    argument.again = plan.fetches_return.size();
+    plan.fetches_return.push_back(fetch);
+  }
+  if (argument.user == nullptr) return;
+  auto& into = is_filled(argument.user->kind) ? plan.fetches_return : plan.fetches;
+  for (const ProbeFetch& one : user_fetches(argument.user->kind, fetch)) {
+    argument.pointed.push_back(into.size());
+    into.push_back(one);
+  }
+}
+
 bool plan_system_call(Kernel& kernel, Reader& reader, const Btf* btf, FunctionPlan& plan) {
   auto call = read_system_call(kernel, reader, plan.name);
   if (!call) return false;
   plan.name = call->name;
   plan.system_call = call->number;
+  plan.flag_rules = flag_rules(plan.name);
+  plan.fetches_return.push_back({.base = reg::rax});  // the result is the first
   plan.btf = btf;
   std::optional<Planner> planner;
   if (btf != nullptr) planner.emplace(kernel, *btf, plan);
@@ -259,13 +314,21 @@ bool plan_system_call(Kernel& kernel, Reader& reader, const Btf* btf, FunctionPl
       argument.shape = Shape::hexadecimal;
     }
     ProbeFetch fetch{.base = reg::rdi, .step_count = 1, .steps = {told.offset}};
+    argument.user = user_rule(plan.name, i);
+    if (argument.user != nullptr) argument.shape = Shape::pointer;
     if (argument.shape == Shape::text) fetch.what = What::string, fetch.size = max_argument_text;
     argument.value = plan.fetches.size();
     plan.fetches.push_back(fetch);
+    add_user_value(argument, fetch, plan);
     plan.arguments.push_back(std::move(argument));
   }
-  plan.fetches_return.push_back({.base = reg::rax});
-  plan.result = ArgumentPlan{.name = "retval", .type = "long", .shape = Shape::number, .is_signed = true, .label = {}, .problem = {}};
+  const bool address = std::find(std::begin(address_calls), std::end(address_calls), plan.name) != std::end(address_calls);
+  plan.result = ArgumentPlan{.name = "retval",
+                             .type = "long",
+                             .shape = address ? Shape::hexadecimal : Shape::number,
+                             .is_signed = true,
+                             .label = {},
+                             .problem = {}};
   return true;
 }
 
@@ -292,7 +355,7 @@ std::string enumerator_of(const Btf& btf, const ArgumentPlan& plan, std::uint64_
 }
 
 ProbeValue decode(const Btf* btf, const ArgumentPlan& plan, const std::vector<Fetched>& fetched) {
-  ProbeValue value{.plan = &plan, .text = {}, .enumerator = {}};
+  ProbeValue value{.plan = &plan, .text = {}, .names = {}};
   if (plan.value >= fetched.size()) return value;
   const Fetched& from = fetched[plan.value];
   value.known = from.ok;
@@ -306,20 +369,68 @@ ProbeValue decode(const Btf* btf, const ArgumentPlan& plan, const std::vector<Fe
     if (label.ok && label.value != 0) value.text = label.bytes, value.cut = label.cut;
   }
   if (plan.shape == Shape::enumerator && btf != nullptr) {
-    value.enumerator = enumerator_of(*btf, plan, value.number);
+    value.names = enumerator_of(*btf, plan, value.number);
   }
+  if (value.known && plan.flags != FlagKind::none) value.names = flag_names(plan.flags, value.number, plan.bits);
   return value;
 }
 
+/// Of a system call's arguments some decide what others are.
+void apply(std::span<const FlagRule> rules, std::vector<ProbeValue>& values) {
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    for (const FlagRule& rule : rules) {
+      if (rule.argument != i || !values[i].known) continue;
+      if (rule.holds != nullptr) {
+        if (rule.other >= values.size() || !values[rule.other].known) continue;
+        const ProbeValue& other = values[rule.other];
+        const bool is_int = other.plan->bits == 32;
+        if (!rule.holds(is_int ? other.number & 0xffffffff : other.number)) continue;
+      }
+      values[i].unused = rule.kind == FlagKind::unused;
+      if (!values[i].text) values[i].names = flag_names(rule.kind, values[i].number, values[i].plan->bits);
+      break;
+    }
+  }
+}
+
+std::string pointed_text(const ArgumentPlan& plan, const std::vector<ProbeValue>& values, const Hit& hit) {
+  const bool filled = is_filled(plan.user->kind);
+  const std::vector<Fetched>& from = filled ? hit.fetched_return : hit.fetched;
+  std::vector<const Fetched*> fetched;
+  for (const std::size_t index : plan.pointed) {
+    if (index >= from.size()) return "";
+    fetched.push_back(&from[index]);
+  }
+  if (!filled) {
+    const bool known = plan.user->length < values.size();
+    return user_text(plan.user->kind, fetched, known ? values[plan.user->length].number : 0);
+  }
+  const auto result = static_cast<std::int64_t>(from.empty() || !from[0].ok ? 0 : from[0].value);
+  return result < 0 ? "" : user_text(plan.user->kind, fetched, static_cast<std::uint64_t>(result));
+}
+
+/// What could not be read at a system call's entry may be there at its return.
+void look_again(std::vector<ProbeValue>& values, const Hit& hit) {
+  for (ProbeValue& value : values) {
+    const ArgumentPlan& plan = *value.plan;
+    if (plan.user != nullptr) value.names = pointed_text(plan, values, hit);
+    if (value.known || !plan.again || *plan.again >= hit.fetched_return.size()) continue;
+    const Fetched& later = hit.fetched_return[*plan.again];
+    if (!later.ok || later.value == 0) continue;
+    value.known = true;
+    value.text = later.bytes;
+    value.cut = later.cut;
+  }
+}
+
 std::string number_text(const ProbeValue& value) {
+  if (!value.names.empty()) return value.names;
   const auto as_signed = static_cast<std::int64_t>(value.number);
   switch (value.plan->shape) {
     case Shape::octal: return fmt::format("{:#o}", value.number);
     case Shape::boolean:
       return value.number > 1 ? fmt::to_string(value.number) : value.number != 0 ? "true" : "false";
     case Shape::enumerator:
-      if (!value.enumerator.empty()) return value.enumerator;
-      [[fallthrough]];
     case Shape::number:
       return value.plan->is_signed ? fmt::to_string(as_signed) : fmt::to_string(value.number);
     case Shape::pointer:
@@ -328,14 +439,6 @@ std::string number_text(const ProbeValue& value) {
       [[fallthrough]];
     default: return fmt::format("{:#x}", value.number);
   }
-}
-
-/// The kernel's own errors, also in pointers.
-std::string error_name(const ProbeValue& value) {
-  const auto number = static_cast<std::int64_t>(value.number);
-  if (number < -4095 || number >= 0) return "";
-  const char* name = ::strerrorname_np(static_cast<int>(-number));
-  return name == nullptr ? "" : name;
 }
 
 }  // namespace
@@ -405,12 +508,29 @@ std::vector<ProbeValue> decode_arguments(const FunctionPlan& plan, const Hit& hi
   for (const ArgumentPlan& argument : plan.arguments) {
     values.push_back(decode(plan.btf, argument, hit.fetched));
   }
+  apply(plan.flag_rules, values);
+  look_again(values, hit);
   return values;
 }
 
 std::optional<ProbeValue> decode_result(const FunctionPlan& plan, const Hit& hit) {
   if (!hit.at_return || !plan.result) return std::nullopt;
   return decode(plan.btf, *plan.result, hit.fetched_return);
+}
+
+std::string error_name(std::uint64_t result) {
+  const auto number = static_cast<std::int64_t>(result);
+  if (number < -4095 || number >= 0) return "";
+  // Programs never see these; include/linux/errno.h.
+  switch (-number) {
+    case 512: return "ERESTARTSYS";
+    case 513: return "ERESTARTNOINTR";
+    case 514: return "ERESTARTNOHAND";
+    case 516: return "ERESTART_RESTARTBLOCK";
+    default: break;
+  }
+  const char* name = ::strerrorname_np(static_cast<int>(-number));
+  return name == nullptr ? "" : name;
 }
 
 std::string to_text(const ProbeValue& value, bool is_result) {
@@ -422,9 +542,12 @@ std::string to_text(const ProbeValue& value, bool is_result) {
     return value.number == 0 && value.known ? "NULL" : fmt::format("{:#x} (not present)", value.number);
   }
   if (!value.known) return "? (not present)";
+  const std::string error = is_result && (plan.is_signed || plan.shape == Shape::pointer) ? error_name(value.number) : "";
+  if (!error.empty() && plan.shape != Shape::pointer) {
+    return fmt::format("{} ({})", static_cast<std::int64_t>(value.number), error);
+  }
   std::string text = number_text(value);
   if (value.text) text += " " + quote_bytes(*value.text) + (value.cut ? "..." : "");
-  const std::string error = is_result && (plan.is_signed || plan.shape == Shape::pointer) ? error_name(value) : "";
   return error.empty() ? text : fmt::format("{} ({})", text, error);
 }
 

@@ -9,11 +9,14 @@
 #pragma once
 
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "kernel/btf.h"
 #include "probe/filter.h"
+#include "probe/flags.h"
+#include "probe/user_values.h"
 #include "vmsight/reader.h"
 
 namespace vmsight {
@@ -37,6 +40,11 @@ struct ArgumentPlan {
   TypeId pointee = 0;               // of a pointer to a structure,
   std::string structure;            // which is called so; "" if it has no name, or no members
   std::string problem;
+  FlagKind flags = FlagKind::none;  // what its numbers are called; of system calls see FunctionPlan
+  // Of system calls:
+  const UserRule* user = nullptr;    // what it points to, by
+  std::vector<std::size_t> pointed;  // these fetches; of what the call fills, fetches_return
+  std::optional<std::size_t> again;  // of fetches_return: a text whose page the call itself brought in
 };
 
 struct FunctionPlan {
@@ -46,6 +54,7 @@ struct FunctionPlan {
   std::vector<ProbeFetch> fetches, fetches_return;
   const Btf* btf = nullptr;  // what the types are of; nullptr if none are known
   std::optional<std::int64_t> system_call;  // its number
+  std::span<const FlagRule> flag_rules;     // of a system call's arguments
   std::string problem;       // why arguments are not known by name, "" if they are
 };
 
@@ -62,7 +71,8 @@ struct ProbeValue {
   std::uint64_t number = 0; // extended to 64 bits by its type
   std::optional<std::string> text;  // raw bytes of a string, or the label of a pointer
   bool cut = false;                 // the text goes on
-  std::string enumerator;           // "" if the value has no name
+  std::string names;                // of the number: an enumerator, flags; "" if it has none
+  bool unused = false;              // the system call does not look at it, as the others are
 };
 std::vector<ProbeValue> decode_arguments(const FunctionPlan& plan, const Hit& hit);
 /// nullopt for functions without result, or if the hit is no return.
@@ -70,5 +80,7 @@ std::optional<ProbeValue> decode_result(const FunctionPlan& plan, const Hit& hit
 
 /// "-100", "0x7ffe...", "\"/etc/passwd\"", "LOOKUP_OPEN"; ASCII only. Of results also "-2 (ENOENT)".
 std::string to_text(const ProbeValue& value, bool is_result = false);
+/// The error that a result is: "ENOENT", also the kernel's own "ERESTARTSYS"; "" if it is none.
+std::string error_name(std::uint64_t result);
 
 }  // namespace vmsight

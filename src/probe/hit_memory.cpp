@@ -16,7 +16,6 @@ HitMemory::HitMemory(Reader& kernel, std::uint64_t cr3)
     : kernel_(kernel),
       user_(GuestPhys(cr3 & entry_address), kernel.space().five_level()) {}
 
-/// How many bytes are present, from the first on.
 std::size_t HitMemory::copy(std::uint64_t va, std::span<std::byte> into) {
   if (is_user(va)) return user_.copy(kernel_.memory(), GuestVirt(va), into);
   kernel_.clear_fault();

@@ -17,12 +17,13 @@ class HitMemory {
 
   /// False if any byte is not present.
   bool read(std::uint64_t va, std::span<std::byte> into);
+  /// How many bytes are present, from the first on.
+  std::size_t copy(std::uint64_t va, std::span<std::byte> into);
   std::optional<std::uint64_t> u64(std::uint64_t va);
   Fetched fetch(const ProbeFetch& wanted, const ProbeRegisters& registers,
                 const ProbeRegisters& at_entry);
 
  private:
-  std::size_t copy(std::uint64_t va, std::span<std::byte> into);
   void read_string(Fetched& fetched, std::size_t size);
 
   Reader& kernel_;

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <fmt/format.h>
 
+#include "probe/hit_memory.h"
 #include "vmsight/probe.h"
 #include "vmsight/view.h"
 
@@ -15,7 +16,7 @@ struct vmsight_prober {
   std::unique_ptr<GuestMemory> memory;
   std::unique_ptr<Kernel> kernel;
   std::unique_ptr<Prober> prober;
-  std::string error;
+  std::string error, engine;
 };
 
 namespace {
@@ -45,6 +46,7 @@ Result<std::unique_ptr<vmsight_prober>> open_prober(const char* vm, const char* 
   VMSIGHT_TRY(made->kernel, std::move(kernel));
   VMSIGHT_TRY(made->prober, Prober::open({*made->vm, *made->kernel, *made->memory},
                                          engine == nullptr ? "auto" : engine));
+  made->engine = made->prober->abilities().name;
   return made;
 }
 
@@ -63,6 +65,9 @@ class Words {
 vmsight_probe_argument argument_of(const ProbeArgument& argument, Words& words) {
   vmsight_probe_argument made{};
   made.name = words.keep(argument.name);
+  made.names = argument.names.c_str();
+  made.structure = words.keep(argument.structure);
+  made.unused = argument.unused ? 1 : 0;
   made.type = words.keep(argument.type);
   made.text = argument.text.c_str();
   made.known = argument.known ? 1 : 0;
@@ -102,8 +107,22 @@ void call(const ProbeEvent& event, vmsight_probe_handler handler, void* context)
   made.cr3 = hit.registers.cr3;
   made.gs_base = hit.registers.gs_base;
   made.known = hit.registers.known;
-  made.memory = &event.memory;
+  HitMemory memory(event.memory, hit.registers.cr3);
+  made.memory = &memory;
+  made.system_call = event.system_call.value_or(-1);
   handler(&made, context);
+}
+
+ProbeRequest request_of(const vmsight_probe_request& request) {
+  ProbeRequest made{.site = request.site};
+  if (request.filter != nullptr) made.filter = request.filter;
+  if (request.pid != 0) made.pid = request.pid;
+  if (request.symbols_file != nullptr) made.symbols_file = request.symbols_file;
+  made.counts_only = request.counts_only != 0;
+  made.standing = request.standing != 0;
+  made.rate_limit = request.rate_limit;
+  made.where_filter_fits = request.where_filter_fits != 0;
+  return made;
 }
 
 template <typename Value>
@@ -132,14 +151,26 @@ void vmsight_prober_close(vmsight_prober* prober) {
 
 const char* vmsight_prober_error(const vmsight_prober* prober) { return prober->error.c_str(); }
 
+const char* vmsight_prober_engine(const vmsight_prober* prober) { return prober->engine.c_str(); }
+
+std::uint64_t vmsight_prober_foreign(const vmsight_prober* prober) { return prober->prober->foreign(); }
+
+int vmsight_prober_find(vmsight_prober* prober, const vmsight_probe_request* request,
+                        vmsight_probe_place place, void* context) {
+  const auto sites = prober->prober->find(request_of(*request));
+  if (!sites) return fail(prober, sites);
+  for (const ProbeSite& site : *sites) {
+    const std::string text = to_string(site);
+    if (place == nullptr) continue;
+    if (!site.user) place(text.c_str(), site.address.raw(), 0, context);
+    for (const UserPlace& one : site.places) place(text.c_str(), one.address.raw(), one.tgid, context);
+  }
+  return static_cast<int>(sites->size());
+}
+
 int vmsight_prober_add(vmsight_prober* prober, const vmsight_probe_request* request,
                        std::uint32_t* first) {
-  ProbeRequest made{.site = request->site};
-  if (request->filter != nullptr) made.filter = request->filter;
-  if (request->pid != 0) made.pid = request->pid;
-  made.counts_only = request->counts_only != 0;
-  made.standing = request->standing != 0;
-  made.rate_limit = request->rate_limit;
+  const ProbeRequest made = request_of(*request);
   ProbeHandler handler;
   if (request->handler != nullptr) {
     handler = [call_it = request->handler, context = request->context](const ProbeEvent& event) {
@@ -165,7 +196,7 @@ int vmsight_prober_counts(vmsight_prober* prober, std::uint32_t probe, vmsight_p
     const ProbeCounts& from = info.counts;
     *counts = {.hits = from.hits, .filtered = from.filtered, .told = from.told, .lost = from.lost,
                .missed_returns = from.missed_returns, .rate_limited = from.rate_limited,
-               .foreign = from.foreign, .durations = {}};
+               .foreign = from.foreign, .durations = {}, .stormed = from.stormed ? 1 : 0};
     std::copy(from.durations.begin(), from.durations.end(), counts->durations);
     return 0;
   }
@@ -180,9 +211,5 @@ int vmsight_prober_poll(vmsight_prober* prober, int milliseconds) {
 
 std::size_t vmsight_probe_read(const vmsight_probe_event* event, std::uint64_t address, void* into,
                                std::size_t size) {
-  auto& reader = *static_cast<Reader*>(event->memory);
-  reader.clear_fault();
-  const std::size_t done = reader.copy(GuestVirt(address), {static_cast<std::byte*>(into), size});
-  reader.clear_fault();
-  return done;
+  return static_cast<HitMemory*>(event->memory)->copy(address, {static_cast<std::byte*>(into), size});
 }

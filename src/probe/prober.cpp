@@ -38,17 +38,26 @@ class EngineProber final : public Prober {
     const auto shared = std::make_shared<ProbeHandler>(std::move(handler));
     std::vector<Probe> probes;
     std::vector<ProbeOrder> orders;
+    std::optional<Error> no_fit;  // of a filter: why a site was left out
     for (const ProbeRequest& request : requests) {
       VMSIGHT_TRY(const auto sites, find(request));
+      const bool may_skip = request.where_filter_fits || sites.size() > 1;
       for (const ProbeSite& site : sites) {
         VMSIGHT_TRY_VOID(check(site));
         Probe probe{.site = site, .plan = plan_function(setting_.kernel, reader_, site), .handler = shared};
-        VMSIGHT_TRY(ProbeOrder order, order_for(request, probe));
+        bool unknown_name = false;
+        auto made = order_for(request, probe, unknown_name);
+        if (!made && may_skip && unknown_name) {
+          no_fit = std::move(made).error();
+          continue;
+        }
+        VMSIGHT_TRY(ProbeOrder order, std::move(made));
         order.id = next_id_ + static_cast<ProbeId>(orders.size());
         orders.push_back(std::move(order));
         probes.push_back(std::move(probe));
       }
     }
+    if (orders.empty() && no_fit) return *no_fit;
     VMSIGHT_TRY_VOID(engine_->arm(orders));
     std::vector<ProbeId> ids;
     for (std::size_t i = 0; i < orders.size(); ++i) {
@@ -99,7 +108,7 @@ class EngineProber final : public Prober {
                  .hint = "try --engine gdbstub"};
   }
 
-  static Result<ProbeOrder> order_for(const ProbeRequest& request, const Probe& probe) {
+  static Result<ProbeOrder> order_for(const ProbeRequest& request, const Probe& probe, bool& unknown_name) {
     ProbeOrder order{.site = probe.site,
                      .fetches = probe.plan.fetches,
                      .counts_only = request.counts_only,
@@ -112,9 +121,24 @@ class EngineProber final : public Prober {
                               : fmt::format("tgid == {} && ({})", *request.pid, filter);
     }
     if (!filter.empty()) {
-      VMSIGHT_TRY(order.filter, parse_filter(filter, filter_names(probe.plan, probe.site.at_return)));
+      const FilterNames own = filter_names(probe.plan, probe.site.at_return);
+      const FilterNames names = [&](std::string_view name) {
+        auto found = own(name);
+        if (!found) unknown_name = true;
+        return found;
+      };
+      auto parsed = parse_filter(filter, names);
+      if (!parsed && unknown_name) return with_names(std::move(parsed).error(), probe);
+      VMSIGHT_TRY(order.filter, std::move(parsed));
     }
     return order;
+  }
+
+  static Error with_names(Error error, const Probe& probe) {
+    error.hint = "names are pid, tgid, comm, cpu";
+    for (const ArgumentPlan& argument : probe.plan.arguments) error.hint += ", " + argument.name;
+    if (probe.site.at_return) error.hint += ", retval, duration";
+    return error;
   }
 
   static ProbeArgument argument_of(const ProbeValue& value, bool is_result) {
@@ -128,6 +152,9 @@ class EngineProber final : public Prober {
                           value.plan->shape == ArgumentPlan::Shape::text;
     argument.is_text = value.plan->shape == ArgumentPlan::Shape::text;
     argument.structure = value.plan->structure;
+    argument.names = value.names;
+    if (is_result && (argument.is_signed || argument.is_pointer)) argument.names = error_name(value.number);
+    argument.unused = value.unused;
     if (value.text) argument.bytes = *value.text;
     return argument;
   }

@@ -22,6 +22,19 @@ constexpr Prefix prefixes[] = {
     {"__x64_sys_", false}, {"__ia32_sys_", true}, {"__ia32_compat_sys_", true},
 };
 
+/// Programs and manuals know these by other names: arch/x86/entry/syscalls/syscall_64.tbl.
+constexpr std::pair<std::string_view, std::string_view> other_names[] = {
+    {"newfstat", "fstat"}, {"newlstat", "lstat"}, {"newstat", "stat"},
+    {"newuname", "uname"}, {"sendfile64", "sendfile"}, {"umount", "umount2"},
+};
+
+std::string program_name(std::string_view name) {
+  for (const auto& [kernels, programs] : other_names) {
+    if (kernels == name) return std::string(programs);
+  }
+  return std::string(name);
+}
+
 std::string text_at(Reader& reader, GuestVirt at) {
   std::array<char, max_text> buffer;
   return escape_bytes(reader.c_string(at, buffer));
@@ -94,6 +107,7 @@ std::optional<SystemCall> read_system_call(Kernel& kernel, Reader& reader,
     }
   }
   if (is_32bit) call.number.reset();
+  else call.name = program_name(call.name);
   for (std::size_t i = 0; i < call.arguments.size(); ++i) {
     const auto member = kernel.member("pt_regs", is_32bit ? registers_32[i] : registers[i]);
     if (!member) return std::nullopt;

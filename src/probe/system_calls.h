@@ -16,7 +16,7 @@ struct SystemCall {
     std::string type, name;   // "const char *", "filename"
     std::int32_t offset = 0;  // in struct pt_regs
   };
-  std::string name;                    // "openat"
+  std::string name;                    // "openat"; "fstat" of __x64_sys_newfstat
   std::optional<std::int64_t> number;  // of 64-bit programs
   std::vector<Argument> arguments;
 };

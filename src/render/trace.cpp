@@ -4,12 +4,15 @@
 
 #include "render/escape.h"
 #include "render/format.h"
+#include "render/strace.h"
 #include "render/table.h"
 
 namespace vmsight {
 namespace {
 
 constexpr std::size_t bar_width = 40;
+constexpr std::size_t few_probes = 20;          // of more, those without hits are not listed
+constexpr std::size_t max_named_threads = 1u << 16;
 
 std::string who(const ProbeTask& task) {
   if (task.task.raw() == 0) return "?";
@@ -23,6 +26,7 @@ std::string call_text(const ProbeEvent& event) {
   if (event.site.offset != 0 || event.site.function.empty()) return for_terminal(text);
   text = for_terminal(text) + "(";
   for (const ProbeArgument& argument : event.arguments) {
+    if (argument.unused) continue;
     if (text.back() != '(') text += ", ";
     text += fmt::format("{}={}", for_terminal(argument.name), argument.text);
   }
@@ -58,6 +62,23 @@ Json arguments_json(const ProbeEvent& event) {
     if (argument.bytes && !argument.is_text) {
       all[for_json(argument.name) + ".name"] = json_text(*argument.bytes);
     }
+  }
+  return all;
+}
+
+Json names_json(const ProbeEvent& event) {
+  Json all = Json::object();
+  for (const ProbeArgument& argument : event.arguments) {
+    if (!argument.names.empty()) all[for_json(argument.name)] = argument.names;
+  }
+  if (event.result != nullptr && !event.result->names.empty()) all["result"] = event.result->names;
+  return all;
+}
+
+Json unused_json(const ProbeEvent& event) {
+  Json all = Json::array();
+  for (const ProbeArgument& argument : event.arguments) {
+    if (argument.unused) all.push_back(for_json(argument.name));
   }
   return all;
 }
@@ -105,10 +126,12 @@ std::string trace_header() {
   return fmt::format("{:>12} {:>3} {:<15} {:>7}  {}\n", "TIME", "CPU", "COMM", "PID", "CALL");
 }
 
-std::string trace_line(const ProbeEvent& event, const TraceExtras& extras, std::uint64_t start_ns) {
+std::string trace_line(const ProbeEvent& event, const TraceExtras& extras, std::uint64_t start_ns,
+                       TraceStyle style) {
   const double time = static_cast<double>(static_cast<std::int64_t>(event.hit.time_ns - start_ns)) / 1e9;
   std::string text = fmt::format("{:>12.6f} {:>3} {:<15} {:>7}  {}\n", time, event.hit.vcpu,
-                                 for_terminal(event.hit.task.name()), who(event.hit.task), call_text(event));
+                                 for_terminal(event.hit.task.name()), who(event.hit.task),
+                                 style == TraceStyle::strace ? strace_text(event) : call_text(event));
   for (const TraceExtras::Structure& structure : extras.structures) {
     text += fmt::format("    {}: {}", structure.argument, indented(structure.text));
   }
@@ -142,6 +165,9 @@ Json trace_json(const ProbeEvent& event, const TraceExtras& extras) {
                {"result", event.result != nullptr ? value_json(*event.result) : Json(nullptr)},
                {"duration_ns", hit.at_return ? Json(hit.duration_ns) : Json(nullptr)},
                {"registers", registers_json(hit.registers)}};
+  Json names = names_json(event), unused = unused_json(event);
+  if (!names.empty()) json["names"] = std::move(names);
+  if (!unused.empty()) json["unused"] = std::move(unused);
   if (event.system_call) json["system_call"] = *event.system_call;
   if (!extras.structures.empty()) {
     Json all = Json::object();
@@ -161,14 +187,24 @@ Json trace_json(const ProbeEvent& event, const TraceExtras& extras) {
 void print_probe_counts(Output& out, const std::vector<ProbeInfo>& probes) {
   Table table({{"HITS", Align::right}, {"FILTERED", Align::right}, {"LOST", Align::right},
                {"MISSED", Align::right}, {"LIMITED", Align::right}, {"FOREIGN", Align::right}, {"PROBE"}});
+  std::vector<const ProbeInfo*> order;
   for (const ProbeInfo& probe : probes) {
+    const ProbeCounts& counts = probe.counts;
+    const bool seen = counts.hits + counts.lost + counts.missed_returns + counts.foreign != 0;
+    if (seen || probes.size() <= few_probes) order.push_back(&probe);
+  }
+  std::stable_sort(order.begin(), order.end(),
+                   [](const auto* a, const auto* b) { return a->counts.hits > b->counts.hits; });
+  for (const ProbeInfo* one : order) {
+    const ProbeInfo& probe = *one;
     const ProbeCounts& counts = probe.counts;
     table.row({fmt::to_string(counts.hits), fmt::to_string(counts.filtered), fmt::to_string(counts.lost),
                fmt::to_string(counts.missed_returns), fmt::to_string(counts.rate_limited),
                fmt::to_string(counts.foreign), probe_text(probe.site)});
   }
   table.print(out, {});
-  for (const ProbeInfo& probe : probes) print_histogram(out, probe);
+  if (order.size() < probes.size()) out.print("{} more probes were not hit\n", probes.size() - order.size());
+  for (const ProbeInfo* probe : order) print_histogram(out, *probe);
 }
 
 Json to_json(const ProbeInfo& probe) {
@@ -192,11 +228,27 @@ Json to_json(const ProbeInfo& probe) {
           {"durations", std::move(durations)}};
 }
 
+/// Once, and again when it has another name: after an execve().
+void PerfettoFile::name_thread(const ProbeTask& task) {
+  const std::string name(task.name());
+  if (names_.size() >= max_named_threads) names_.clear();
+  const auto [at, is_new] = names_.try_emplace(task.pid, name);
+  if (!is_new && at->second == name) return;
+  at->second = name;
+  for (const char* kind : {"process_name", "thread_name"}) {
+    if (kind[0] == 'p' && task.pid != task.tgid) continue;
+    const Json json = {{"name", kind}, {"ph", "M"}, {"pid", task.tgid}, {"tid", task.pid}, {"args", {{"name", json_text(name)}}}};
+    out_.print("{}{}", std::exchange(first_, false) ? "" : ",\n", dump(json));
+  }
+}
+
 void PerfettoFile::add(const ProbeEvent& event) {
   const Hit& hit = event.hit;
   const auto begin_ns = hit.time_ns - (hit.at_return ? hit.duration_ns : 0);
   Json arguments = arguments_json(event);
-  if (event.result != nullptr) arguments["result"] = value_json(*event.result);
+  const Json names = names_json(event);
+  for (const auto& [name, text] : names.items()) arguments[name] = text;
+  if (event.result != nullptr && event.result->names.empty()) arguments["result"] = value_json(*event.result);
   arguments["vcpu"] = hit.vcpu;
   Json json = {{"name", event.function.empty() ? json_text(to_string(event.site)) : json_text(event.function)},
                {"cat", event.site.user ? "user" : "kernel"},
@@ -207,10 +259,8 @@ void PerfettoFile::add(const ProbeEvent& event) {
                {"args", std::move(arguments)}};
   if (hit.at_return) json["dur"] = static_cast<double>(hit.duration_ns) / 1e3;
   else json["s"] = "t";
-  const Json name = {{"name", "thread_name"}, {"ph", "M"}, {"pid", hit.task.tgid}, {"tid", hit.task.pid},
-                     {"args", {{"name", json_text(hit.task.name())}}}};
-  out_.print("{}{},\n{}", first_ ? "" : ",\n", dump(name), dump(json));
-  first_ = false;
+  name_thread(hit.task);
+  out_.print("{}{}", std::exchange(first_, false) ? "" : ",\n", dump(json));
 }
 
 void PerfettoFile::end() { out_.write("\n]}\n"); }

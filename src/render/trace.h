@@ -2,6 +2,7 @@
 // Chrome's format, which Perfetto's and Chrome's viewers read.
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -23,13 +24,20 @@ struct TraceExtras {
   std::vector<Structure> structures;
 };
 
+/// How a call is written: with the names of its arguments, or as strace does.
+enum class TraceStyle { named, strace };
+
 std::string trace_header();
-/// "   1.204511   0 cat  412  do_sys_openat2(dfd=-100, filename="/etc/passwd") = 3 <41 us>", and lines
-/// of extras, each ended. Times count from `start_ns`.
-std::string trace_line(const ProbeEvent& event, const TraceExtras& extras, std::uint64_t start_ns);
+/// "   1.204511   0 cat  412  do_sys_openat2(dfd=AT_FDCWD, filename="/etc/passwd") = 3 <41 us>", and
+/// lines of extras, each ended. Times count from `start_ns`.
+std::string trace_line(const ProbeEvent& event, const TraceExtras& extras, std::uint64_t start_ns,
+                       TraceStyle style = TraceStyle::named);
+/// Numbers are numbers in `arguments`; what they are called is in `names`. `unused` lists the
+/// arguments that the text leaves out.
 Json trace_json(const ProbeEvent& event, const TraceExtras& extras);
 
-/// Counts of each probe, and histograms of how long calls took.
+/// Counts of each probe, the most hit first, and histograms of how long calls took. Of more than a
+/// few probes those that were never hit are only counted.
 void print_probe_counts(Output& out, const std::vector<ProbeInfo>& probes);
 Json to_json(const ProbeInfo& probe);
 
@@ -41,7 +49,9 @@ class PerfettoFile {
   void end();
 
  private:
+  void name_thread(const ProbeTask& task);
   Output& out_;
+  std::map<std::int32_t, std::string> names_;  // of threads that were named, by pid
   bool first_ = true;
 };
 

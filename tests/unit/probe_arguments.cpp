@@ -100,13 +100,13 @@ TEST_F(Arguments, ShowValuesByTheirTypes) {
   ASSERT_EQ(plain.fetches.size(), 7u);  // and the name behind the last pointer
   Hit hit{.fetched = {number(0xffffff9c), string("/etc/pass\nwd"), number(0xabcd0000000081a4), number(5), number(0xff01),
                       number(0xffff888000001000), string("/bin/sh", true)}};
-  EXPECT_EQ(text(plain, hit), "dfd=-100 path=\"/etc/pass\\nwd\" mode=0100644 color=BLUE ready=true "
+  EXPECT_EQ(text(plain, hit), "dfd=AT_FDCWD path=\"/etc/pass\\nwd\" mode=0100644 color=BLUE ready=true "
                               "name=0xffff888000001000 \"/bin/sh\"... ");
   hit.fetched[1] = {.ok = false, .value = 0x7f0012345678};
   hit.fetched[3] = number(4);
   hit.fetched[5] = number(0);
   hit.fetched[6] = {.ok = true};
-  EXPECT_EQ(text(plain, hit), "dfd=-100 path=0x7f0012345678 (not present) mode=0100644 color=4 ready=true name=NULL ");
+  EXPECT_EQ(text(plain, hit), "dfd=AT_FDCWD path=0x7f0012345678 (not present) mode=0100644 color=4 ready=true name=NULL ");
   hit.fetched.clear();
   EXPECT_EQ(text(plain, hit).substr(0, 20), "dfd=? (not present) ");
 }
@@ -132,7 +132,7 @@ TEST_F(Arguments, SystemCallsAreDecodedFromTheCallersRegisters) {
   EXPECT_EQ(path.step_count, 1);
   EXPECT_EQ(path.steps[0], 8);  // pt_regs.si
   const Hit hit{.fetched = {number(0xffffff9c), string("x"), number(0x241), number(0600)}};
-  EXPECT_EQ(text(open, hit), "dfd=-100 filename=\"x\" flags=0x241 mode=0600 ");
+  EXPECT_EQ(text(open, hit), "dfd=AT_FDCWD filename=\"x\" flags=O_WRONLY|O_CREAT|O_TRUNC mode=0600 ");
   EXPECT_EQ(plan("__x64_sys_unknown").arguments.size(), 6u);
 }
 

@@ -17,7 +17,19 @@ static void print(const vmsight_probe_event *event, void *context)
         printf(" result=%s", event->result->text);
     // RIP of a kernel probe is kernel code: what stands there can be read.
     unsigned char code[4];
-    printf(" code=%zu\n", vmsight_probe_read(event, event->rip, code, sizeof(code)));
+    printf(" code=%zu", vmsight_probe_read(event, event->rip, code, sizeof(code)));
+    // The address of a text is the program's: there is its first letter.
+    char letter = 0;
+    for (size_t i = 0; i < event->argument_count; i++)
+        if (event->arguments[i].bytes && event->arguments[i].number < 1ULL << 63)
+            printf(" user=%zu", vmsight_probe_read(event, event->arguments[i].number, &letter, 1));
+    printf(" letter=%c\n", letter ? letter : '?');
+}
+
+static void place(const char *site, uint64_t address, int32_t process, void *context)
+{
+    (void)context;
+    printf("place %s %d %d\n", site, address != 0, process);
 }
 
 int main(int count, char **arguments)
@@ -33,6 +45,7 @@ int main(int count, char **arguments)
         return 1;
     }
     vmsight_probe_request request = {.site = arguments[2], .filter = arguments[3], .handler = print, .context = &events};
+    printf("engine %s, sites %d\n", vmsight_prober_engine(prober), vmsight_prober_find(prober, &request, place, NULL));
     if (vmsight_prober_add(prober, &request, &first) != 1) {
         fprintf(stderr, "add: %s\n", vmsight_prober_error(prober));
         vmsight_prober_close(prober);
