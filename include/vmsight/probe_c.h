@@ -65,6 +65,7 @@ typedef struct vmsight_probe_request {
 typedef struct vmsight_probe_counts {
   uint64_t hits, filtered, told, lost, missed_returns, rate_limited, foreign;
   uint64_t durations[64]; /* of calls: [2^i, 2^(i+1)) ns */
+  uint64_t reloads;       /* of user functions: how often its page came and was only then probed */
 } vmsight_probe_counts;
 
 /* NULL for an error, with the message in `error`. `vm` and `engine` as the command line takes them. */

@@ -57,6 +57,9 @@ class Trace : public Verb {
     app.add_option("--engine", engine_, "how to probe: auto, kvm, gdbstub")->group("How")->type_name("NAME");
     app.add_option("--symbols", symbols_file_, "copy of the user program on this host, for its symbols")
         ->group("How")->type_name("FILE");
+    app.add_option("--text", texts_, "user functions: the arguments that are texts, as arg0,arg2")
+        ->group("How")->type_name("ARG,...")->delimiter(',')
+        ->check(CLI::IsMember({"arg0", "arg1", "arg2", "arg3", "arg4", "arg5"}));
     app.add_flag("--list", list_, "the places that SITE stands for; nothing is probed")->group("How");
   }
 
@@ -71,7 +74,7 @@ class Trace : public Verb {
       }
       target_ = &target;
       const EngineSetting setting{*target.vm, *target.kernel, *target.memory};
-      VMSIGHT_TRY(prober_, Prober::open(setting, chosen_engine()));
+      VMSIGHT_TRY(prober_, Prober::open(setting, engine_));
       auto done = list_ ? list_sites() : trace();
       prober_.reset();  // before the memory and the kernel that it uses
       return done;
@@ -79,11 +82,10 @@ class Trace : public Verb {
   }
 
  private:
-  /// "auto" takes one that can do all that is asked for.
-  std::string chosen_engine() const {
-    const auto is_user = [](const std::string& site) { return site.starts_with('u'); };
-    const bool any_user = std::any_of(sites_.begin(), sites_.end(), is_user);
-    return engine_ == "auto" && any_user ? "gdbstub" : engine_;
+  std::uint8_t text_bits() const {
+    unsigned bits = 0;
+    for (const std::string& name : texts_) bits |= 1u << (name.back() - '0');
+    return static_cast<std::uint8_t>(bits);
   }
 
   std::vector<ProbeRequest> requests() const {
@@ -92,6 +94,7 @@ class Trace : public Verb {
       all.push_back({.site = std::move(site),
                      .filter = filter_,
                      .pid = pid_,
+                     .text_arguments = text_bits(),
                      .symbols_file = symbols_file_,
                      .counts_only = stats_,
                      .standing = stack_ || verbose_,
@@ -193,6 +196,11 @@ class Trace : public Verb {
         fmt::print(stderr, "vmsight: note: {}: {}\n", for_terminal(to_string(probe.site)), probe.problem);
       }
     }
+    if (const std::string note = prober_->engine_note(); !note.empty()) {
+      fmt::print(stderr, "vmsight: note: not by engine kvm: {}\n", note);
+    }
+    const auto away = std::count_if(probes.begin(), probes.end(), [](const ProbeInfo& probe) { return probe.counts.absent; });
+    if (away != 0) fmt::print(stderr, "vmsight: note: {} armed when the guest has their pages in memory\n", away);
     if (!stats_ && session_->common.headers) lines_->write(trace_header());
     fmt::print(stderr, "vmsight: {} {} armed by {}; Ctrl-C ends\n", probes.size(),
                probes.size() == 1 ? "probe" : "probes", prober_->abilities().name);
@@ -283,16 +291,22 @@ class Trace : public Verb {
       sum.lost += probe.counts.lost;
       sum.missed_returns += probe.counts.missed_returns;
       sum.rate_limited += probe.counts.rate_limited;
+      sum.foreign += probe.counts.foreign;
+      sum.reloads += probe.counts.reloads;
     }
     sum.lost += lines_->dropped();
     fmt::print(stderr, "vmsight: {} hits, {} shown, {} filtered, {} lost", sum.hits, shown_, sum.filtered, sum.lost);
     if (sum.missed_returns != 0) fmt::print(stderr, ", {} returns not seen", sum.missed_returns);
     if (sum.rate_limited != 0) fmt::print(stderr, ", {} above the rate limit", sum.rate_limited);
+    if (sum.foreign != 0) fmt::print(stderr, ", {} of other processes", sum.foreign);
     if (foreign != 0) fmt::print(stderr, ", {} traps of nobody", foreign);
     fmt::print(stderr, "\n");
+    if (sum.reloads == 0) return;
+    fmt::print(stderr, "vmsight: note: code came into the guest's memory {} times and was probed half a second later, or sooner: "
+               "calls before are not known\n", sum.reloads);
   }
 
-  std::vector<std::string> sites_;
+  std::vector<std::string> sites_, texts_;
   std::string filter_, perfetto_path_, engine_ = "auto", symbols_file_;
   std::optional<std::int32_t> pid_;
   std::optional<std::uint64_t> count_;

@@ -165,7 +165,7 @@ int vmsight_prober_counts(vmsight_prober* prober, std::uint32_t probe, vmsight_p
     const ProbeCounts& from = info.counts;
     *counts = {.hits = from.hits, .filtered = from.filtered, .told = from.told, .lost = from.lost,
                .missed_returns = from.missed_returns, .rate_limited = from.rate_limited,
-               .foreign = from.foreign, .durations = {}};
+               .foreign = from.foreign, .durations = {}, .reloads = from.reloads};
     std::copy(from.durations.begin(), from.durations.end(), counts->durations);
     return 0;
   }

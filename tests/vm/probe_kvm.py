@@ -185,9 +185,10 @@ def show(output):
     sys.stdout.flush()
 
 
-def outer(what, *kernels):
+def outer_run(program, what, *kernels):
+    """Runs a program as this one on the nested host, `inside`."""
     command = (f"cd {ROOT} && VMSIGHT={VMSIGHT} PROBE_DRIVER={DRIVER} MANY={MANY} CYCLES={CYCLES} VMSIGHT_LAB_BOOT_TIMEOUT=300 "
-               f"python3 {Path(__file__).resolve()} {what} {' '.join(kernels)} inside")
+               f"python3 {program.resolve()} {what} {' '.join(kernels)} inside")
     host = os.environ.get("HOST_KERNEL", nested.KERNEL)
     failed, _ = nested.run(command, timeout=1400, kernel=host, echo=show)
     expect(failed == 0, f"exit status {failed} on the nested host")
@@ -197,4 +198,4 @@ if __name__ == "__main__":
     inside = sys.argv[-1] == "inside"
     if inside:
         sys.argv.pop()
-    main(inner if inside else outer)
+    main(inner if inside else lambda *arguments: outer_run(Path(__file__), *arguments))
