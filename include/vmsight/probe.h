@@ -63,6 +63,13 @@ struct UserPlace {
   friend bool operator==(const UserPlace&, const UserPlace&) = default;
 };
 
+/// What tells a file of the guest from others, also when the guest has forgotten its inode and read it anew.
+struct FileIdentity {
+  std::uint64_t superblock = 0, number = 0;  // where its struct super_block is; of the inode
+  std::uint32_t generation = 0;              // of the inode: numbers are used again
+  friend auto operator<=>(const FileIdentity&, const FileIdentity&) = default;
+};
+
 /// A site found in a guest.
 struct ProbeSite {
   bool user = false;
@@ -75,6 +82,7 @@ struct ProbeSite {
   // User sites only:
   std::vector<UserPlace> places;    // processes that map it now
   GuestVirt inode;                  // of the file: its page cache is what processes share
+  FileIdentity file;
   std::uint64_t file_offset = 0;    // of the instruction
   bool any_process = true;          // false: of `places` only, not of processes to come
 };
@@ -177,6 +185,8 @@ bool passes(const ProbeFilter& filter, const Hit& hit);
 
 // ---- engines -------------------------------------------------------------------------------
 
+inline constexpr std::uint64_t default_storm_limit = 500'000;
+
 /// One probe as an engine gets it.
 struct ProbeOrder {
   ProbeId id = 0;
@@ -187,6 +197,9 @@ struct ProbeOrder {
   bool counts_only = false;                // no hits are told, only counts() grow
   bool standing = false;                   // hits are told while the guest stands, where possible
   std::uint64_t rate_limit = 0;            // hits a second that are told; 0: all
+  /// Engine kvm: hits a second that the guest can be asked to bear. A probe that is hit more often is
+  /// disarmed (`stormed`). An exit takes 0.5 to 2 us: the default is about half a CPU or more.
+  std::uint64_t storm_limit = default_storm_limit;
 };
 
 struct ProbeCounts {
@@ -197,6 +210,9 @@ struct ProbeCounts {
   std::uint64_t missed_returns = 0; // entries whose return was not or cannot be seen
   std::uint64_t rate_limited = 0;   // not told because of the rate limit
   std::uint64_t foreign = 0;        // trap of this site by another process, privilege or address
+  std::uint64_t reloads = 0;        // user sites: how often its page came into the guest's memory, and was patched
+                                    // only then: calls before (half a second, or so) were not seen
+  bool absent = false;              // user sites: its page is not in the guest's memory now
   bool stormed = false;             // disarmed by the engine because it hit too often
   /// Durations of calls (return probes): bucket i counts those in [2^i, 2^(i+1)) ns.
   std::array<std::uint64_t, 64> durations{};
@@ -234,6 +250,12 @@ class ProbeEngine {
     return {};
   }
 
+  /// The guest has read the file's inode anew, it is there now. Not asked of engines that only know processes.
+  virtual Result<void> set_inode(ProbeId id, GuestVirt inode) {
+    static_cast<void>(id), static_cast<void>(inode);
+    return {};
+  }
+
   /// Waits for hits, tells them to `sink`, and returns how many there were: after `patience`
   /// without any, or when all that had come were told. vm_gone if the VM ends or reboots.
   virtual Result<std::size_t> poll(std::chrono::milliseconds patience, const Sink& sink) = 0;
@@ -251,7 +273,7 @@ struct EngineSetting {
   GuestMemory& memory;  // a live view, not used by anybody else while the engine works
 };
 Result<std::unique_ptr<ProbeEngine>> open_gdbstub_engine(const EngineSetting& setting);
-/// Functions of kernels under KVM, seen by eBPF in the host's kernel. unsupported or permission, with
+/// Functions of kernels and programs under KVM, seen by eBPF in the host's kernel. unsupported or permission, with
 /// the reason and a hint, if the guest is emulated, or the host does not let us. Changes nothing yet.
 Result<std::unique_ptr<ProbeEngine>> open_kvm_engine(const EngineSetting& setting);
 /// The errors of open_kvm_engine() that can be known without loading anything.
@@ -298,9 +320,10 @@ struct ProbeRequest {
   std::string site;    // as for parse_site()
   std::string filter;  // "pid == 12 && filename == \"/etc/passwd\"", "" for none
   std::optional<std::int32_t> pid;  // of this process only; needed for user sites without a path
+  std::uint8_t text_arguments = 0;  // of user functions, whose types are not known: a bit for each that is a text
   std::string symbols_file;         // on the host: the user program, if the guest's is not in memory
   bool counts_only = false, standing = false;  // as in ProbeOrder
-  std::uint64_t rate_limit = 0;
+  std::uint64_t rate_limit = 0, storm_limit = default_storm_limit;
   /// A site whose function has nothing of a name in the filter is left out. Patterns always do so.
   bool where_filter_fits = false;
 };
@@ -322,7 +345,8 @@ class Prober {
 
   /// Finds the sites without arming anything: what a pattern stands for.
   virtual Result<std::vector<ProbeSite>> find(const ProbeRequest& request) = 0;
-  /// Arms the sites of all requests under one pause; all or none. A pattern makes many probes.
+  /// Arms the sites of all requests under one pause; all or none. A pattern makes many probes. With engine
+  /// "auto", and nothing armed yet, what user sites the cheapest engine cannot arm go to one that can.
   virtual Result<std::vector<ProbeId>> add(std::span<const ProbeRequest> requests,
                                            ProbeHandler handler) = 0;
   virtual Result<void> remove(std::span<const ProbeId> ids) = 0;
@@ -330,6 +354,8 @@ class Prober {
   /// Calls handlers until nothing came for `patience`, or what had come is told; how many there were.
   virtual Result<std::size_t> poll(std::chrono::milliseconds patience) = 0;
   virtual std::uint64_t foreign() const = 0;
+  /// Why it is not the engine that "auto" takes first, "" if it is.
+  virtual std::string engine_note() const = 0;
 };
 
 }  // namespace vmsight

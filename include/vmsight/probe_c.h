@@ -62,6 +62,7 @@ typedef struct vmsight_probe_request {
   int counts_only;     /* the handler is not called */
   int standing;        /* it is called while the guest stands, where the engine can do that */
   uint64_t rate_limit; /* events a second; 0: all */
+  uint64_t storm_limit; /* hits a second from which on engine kvm disarms it; 0: the default */
   vmsight_probe_handler handler;
   void *context;
   const char *symbols_file; /* on the host: a copy of the user program, for its symbols; NULL: the guest's */
@@ -72,6 +73,7 @@ typedef struct vmsight_probe_counts {
   uint64_t hits, filtered, told, lost, missed_returns, rate_limited, foreign;
   uint64_t durations[64]; /* of calls: [2^i, 2^(i+1)) ns */
   int stormed;            /* disarmed by the engine, because it was hit too often */
+  uint64_t reloads;       /* of user functions: how often its page came and was only then probed */
 } vmsight_probe_counts;
 
 /* One place that a site stands for, valid until the function returns. */

@@ -120,7 +120,7 @@ static const Command commands[] = {
     {"fork-storm", "on|off: fork and exec without end", run_fork_storm},
     {"zombies", "N: processes that are dead but not buried", run_zombies},
     {"reference", "what benchmarks read: at least 156 processes, 186 threads, 1325 files, 1380 maps", run_reference},
-    {"work", "memory|disk|network|churn|jitter|clip|calls|getppid N [ARGUMENT]: so much work, and how long it took", run_work},
+    {"work", "memory|disk|network|churn|jitter|clip|calls|getppid|told|forge N [ARGUMENT]: so much work, and how long it took", run_work},
     {"module", "NAME: load a kernel module", run_module},
     {"log", "TEXT: a line in the kernel's log", run_log},
     {"online", "use hot-plugged memory", run_online},
@@ -181,8 +181,21 @@ static void set_guest_up(void)
     setup_programs();
 }
 
+// puppet work KIND AMOUNT [ARGUMENT]: as the host's command, by a program of its own.
+static int run_program(int count, char **words)
+{
+    char line[256] = "";
+    for (int i = 0; i < count; i++) {
+        strncat(line, words[i], sizeof(line) - strlen(line) - 2);
+        strcat(line, " ");
+    }
+    return work_here(line) < 0;
+}
+
 int main(int count, char **arguments)
 {
+    if (count > 3 && strcmp(arguments[1], "work") == 0)
+        return run_program(count - 2, arguments + 2);
     if (getenv("PUPPET_READY"))
         play_worker(arguments);
     if (getpid() == 1) {
@@ -190,7 +203,7 @@ int main(int count, char **arguments)
     } else if (count == 2 && strcmp(arguments[1], "serve") == 0) {
         prctl(PR_SET_CHILD_SUBREAPER, 1);
     } else {
-        dprintf(2, "usage: puppet serve (or be PID 1)\n");
+        dprintf(2, "usage: puppet serve | work KIND AMOUNT [ARGUMENT] (or be PID 1)\n");
         return 2;
     }
     signal(SIGPIPE, SIG_IGN);

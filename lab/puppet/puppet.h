@@ -97,7 +97,14 @@ void quiet(void);  // ends all that scenes have started
 
 // ---- work.c: fixed amounts of work, timed ----
 
-int run_work(char *line);  // KIND AMOUNT [ARGUMENT]
+int run_work(char *line);   // KIND AMOUNT [ARGUMENT]
+int work_here(char *line);  // in this process, which may not survive it
+
+// ---- told.c: calls of functions for probes of user programs ----
+
+long told_call(long number, const char *text);
+void tell_call(long number);   // calls it, and prints what it passed
+int forge_traps(long traps);   // what a probe's trap looks like, where none is
 
 // ---- files.c, sockets.c: scenes inside one process ----
 

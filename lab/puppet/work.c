@@ -225,9 +225,26 @@ static int in_processes(void (*make)(long), long amount, const char *processes)
     return 0;
 }
 
+// Of a function of ours. Begun early, so that a probe can know the process, it waits for TOLD_GO, a file.
+static void make_told(long calls)
+{
+    const char *go = getenv("TOLD_GO");
+    prctl(PR_SET_NAME, "told");
+    while (go && access(go, F_OK) != 0)
+        usleep(20000);
+    for (long i = 0; i < calls; i++)
+        tell_call(i);
+}
+
 // Known calls: for probes that must see each of them.
 static int work_calls(long rounds, const char *processes) { return in_processes(make_calls, rounds, processes); }
 static int work_getppid(long calls, const char *processes) { return in_processes(make_getppid, calls, processes); }
+static int work_told(long calls, const char *processes) { return in_processes(make_told, calls, processes); }
+static int work_forge(long traps, const char *argument)
+{
+    (void)argument;
+    return forge_traps(traps);
+}
 
 static const struct {
     const char *name;
@@ -235,10 +252,11 @@ static const struct {
 } kinds[] = {
     {"memory", work_memory}, {"disk", work_disk},     {"network", work_network},
     {"churn", work_churn},   {"jitter", work_jitter}, {"clip", work_clip},
-    {"calls", work_calls},   {"getppid", work_getppid},
+    {"calls", work_calls},   {"getppid", work_getppid}, {"told", work_told},
+    {"forge", work_forge},
 };
 
-static int work_here(char *line)
+int work_here(char *line)
 {
     char *rest = NULL, *name = strtok_r(line, " ", &rest), *amount = strtok_r(NULL, " ", &rest);
     char *argument = strtok_r(NULL, " ", &rest);

@@ -94,7 +94,9 @@ def build_puppet():
     if not program.exists():
         partial = program.with_suffix(f".{os.getpid()}")
         code = [path for path in sources if path.suffix == ".c"]
-        run("gcc", "-std=gnu11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-static", "-pthread", "-o", partial, *code)
+        # With endbr64 where functions begin, as programs of newer distributions have it.
+        run("gcc", "-std=gnu11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-static", "-pthread", "-fcf-protection=branch",
+            "-o", partial, *code)
         partial.replace(program)
     return program
 

@@ -119,7 +119,7 @@ Check check_registers(Vm& vm) {
 }
 
 Check check_kvm_probes(const Vm& vm) {
-  Check check{.name = "probes by KVM", .what = "kernel probes whose hits stay in the host's kernel"};
+  Check check{.name = "probes by KVM", .what = "probes of functions whose hits stay in the host's kernel"};
   const auto possible = check_kvm_engine(vm.info());
   check.works = possible.has_value();
   check.reason = possible ? "an eBPF program sees the traps" : possible.error().message;

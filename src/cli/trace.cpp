@@ -1,6 +1,7 @@
 // vmsight trace VM SITE...: each time the guest passes a place in its code, with what it knew there.
 #include <csignal>
 #include <fcntl.h>
+#include <set>
 
 #include "base/clock.h"
 #include "base/os.h"
@@ -50,6 +51,8 @@ class Trace : public Verb {
         ->group("Schedule")->type_name("SECONDS")->check(CLI::PositiveNumber);
     app.add_option("--rate-limit", rate_limit_, "show at most so many events a second of each probe")
         ->group("Schedule")->type_name("N")->check(CLI::PositiveNumber);
+    app.add_option("--storm-limit", storm_limit_, "engine kvm: disarm a probe that is hit more often in a second")
+        ->group("Schedule")->type_name("N")->check(CLI::PositiveNumber)->capture_default_str();
     app.add_flag("--stats", stats_, "counts, and histograms of how long calls took, at the end; no events")
         ->group(format_group);
     app.add_flag("--stack", stack_, "the kernel stack of each event")->group(format_group);
@@ -59,6 +62,9 @@ class Trace : public Verb {
     app.add_option("--engine", engine_, "how to probe: auto, kvm, gdbstub")->group("How")->type_name("NAME");
     app.add_option("--symbols", symbols_file_, "copy of the user program on this host, for its symbols")
         ->group("How")->type_name("FILE");
+    app.add_option("--text", texts_, "user functions: the arguments that are texts, as arg0,arg2")
+        ->group("How")->type_name("ARG,...")->delimiter(',')
+        ->check(CLI::IsMember({"arg0", "arg1", "arg2", "arg3", "arg4", "arg5"}));
     app.add_flag("--list", list_, "the places that SITE stands for; nothing is probed")->group("How");
   }
 
@@ -73,7 +79,7 @@ class Trace : public Verb {
       }
       target_ = &target;
       const EngineSetting setting{*target.vm, *target.kernel, *target.memory};
-      VMSIGHT_TRY(prober_, Prober::open(setting, chosen_engine()));
+      VMSIGHT_TRY(prober_, Prober::open(setting, engine_));
       auto done = list_ ? list_sites() : trace();
       prober_.reset();  // before the memory and the kernel that it uses
       return done;
@@ -81,11 +87,10 @@ class Trace : public Verb {
   }
 
  private:
-  /// "auto" takes one that can do all that is asked for.
-  std::string chosen_engine() const {
-    const auto is_user = [](const std::string& site) { return site.starts_with('u'); };
-    const bool any_user = std::any_of(sites_.begin(), sites_.end(), is_user);
-    return engine_ == "auto" && any_user ? "gdbstub" : engine_;
+  std::uint8_t text_bits() const {
+    unsigned bits = 0;
+    for (const std::string& name : texts_) bits |= 1u << (name.back() - '0');
+    return static_cast<std::uint8_t>(bits);
   }
 
   std::vector<ProbeRequest> requests() const {
@@ -94,10 +99,12 @@ class Trace : public Verb {
       all.push_back({.site = std::move(site),
                      .filter = filter_,
                      .pid = pid_,
+                     .text_arguments = text_bits(),
                      .symbols_file = symbols_file_,
                      .counts_only = stats_,
                      .standing = stack_ || verbose_,
                      .rate_limit = rate_limit_,
+                     .storm_limit = storm_limit_,
                      .where_filter_fits = system_calls_});
     };
     for (const std::string& site : sites_) add(site);
@@ -156,6 +163,7 @@ class Trace : public Verb {
     while (done && !ended()) {
       auto polled = prober_->poll(100ms);
       if (!polled) done = std::move(polled).error();
+      else done = look_for_storms();
     }
     auto probes = prober_->list();
     const std::uint64_t foreign = prober_->foreign();
@@ -164,6 +172,22 @@ class Trace : public Verb {
     VMSIGHT_TRY_VOID(lines.finish());
     VMSIGHT_TRY_VOID(std::move(done));
     return removed;
+  }
+
+  /// Once a second. What the engine has disarmed is told at once; without a probe left it is over.
+  Result<void> look_for_storms() {
+    const std::uint64_t now = monotonic_ns();
+    if (now - looked_ns_ < 1'000'000'000) return {};
+    looked_ns_ = now;
+    VMSIGHT_TRY(const auto probes, prober_->list());
+    all_stormed_ = true;
+    for (const ProbeInfo& probe : probes) {
+      all_stormed_ = all_stormed_ && probe.counts.stormed;
+      if (!probe.counts.stormed || !stormed_.insert(probe.id).second) continue;
+      fmt::print(stderr, "vmsight: note: {} was hit more than {} times a second and has been disarmed (--storm-limit)\n",
+                 for_terminal(to_string(probe.site)), storm_limit_);
+    }
+    return {};
   }
 
   Result<void> prepare_extras() {
@@ -200,6 +224,11 @@ class Trace : public Verb {
         fmt::print(stderr, "vmsight: note: {}: {}\n", for_terminal(to_string(probe.site)), probe.problem);
       }
     }
+    if (const std::string note = prober_->engine_note(); !note.empty()) {
+      fmt::print(stderr, "vmsight: note: not by engine kvm: {}\n", note);
+    }
+    const auto away = std::count_if(probes.begin(), probes.end(), [](const ProbeInfo& probe) { return probe.counts.absent; });
+    if (away != 0) fmt::print(stderr, "vmsight: note: {} armed when the guest has their pages in memory\n", away);
     if (!stats_ && session_->common.headers) lines_->write(trace_header());
     fmt::print(stderr, "vmsight: {} {} armed by {}; Ctrl-C ends\n", probes.size(),
                probes.size() == 1 ? "probe" : "probes", prober_->abilities().name);
@@ -208,7 +237,7 @@ class Trace : public Verb {
 
   bool ended() const {
     const double elapsed_s = static_cast<double>(monotonic_ns() - start_ns_) / 1e9;
-    return stop_signal != 0 || lines_->failed() || (count_ && shown_ >= *count_) ||
+    return stop_signal != 0 || all_stormed_ || lines_->failed() || (count_ && shown_ >= *count_) ||
            (duration_s_ && elapsed_s >= *duration_s_);
   }
 
@@ -307,21 +336,30 @@ class Trace : public Verb {
       sum.lost += probe.counts.lost;
       sum.missed_returns += probe.counts.missed_returns;
       sum.rate_limited += probe.counts.rate_limited;
+      sum.foreign += probe.counts.foreign;
+      sum.reloads += probe.counts.reloads;
     }
     sum.lost += lines_->dropped();
     fmt::print(stderr, "vmsight: {} hits, {} shown, {} filtered, {} lost", sum.hits, shown_, sum.filtered, sum.lost);
     if (sum.missed_returns != 0) fmt::print(stderr, ", {} returns not seen", sum.missed_returns);
     if (sum.rate_limited != 0) fmt::print(stderr, ", {} above the rate limit", sum.rate_limited);
+    if (sum.foreign != 0) fmt::print(stderr, ", {} of other processes", sum.foreign);
     if (foreign != 0) fmt::print(stderr, ", {} traps of nobody", foreign);
     fmt::print(stderr, "\n");
+    if (sum.reloads == 0) return;
+    fmt::print(stderr, "vmsight: note: code came into the guest's memory {} times and was probed half a second later, or sooner: "
+               "calls before are not known\n", sum.reloads);
   }
 
-  std::vector<std::string> sites_;
+  std::vector<std::string> sites_, texts_;
   std::string filter_, perfetto_path_, engine_ = "auto", symbols_file_;
   std::optional<std::int32_t> pid_;
   std::optional<std::uint64_t> count_;
   std::optional<double> duration_s_;
-  std::uint64_t rate_limit_ = 0;
+  std::uint64_t rate_limit_ = 0, storm_limit_ = default_storm_limit;
+  std::set<ProbeId> stormed_;
+  std::uint64_t looked_ns_ = monotonic_ns();
+  bool all_stormed_ = false;
   bool system_calls_ = false, stats_ = false, stack_ = false, verbose_ = false, list_ = false;
 
   Session* session_ = nullptr;

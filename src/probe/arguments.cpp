@@ -251,10 +251,14 @@ class Planner {
   FunctionPlan& plan_;
 };
 
-void plan_registers(FunctionPlan& plan) {
+void plan_registers(FunctionPlan& plan, std::uint8_t texts = 0) {
   for (std::size_t i = 0; i < argument_registers.size(); ++i) {
-    plan.arguments.push_back({.name = fmt::format("arg{}", i), .type = {}, .value = plan.fetches.size(), .label = {}, .problem = {}});
-    plan.fetches.push_back({.base = argument_registers[i]});
+    const bool is_text = (texts >> i & 1) != 0;
+    plan.arguments.push_back({.name = fmt::format("arg{}", i), .type = {}, .shape = is_text ? Shape::text : Shape::hexadecimal,
+                              .value = plan.fetches.size(), .label = {}, .problem = {}});
+    ProbeFetch fetch{.base = argument_registers[i]};
+    if (is_text) fetch.what = ProbeFetch::What::string, fetch.size = max_argument_text;
+    plan.fetches.push_back(fetch);
   }
   plan.fetches_return.push_back({.base = reg::rax});
   plan.result = ArgumentPlan{.name = "retval", .type = {}, .label = {}, .problem = {}};
@@ -443,11 +447,11 @@ std::string number_text(const ProbeValue& value) {
 
 }  // namespace
 
-FunctionPlan plan_function(Kernel& kernel, Reader& reader, const ProbeSite& site) {
+FunctionPlan plan_function(Kernel& kernel, Reader& reader, const ProbeSite& site, std::uint8_t texts) {
   FunctionPlan plan;
   plan.name = site.function;
   if (site.user) {
-    plan_registers(plan);
+    plan_registers(plan, texts);
     plan.problem = "types of user programs are not known";
     return plan;
   }
@@ -487,7 +491,8 @@ FilterNames filter_names(const FunctionPlan& plan, bool at_return) {
                                   .index = index,
                                   .bits = argument.bits,
                                   .is_signed = argument.is_signed}};
-      if (name == fmt::format("arg{}", i)) return numeric;
+      const bool is_called_so = name == argument.name && argument.type.empty() && argument.shape == ArgumentPlan::Shape::text;
+      if (name == fmt::format("arg{}", i) && !is_called_so) return numeric;
       if (name != argument.name) continue;
       if (argument.shape == Shape::text) {
         return FilterName{.term = {.field = Field::fetch, .index = index}, .is_text = true};

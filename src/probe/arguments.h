@@ -58,8 +58,9 @@ struct FunctionPlan {
   std::string problem;       // why arguments are not known by name, "" if they are
 };
 
-/// Never fails: without types, six registers as numbers.
-FunctionPlan plan_function(Kernel& kernel, Reader& reader, const ProbeSite& site);
+/// Never fails: without types, six registers as numbers; of user functions as texts those that `texts` has
+/// a bit for.
+FunctionPlan plan_function(Kernel& kernel, Reader& reader, const ProbeSite& site, std::uint8_t texts = 0);
 
 /// What filters may name: the arguments, arg0 ... (as numbers), and for returns retval, duration.
 FilterNames filter_names(const FunctionPlan& plan, bool at_return);

@@ -19,6 +19,9 @@ Result<PageCache> PageCache::resolve(Kernel& kernel) {
   Members members(kernel);
   PageCache cache;
   cache.at_ = {
+      .i_sb = members.find("inode", "i_sb"),
+      .i_ino = members.find("inode", "i_ino"),
+      .i_generation = members.find("inode", "i_generation"),
       .i_mapping = members.offset("inode", "i_mapping"),
       .i_size = members.offset("inode", "i_size"),
       .xa_head = members.offset("address_space", "i_pages.xa_head"),
@@ -45,6 +48,17 @@ std::uint64_t PageCache::size(Reader& reader, GuestVirt inode) const {
   const std::uint64_t size = reader.u64(inode + at_.i_size);
   reader.clear_fault();
   return size;
+}
+
+std::optional<FileIdentity> PageCache::identity(Reader& reader, GuestVirt inode) const {
+  reader.clear_fault();
+  FileIdentity found;
+  if (at_.i_sb != absent) found.superblock = reader.u64(inode + at_.i_sb);
+  if (at_.i_ino != absent) found.number = reader.u64(inode + at_.i_ino);
+  if (at_.i_generation != absent) found.generation = reader.u32(inode + at_.i_generation);
+  const bool ok = reader.ok();
+  reader.clear_fault();
+  return ok ? std::optional(found) : std::nullopt;
 }
 
 /// The first struct page of the folio that holds the page.

@@ -10,6 +10,7 @@
 #include <span>
 
 #include "state/members.h"
+#include "vmsight/probe.h"
 #include "vmsight/reader.h"
 
 namespace vmsight {
@@ -30,11 +31,14 @@ class PageCache {
   /// Page `index` of the file; nullopt if it is not in memory. Leaves no fault in the reader.
   std::optional<GuestPhys> page(Reader& reader, GuestVirt inode, std::uint64_t index) const;
   std::uint64_t size(Reader& reader, GuestVirt inode) const;
+  /// nullopt if the inode is not mapped.
+  std::optional<FileIdentity> identity(Reader& reader, GuestVirt inode) const;
 
  private:
   std::optional<GuestVirt> descriptor(Reader& reader, GuestVirt mapping, std::uint64_t index) const;
 
   struct Offsets {
+    Offset i_sb, i_ino, i_generation;
     Offset i_mapping, i_size, xa_head, node_shift, node_slots, page_index, page_mapping;
   } at_{};
   GuestVirt vmemmap_;

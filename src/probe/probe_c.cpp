@@ -121,6 +121,7 @@ ProbeRequest request_of(const vmsight_probe_request& request) {
   made.counts_only = request.counts_only != 0;
   made.standing = request.standing != 0;
   made.rate_limit = request.rate_limit;
+  if (request.storm_limit != 0) made.storm_limit = request.storm_limit;
   made.where_filter_fits = request.where_filter_fits != 0;
   return made;
 }
@@ -196,7 +197,7 @@ int vmsight_prober_counts(vmsight_prober* prober, std::uint32_t probe, vmsight_p
     const ProbeCounts& from = info.counts;
     *counts = {.hits = from.hits, .filtered = from.filtered, .told = from.told, .lost = from.lost,
                .missed_returns = from.missed_returns, .rate_limited = from.rate_limited,
-               .foreign = from.foreign, .durations = {}, .stormed = from.stormed ? 1 : 0};
+               .foreign = from.foreign, .durations = {}, .stormed = from.stormed ? 1 : 0, .reloads = from.reloads};
     std::copy(from.durations.begin(), from.durations.end(), counts->durations);
     return 0;
   }

@@ -16,13 +16,15 @@ constexpr std::uint64_t follow_interval_ns = 500'000'000;
 
 class EngineProber final : public Prober {
  public:
-  EngineProber(const EngineSetting& setting, std::unique_ptr<ProbeEngine> engine)
+  EngineProber(const EngineSetting& setting, std::unique_ptr<ProbeEngine> engine, bool is_auto)
       : setting_(setting),
         reader_(setting.memory, setting.kernel.space()),
+        is_auto_(is_auto),
         engine_(std::move(engine)) {}
 
   EngineAbilities abilities() const override { return engine_->abilities(); }
   std::uint64_t foreign() const override { return engine_->foreign(); }
+  std::string engine_note() const override { return note_; }
 
   Result<std::vector<ProbeSite>> find(const ProbeRequest& request) override {
     VMSIGHT_TRY(const Site site, parse_site(request.site));
@@ -43,8 +45,9 @@ class EngineProber final : public Prober {
       VMSIGHT_TRY(const auto sites, find(request));
       const bool may_skip = request.where_filter_fits || sites.size() > 1;
       for (const ProbeSite& site : sites) {
-        VMSIGHT_TRY_VOID(check(site));
-        Probe probe{.site = site, .plan = plan_function(setting_.kernel, reader_, site), .handler = shared};
+        Probe probe{.site = site,
+                    .plan = plan_function(setting_.kernel, reader_, site, request.text_arguments),
+                    .handler = shared};
         bool unknown_name = false;
         auto made = order_for(request, probe, unknown_name);
         if (!made && may_skip && unknown_name) {
@@ -58,7 +61,7 @@ class EngineProber final : public Prober {
       }
     }
     if (orders.empty() && no_fit) return *no_fit;
-    VMSIGHT_TRY_VOID(engine_->arm(orders));
+    VMSIGHT_TRY_VOID(arm(orders));
     std::vector<ProbeId> ids;
     for (std::size_t i = 0; i < orders.size(); ++i) {
       ids.push_back(orders[i].id);
@@ -95,8 +98,28 @@ class EngineProber final : public Prober {
     std::shared_ptr<ProbeHandler> handler;
   };
 
-  Result<void> check(const ProbeSite& site) const {
-    const EngineAbilities can = engine_->abilities();
+  /// Where "auto" chose an engine by what it can do at all, another may have to take these sites.
+  Result<void> arm(std::span<const ProbeOrder> orders) {
+    auto armed = arm_by(*engine_, orders);
+    const bool any_user = std::any_of(orders.begin(), orders.end(), [](const ProbeOrder& order) { return order.site.user; });
+    if (armed || armed.error().code != ErrorCode::unsupported || !is_auto_ || !any_user || !probes_.empty() ||
+        engine_->abilities().any_instruction) {
+      return armed;
+    }
+    auto other = open_gdbstub_engine(setting_);
+    if (!other) return armed;
+    VMSIGHT_TRY_VOID(arm_by(**other, orders));
+    engine_ = std::move(*other);
+    note_ = std::move(armed).error().message;
+    return {};
+  }
+
+  static Result<void> arm_by(ProbeEngine& engine, std::span<const ProbeOrder> orders) {
+    for (const ProbeOrder& order : orders) VMSIGHT_TRY_VOID(check(engine.abilities(), order.site));
+    return engine.arm(orders);
+  }
+
+  static Result<void> check(const EngineAbilities& can, const ProbeSite& site) {
     std::string_view lacks;
     if (site.user && !can.user_sites) lacks = "probe user programs";
     if (site.at_return && !can.return_sites) lacks = "see functions return";
@@ -113,7 +136,8 @@ class EngineProber final : public Prober {
                      .fetches = probe.plan.fetches,
                      .counts_only = request.counts_only,
                      .standing = request.standing,
-                     .rate_limit = request.rate_limit};
+                     .rate_limit = request.rate_limit,
+                     .storm_limit = request.storm_limit};
     if (probe.site.at_return) order.fetches_return = probe.plan.fetches_return;
     std::string filter = request.filter;
     if (request.pid && !probe.site.user) {
@@ -164,11 +188,16 @@ class EngineProber final : public Prober {
     const std::uint64_t now = monotonic_ns();
     if (now - followed_ns_ < follow_interval_ns) return {};
     std::vector<ProbeSite*> sites;
-    std::vector<std::pair<ProbeId, std::vector<UserPlace>>> before;
+    struct Before {
+      ProbeId id;
+      GuestVirt inode;
+      std::vector<UserPlace> places;
+    };
+    std::vector<Before> before;
     for (auto& [id, probe] : probes_) {
       if (!probe.site.user || !probe.site.any_process) continue;
       sites.push_back(&probe.site);
-      before.emplace_back(id, probe.site.places);
+      before.push_back({id, probe.site.inode, probe.site.places});
     }
     followed_ns_ = now;
     if (sites.empty()) return {};
@@ -176,8 +205,9 @@ class EngineProber final : public Prober {
     reader_.flush();
     VMSIGHT_TRY_VOID(find_places_again(setting_.kernel, reader_, sites));
     for (std::size_t i = 0; i < sites.size(); ++i) {
-      if (sites[i]->places == before[i].second) continue;
-      VMSIGHT_TRY_VOID(engine_->set_places(before[i].first, sites[i]->places));
+      const auto& [id, inode, places] = before[i];
+      if (sites[i]->inode != inode) VMSIGHT_TRY_VOID(engine_->set_inode(id, sites[i]->inode));
+      if (sites[i]->places != places) VMSIGHT_TRY_VOID(engine_->set_places(id, sites[i]->places));
     }
     return {};
   }
@@ -207,6 +237,8 @@ class EngineProber final : public Prober {
   std::map<ProbeId, Probe> probes_;
   ProbeId next_id_ = 1;
   std::uint64_t followed_ns_ = monotonic_ns();
+  bool is_auto_;
+  std::string note_;
   std::unique_ptr<ProbeEngine> engine_;  // the first to go: its hits may need the rest
 };
 
@@ -220,7 +252,7 @@ Result<std::unique_ptr<Prober>> Prober::open(const EngineSetting& setting, std::
                  .hint = "use --technique live-map or live-read"};
   }
   VMSIGHT_TRY(auto opened, open_engine(setting, engine));
-  return std::unique_ptr<Prober>(std::make_unique<EngineProber>(setting, std::move(opened)));
+  return std::unique_ptr<Prober>(std::make_unique<EngineProber>(setting, std::move(opened), engine == "auto"));
 }
 
 }  // namespace vmsight

@@ -247,6 +247,8 @@ Result<std::vector<ProbeSite>> find_user_sites(Kernel& kernel, Reader& reader, c
   for (const GuestVirt inode : inodes) {
     CachedFile file(cache, reader, inode);
     VMSIGHT_TRY(const auto functions, functions_of(site, file, options.symbols_file));
+    const auto identity = cache.identity(reader, inode);
+    if (!identity) continue;
     for (const ElfFunction& function : functions) {
       ProbeSite found{.user = true,
                       .at_return = site.at_return,
@@ -257,6 +259,7 @@ Result<std::vector<ProbeSite>> find_user_sites(Kernel& kernel, Reader& reader, c
                       .size = function.size,
                       .places = places_of(programs, inode, function.file_offset + site.offset),
                       .inode = inode,
+                      .file = *identity,
                       .file_offset = function.file_offset + site.offset,
                       .any_process = !options.pid};
       if (!found.places.empty()) sites.push_back(std::move(found));
@@ -276,13 +279,16 @@ Result<std::vector<ProbeSite>> find_user_sites(Kernel& kernel, Reader& reader, c
 
 Result<void> find_places_again(Kernel& kernel, Reader& reader, std::span<ProbeSite* const> sites) {
   VMSIGHT_TRY(Programs programs, Programs::resolve(kernel));
+  VMSIGHT_TRY(const PageCache cache, PageCache::resolve(kernel));
   programs.read(reader, std::nullopt);
   for (ProbeSite* site : sites) {
-    // An inode that was freed may be that of another file by now.
-    const std::vector<GuestVirt> inodes = programs.inodes(site->module);
-    const bool same = std::find(inodes.begin(), inodes.end(), site->inode) != inodes.end();
-    if (site->any_process) {
-      site->places = same ? places_of(programs, site->inode, site->file_offset) : std::vector<UserPlace>{};
+    if (!site->any_process) continue;
+    site->places.clear();
+    // An inode that was freed may be that of another file by now, and the file have another inode.
+    for (const GuestVirt inode : programs.inodes(site->module)) {
+      if (cache.identity(reader, inode) != site->file) continue;
+      site->inode = inode;
+      site->places = places_of(programs, inode, site->file_offset);
     }
   }
   return {};

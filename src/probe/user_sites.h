@@ -22,7 +22,8 @@ struct UserSiteOptions {
 Result<std::vector<ProbeSite>> find_user_sites(Kernel& kernel, Reader& reader, const Site& site,
                                                const UserSiteOptions& options);
 
-/// The processes that have these sites by now; sites for one process only are left as they are.
+/// The processes that have these sites by now, and the inodes of their files if the guest has read them anew;
+/// sites for one process only are left as they are.
 Result<void> find_places_again(Kernel& kernel, Reader& reader, std::span<ProbeSite* const> sites);
 
 }  // namespace vmsight

@@ -224,6 +224,8 @@ Json to_json(const ProbeInfo& probe) {
           {"missed_returns", counts.missed_returns},
           {"rate_limited", counts.rate_limited},
           {"foreign", counts.foreign},
+          {"reloads", counts.reloads},
+          {"absent", counts.absent},
           {"stormed", counts.stormed},
           {"durations", std::move(durations)}};
 }

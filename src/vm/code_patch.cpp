@@ -27,8 +27,12 @@ Result<std::string> read_bytes(const RamWriter& ram, const CodePatch& patch) {
   return bytes;
 }
 
+std::string place_of(const CodePatch& patch) {
+  return patch.instruction.raw() != 0 ? fmt::format("{}", patch.instruction) : fmt::format("{}", patch.at);
+}
+
 bool is_inside(const CodePatch& patch, std::uint64_t rip) {
-  return rip > patch.instruction.raw() && rip < patch.address.raw() + patch.before.size();
+  return patch.instruction.raw() != 0 && rip > patch.instruction.raw() && rip < patch.address.raw() + patch.before.size();
 }
 
 Result<void> check_outside(std::span<const CodePatch> patches,
@@ -200,14 +204,16 @@ Result<void> RamWriter::write(HostVirt to, std::span<const std::byte> bytes) con
   return os_error(done < 0 ? errno : EIO, fmt::format("write guest RAM at {}", to));
 }
 
-Result<void> apply_patches(const Vm& vm, const RamWriter& ram, std::span<const CodePatch> patches) {
+Result<void> apply_patches(const Vm& vm, const RamWriter& ram, std::span<const CodePatch> patches,
+                           const PatchCheck& check) {
   VMSIGHT_TRY(const auto halter, open_halter(vm));
   VMSIGHT_TRY(Paused paused, halter->halt());
+  if (check) VMSIGHT_TRY_VOID(check());
   for (const CodePatch& patch : patches) {
     VMSIGHT_TRY(const std::string bytes, read_bytes(ram, patch));
     if (bytes == patch.before) continue;
     return Error{.code = ErrorCode::bad_data,
-                 .message = fmt::format("change the code at {}: it is {}, not {}", patch.instruction,
+                 .message = fmt::format("change the code at {}: it is {}, not {}", place_of(patch),
                                         to_hex(bytes), to_hex(patch.before)),
                  .hint = "the guest changed it, or another vmsight; try again"};
   }

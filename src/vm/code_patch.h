@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <span>
 #include <string>
@@ -36,16 +37,21 @@ class RamWriter {
 
 struct CodePatch {
   static constexpr std::size_t max_size = 16;
-  GuestVirt instruction;  // where the instruction begins that is replaced
+  GuestVirt instruction;  // where the instruction begins that is replaced; 0: it has no address of its
+                          // own, as in a page that processes share, and nobody can stand within it
   GuestVirt address;      // of the bytes: the same, or behind if it crosses a page
   GuestPhys at;
   HostVirt host;
   std::string before, after;  // of the same length; within one page
 };
 
+/// What else must be true before anything is written; asked while the guest stands.
+using PatchCheck = std::function<Result<void>()>;
+
 /// Replaces all or nothing. bad_data, changing nothing, if bytes are not as expected or a vCPU
-/// stands within one of the instructions; then trying again may help.
-Result<void> apply_patches(const Vm& vm, const RamWriter& ram, std::span<const CodePatch> patches);
+/// stands within one of the instructions; then trying again may help. Or what `check` says.
+Result<void> apply_patches(const Vm& vm, const RamWriter& ram, std::span<const CodePatch> patches,
+                           const PatchCheck& check = {});
 /// Puts back what is still ours. What the guest has overwritten stays as it is.
 Result<void> revert_patches(const Vm& vm, const RamWriter& ram, std::span<const CodePatch> patches);
 

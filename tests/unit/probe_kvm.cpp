@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "probe/kvm/trampoline.h"
+#include "probe/kvm/hypercall.h"
 #include "probe/kvm/translate.h"
 
 namespace vmsight {
@@ -90,6 +91,28 @@ TEST(ProbeKvmOrder, CountingReadsNothing) {
   EXPECT_EQ(filtered->fetches, 1u);
 }
 
+TEST(ProbeKvmOrder, OneProcessIsKnownByItsNumber) {
+  ProbeOrder order{.site = {.user = true, .function = "f", .places = {{.tgid = 42}}}};
+  EXPECT_EQ(kvm::describe_probe(order)->tgid, 0);
+  order.site.any_process = false;
+  EXPECT_EQ(kvm::describe_probe(order)->tgid, 42);
+}
+
+TEST(ProbeHypercall, RefusesVmsWhoseHypercallsAreNotKvms) {
+  const auto refused = [](std::vector<std::string> arguments) {
+    const auto checked = check_hypercalls(arguments);
+    return !checked && checked.error().code == ErrorCode::unsupported;
+  };
+  EXPECT_FALSE(refused({"qemu", "-cpu", "host,la57=off", "-accel", "kvm", "-name", "hv-relaxed"}));
+  EXPECT_FALSE(refused({"qemu", "-cpu", "host,hv-relaxed=off", "-cpu"}));
+  EXPECT_TRUE(refused({"qemu", "-cpu", "host,migratable=on,hv-time=on,hv-relaxed=on"}));
+  EXPECT_TRUE(refused({"qemu", "-cpu", "host,hv_vapic"}));
+  EXPECT_TRUE(refused({"qemu", "-cpu", "host,+hv-passthrough"}));
+  EXPECT_TRUE(refused({"qemu", "--cpu", "host,hv-passthrough"}));
+  EXPECT_TRUE(refused({"qemu", "-global", "host-x86_64-cpu.hv-relaxed=on"}));
+  EXPECT_TRUE(refused({"qemu", "-accel", "kvm,xen-version=0x40011,kernel-irqchip=split"}));
+}
+
 std::vector<std::byte> event_bytes(const kvm::event& event, std::string_view data) {
   std::vector<std::byte> all(sizeof(event) + data.size());
   std::memcpy(all.data(), &event, sizeof(event));
@@ -121,6 +144,16 @@ TEST(ProbeKvmEvent, IsReadWithItsTexts) {
   EXPECT_EQ(hit.fetched[0].bytes, "/etc/passwd");
   EXPECT_EQ(hit.fetched[1].value, 5u);
   EXPECT_FALSE(hit.fetched[2].ok);  // there was no room for it
+}
+
+TEST(ProbeKvmEvent, OfAProgramHasItsOwnAddressInsteadOfRax) {
+  kvm::event event{.known = (0xffff & ~(1u << kvm::kvm_rax)) | kvm::rip_in_rax};
+  event.registers[kvm::kvm_rax] = 0x7f0000001230;
+  Hit hit;
+  ASSERT_TRUE(kvm::read_event(event_bytes(event, ""), {.user = true}, hit));
+  EXPECT_EQ(hit.registers.rip, 0x7f0000001230u);
+  EXPECT_FALSE(hit.registers.has(reg::rax));
+  EXPECT_TRUE(hit.registers.has(reg::rcx));
 }
 
 TEST(ProbeKvmEvent, CutShortIsAnError) {

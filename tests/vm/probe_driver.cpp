@@ -3,6 +3,7 @@
 //
 // For probe_kvm.py: what would take a vmsight each, by the library.
 #include <cstdio>
+#include <cstdlib>
 #include <iostream>
 #include <string>
 #include <vector>
@@ -34,8 +35,12 @@ Result<void> open(const std::string& name, Setup& setup) {
 
 std::vector<ProbeRequest> requests_for(const std::vector<std::string>& sites, bool counts_only) {
   std::vector<ProbeRequest> requests;
+  const char* symbols = std::getenv("PROBE_SYMBOLS");  // of user programs
   for (const std::string& site : sites) {
-    requests.push_back({.site = site, .filter = counts_only ? "comm == getppid" : "", .counts_only = counts_only});
+    requests.push_back({.site = site,
+                        .filter = counts_only ? "comm == getppid" : "",
+                        .symbols_file = symbols != nullptr ? symbols : "",
+                        .counts_only = counts_only});
   }
   return requests;
 }

@@ -10,6 +10,7 @@ kills   vmsight is killed while armed: the guest answers, and soon its code is w
 refuse  what cannot be probed is refused with a reason
 traced  another program traces QEMU, so its vCPUs cannot be halted by ptrace: the monitor is asked instead
 hundred all system calls are probed at once, at their entry and return: each known call is told
+storm   a probe that is hit too often is disarmed, and that is told
 saved   the guest is saved to a file while armed (a snapshot, or a migration), and restored from it: it
         runs there with nobody who listens, and what ran on here is as it was
 
@@ -196,6 +197,20 @@ def check_traced(guest, kernel):
     print(f"{kernel}: probed by way of the monitor while strace traced QEMU", flush=True)
 
 
+def check_storm(guest, kernel):
+    before = code(guest, "vfs_read")
+    guest.puppet("sh (while :; do cat /etc/passwd; done) >/dev/null 2>&1 &")
+    done = run("trace", guest.pid, "kprobe:vfs_read", "--engine", "kvm", "--storm-limit", "3", "--stats", "--json",
+               "--duration", "300", timeout=600)
+    guest.puppet("sh killall sh; killall cat; true")
+    expect(done.returncode == 0, f"{kernel}: exit status {done.returncode} {done.stderr}")
+    expect(b"vfs_read was hit more than 3 times a second and has been disarmed" in done.stderr, f"{kernel}: {done.stderr}")
+    count = json.loads(done.stdout.splitlines()[-1])["counts"][0]
+    expect(count["stormed"] and count["hits"] > 3, f"{kernel}: {count}")
+    expect(code(guest, "vfs_read") == before, f"{kernel}: the guest's code is not what it was")
+    print(f"{kernel}: a probe above its limit was disarmed after {count['hits']} hits", flush=True)
+
+
 def check_hundred(guest, kernel):
     tracer = Tracer(guest, "--syscalls", "--filter", "comm == calls", "--engine", "kvm")
     armed = len(tracer.head["probes"])
@@ -235,7 +250,7 @@ def check_saved(guest, kernel):
     print(f"{kernel}: saved while armed: it runs on where it was restored, and here its code is as before", flush=True)
 
 
-CHECKS = {"traced": check_traced, "hundred": check_hundred, "saved": check_saved, "calls": check_calls, "many": check_many, "cycles": check_cycles, "kills": check_kills, "refuse": check_refuse}
+CHECKS = {"storm": check_storm, "traced": check_traced, "hundred": check_hundred, "saved": check_saved, "calls": check_calls, "many": check_many, "cycles": check_cycles, "kills": check_kills, "refuse": check_refuse}
 
 
 def inner(what, *kernels):
@@ -254,9 +269,10 @@ def show(output):
     sys.stdout.flush()
 
 
-def outer(what, *kernels):
+def outer_run(program, what, *kernels):
+    """Runs a program as this one on the nested host, `inside`."""
     command = (f"cd {ROOT} && VMSIGHT={VMSIGHT} PROBE_DRIVER={DRIVER} MANY={MANY} CYCLES={CYCLES} KILLS={KILLS} VMSIGHT_LAB_BOOT_TIMEOUT=300 "
-               f"python3 {Path(__file__).resolve()} {what} {' '.join(kernels)} inside")
+               f"python3 {program.resolve()} {what} {' '.join(kernels)} inside")
     host = os.environ.get("HOST_KERNEL", nested.KERNEL)
     failed, _ = nested.run(command, timeout=TIMEOUT, kernel=host, echo=show)
     expect(failed == 0, f"exit status {failed} on the nested host")
@@ -266,4 +282,4 @@ if __name__ == "__main__":
     inside = sys.argv[-1] == "inside"
     if inside:
         sys.argv.pop()
-    main(inner if inside else outer)
+    main(inner if inside else lambda *arguments: outer_run(Path(__file__), *arguments))

@@ -127,8 +127,8 @@ Result<void> Armory::add_patches(std::vector<CodePatch>& patches, GuestVirt at,
   return {};
 }
 
-Result<void> Armory::arm(std::span<const Step> steps) {
-  if (steps.empty()) return {};
+Result<void> Armory::arm(std::span<const Step> steps, const FilePatches& files) {
+  if (steps.empty() && files.fresh.empty() && files.there.empty()) return {};
   std::vector<CodePatch> patches;
   Batch batch;
   for (const auto& [trap, now] : steps) {
@@ -138,13 +138,19 @@ Result<void> Armory::arm(std::span<const Step> steps) {
     VMSIGHT_TRY_VOID(add_patches(patches, trap->trampoline, trap->trampoline_before, code));
   }
   for (const auto& [trap, now] : steps) {
+    const std::size_t first = batch.patches.size();
     VMSIGHT_TRY_VOID(add_patches(patches, trap->address, now, trap->code));
     VMSIGHT_TRY_VOID(add_patches(batch.patches, trap->address, trap->nop, trap->code));
-    batch.armed.insert(trap->address);
+    batch.armed.insert(batch.patches[first].host);
+  }
+  patches.insert(patches.end(), files.fresh.begin(), files.fresh.end());
+  for (const auto& some : {files.fresh, files.there}) {
+    batch.patches.insert(batch.patches.end(), some.begin(), some.end());
+    for (const CodePatch& patch : some) batch.armed.insert(patch.host);
   }
   VMSIGHT_TRY(batch.guard, ResumeGuard::start(vm_.info(), record_of(batch.patches)));
   VMSIGHT_TRY_VOID(batch.guard.arm());
-  if (auto done = apply_patches(vm_, ram_, patches); !done) {
+  if (auto done = patches.empty() ? Result<void>() : apply_patches(vm_, ram_, patches, files.check); !done) {
     // It may have failed when all was written already.
     if (revert_patches(vm_, ram_, batch.patches)) static_cast<void>(batch.guard.disarm());
     return done;
@@ -153,16 +159,31 @@ Result<void> Armory::arm(std::span<const Step> steps) {
   return {};
 }
 
-Result<void> Armory::disarm(std::span<const TrapSite* const> traps) {
-  if (traps.empty()) return {};
-  std::vector<CodePatch> patches;
+Result<void> Armory::disarm(std::span<const TrapSite* const> traps, std::span<const CodePatch> files) {
+  if (traps.empty() && files.empty()) return {};
+  std::vector<CodePatch> patches(files.begin(), files.end());
+  std::vector<HostVirt> places;
+  for (const CodePatch& patch : files) places.push_back(patch.host);
   for (const TrapSite* trap : traps) {
+    const std::size_t first = patches.size();
     VMSIGHT_TRY_VOID(add_patches(patches, trap->address, trap->nop, trap->code));
+    places.push_back(patches[first].host);
   }
   VMSIGHT_TRY_VOID(revert_patches(vm_, ram_, patches));
+  return release(places);
+}
+
+void Armory::forget(std::span<const CodePatch> files) {
+  std::vector<HostVirt> places;
+  for (const CodePatch& patch : files) places.push_back(patch.host);
+  static_cast<void>(release(places));
+}
+
+/// A batch is kept, with the process that would undo it, for as long as any of its traps is armed.
+Result<void> Armory::release(std::span<const HostVirt> traps) {
   Result<void> forgotten;
   for (auto batch = batches_.begin(); batch != batches_.end();) {
-    for (const TrapSite* trap : traps) batch->armed.erase(trap->address);
+    for (const HostVirt trap : traps) batch->armed.erase(trap);
     if (!batch->armed.empty()) {
       ++batch;
       continue;

@@ -49,9 +49,17 @@ class Armory {
     const TrapSite* trap;
     std::string now;  // what is there at the moment: the NOP, or the trap that gets a trampoline
   };
+  /// Traps in pages of files, for which it only keeps and undoes the patches.
+  struct FilePatches {
+    std::span<const CodePatch> fresh;
+    std::span<const CodePatch> there;  // written already: only to be undone
+    PatchCheck check;                  // while the guest stands
+  };
   /// All or none.
-  Result<void> arm(std::span<const Step> steps);
-  Result<void> disarm(std::span<const TrapSite* const> traps);
+  Result<void> arm(std::span<const Step> steps, const FilePatches& files = {});
+  Result<void> disarm(std::span<const TrapSite* const> traps, std::span<const CodePatch> files = {});
+  /// The guest has given these pages up: what is there now is not ours to undo.
+  void forget(std::span<const CodePatch> files);
 
   /// Whether the bytes are still ours.
   Result<bool> is_armed(const TrapSite& trap);
@@ -60,7 +68,7 @@ class Armory {
   struct Batch {
     ResumeGuard guard;
     std::vector<CodePatch> patches;
-    std::set<GuestVirt> armed;
+    std::set<HostVirt> armed;  // where each trap begins
   };
   Armory(const Vm& vm, Kernel& kernel, GuestMemory& memory, RamWriter ram)
       : vm_(vm),
@@ -70,6 +78,7 @@ class Armory {
         reader_(memory, kernel.space()),
         space_(kernel) {}
   Result<void> look_anew();
+  Result<void> release(std::span<const HostVirt> traps);
   Result<void> add_patches(std::vector<CodePatch>& patches, GuestVirt at, const std::string& before,
                            const std::string& after);
 

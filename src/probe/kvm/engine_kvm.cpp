@@ -1,5 +1,5 @@
-// The engine "kvm": traps in the guest's kernel that its host's KVM handles and an eBPF program
-// there sees. A hit never leaves the host's kernel but as an event in a ring.
+// The engine "kvm": traps in the guest's kernel and programs that its host's KVM handles and an eBPF
+// program there sees. A hit never leaves the host's kernel but as an event in a ring.
 #include <algorithm>
 #include <bitset>
 #include <fmt/format.h>
@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "kernel/escape.h"
 #include "probe/kvm/arm.h"
+#include "probe/kvm/file_probes.h"
 #include "probe/kvm/program.h"
 #include "probe/kvm/translate.h"
 #include "vmsight/view.h"
@@ -17,8 +18,6 @@ namespace {
 
 constexpr std::uint64_t second_ns = 1'000'000'000;
 constexpr std::size_t events_at_once = 4096;
-/// A probe that is hit so often holds up about half a CPU or more: an exit takes 0.5 to 2 us.
-constexpr std::uint64_t storm_hits = 500'000;  // in a second
 
 class KvmEngine final : public ProbeEngine {
  public:
@@ -40,14 +39,14 @@ class KvmEngine final : public ProbeEngine {
   }
 
   EngineAbilities abilities() const override {
-    return {.name = "kvm", .return_sites = true, .max_sites = kvm::max_probes};
+    return {.name = "kvm", .user_sites = true, .return_sites = true, .max_sites = kvm::max_probes};
   }
 
   Result<void> arm(std::span<const ProbeOrder> orders) override {
     Plan plan;
     auto done = make_plan(orders, plan);
     if (done) done = publish(plan);
-    if (done) done = armory_->arm(plan.steps());
+    if (done) done = armory_->arm(plan.steps(), file_patches(plan));
     if (!done) {
       take_back(plan);
       return done;
@@ -62,7 +61,7 @@ class KvmEngine final : public ProbeEngine {
     std::map<GuestVirt, std::vector<ProbeId>> left;
     for (const ProbeId id : ids) {
       const auto probe = probes_.find(id);
-      if (probe == probes_.end() || !probe->second.armed) continue;
+      if (probe == probes_.end() || !probe->second.armed || probe->second.order.site.user) continue;
       const GuestVirt at = probe->second.trap;
       auto known = left.try_emplace(at, sites_.at(at).ids).first;
       std::erase(known->second, id);
@@ -70,8 +69,17 @@ class KvmEngine final : public ProbeEngine {
     for (const auto& [at, rest] : left) {
       if (rest.empty()) empty.push_back(&sites_.at(at).trap);
     }
-    VMSIGHT_TRY_VOID(armory_->disarm(empty));
+    VMSIGHT_TRY_VOID(armory_->disarm(empty, files_ ? files_->leave(ids) : std::vector<CodePatch>{}));
     for (const auto& [at, rest] : left) VMSIGHT_TRY_VOID(reduce(at, rest));
+    for (const ProbeId id : ids) {
+      const auto probe = probes_.find(id);
+      if (probe != probes_.end() && probe->second.armed && probe->second.order.site.user) retire(probe->second);
+    }
+    return files_ ? files_->remove(ids) : Result<void>();
+  }
+
+  Result<void> set_inode(ProbeId id, GuestVirt inode) override {
+    if (files_) files_->set_inode(id, inode);
     return {};
   }
 
@@ -98,7 +106,7 @@ class KvmEngine final : public ProbeEngine {
  private:
   struct Probe {
     ProbeOrder order;
-    GuestVirt trap;           // address of its site's NOP
+    GuestVirt trap;           // of kernel sites: address of the NOP
     std::uint32_t index = 0;  // in the program's maps
     bool armed = false;
     std::uint64_t told = 0;
@@ -115,6 +123,7 @@ class KvmEngine final : public ProbeEngine {
   struct Plan {
     std::map<GuestVirt, Site> sites;  // as they will be
     std::map<ProbeId, Probe> probes;  // the new ones
+    std::vector<CodePatch> file_patches;
     std::vector<Armory::Step> steps() const {
       std::vector<Armory::Step> all;
       for (const auto& [at, site] : sites) {
@@ -127,28 +136,47 @@ class KvmEngine final : public ProbeEngine {
   Result<void> make_plan(std::span<const ProbeOrder> orders, Plan& plan) {
     for (const ProbeOrder& order : orders) {
       VMSIGHT_CHECK(!probes_.contains(order.id) && !plan.probes.contains(order.id));
-      if (order.site.user) {
-        return Error{.code = ErrorCode::unsupported,
-                     .message = fmt::format("probe {}: engine kvm probes kernels only", escape_bytes(to_string(order.site))),
-                     .hint = "use --engine gdbstub"};
-      }
-      VMSIGHT_TRY(Site * site, site_of(order.site, plan));
-      if (order.site.at_return && !site->trap.has_trampoline()) {
-        VMSIGHT_TRY_VOID(armory_->add_trampoline(order.site, site->trap));
-      }
-      if (site->ids.size() == kvm::max_probes_of_site) {
-        return Error{.code = ErrorCode::unsupported,
-                     .message = fmt::format("probe {}: {} probes are there already", escape_bytes(to_string(order.site)),
-                                            site->ids.size())};
-      }
-      site->ids.push_back(order.id);
       VMSIGHT_TRY(const std::uint32_t index, take_index());
-      plan.probes[order.id] = {.order = order, .trap = site->trap.address, .index = index,
-                               .armed = true, .missed_before = program_->missed()};
+      Probe& probe = plan.probes[order.id] = {.order = order, .trap = {}, .index = index, .armed = true, .last = {}};
+      probe.missed_before = program_->missed(whose(probe));
+      VMSIGHT_TRY_VOID(order.site.user ? plan_file(order, index) : plan_site(order, plan, probe));
       VMSIGHT_TRY(const kvm::probe described, kvm::describe_probe(order));
       VMSIGHT_TRY_VOID(program_->set_probe(index, described));
     }
     return {};
+  }
+
+  Result<void> plan_file(const ProbeOrder& order, std::uint32_t index) {
+    if (!files_) {
+      VMSIGHT_TRY(files_, FileProbes::open(vm_, kernel_, *memory_, *armory_, *program_));
+    }
+    return files_->plan(order, index);
+  }
+
+  Result<void> plan_site(const ProbeOrder& order, Plan& plan, Probe& probe) {
+    VMSIGHT_TRY(Site * site, site_of(order.site, plan));
+    if (order.site.at_return && !site->trap.has_trampoline()) {
+      VMSIGHT_TRY_VOID(armory_->add_trampoline(order.site, site->trap));
+    }
+    if (site->ids.size() == kvm::max_probes_of_site) {
+      return Error{.code = ErrorCode::unsupported,
+                   .message = fmt::format("probe {}: {} probes are there already", escape_bytes(to_string(order.site)),
+                                          site->ids.size())};
+    }
+    site->ids.push_back(order.id);
+    probe.trap = site->trap.address;
+    return {};
+  }
+
+  static kvm::Program::Of whose(const Probe& probe) {
+    return probe.order.site.user ? kvm::Program::Of::user : kvm::Program::Of::kernel;
+  }
+
+  /// The plan keeps them.
+  Armory::FilePatches file_patches(Plan& plan) {
+    if (!files_) return {};
+    plan.file_patches = files_->patches();
+    return {.fresh = plan.file_patches, .there = {}, .check = [this] { return files_->check(); }};
   }
 
   Result<Site*> site_of(const ProbeSite& wanted, Plan& plan) {
@@ -179,7 +207,7 @@ class KvmEngine final : public ProbeEngine {
   /// The program knows them before the guest can come there.
   Result<void> publish(const Plan& plan) {
     for (const auto& [at, site] : plan.sites) VMSIGHT_TRY_VOID(publish(site, plan.probes));
-    return {};
+    return files_ ? files_->publish() : Result<void>();
   }
 
   Result<void> publish(const Site& site, const std::map<ProbeId, Probe>& fresh) {
@@ -219,6 +247,7 @@ class KvmEngine final : public ProbeEngine {
       if (before == sites_.end()) program_->remove_trap((at + FtraceSite::size).raw());
       else static_cast<void>(publish(before->second, {}));
     }
+    if (files_) files_->take_back();
     for (const auto& [id, probe] : plan.probes) taken_.reset(probe.index);
   }
 
@@ -231,6 +260,7 @@ class KvmEngine final : public ProbeEngine {
       }
       sites_[at] = std::move(site);
     }
+    if (files_) files_->commit();
     probes_.merge(plan.probes);
   }
 
@@ -260,10 +290,16 @@ class KvmEngine final : public ProbeEngine {
     ProbeCounts counts{.hits = counters.hits,
                        .filtered = counters.filtered,
                        .told = probe.told,
-                       .lost = counters.lost + (program_->missed() - probe.missed_before),
+                       .lost = counters.lost + (program_->missed(whose(probe)) - probe.missed_before),
                        .missed_returns = counters.missed_returns,
                        .rate_limited = counters.rate_limited,
+                       .foreign = counters.foreign,
                        .stormed = probe.last.stormed};
+    if (probe.order.site.user) {
+      const FileProbes::Whereabouts where = files_->whereabouts(probe.order.id);
+      counts.reloads = where.reloads;
+      counts.absent = where.absent;
+    }
     if (!probe.order.site.at_return) return counts;
     const kvm::durations durations = program_->duration(probe.index);
     std::copy(std::begin(durations.bucket), std::end(durations.bucket), counts.durations.begin());
@@ -285,8 +321,10 @@ class KvmEngine final : public ProbeEngine {
     sink(hit);
   }
 
-  /// Once a second: does the guest still have our traps, and does one of them storm?
+  /// Once a second: does the guest still have our traps, and does one of them storm? More often: where
+  /// are the pages of files?
   Result<void> look_after() {
+    if (files_) VMSIGHT_TRY_VOID(files_->follow());
     const std::uint64_t now = monotonic_ns();
     if (now - looked_after_ns_ < second_ns) return {};
     const double seconds = static_cast<double>(now - looked_after_ns_) / second_ns;
@@ -305,10 +343,11 @@ class KvmEngine final : public ProbeEngine {
     std::vector<ProbeId> storming;
     for (auto& [id, probe] : probes_) {
       if (!probe.armed) continue;
-      const std::uint64_t hits = program_->count(probe.index).hits;
+      const kvm::counters counted = program_->count(probe.index);
+      const std::uint64_t hits = counted.hits + counted.foreign;
       const auto rate = static_cast<double>(hits - probe.hits_before) / seconds;
       probe.hits_before = hits;
-      if (rate < storm_hits) continue;
+      if (rate <= static_cast<double>(probe.order.storm_limit)) continue;
       probe.last.stormed = true;
       storming.push_back(id);
     }
@@ -321,6 +360,7 @@ class KvmEngine final : public ProbeEngine {
   std::unique_ptr<GuestMemory> memory_;
   std::unique_ptr<kvm::Program> program_;
   std::unique_ptr<Armory> armory_;
+  std::unique_ptr<FileProbes> files_;  // once there are any
   std::bitset<kvm::max_probes> taken_;
   std::map<GuestVirt, Site> sites_;  // armed ones, by the address of the NOP
   std::map<ProbeId, Probe> probes_;  // and those that were

@@ -60,7 +60,7 @@ MAP(BPF_MAP_TYPE_PERCPU_ARRAY, max_probes, __u32, struct counters, counts);
 MAP(BPF_MAP_TYPE_ARRAY, max_probes, __u32, struct rate, rates);
 MAP(BPF_MAP_TYPE_ARRAY, max_probes, __u32, struct durations, times);
 MAP(BPF_MAP_TYPE_PERCPU_ARRAY, 1, __u32, struct strangers, nobodys);
-MAP(BPF_MAP_TYPE_PERCPU_ARRAY, 3, __u32, struct scratch, scratches);
+MAP(BPF_MAP_TYPE_PERCPU_ARRAY, scratch_count, __u32, struct scratch, scratches);
 MAP(BPF_MAP_TYPE_ARRAY, max_vcpus, __u32, __u64, handled);  // of each vCPU: the last exit, counted from 1
 
 struct {
@@ -582,3 +582,5 @@ int BPF_PROG(on_fast_invd, struct kvm_vcpu *vcpu, int result) {
   if (is_ours() && result == FASTPATH_REENTER_GUEST && is_first(vcpu)) on_trap(vcpu, 2);
   return 0;
 }
+
+#include "probe/kvm/user.bpf.h"

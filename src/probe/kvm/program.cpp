@@ -24,7 +24,7 @@ namespace {
 constexpr int wait_ms = 5;  // events do not wake us: they are looked for
 
 struct Symbols {
-  bool slow = false, fast = false;
+  bool slow = false, fast = false, hypercall = false;
 };
 
 Error no_types(std::string what) {
@@ -50,7 +50,8 @@ Result<Symbols> find_symbols() {
   Types module(btf__load_module_btf("kvm", kernel.get()), btf__free);
   const btf* types = module ? module.get() : kernel.get();  // or KVM is built in
   const Symbols found{.slow = has_function(types, "kvm_emulate_invd"),
-                      .fast = has_function(types, "handle_fastpath_invd")};
+                      .fast = has_function(types, "handle_fastpath_invd"),
+                      .hypercall = has_function(types, "kvm_emulate_hypercall")};
   if (found.slow) return found;
   if (!module) return no_types("watch KVM: it has no types (/sys/kernel/btf/kvm)");
   return no_types("watch KVM: this one has no function kvm_emulate_invd; Linux 5.11 brought it");
@@ -105,6 +106,11 @@ class Loaded final : public Program {
     skeleton_->rodata->guest.several_programs = fast_ || backed_;
     bpf_program__set_autoload(skeleton_->progs.on_fast_invd, fast_);
     bpf_program__set_autoload(skeleton_->progs.on_missed_invd, backed_);
+    hypercalls_ = symbols.hypercall;
+    bpf_program__set_autoload(skeleton_->progs.on_hypercall, hypercalls_);
+    bpf_program__set_autoload(skeleton_->progs.on_missed_hypercall, hypercalls_ && backed_);
+    bpf_program__set_autoattach(skeleton_->progs.on_hypercall, false);
+    bpf_program__set_autoattach(skeleton_->progs.on_missed_hypercall, false);
     if (const int error = vmsight_kvm__load(skeleton_); error != 0) {
       return explain(-error, "load the eBPF program");
     }
@@ -123,6 +129,20 @@ class Loaded final : public Program {
   }
   void remove_trap(std::uint64_t next_rip) override {
     static_cast<void>(bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.traps), &next_rip));
+  }
+
+  Result<void> watch_hypercalls() override {
+    if (!hypercalls_) return no_types("watch KVM: this one has no function kvm_emulate_hypercall");
+    VMSIGHT_TRY_VOID(attach(skeleton_->progs.on_hypercall, skeleton_->links.on_hypercall));
+    if (!backed_) return {};
+    return attach(skeleton_->progs.on_missed_hypercall, skeleton_->links.on_missed_hypercall);
+  }
+
+  Result<void> set_file_trap(std::uint64_t host, const trap& trap) override {
+    return update(skeleton_->maps.file_traps, &host, &trap);
+  }
+  void remove_file_trap(std::uint64_t host) override {
+    static_cast<void>(bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.file_traps), &host));
   }
 
   Result<void> set_probe(std::uint32_t index, const probe& probe) override {
@@ -144,6 +164,7 @@ class Loaded final : public Program {
       sum.lost += one.lost;
       sum.missed_returns += one.missed_returns;
       sum.rate_limited += one.rate_limited;
+      sum.foreign += one.foreign;
     }
     return sum;
   }
@@ -163,9 +184,9 @@ class Loaded final : public Program {
     return sum;
   }
 
-  std::uint64_t missed() const override {
-    std::uint64_t slow = missed(skeleton_->progs.on_invd);
-    if (backed_) slow = std::min(slow, missed(skeleton_->progs.on_missed_invd));
+  std::uint64_t missed(Of whom) const override {
+    if (whom == Of::user) return missed(skeleton_->progs.on_hypercall, skeleton_->progs.on_missed_hypercall);
+    const std::uint64_t slow = missed(skeleton_->progs.on_invd, skeleton_->progs.on_missed_invd);
     return slow + (fast_ ? missed(skeleton_->progs.on_fast_invd) : 0);
   }
 
@@ -217,6 +238,17 @@ class Loaded final : public Program {
     return values;
   }
 
+  static Result<void> attach(const bpf_program* program, bpf_link*& link) {
+    if (link != nullptr) return {};
+    link = bpf_program__attach(program);
+    if (link == nullptr) return explain(errno, "attach the eBPF program to KVM");
+    return {};
+  }
+
+  std::uint64_t missed(const bpf_program* first, const bpf_program* second) const {
+    return backed_ ? std::min(missed(first), missed(second)) : missed(first);
+  }
+
   static std::uint64_t missed(const bpf_program* program) {
     bpf_prog_info info{};
     std::uint32_t size = sizeof(info);
@@ -227,7 +259,7 @@ class Loaded final : public Program {
   vmsight_kvm* skeleton_ = nullptr;
   ring_buffer* ring_ = nullptr;
   int cpus_ = 0;
-  bool fast_ = false, backed_ = false;
+  bool fast_ = false, backed_ = false, hypercalls_ = false;
   const Sink* sink_ = nullptr;
   std::size_t handed_out_ = 0, most_ = 0;
 };

@@ -20,6 +20,11 @@ class Program {
 
   virtual Result<void> set_trap(std::uint64_t next_rip, const trap& trap) = 0;
   virtual void remove_trap(std::uint64_t next_rip) = 0;
+  /// Those in user programs, by the host's address of the trap. The exits that they make are looked at once this
+  /// was called.
+  virtual Result<void> watch_hypercalls() = 0;
+  virtual Result<void> set_file_trap(std::uint64_t host, const trap& trap) = 0;
+  virtual void remove_file_trap(std::uint64_t host) = 0;
   /// Its counters begin at 0.
   virtual Result<void> set_probe(std::uint32_t index, const probe& probe) = 0;
 
@@ -28,7 +33,8 @@ class Program {
   virtual strangers foreign() const = 0;
   /// Traps that the host's kernel may not have shown us, at most: one thread interrupted another at
   /// the wrong time.
-  virtual std::uint64_t missed() const = 0;
+  enum class Of { kernel, user };
+  virtual std::uint64_t missed(Of whom) const = 0;
   /// Whether both ways in which KVM handles a trap are watched.
   virtual bool has_fastpath() const = 0;
 

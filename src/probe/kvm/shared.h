@@ -31,6 +31,12 @@ enum {
   ring_wake = 1 << 20,            // so much is waiting: wake the reader at once
 };
 
+enum {
+  user_trap_bytes = 4,
+  scratch_count = 5,              // one for each program: they may interrupt each other
+  rip_in_rax = 1 << 17,           // of user programs RIP is told, in place of RAX, which the trap has taken
+};
+
 // Registers in KVM's order, which is that of the instruction set.
 enum { kvm_rax, kvm_rcx, kvm_rdx, kvm_rbx, kvm_rsp, kvm_rbp, kvm_rsi, kvm_rdi, kvm_r11 = 11 };
 
@@ -40,7 +46,9 @@ enum trap_kind {
   trap_return,
 };
 
-// Key: the RIP after the trap. Without probes it is a trampoline that calls still return through.
+// Of kernels. Key: the RIP after the trap. Without probes it is a trampoline that calls still return through.
+// Of user programs, in a map of their own. Key: the host's address of the trap, in a page that any number of
+// processes may have anywhere.
 struct trap {
   __u8 kind, bare, unused[2];  // bare: all its probes only count
   __u32 count;
@@ -81,6 +89,7 @@ struct probe {
   __u32 flags;
   __u32 fetches, fetches_return;  // how many
   __u32 steps;
+  __s32 tgid;   // of user programs: this process only; 0: any
   __u64 rate_limit;
   struct fetch fetch[2 * max_fetches];  // the entry's, then the return's
   struct filter_step step[max_filter_steps];
@@ -89,7 +98,7 @@ struct probe {
 
 // Of one probe on one CPU of the host.
 struct counters {
-  __u64 hits, filtered, told, lost, missed_returns, rate_limited;
+  __u64 hits, filtered, told, lost, missed_returns, rate_limited, foreign;
 };
 struct rate {
   __u64 second, told;
@@ -120,7 +129,7 @@ struct event {
   __u64 time, duration;
   __u64 registers[16];
   __u64 cr3;
-  __u32 known;  // bits of `registers`, and 1 << 16 for cr3
+  __u32 known;  // bits of `registers`, 1 << 16 for cr3, rip_in_rax
   __u32 probe;  // its id
   __u32 vcpu;
   __u8 at_return, entry_fetches, return_fetches, unused;

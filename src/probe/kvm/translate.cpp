@@ -227,6 +227,9 @@ Result<probe> describe_probe(const ProbeOrder& order) {
   probe to{};
   to.id = order.id;
   to.rate_limit = order.rate_limit;
+  if (order.site.user && !order.site.any_process && !order.site.places.empty()) {
+    to.tgid = order.site.places.front().tgid;
+  }
   if (order.site.at_return) to.flags |= probe_at_return;
   if (order.counts_only) to.flags |= probe_counts_only;
   if (reads_user_memory_or_task(order)) to.flags |= probe_needs_task;
@@ -258,7 +261,7 @@ Result<void> read_event(std::span<const std::byte> bytes, const ProbeSite& site,
   hit.duration_ns = event.duration;
   hit.vcpu = event.vcpu;
   read_registers(event, hit.registers);
-  hit.registers.rip = site.address.raw();
+  hit.registers.rip = (event.known & rip_in_rax) != 0 ? event.registers[kvm_rax] : site.address.raw();
   hit.registers.known |= 1u << reg::rip;
   hit.task = {.task = GuestVirt(event.task), .pid = event.pid, .tgid = event.tgid};
   std::memcpy(hit.task.comm.data(), event.comm, hit.task.comm.size());
