@@ -14,10 +14,12 @@ struct FlagName {
   std::uint64_t value;
 };
 
+inline constexpr std::uint64_t only_values = ~0ULL;
+
 /// A number is one value of those under `mask`, and bits besides.
 struct FlagTable {
   FlagKind kind;
-  std::uint64_t mask;                // of the values; 0: only bits, ~0: only values
+  std::uint64_t mask;                // of the values; 0: only bits
   std::span<const FlagName> values;
   std::span<const FlagName> bits;    // those of several bits come before those of one
   std::string_view zero = "0";       // what no bit at all is called

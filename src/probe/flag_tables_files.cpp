@@ -20,7 +20,6 @@ namespace {
 
 #define NAME(constant) {#constant, static_cast<std::uint64_t>(static_cast<std::int64_t>(constant))}
 
-constexpr std::uint64_t all = ~0ULL;
 
 // glibc calls it 0 for x86-64, but kernels set it by themselves: include/uapi/asm-generic/fcntl.h.
 constexpr std::uint64_t kernel_o_largefile = 0100000;
@@ -116,10 +115,10 @@ constexpr FlagName capabilities[] = {
     NAME(CAP_SETFCAP), NAME(CAP_MAC_OVERRIDE), NAME(CAP_MAC_ADMIN), NAME(CAP_SYSLOG), NAME(CAP_WAKE_ALARM),
     NAME(CAP_BLOCK_SUSPEND), NAME(CAP_AUDIT_READ), NAME(CAP_PERFMON), NAME(CAP_BPF), NAME(CAP_CHECKPOINT_RESTORE)};
 
-constexpr FlagTable tables[] = {
+constexpr FlagTable file_tables[] = {
     {FlagKind::open_flags, O_ACCMODE, open_values, open_bits},
     {FlagKind::pipe_flags, 0, {}, pipe_bits},
-    {FlagKind::directory, all, directories, {}},
+    {FlagKind::directory, only_values, directories, {}},
     {FlagKind::at_flags, 0, {}, at_bits},
     {FlagKind::unlink_flags, 0, {}, unlink_bits},
     {FlagKind::access_flags, 0, {}, access_bits},
@@ -127,12 +126,12 @@ constexpr FlagTable tables[] = {
     {FlagKind::rename_flags, 0, {}, rename_bits},
     {FlagKind::statx_mask, 0, {}, statx_bits},
     {FlagKind::resolve, 0, {}, resolve_bits},
-    {FlagKind::whence, all, whences, {}},
-    {FlagKind::fcntl_command, all, fcntl_commands, {}},
+    {FlagKind::whence, only_values, whences, {}},
+    {FlagKind::fcntl_command, only_values, fcntl_commands, {}},
     {FlagKind::fd_flags, 0, {}, fd_bits},
     {FlagKind::file_lock, 0, {}, lock_bits},
     {FlagKind::fallocate_mode, 0, {}, fallocate_bits},
-    {FlagKind::file_advice, all, file_advices, {}},
+    {FlagKind::file_advice, only_values, file_advices, {}},
     {FlagKind::splice_flags, 0, {}, splice_bits},
     {FlagKind::mount_flags, 0, {}, mount_bits},
     {FlagKind::umount_flags, 0, {}, umount_bits},
@@ -140,24 +139,24 @@ constexpr FlagTable tables[] = {
     {FlagKind::sync_range, 0, {}, range_bits},
     {FlagKind::rw_flags, 0, {}, rw_bits},
     {FlagKind::close_range, 0, {}, close_range_bits},
-    {FlagKind::ioctl_request, all, requests, {}},
-    {FlagKind::epoll_operation, all, epoll_operations, {}},
+    {FlagKind::ioctl_request, only_values, requests, {}},
+    {FlagKind::epoll_operation, only_values, epoll_operations, {}},
     {FlagKind::eventfd_flags, 0, {}, eventfd_bits},
     {FlagKind::protection, 0, {}, protections, "PROT_NONE"},
     {FlagKind::map_flags, 0xf, map_values, map_bits},  // MAP_TYPE
     {FlagKind::remap_flags, 0, {}, remap_bits},
     {FlagKind::sync_flags, 0, {}, sync_bits},
-    {FlagKind::memory_advice, all, memory_advices, {}},
+    {FlagKind::memory_advice, only_values, memory_advices, {}},
     {FlagKind::lock_all, 0, {}, lock_all_bits},
     {FlagKind::lock_flags, 0, {}, mlock_bits},
     {FlagKind::memfd_flags, 0, {}, memfd_bits},
     {FlagKind::file_mode, 0, {}, file_modes},
     {FlagKind::may, 0, {}, may_bits},
-    {FlagKind::capability, all, capabilities, {}},
+    {FlagKind::capability, only_values, capabilities, {}},
 };
 
 }  // namespace
 
-std::span<const FlagTable> file_flags() { return tables; }
+std::span<const FlagTable> file_flags() { return file_tables; }
 
 }  // namespace vmsight

@@ -26,7 +26,6 @@ namespace {
 
 #define NAME(constant) {#constant, static_cast<std::uint64_t>(static_cast<std::int64_t>(constant))}
 
-constexpr std::uint64_t all = ~0ULL;
 
 constexpr FlagName families[] = {
     NAME(AF_UNSPEC), NAME(AF_UNIX), NAME(AF_INET), NAME(AF_AX25), NAME(AF_IPX), NAME(AF_APPLETALK), NAME(AF_X25),
@@ -138,42 +137,42 @@ constexpr FlagName reboots[] = {
     NAME(RB_AUTOBOOT), NAME(RB_HALT_SYSTEM), NAME(RB_ENABLE_CAD), NAME(RB_DISABLE_CAD), NAME(RB_POWER_OFF), NAME(RB_SW_SUSPEND),
     NAME(RB_KEXEC)};
 
-constexpr FlagTable tables[] = {
-    {FlagKind::family, all, families, {}},
+constexpr FlagTable process_tables[] = {
+    {FlagKind::family, only_values, families, {}},
     {FlagKind::socket_type, 0xf, socket_types, socket_bits},  // SOCK_TYPE_MASK
     {FlagKind::socket_flags, 0, {}, socket_bits},
-    {FlagKind::ip_protocol, all, ip_protocols, {}},
-    {FlagKind::netlink_protocol, all, netlink_protocols, {}},
+    {FlagKind::ip_protocol, only_values, ip_protocols, {}},
+    {FlagKind::netlink_protocol, only_values, netlink_protocols, {}},
     {FlagKind::message_flags, 0, {}, message_bits},
-    {FlagKind::shutdown_how, all, shutdowns, {}},
-    {FlagKind::socket_level, all, levels, {}},
-    {FlagKind::socket_option, all, socket_options, {}},
-    {FlagKind::tcp_option, all, tcp_options, {}},
-    {FlagKind::signal, all, signals, {}},
-    {FlagKind::signal_mask_how, all, mask_hows, {}},
+    {FlagKind::shutdown_how, only_values, shutdowns, {}},
+    {FlagKind::socket_level, only_values, levels, {}},
+    {FlagKind::socket_option, only_values, socket_options, {}},
+    {FlagKind::tcp_option, only_values, tcp_options, {}},
+    {FlagKind::signal, only_values, signals, {}},
+    {FlagKind::signal_mask_how, only_values, mask_hows, {}},
     {FlagKind::clone_flags, CSIGNAL, signals, clone_bits},
     {FlagKind::wait_options, 0, {}, wait_bits},
-    {FlagKind::id_type, all, id_types, {}},
+    {FlagKind::id_type, only_values, id_types, {}},
     {FlagKind::futex_operation, 0xff, futexes, futex_bits},  // with FUTEX_PRIVATE_FLAG
-    {FlagKind::prctl_option, all, prctls, {}},
-    {FlagKind::arch_prctl_option, all, arch_prctls, {}},
+    {FlagKind::prctl_option, only_values, prctls, {}},
+    {FlagKind::arch_prctl_option, only_values, arch_prctls, {}},
     {FlagKind::random_flags, 0, {}, random_bits},
-    {FlagKind::seccomp_operation, all, seccomps, {}},
-    {FlagKind::bpf_command, all, bpfs, {}},
-    {FlagKind::ptrace_request, all, ptraces, {}},
-    {FlagKind::membarrier, all, membarriers, {}},
-    {FlagKind::clock, all, clocks, {}},
+    {FlagKind::seccomp_operation, only_values, seccomps, {}},
+    {FlagKind::bpf_command, only_values, bpfs, {}},
+    {FlagKind::ptrace_request, only_values, ptraces, {}},
+    {FlagKind::membarrier, only_values, membarriers, {}},
+    {FlagKind::clock, only_values, clocks, {}},
     {FlagKind::timer_flags, 0, {}, timer_bits},
-    {FlagKind::interval_timer, all, itimers, {}},
-    {FlagKind::resource, all, resources, {}},
-    {FlagKind::priority_of, all, priorities, {}},
-    {FlagKind::usage_of, all, usages, {}},
+    {FlagKind::interval_timer, only_values, itimers, {}},
+    {FlagKind::resource, only_values, resources, {}},
+    {FlagKind::priority_of, only_values, priorities, {}},
+    {FlagKind::usage_of, only_values, usages, {}},
     {FlagKind::policy, 0xff, policies, policy_bits},
-    {FlagKind::reboot_command, all, reboots, {}},
+    {FlagKind::reboot_command, only_values, reboots, {}},
 };
 
 }  // namespace
 
-std::span<const FlagTable> process_flags() { return tables; }
+std::span<const FlagTable> process_flags() { return process_tables; }
 
 }  // namespace vmsight

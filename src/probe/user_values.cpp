@@ -18,7 +18,7 @@ namespace {
 
 using What = ProbeFetch::What;
 
-constexpr std::uint16_t max_text = 256;
+constexpr std::uint16_t max_shown = 256;
 constexpr std::uint16_t max_string = 64;
 constexpr std::size_t max_strings = 5;  // engine kvm keeps at most 1 KiB of an entry
 
@@ -44,7 +44,7 @@ bool load(std::string_view bytes, Structure& into) {
 /// The bytes up to the first NUL were fetched, at most so many as could be.
 std::string buffer_text(const Fetched& fetched, std::uint64_t length, bool ended) {
   if (length == 0) return "\"\"";
-  const std::string_view bytes = std::string_view(fetched.bytes).substr(0, static_cast<std::size_t>(std::min<std::uint64_t>(length, max_text)));
+  const std::string_view bytes = std::string_view(fetched.bytes).substr(0, static_cast<std::size_t>(std::min<std::uint64_t>(length, max_shown)));
   const bool whole = ended ? bytes.size() + 1 >= length : bytes.size() >= length;
   return quote_bytes(bytes) + (whole ? "" : "...");
 }
@@ -108,7 +108,7 @@ std::vector<ProbeFetch> user_fetches(UserValue kind, const ProbeFetch& pointer) 
     all.push_back(fetch);
   };
   if (is_filled(kind)) fetch.from_entry = true;
-  if (kind == UserValue::given || is_filled(kind)) add(What::string, max_text);
+  if (kind == UserValue::given || is_filled(kind)) add(What::string, max_shown);
   if (kind == UserValue::time) add(What::bytes, sizeof(std::timespec));
   if (kind == UserValue::socket_address) {
     add(What::bytes, sizeof(sockaddr_in));

@@ -10,12 +10,6 @@
 namespace vmsight {
 namespace {
 
-Error refuse(const ProbeSite& site, std::string_view why, std::string hint) {
-  return {.code = ErrorCode::unsupported,
-          .message = fmt::format("probe {}: {}", escape_bytes(to_string(site)), why),
-          .hint = std::move(hint)};
-}
-
 std::string as_text(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
@@ -31,6 +25,12 @@ std::optional<unsigned> registers_for(const Btf& btf, TypeId id) {
 
 }  // namespace
 
+Error refuse_site(const ProbeSite& site, std::string_view why, std::string hint) {
+  return {.code = ErrorCode::unsupported,
+          .message = fmt::format("probe {}: {}", escape_bytes(to_string(site)), why),
+          .hint = std::move(hint)};
+}
+
 Result<void> check_no_stack_arguments(Kernel& kernel, const ProbeSite& site) {
   constexpr unsigned argument_registers = 6;
   const std::string hint = "probe its entry (kprobe), or use --engine gdbstub";
@@ -39,13 +39,13 @@ Result<void> check_no_stack_arguments(Kernel& kernel, const ProbeSite& site) {
   if (site.function.starts_with("__x64_sys_") || site.function.starts_with("__ia32_sys_")) return {};
   VMSIGHT_TRY(const Btf* btf, site.module.empty() ? kernel.btf() : kernel.btf_of(site.module));
   const auto id = btf->find(site.function, BtfKind::function);
-  if (!id) return refuse(site, "its arguments are not known; some may be on the stack", hint);
+  if (!id) return refuse_site(site, "its arguments are not known; some may be on the stack", hint);
   const BtfType prototype = btf->type(btf->type(*id).target);
   unsigned used = 0;
   for (std::uint32_t i = 0; prototype.kind == BtfKind::function_proto && i < prototype.count; ++i) {
     const auto more = registers_for(*btf, btf->parameter_at(prototype, i).type);
     used += more.value_or(argument_registers + 1);
-    if (used > argument_registers) return refuse(site, "it has arguments on the stack", hint);
+    if (used > argument_registers) return refuse_site(site, "it has arguments on the stack", hint);
   }
   return {};
 }
@@ -76,16 +76,16 @@ Result<TrapSite> Armory::find(const ProbeSite& site) {
   switch (place.state) {
     case FtraceSite::State::idle: break;
     case FtraceSite::State::traced:
-      return refuse(site, "the guest traces this function itself", "stop the tracer in the guest, or use --engine gdbstub");
+      return refuse_site(site, "the guest traces this function itself", "stop the tracer in the guest, or use --engine gdbstub");
     case FtraceSite::State::probed:
-      return refuse(site, "another probe is there already",
+      return refuse_site(site, "another probe is there already",
                     "end the other vmsight; `vmsight doctor --recover` removes what a killed one left");
     case FtraceSite::State::none:
-      return refuse(site, "the function has no place that can be patched (it is not traceable by ftrace)",
+      return refuse_site(site, "the function has no place that can be patched (it is not traceable by ftrace)",
                     "use --engine gdbstub");
   }
   if (site.offset != 0 && site.address != place.address) {
-    return refuse(site, "only where a function begins can be patched", "use --engine gdbstub");
+    return refuse_site(site, "only where a function begins can be patched", "use --engine gdbstub");
   }
   return TrapSite{.name = site.function,
                   .function = site.address - site.offset,
@@ -97,7 +97,7 @@ Result<TrapSite> Armory::find(const ProbeSite& site) {
 Result<void> Armory::add_trampoline(const ProbeSite& site, TrapSite& trap) {
   VMSIGHT_TRY_VOID(check_no_stack_arguments(kernel_, site));
   auto place = space_.find(reader_, trap.function, trap.address);
-  if (!place) return refuse(site, place.error().message, place.error().hint);
+  if (!place) return refuse_site(site, place.error().message, place.error().hint);
   trap.trampoline = place->address;
   trap.trampoline_before = std::move(place->before);
   trap.code = Trampoline::jump(trap.address, trap.trampoline);

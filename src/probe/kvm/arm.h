@@ -92,6 +92,9 @@ class Armory {
   std::list<Batch> batches_;
 };
 
+/// The error that says why an engine does not probe this site.
+Error refuse_site(const ProbeSite& site, std::string_view why, std::string hint = "use --engine gdbstub");
+
 /// unsupported if a call of this function passes arguments on the stack, or may do so.
 Result<void> check_no_stack_arguments(Kernel& kernel, const ProbeSite& site);
 

@@ -15,12 +15,6 @@ using namespace std::chrono_literals;
 
 constexpr std::uint64_t follow_interval_ns = 500'000'000;
 
-Error refuse(const ProbeSite& site, std::string_view why, std::string hint = "use --engine gdbstub") {
-  return {.code = ErrorCode::unsupported,
-          .message = fmt::format("probe {}: {}", escape_bytes(to_string(site)), why),
-          .hint = std::move(hint)};
-}
-
 bool is_one_of(ProbeId id, std::span<const ProbeId> ids) {
   return std::find(ids.begin(), ids.end(), id) != ids.end();
 }
@@ -59,8 +53,8 @@ Result<void> FileProbes::look_anew() {
 
 Result<void> FileProbes::plan(const ProbeOrder& order, std::uint32_t index) {
   const ProbeSite& wanted = order.site;
-  if (wanted.at_return) return refuse(wanted, "engine kvm does not see functions of user programs return");
-  if (wanted.inode.raw() == 0) return refuse(wanted, "engine kvm probes files, not addresses of a process");
+  if (wanted.at_return) return refuse_site(wanted, "engine kvm does not see functions of user programs return");
+  if (wanted.inode.raw() == 0) return refuse_site(wanted, "engine kvm probes files, not addresses of a process");
   const Key key{wanted.file, wanted.file_offset};
   auto planned = planned_.find(key);
   if (planned == planned_.end()) {
@@ -74,7 +68,7 @@ Result<void> FileProbes::plan(const ProbeOrder& order, std::uint32_t index) {
   }
   auto& members = planned->second.members;
   if (members.size() == kvm::max_probes_of_site) {
-    return refuse(wanted, fmt::format("{} probes are there already", members.size()));
+    return refuse_site(wanted, fmt::format("{} probes are there already", members.size()));
   }
   const bool bare = order.counts_only && order.filter.steps.empty() && wanted.any_process;
   members.push_back({.id = order.id, .index = index, .bare = bare});
@@ -83,7 +77,7 @@ Result<void> FileProbes::plan(const ProbeOrder& order, std::uint32_t index) {
 
 Result<FileProbes::Site> FileProbes::make_site(const ProbeSite& wanted) {
   if ((wanted.file_offset & (page_size - 1)) + user_trap_size > page_size) {
-    return refuse(wanted, "its first instruction crosses a page");
+    return refuse_site(wanted, "its first instruction crosses a page");
   }
   VMSIGHT_TRY_VOID(look_anew());
   Site site{.name = to_string(wanted),
@@ -95,12 +89,12 @@ Result<FileProbes::Site> FileProbes::make_site(const ProbeSite& wanted) {
     case State::absent: return site;  // armed when it comes
     case State::original: site.patch = patch_for(look); return site;
     case State::armed:
-      return refuse(wanted, "another probe is there already",
+      return refuse_site(wanted, "another probe is there already",
                     "end the other vmsight; `vmsight doctor --recover` removes what a killed one left");
     case State::other:
     case State::replaced: break;
   }
-  return refuse(wanted, "it does not begin with endbr64, which engine kvm needs (programs built with -fcf-protection have it)");
+  return refuse_site(wanted, "it does not begin with endbr64, which engine kvm needs (programs built with -fcf-protection have it)");
 }
 
 CodePatch FileProbes::patch_for(const FilePlaces::Look& look) const {
