@@ -199,10 +199,10 @@ def check_traced(guest, kernel):
 
 def check_storm(guest, kernel):
     before = code(guest, "vfs_read")
-    guest.puppet("sh (while :; do cat /etc/passwd; done) >/dev/null 2>&1 &")
+    guest.puppet("sh (while :; do cat /etc/passwd; done) >/dev/null 2>&1 & echo $! > /tmp/busy")
     done = run("trace", guest.pid, "kprobe:vfs_read", "--engine", "kvm", "--storm-limit", "3", "--stats", "--json",
                "--duration", "300", timeout=600)
-    guest.puppet("sh killall sh; killall cat; true")
+    guest.puppet("sh kill $(cat /tmp/busy)")
     expect(done.returncode == 0, f"{kernel}: exit status {done.returncode} {done.stderr}")
     expect(b"vfs_read was hit more than 3 times a second and has been disarmed" in done.stderr, f"{kernel}: {done.stderr}")
     count = json.loads(done.stdout.splitlines()[-1])["counts"][0]
