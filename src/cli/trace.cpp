@@ -63,7 +63,7 @@ class Trace : public Verb {
     app.add_option("--symbols", symbols_file_, "copy of the user program on this host, for its symbols")
         ->group("How")->type_name("FILE");
     app.add_option("--text", texts_, "user functions: the arguments that are texts, as arg0,arg2")
-        ->group("How")->type_name("ARG,...")->delimiter(',')
+        ->group("How")->type_name("ARG,...")->delimiter(',')->allow_extra_args(false)
         ->check(CLI::IsMember({"arg0", "arg1", "arg2", "arg3", "arg4", "arg5"}));
     app.add_flag("--list", list_, "the places that SITE stands for; nothing is probed")->group("How");
   }

@@ -68,14 +68,14 @@ class Place : public ::testing::Test {
 const std::string body{"\x53\x48\x89\xfb\x48\x8d\x3c\x7f"};
 
 TEST_F(Place, IsFollowedThroughThePageCache) {
-  EXPECT_EQ(look().state, State::absent);
+  EXPECT_EQ(look().state, State::missing);
   const GuestPhys first = load(std::string(endbr64) + body);
   EXPECT_EQ(look().state, State::original);
   EXPECT_EQ(look().at, first + offset);
   write(first, trap);
   EXPECT_EQ(look().state, State::armed);
   kernel_.put(mapping_, "address_space", "i_pages.xa_head", std::uint64_t{0});  // dropped
-  EXPECT_EQ(look().state, State::absent);
+  EXPECT_EQ(look().state, State::missing);
   const GuestPhys second = load(std::string(endbr64) + body);
   EXPECT_EQ(look().state, State::original);
   EXPECT_EQ(look().at, second + offset);

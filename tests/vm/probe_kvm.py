@@ -28,7 +28,8 @@ from pathlib import Path
 
 from harness import ROOT, VMSIGHT, Guest, expect, main, run, vmsight
 from trace import Tracer, compare, status, system_call, told_calls
-from vmlab_lib import nested
+from vmlab_lib import initramfs, nested
+from vmlab_lib.kernels import fetch
 
 SITES = ("kprobe:do_sys_openat2", "kretprobe:do_sys_openat2", "kretprobe:__x64_sys_openat")
 RECORDS = Path("/run/vmsight")
@@ -36,7 +37,8 @@ DRIVER = os.environ.get("PROBE_DRIVER", str(ROOT / "build" / "tests" / "vm" / "p
 MANY = int(os.environ.get("MANY", 20_000))
 CYCLES = int(os.environ.get("CYCLES", 30))
 KILLS = int(os.environ.get("KILLS", 5))
-TIMEOUT = float(os.environ.get("NESTED_TIMEOUT", 1400))
+BOOT_TIMEOUT = int(os.environ.get("VMSIGHT_LAB_BOOT_TIMEOUT", 300))
+HOST_TIMEOUT = int(os.environ.get("HOST_TIMEOUT", 1400))
 
 
 def code(guest, *functions):
@@ -271,10 +273,12 @@ def show(output):
 
 def outer_run(program, what, *kernels):
     """Runs a program as this one on the nested host, `inside`."""
-    command = (f"cd {ROOT} && VMSIGHT={VMSIGHT} PROBE_DRIVER={DRIVER} MANY={MANY} CYCLES={CYCLES} KILLS={KILLS} VMSIGHT_LAB_BOOT_TIMEOUT=300 "
+    command = (f"cd {ROOT} && VMSIGHT={VMSIGHT} PROBE_DRIVER={DRIVER} MANY={MANY} CYCLES={CYCLES} KILLS={KILLS} VMSIGHT_LAB_BOOT_TIMEOUT={BOOT_TIMEOUT} "
                f"python3 {program.resolve()} {what} {' '.join(kernels)} inside")
+    for kernel in kernels:  # all that takes long is made here
+        initramfs.build(fetch(kernel))
     host = os.environ.get("HOST_KERNEL", nested.KERNEL)
-    failed, _ = nested.run(command, timeout=TIMEOUT, kernel=host, echo=show)
+    failed, _ = nested.run(command, timeout=HOST_TIMEOUT, kernel=host, echo=show)
     expect(failed == 0, f"exit status {failed} on the nested host")
 
 

@@ -26,15 +26,15 @@ struct FilePlace {
 class FilePlaces {
  public:
   enum class State {
-    absent,    // not in memory now
+    missing,   // not in memory now
     original,  // endbr64
     armed,     // the trap
     other,     // another instruction
     replaced,  // the file is another one
   };
   struct Look {
-    State state = State::absent;
-    GuestPhys at;   // of the instruction, unless it is absent or replaced
+    State state = State::missing;
+    GuestPhys at;   // of the instruction, unless it is missing or replaced
     HostVirt host;
     std::string bytes;
   };

@@ -86,7 +86,7 @@ Result<FileProbes::Site> FileProbes::make_site(const ProbeSite& wanted) {
             .patch = {}};
   const FilePlaces::Look look = places_.look(reader_, site.place, trap_);
   switch (look.state) {
-    case State::absent: return site;  // armed when it comes
+    case State::missing: return site;  // armed when it comes
     case State::original: site.patch = patch_for(look); return site;
     case State::armed:
       return refuse_site(wanted, "another probe is there already",
