@@ -5,7 +5,7 @@ import re
 import subprocess
 import tempfile
 
-from harness import Guest, expect, main, run, vmsight
+from harness import ROOT, Guest, expect, main, run, vmsight
 
 
 def contains(text, *words):
@@ -104,6 +104,35 @@ def residency(guest):
     print(f"residency: {compared} areas with {resident} KiB resident")
 
 
+def described():
+    """What docs/json.md says: {key of the state: its keys}, {schema: keys of the document}."""
+    parts, documents = {}, {}
+    for line in (ROOT / "docs/json.md").read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        names = [re.findall(r"`([\w./]+)`", cell) for cell in cells]
+        if line.startswith("| `vmsight."):
+            outer = re.sub(r"\(.*?\)", "", cells[2])
+            documents[names[0][0]] = set(re.findall(r"`(\w+)`", outer)) | {"schema"}
+        elif line.startswith("| `"):
+            parts[names[0][0]] = set(names[1])
+    return parts, documents
+
+
+def documents(guest):
+    """The JSON documents have the keys that docs/json.md tells, no more and no fewer."""
+    parts, forms = described()
+    expect(len(parts) > 10 and len(forms) > 5, f"docs/json.md tells {parts} and {forms} only")
+    state = json.loads(vmsight("state", guest.pid, "--json"))
+    expect(set(state) == set(parts) | {"schema"}, f"the state's keys: {sorted(state)}")
+    for part, keys in parts.items():
+        for record in state[part] if isinstance(state[part], list) else [state[part]]:
+            expect(set(record) == keys, f"{part}: {sorted(set(record) ^ keys)} differ from docs/json.md")
+    for words in (["list"], ["info", guest.pid], ["doctor", guest.pid], ["sym", guest.pid, "init_task"],
+                  ["stack", guest.pid, "1"]):
+        document = json.loads(vmsight(*words, "--json"))
+        expect(set(document) == forms[document["schema"]], f"{words}: {sorted(document)}")
+
+
 def snapshots(guest):
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         core = f"{folder}/guest.core"
@@ -136,6 +165,7 @@ def verbs():
         kernel_verbs(guest)
         modules_in_print(guest)
         residency(guest)
+        documents(guest)
         snapshots(guest)
         terminal_is_safe(guest)
 
