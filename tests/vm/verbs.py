@@ -133,6 +133,29 @@ def documents(guest):
         expect(set(document) == forms[document["schema"]], f"{words}: {sorted(document)}")
 
 
+def completion(guest):
+    """What a shell is told: verbs, VMs, options, and the values of those that have few."""
+    def words(*typed):
+        return [line.split("\t")[0] for line in vmsight("--complete", *typed).splitlines()]
+    contains(words(""), "ps", "snapshot", "--help")
+    contains(words("ps", ""), guest.name)
+    contains(words("ps", guest.name, "--"), "--pid", "--json", "--technique")
+    contains(words("ps", guest.name, "--technique", "halt-map:"), "halt-map:ptrace")
+    contains(words("ps", guest.name, "-o", "pid,va"), "pid,validity")
+    contains(words("monitor", guest.name, "--parts", "cpus,open"), "cpus,open_files")
+    contains(words("snapshot", guest.name, "x", "--format", ""), "elf", "raw")
+
+
+def help_is_readable():
+    """Each verb's help has two examples, and types that people can read."""
+    verbs = [line.split("\t")[0] for line in vmsight("--complete", "").splitlines()]
+    for verb in (verb for verb in verbs if not verb.startswith("-")):
+        text = vmsight(verb, "--help")
+        examples = text.split("Examples:\n")[1].splitlines()
+        expect(len(examples) >= 2 and all("vmsight " in line for line in examples), f"{verb}: {examples}")
+        expect(not re.search(r"[A-Z]:(POSITIVE|FLOAT|UINT|\{)", text), f"{verb} --help: a checker's name in:\n{text}")
+
+
 def snapshots(guest):
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         core = f"{folder}/guest.core"
@@ -166,6 +189,8 @@ def verbs():
         modules_in_print(guest)
         residency(guest)
         documents(guest)
+        completion(guest)
+        help_is_readable()
         snapshots(guest)
         terminal_is_safe(guest)
 
