@@ -24,10 +24,11 @@ beside() {
   title "from outside:  vmsight $outside"
   # shellcheck disable=SC2086
   "$vmsight" $outside >"$answers" || exit 1
-  head -n "$lines" "$answers"
+  head -n "$lines" "$answers" | cut -c1-120
   title "the guest's own answer:  $inside"
   "$vmlab" puppet "$name" sh "$inside" >"$answers" || exit 1
-  head -n "$lines" "$answers"
+  # The guest has processes with escape sequences in their names: not for this terminal.
+  head -n "$lines" "$answers" | tr '\001-\010\013-\037\177' '?' | cut -c1-120
 }
 
 title "booting a stock Debian guest (its kernel is fetched the first time)"

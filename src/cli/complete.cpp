@@ -44,6 +44,15 @@ void add_options(Candidates& candidates, const CLI::App& app) {
   }
 }
 
+/// The last word of a list with commas.
+template <typename Names>
+void add_to_list(Output& out, const Names& names, std::string_view typed) {
+  const std::size_t comma = typed.rfind(',');
+  const std::string before(comma == std::string_view::npos ? "" : typed.substr(0, comma + 1));
+  Candidates candidates(out, typed);
+  for (const auto& name : names) candidates.add(before + std::string(name), "");
+}
+
 /// Values of the option before the word, where they are known. The last of a list is completed.
 bool add_values(Output& out, const VerbInfo& verb, std::string_view option,
                 std::string_view typed) {
@@ -62,15 +71,21 @@ bool add_values(Output& out, const VerbInfo& verb, std::string_view option,
   }
   const bool columns = option == "-o" || option == "--format" || option == "--sort";
   if (verb.name == "ps" && columns) {
-    const std::size_t comma = typed.rfind(',');
-    const std::string_view before = comma == std::string_view::npos ? "" : typed.substr(0, comma + 1);
-    Candidates candidates(out, typed);
-    for (std::string_view name : ps_column_names()) {
-      candidates.add(std::string(before) + std::string(name), "");
-    }
+    add_to_list(out, ps_column_names(), typed);
     return true;
   }
   return false;
+}
+
+/// Values that CLI11 checks: they stand behind the option's type, as in "PART,...:{os,cpus}".
+bool add_choices(Output& out, const CLI::App& app, const std::string& name, std::string_view typed) {
+  const CLI::Option* option = name.starts_with('-') ? app.get_option_no_throw(name) : nullptr;
+  if (option == nullptr) return false;
+  const std::string type = option->get_type_name();
+  const std::size_t open = type.find('{'), close = type.rfind('}');
+  if (open == std::string::npos || close == std::string::npos || close < open) return false;
+  add_to_list(out, CLI::detail::split(type.substr(open + 1, close - open - 1), ','), typed);
+  return true;
 }
 
 std::size_t positionals_before(std::span<const std::string_view> words) {
@@ -86,14 +101,14 @@ void complete(Output& out, std::span<const std::string_view> words) {
   if (words.size() <= 1) return add_verbs(candidates);
   const VerbInfo* info = find_verb(words.front());
   if (info == nullptr) return;
-  if (add_values(out, *info, words[words.size() - 2], typed)) return;
-  if (typed.starts_with('-')) {
-    CommonOptions common;
-    CLI::App app;
-    const std::unique_ptr<Verb> verb = info->make();
-    declare_verb(app, *info, *verb, common);
-    return add_options(candidates, app);
-  }
+  const std::string_view before = words[words.size() - 2];
+  if (add_values(out, *info, before, typed)) return;
+  CommonOptions common;
+  CLI::App app;
+  const std::unique_ptr<Verb> verb = info->make();
+  declare_verb(app, *info, *verb, common);
+  if (add_choices(out, app, std::string(before), typed)) return;
+  if (typed.starts_with('-')) return add_options(candidates, app);
   const bool first = positionals_before(words.subspan(1, words.size() - 2)) == 0;
   if (first && info->vm != VmArgument::none) add_vms(candidates);
 }

@@ -35,6 +35,7 @@ class Findmnt : public Verb {
 
  private:
   Result<void> filter(State& state) {
+    mntns_given_ = mntns_.has_value();
     if (!mntns_ && !all_) {
       VMSIGHT_TRY(mntns_, namespace_of(state, pid_));
     }
@@ -43,6 +44,12 @@ class Findmnt : public Verb {
                           among(targets_, mount.source);
       return !target || !among(types_, mount.fstype) || (mntns_ && mount.mntns != *mntns_);
     });
+    const bool asked = !targets_.empty() || !types_.empty() || mntns_given_;
+    if (state.mounts.empty() && asked) {
+      return Error{.code = ErrorCode::not_found,
+                   .message = "findmnt: no such mount in the guest",
+                   .hint = "`vmsight findmnt VM --all` shows those of all mount namespaces"};
+    }
     return {};
   }
 
@@ -56,7 +63,7 @@ class Findmnt : public Verb {
   std::vector<std::string> targets_, types_;
   std::int32_t pid_ = 1;
   std::optional<std::uint64_t> mntns_;
-  bool all_ = false, list_ = false;
+  bool all_ = false, list_ = false, mntns_given_ = false;
 };
 
 }  // namespace

@@ -21,7 +21,9 @@ std::string left_side(const CLI::Option& option) {
   for (auto comma = name.find(','); comma != std::string::npos; comma = name.find(',', comma + 2)) {
     name.insert(comma + 1, " ");
   }
-  const std::string value = option.get_type_name();
+  // What checks the value stands behind a colon: "N:POSITIVE".
+  const std::string type = option.get_type_name();
+  const std::string value = type.substr(0, type.find(':'));
   return option.get_type_size() == 0 || value.empty() ? name : name + " " + value;
 }
 

@@ -26,7 +26,10 @@ int status_of(ErrorCode code) {
 
 int report(const Error& error) {
   fmt::print(stderr, "vmsight: {}\n", for_terminal(error.message));
-  if (!error.hint.empty()) fmt::print(stderr, "hint: {}\n", for_terminal(error.hint));
+  const bool gone = error.code == ErrorCode::vm_gone && error.hint.empty();
+  const std::string hint = gone ? "the VM was shut down or died; `vmsight list` shows what runs"
+                                : error.hint;
+  if (!hint.empty()) fmt::print(stderr, "hint: {}\n", for_terminal(hint));
   return status_of(error.code);
 }
 

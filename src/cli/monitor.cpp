@@ -46,12 +46,12 @@ class Monitor : public Verb {
     app.add_option("-r,--rate", rate_, "views a second (default 1); 0: as many as can be had")
         ->group("Schedule")->type_name("HZ")->check(CLI::Range(0.0, 1e6));
     app.add_option("-n,--count", count_, "end after N views")
-        ->group("Schedule")->type_name("N")->check(CLI::PositiveNumber);
+        ->group("Schedule")->type_name("N")->check(positive());
     app.add_option("-d,--duration", duration_s_, "end after this time")
-        ->group("Schedule")->type_name("SECONDS")->check(CLI::PositiveNumber);
+        ->group("Schedule")->type_name("SECONDS")->check(positive());
     app.add_flag("-c,--changes", changes_, "only what changed since the view before")
         ->group(filter_group);
-    app.add_option("--parts", parts_, "only these keys of the state document")
+    app.add_option("--parts", parts_, "only these keys of the state document, as open_files")
         ->group(filter_group)->type_name("PART,...")->delimiter(',')
         ->check(CLI::IsMember(all_part_names()));
     app.add_flag("-q,--quiet", quiet_, "no account of views and ticks at the end")

@@ -20,6 +20,7 @@ class Ps : public Verb {
         ->group(filter_group)->type_name("UID,...")->delimiter(',');
     app.add_option("-C,--comm", names_, "only commands of this name (* and ? match)")
         ->group(filter_group)->type_name("NAME,...")->delimiter(',');
+    app.add_flag("-e,-A,-f,--full", ignored_, "")->group("");  // always
     app.add_flag("--no-kthreads", no_kthreads_, "no kernel threads")->group(filter_group);
     app.add_option("-o,--format", format_.columns, "columns, such as pid,uid,validity,cmd")
         ->group(format_group)->type_name("COL,...")->delimiter(',');
@@ -67,7 +68,7 @@ class Ps : public Verb {
   std::vector<std::int32_t> pids_, parents_;
   std::vector<std::uint32_t> users_;
   std::vector<std::string> names_;
-  bool no_kthreads_ = false, wide_ = false;
+  bool no_kthreads_ = false, wide_ = false, ignored_ = false;
   PsFormat format_;
 };
 

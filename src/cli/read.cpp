@@ -84,6 +84,8 @@ class Read : public Verb {
       if (!raw_ && done > 0) dump.finish();
       return Error{.code = ErrorCode::fault,
                    .message = fmt::format("read {}:{:#x}: not mapped or not RAM", space, from + done),
+                   .hint = "addresses are the kernel's; --pid PID: of a process; --phys: "
+                           "guest-physical, as `vmsight info VM` shows them",
                    .address = from + done};
     }
     if (!raw_) dump.finish();

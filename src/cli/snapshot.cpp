@@ -53,6 +53,9 @@ class Snapshot : public Verb {
 
   Result<void> run(Session& session) override {
     struct stat info {};
+    if (::stat(path_.c_str(), &info) == 0 && !S_ISREG(info.st_mode)) {
+      return usage_error("snapshot: " + path_ + " is not a regular file", "name a new file");
+    }
     if (!force_ && ::lstat(path_.c_str(), &info) == 0) {
       return usage_error("snapshot: " + path_ + " exists", "--force overwrites it");
     }

@@ -1,4 +1,8 @@
 // vmsight ss VM: sockets.
+#include <array>
+#include <cctype>
+#include <fmt/ranges.h>
+
 #include "cli/filters.h"
 #include "cli/target.h"
 #include "render/sockets.h"
@@ -41,8 +45,15 @@ class Ss : public Verb {
     verb.shown = part_sockets;
     format_.table.headers = session.common.headers && !no_headers_;
     format_.netid = int{tcp_} + int{udp_} + int{raw_} != 1 || unix_ || packet_;
-    for (std::string& state : states_) state = normalized(state);
+    for (std::string& state : states_) {
+      VMSIGHT_TRY(state, normalized(state));
+    }
     verb.filter = [this](State& state, Target&) -> Result<void> {
+      for (const std::int32_t pid : pids_) {
+        const bool known = std::any_of(state.processes.begin(), state.processes.end(),
+                                       [&](const Process& process) { return process.pid == pid; });
+        if (!known) return no_such_pid(pid);
+      }
       std::erase_if(state.sockets, [this](const Socket& socket) { return !wanted(socket); });
       return {};
     };
@@ -53,11 +64,18 @@ class Ss : public Verb {
   }
 
  private:
+  static constexpr std::array<std::string_view, 12> known_states = {
+      "ESTAB",      "SYN-SENT", "SYN-RECV", "FIN-WAIT-1", "FIN-WAIT-2", "TIME-WAIT",
+      "CLOSE-WAIT", "LAST-ACK", "LISTEN",   "CLOSING",    "UNCONN",     "BOUND-INACTIVE"};
+
   /// "time_wait", "TIME-WAIT" and "Time-Wait" are the same.
-  static std::string normalized(std::string_view state) {
-    std::string text = ss_state(state);
-    for (char& c : text) c = c == '_' ? '-' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
-    return text == "ESTABLISHED" ? "ESTAB" : text == "LISTENING" ? "LISTEN" : text;
+  static Result<std::string> normalized(const std::string& state) {
+    std::string upper = state;
+    for (char& c : upper) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+    const std::string name = upper == "LISTENING" ? "LISTEN" : ss_state(upper);
+    if (std::find(known_states.begin(), known_states.end(), name) != known_states.end()) return name;
+    return usage_error("ss: unknown state '" + state + "'",
+                       fmt::format("states: {}", fmt::join(known_states, " ")));
   }
 
   bool wanted_kind(const Socket& socket) const {

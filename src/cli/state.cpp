@@ -13,7 +13,7 @@ class StateAll : public Verb {
     app.add_option("--repeat", repeat_, "read it N times; JSON documents then take a line each")
         ->group(format_group)
         ->type_name("N")
-        ->check(CLI::PositiveNumber);
+        ->check(positive());
   }
 
   Result<void> run(Session& session) override {

@@ -46,13 +46,13 @@ class Trace : public Verb {
         ->group(filter_group)->type_name("EXPR");
     app.add_option("-p,--pid", pid_, "only this process of the guest")->group(filter_group)->type_name("PID");
     app.add_option("-n,--count", count_, "end after N events")
-        ->group("Schedule")->type_name("N")->check(CLI::PositiveNumber);
+        ->group("Schedule")->type_name("N")->check(positive());
     app.add_option("-d,--duration", duration_s_, "end after this time")
-        ->group("Schedule")->type_name("SECONDS")->check(CLI::PositiveNumber);
+        ->group("Schedule")->type_name("SECONDS")->check(positive());
     app.add_option("--rate-limit", rate_limit_, "show at most so many events a second of each probe")
-        ->group("Schedule")->type_name("N")->check(CLI::PositiveNumber);
+        ->group("Schedule")->type_name("N")->check(positive());
     app.add_option("--storm-limit", storm_limit_, "engine kvm: disarm a probe that is hit more often in a second")
-        ->group("Schedule")->type_name("N")->check(CLI::PositiveNumber)->capture_default_str();
+        ->group("Schedule")->type_name("N")->check(positive())->capture_default_str();
     app.add_flag("--stats", stats_, "counts, and histograms of how long calls took, at the end; no events")
         ->group(format_group);
     app.add_flag("--stack", stack_, "the kernel stack of each event")->group(format_group);

@@ -68,6 +68,16 @@ inline Error usage_error(std::string message, std::string hint = {}) {
   return {.code = ErrorCode::usage, .message = std::move(message), .hint = std::move(hint)};
 }
 
+/// For options that take a number above 0, with an answer that people can read.
+inline CLI::Validator positive() {
+  return {[](std::string& text) {
+            double value = 0;
+            const bool is_number = CLI::detail::lexical_cast(text, value);
+            return is_number && value > 0 ? "" : "'" + text + "' is not a number above 0";
+          },
+          "POSITIVE"};
+}
+
 inline constexpr const char* filter_group = "Filters";
 inline constexpr const char* format_group = "Format";
 

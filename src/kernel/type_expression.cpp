@@ -173,7 +173,7 @@ class Evaluator {
     const auto symbol = kernel_.symbol(name);
     if (!symbol) {
       return problem(ErrorCode::not_found, fmt::format("no symbol {}", name),
-                     "`vmsight sym VM PATTERN` lists symbols");
+                     "`vmsight sym VM PATTERN` lists symbols; a type needs an address: --at ADDR");
     }
     Operand operand;
     operand.address = *symbol;
@@ -229,7 +229,10 @@ class Evaluator {
     if (operand.count != 0 || (operand.pointers == 0 && type.kind == BtfKind::array)) {
       return element(operand, 0);
     }
-    if (!is_pointer(operand)) return problem(ErrorCode::usage, "* needs a pointer");
+    if (!is_pointer(operand)) {
+      return problem(ErrorCode::usage, "* needs a pointer",
+                     "a type can be given: *(struct page *)EXPRESSION");
+    }
     VMSIGHT_TRY(const std::uint64_t value, pointer_value(operand));
     Operand target;
     target.type = operand.pointers > 0 ? operand.type : type.target;

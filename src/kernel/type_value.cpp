@@ -289,8 +289,10 @@ Result<Operand> resolve(Kernel& kernel, const Btf& btf, Reader& reader,
   }
   const auto id = btf.find_type(without_module(request.expression));
   if (!id) {
-    return Error{ErrorCode::not_found, fmt::format("print {}: the kernel's BTF has no such type",
-                                                   escape_bytes(request.expression))};
+    return Error{ErrorCode::not_found,
+                 fmt::format("print {}: the kernel's BTF has no such type",
+                             escape_bytes(request.expression)),
+                 "with --at, print takes a type such as 'struct page', a typedef or MODULE:NAME"};
   }
   Operand operand;
   operand.type = *id;

@@ -58,8 +58,25 @@ Result<MountsReader> MountsReader::resolve(Kernel& kernel) {
   return mounts;
 }
 
-void MountsReader::read(Context& context, Paths& paths, const MountNamespace& ns) const {
-  const Visit visit = [&](GuestVirt mount) { read_mount(context, paths, ns, mount); };
+std::vector<MountsReader::Broken> MountsReader::read(Context& context, Paths& paths,
+                                                     const Shared& shared) const {
+  Reader& reader = context.reader;
+  std::vector<Broken> broken;
+  for (const MountNamespace& ns : shared.mount_namespaces) {
+    reader.clear_fault();
+    read_namespace(context, ns, [&](GuestVirt mount) {
+      const bool enough = is_full(context.state.mounts, context.arena()) || shared.out_of_time();
+      if (enough) return reader.set_fault(mount);
+      read_mount(context, paths, ns, mount);
+    });
+    if (!reader.ok()) broken.push_back({ns.inode, *reader.fault()});
+  }
+  reader.clear_fault();
+  return broken;
+}
+
+void MountsReader::read_namespace(Context& context, const MountNamespace& ns,
+                                  const Visit& visit) const {
   if (at_.tree != absent) {
     each_in_tree(context.reader, ns.ns, visit);
   } else {
@@ -104,7 +121,7 @@ void MountsReader::read_mount(Context& context, Paths& paths, const MountNamespa
   if ((flags & mnt_cursor) != 0) return;  // a reader of /proc/mounts keeps its place so
   const GuestVirt root = reader.pointer(vfsmount + at_.root);
   const auto target = paths.path_below({vfsmount, root}, ns.root);
-  if (!target || is_full(context.state.mounts, context.arena())) return;
+  if (!target) return;
   const GuestVirt super = reader.pointer(vfsmount + at_.super);
   const GuestVirt device_name = reader.pointer(mount + at_.devname);
   Mount record{

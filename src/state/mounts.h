@@ -4,6 +4,7 @@
 #pragma once
 
 #include <optional>
+#include <vector>
 
 #include "state/process_context.h"
 
@@ -13,12 +14,18 @@ class MountsReader {
  public:
   static Result<MountsReader> resolve(Kernel& kernel);
 
-  /// Appends the mounts of one namespace that can be reached from its root directory. Faults the
-  /// reader if the mounts do not hold together.
-  void read(Context& context, Paths& paths, const MountNamespace& ns) const;
+  /// Appends the mounts of each namespace that can be reached from its root directory. One whose
+  /// mounts do not hold together costs the others nothing: its number is in the answer, with where
+  /// it broke.
+  struct Broken {
+    std::uint64_t inode = 0;
+    GuestVirt at;
+  };
+  std::vector<Broken> read(Context& context, Paths& paths, const Shared& shared) const;
 
  private:
   using Visit = std::function<void(GuestVirt mount)>;
+  void read_namespace(Context& context, const MountNamespace& ns, const Visit& visit) const;
   void each_in_list(Reader& reader, GuestVirt ns, const Visit& visit) const;
   void each_in_tree(Reader& reader, GuestVirt ns, const Visit& visit) const;
   void read_mount(Context& context, Paths& paths, const MountNamespace& ns, GuestVirt mount) const;

@@ -22,6 +22,10 @@ struct MountNamespace {
   PathRef root;
 };
 
+/// Every loop over guest data is bounded, but a hostile guest can make many processes share what
+/// is large. A view gives up on the rest after this; 10,000 honest processes need 0.2 s.
+inline constexpr std::uint64_t max_view_ns = 30'000'000'000;
+
 /// What one view has learnt about objects that processes share. Emptied, not freed, between views.
 struct Shared {
   FlatMap<NamespaceSet> namespaces;  // by nsproxy
@@ -30,6 +34,7 @@ struct Shared {
   std::size_t cmdline_bytes = 0;     // of all processes
   Stopwatch watch;                   // since the view began
 
+  bool out_of_time() const { return watch.elapsed_ns() > max_view_ns; }
   void clear() {
     namespaces.clear();
     mount_namespaces.clear();
@@ -38,10 +43,6 @@ struct Shared {
     watch = {};
   }
 };
-
-/// Every loop over guest data is bounded, but a hostile guest can make many processes share what
-/// is large. A view gives up on the rest after this; 10,000 honest processes need 0.2 s.
-inline constexpr std::uint64_t max_view_ns = 30'000'000'000;
 
 struct ProcessContext {
   Context& context;
@@ -53,7 +54,7 @@ struct ProcessContext {
   Reader& reader() { return context.reader; }
   State& state() { return context.state; }
   bool wants(unsigned part) const { return (parts & part) != 0; }
-  bool out_of_time() const { return shared.watch.elapsed_ns() > max_view_ns; }
+  bool out_of_time() const { return shared.out_of_time(); }
 };
 
 /// A hostile guest may let a few pages stand for millions of objects with long names. Beyond this

@@ -173,6 +173,11 @@ Result<void> ProcessTable::find_missed(ProcessContext& process) {
     if (at == end || at->identity.pid != identity.pid || at->gone) entries_.push_back({identity});
   }
   for (std::size_t i = known; i < entries_.size(); ++i) {
+    if (process.out_of_time()) {
+      process.state().problem("processes", "gave up on those that started meanwhile");
+      entries_.resize(i);
+      break;
+    }
     VMSIGHT_TRY_VOID(read_again(process, entries_[i]));
   }
   return {};

@@ -1,13 +1,29 @@
 #include "state/state_reader.h"
 
 #include "base/clock.h"
+#include "state/retry.h"
 
 namespace vmsight {
 
 namespace {
 constexpr unsigned process_parts = part_processes | part_open_files | part_memory_maps |
                                    part_sockets | part_mounts | part_threads;
+
+/// Parts of processes stop at their bounds without a word; here it is said.
+void tell_left_out(State& state) {
+  const auto tell = [&](const char* part, std::size_t count) {
+    if (count >= max_list_entries) state.problem(part, "there are too many to show them all");
+  };
+  tell("threads", state.threads.size());
+  tell("open_files", state.open_files.size());
+  tell("memory_maps", state.memory_maps.size());
+  if (state.arena.bytes() >= max_arena_bytes) {
+    state.problem("state", fmt::format("there is too much text to show it all: over {} MiB",
+                                       max_arena_bytes >> 20));
+  }
 }
+
+}  // namespace
 
 Result<std::unique_ptr<StateReader>> StateReader::create(Kernel& kernel, GuestMemory& memory) {
   VMSIGHT_TRY(std::unique_ptr<StateReader> reader, LinuxStateReader::create(kernel, memory));
@@ -74,6 +90,7 @@ Result<void> LinuxStateReader::read_view(const StateOptions& options, State& int
   read_part(context, sockets_, part_sockets, "sockets");
   VMSIGHT_TRY_VOID(read_mounts(context));
   read_part(context, kernel_log_, part_kernel_log, "kernel_log");
+  tell_left_out(into);
   socket_files_ = std::move(context.socket_files);
 
   VMSIGHT_TRY_VOID(memory_.health());
@@ -129,22 +146,30 @@ Result<void> LinuxStateReader::read_mounts(Context& context) {
   for (unsigned i = 1;; ++i) {
     context.state.mounts.clear();
     reader_.begin_object();
-    for (const MountNamespace& ns : shared_.mount_namespaces) {
-      mounts_.read(context, paths_, ns);
-    }
+    const auto broken = mounts_.read(context, paths_, shared_);
     bool moved = false;
     if (memory_.is_live()) {
       VMSIGHT_TRY(moved, counts_.mounted(memory_));
     }
-    if (reader_.ok() && !moved) return {};
+    if (broken.empty() && !moved) return {};
     if (i == attempts) {
-      context.state.problem("mounts", reader_.ok() ? "changed while they were read"
-                                                   : fmt::format("not readable at {}", *reader_.fault()));
-      reader_.clear_fault();
+      tell_broken(context.state, broken);
       return {};
     }
     VMSIGHT_TRY_VOID(counts_.begin(memory_));
-    reader_.refetch();
+    prepare_retry(context, i);
+  }
+}
+
+void LinuxStateReader::tell_broken(State& state, const std::vector<MountsReader::Broken>& broken) {
+  if (broken.empty()) state.problem("mounts", "changed while they were read");
+  constexpr std::size_t shown = 16;  // a hostile guest can make many
+  for (std::size_t i = 0; i < std::min(broken.size(), shown); ++i) {
+    state.problem("mounts", fmt::format("those of namespace {} are not readable at {}",
+                                        broken[i].inode, broken[i].at));
+  }
+  if (broken.size() > shown) {
+    state.problem("mounts", fmt::format("nor those of {} more", broken.size() - shown));
   }
 }
 

@@ -30,6 +30,7 @@ class LinuxStateReader final : public StateReader {
   Result<void> check_kernel();
   Result<void> read_processes(Context& context);
   Result<void> read_mounts(Context& context);
+  static void tell_broken(State& state, const std::vector<MountsReader::Broken>& broken);
   template <typename Part>
   void read_part(Context& context, Part& part, unsigned flag, std::string_view name);
 

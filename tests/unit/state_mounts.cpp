@@ -62,8 +62,12 @@ class MountsTest : public ::testing::Test {
     state_.clear();
     Context context{kernel_, reader, options, state_, {}, {}};
     paths->begin(reader, state_.arena, false);
-    mounts->read(context, *paths, {ns_, 4026531840, {root_ + 512, root_dentry(root_)}});
-    return reader.ok();
+    Shared shared;
+    for (const GuestVirt ns : namespaces_) {
+      shared.mount_namespaces.push_back({ns, ns.raw(), {root_ + 512, root_dentry(root_)}});
+    }
+    broken_ = mounts->read(context, *paths, shared);
+    return broken_.empty() && reader.ok();
   }
   std::vector<std::string> lines() const {
     std::vector<std::string> lines;
@@ -84,6 +88,8 @@ class MountsTest : public ::testing::Test {
   MadeUpKernel kernel_{guest_};
   AddressSpace space_ = guest_.space();
   GuestVirt super_, root_, proc_, data_, ns_ = guest_.allocate(512);
+  std::vector<GuestVirt> namespaces_{ns_};
+  std::vector<MountsReader::Broken> broken_;
   State state_;
 };
 
@@ -118,6 +124,19 @@ TEST_F(MountsTest, TreeThatGoesInCirclesFaults) {
   kernel_.put(ns_, "mnt_namespace", "mounts.rb_node", (proc_ + node).raw());
   kernel_.put(proc_ + node, "rb_node", "rb_left", (proc_ + node).raw());
   EXPECT_FALSE(read());
+}
+
+TEST_F(MountsTest, ABrokenNamespaceCostsTheOthersNothing) {
+  kernel_.lack("super_block.s_subtype");
+  const std::uint32_t node = kernel_.offset("mount", "mnt_node");
+  const GuestVirt bad = guest_.allocate(512);
+  kernel_.put(bad, "mnt_namespace", "mounts.rb_node", std::uint64_t{0xffff800000000008});
+  kernel_.put(ns_, "mnt_namespace", "mounts.rb_node", (proc_ + node).raw());
+  namespaces_ = {bad, ns_, bad};
+  EXPECT_FALSE(read());
+  EXPECT_THAT(lines(), ElementsAre("2 1 proc /proc tmpfs rw,nosuid,nodev,noexec,noatime,relatime"));
+  ASSERT_EQ(broken_.size(), 2u);
+  EXPECT_EQ(broken_[0].inode, bad.raw());
 }
 
 TEST_F(MountsTest, SubtypeAndUnreachableMounts) {

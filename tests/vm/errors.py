@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """errors.py - what goes wrong is said in one line with a hint, with the right exit status."""
+import json
 import os
 import signal
 import socket
@@ -7,7 +8,7 @@ import subprocess
 import tempfile
 import time
 
-from harness import VMSIGHT, Guest, expect, main, run
+from harness import VMSIGHT, Guest, expect, main, run, vmsight
 
 
 def says(done, status, *words):
@@ -30,6 +31,54 @@ def bad_arguments():
         noise.write(os.urandom(1 << 20) * 16)
         noise.flush()
         says(run("ps", noise.name), 1, "kernel")
+
+
+def wrong_words(guest):
+    """What does not exist in the guest, or makes no sense: said before anything is printed."""
+    vm = guest.pid
+    for words, status, *expected in (
+            (("ps", vm, "--pid", "99999"), 1, "no process 99999", "hint"),
+            (("ps", vm, "-o", "nonsense"), 2, "unknown column", "hint"),
+            (("lsof", vm, "-p", "99999"), 1, "no process 99999", "hint"),
+            (("pmap", vm), 2, "no pid", "hint"),
+            (("ss", vm, "--state", "nonsense"), 2, "unknown state", "time-wait"),
+            (("ss", vm, "--pid", "99999"), 1, "no process 99999", "hint"),
+            (("ip", vm, "addr", "eth77"), 1, "eth77", "hint"),
+            (("findmnt", vm, "/nonsense"), 1, "no such mount", "hint"),
+            (("findmnt", vm, "--mntns", "1"), 1, "no such mount", "hint"),
+            (("dmesg", vm, "--since", "nonsense"), 2, "not a time", "hint"),
+            (("stack", vm, "99999"), 1, "no process 99999", "hint"),
+            (("state", vm, "--repeat", "0"), 2, "'0' is not a number above 0", "hint"),
+            (("monitor", vm, "--parts", "nonsense"), 2, "nonsense", "hint"),
+            (("snapshot", vm, "/dev/null"), 2, "not a regular file", "hint"),
+            (("read", vm, "0xdeadbeef"), 1, "gva:0xdeadbeef", "--pid"),
+            (("read", vm, "linux_banner", "nonsense"), 2, "not a number", "hint"),
+            (("sym", vm, "nonsense"), 1, "no symbol", "hint"),
+            (("type", vm, "nonsense"), 1, "nonsense", "hint"),
+            (("print", vm, "nonsense"), 1, "no symbol", "--at"),
+            (("print", vm, "struct nonsense", "--at", "init_task"), 1, "no such type", "hint"),
+            (("print", vm, "*init_task"), 2, "needs a pointer", "hint"),
+            (("ps", vm, "--technique", "nonsense"), 2, "nonsense", "live-read"),
+            (("ps", vm, "--kernel", "7"), 1, "no such kernel", "0:"),
+    ):
+        done = run(*map(str, words))
+        says(done, status, *expected)
+        expect(not done.stdout, f"{words}: something printed beside the error: {done.stdout[:200]}")
+
+
+def without_types(guest):
+    """A kernel without BTF: what was found is named, and what is missing."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        image = f"{folder}/guest.raw"
+        vmsight("snapshot", guest.pid, image, "--format", "raw")
+        start, end = (int(vmsight("sym", image, name).split()[0], 16) for name in ("__start_BTF", "__stop_BTF"))
+        delta = int(json.loads(vmsight("info", image, "--json"))["kernel"]["image_delta"], 16)
+        with open(image, "r+b") as ram:
+            ram.seek(start - delta)
+            expect(ram.read(4) == b"\x9f\xeb\x01\0", "the types are elsewhere")
+            ram.seek(-4, os.SEEK_CUR)
+            ram.write(bytes(end - start))
+        says(run("ps", image), 3, "linux version", "no btf", "config_debug_info_btf")
 
 
 def held_monitor(guest):
@@ -75,6 +124,7 @@ def dies_while_read(guest):
     reader.wait(max(1, deadline - time.monotonic()))
     drain.wait()
     expect(reader.returncode == 1, f"exit status {reader.returncode}: {said}")
+    expect(len(said.splitlines()) == 2 and "hint:" in said, f"not one line and a hint: {said}")
     expect("gone" in said or "ended" in said or "exited" in said, f"not clear: {said}")
 
 
@@ -96,6 +146,8 @@ def errors():
     bad_arguments()
     firmware_only()
     with Guest(kernel="6.1-cloud", backend="memfd", name="errors") as guest:
+        wrong_words(guest)
+        without_types(guest)
         held_monitor(guest)
         other_user(guest)
         paused(guest)

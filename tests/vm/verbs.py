@@ -5,7 +5,7 @@ import re
 import subprocess
 import tempfile
 
-from harness import Guest, expect, main, run, vmsight
+from harness import ROOT, Guest, expect, main, run, vmsight
 
 
 def contains(text, *words):
@@ -104,6 +104,58 @@ def residency(guest):
     print(f"residency: {compared} areas with {resident} KiB resident")
 
 
+def described():
+    """What docs/json.md says: {key of the state: its keys}, {schema: keys of the document}."""
+    parts, documents = {}, {}
+    for line in (ROOT / "docs/json.md").read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        names = [re.findall(r"`([\w./]+)`", cell) for cell in cells]
+        if line.startswith("| `vmsight."):
+            outer = re.sub(r"\(.*?\)", "", cells[2])
+            documents[names[0][0]] = set(re.findall(r"`(\w+)`", outer)) | {"schema"}
+        elif line.startswith("| `"):
+            parts[names[0][0]] = set(names[1])
+    return parts, documents
+
+
+def documents(guest):
+    """The JSON documents have the keys that docs/json.md tells, no more and no fewer."""
+    parts, forms = described()
+    expect(len(parts) > 10 and len(forms) > 5, f"docs/json.md tells {parts} and {forms} only")
+    state = json.loads(vmsight("state", guest.pid, "--json"))
+    expect(set(state) == set(parts) | {"schema"}, f"the state's keys: {sorted(state)}")
+    for part, keys in parts.items():
+        for record in state[part] if isinstance(state[part], list) else [state[part]]:
+            expect(set(record) == keys, f"{part}: {sorted(set(record) ^ keys)} differ from docs/json.md")
+    for words in (["list"], ["info", guest.pid], ["doctor", guest.pid], ["sym", guest.pid, "init_task"],
+                  ["stack", guest.pid, "1"]):
+        document = json.loads(vmsight(*words, "--json"))
+        expect(set(document) == forms[document["schema"]], f"{words}: {sorted(document)}")
+
+
+def completion(guest):
+    """What a shell is told: verbs, VMs, options, and the values of those that have few."""
+    def words(*typed):
+        return [line.split("\t")[0] for line in vmsight("--complete", *typed).splitlines()]
+    contains(words(""), "ps", "snapshot", "--help")
+    contains(words("ps", ""), guest.name)
+    contains(words("ps", guest.name, "--"), "--pid", "--json", "--technique")
+    contains(words("ps", guest.name, "--technique", "halt-map:"), "halt-map:ptrace")
+    contains(words("ps", guest.name, "-o", "pid,va"), "pid,validity")
+    contains(words("monitor", guest.name, "--parts", "cpus,open"), "cpus,open_files")
+    contains(words("snapshot", guest.name, "x", "--format", ""), "elf", "raw")
+
+
+def help_is_readable():
+    """Each verb's help has two examples, and types that people can read."""
+    verbs = [line.split("\t")[0] for line in vmsight("--complete", "").splitlines()]
+    for verb in (verb for verb in verbs if not verb.startswith("-")):
+        text = vmsight(verb, "--help")
+        examples = text.split("Examples:\n")[1].splitlines()
+        expect(len(examples) >= 2 and all("vmsight " in line for line in examples), f"{verb}: {examples}")
+        expect(not re.search(r"[A-Z]:(POSITIVE|FLOAT|UINT|\{)", text), f"{verb} --help: a checker's name in:\n{text}")
+
+
 def snapshots(guest):
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         core = f"{folder}/guest.core"
@@ -136,6 +188,9 @@ def verbs():
         kernel_verbs(guest)
         modules_in_print(guest)
         residency(guest)
+        documents(guest)
+        completion(guest)
+        help_is_readable()
         snapshots(guest)
         terminal_is_safe(guest)
 

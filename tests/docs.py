@@ -1,0 +1,70 @@
+#!/usr/bin/env python3
+"""docs.py BUILD_DIR - what the documents say about the repository is so.
+
+Every test that a document names exists; every file and folder too; the folders of the source are
+those of the table in docs/architecture.md, and depend only on rows above them.
+"""
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FAMILIES = "vm|fuzz|sanitized|lab|study|docs"
+
+
+def tests_of(build):
+    listing = subprocess.run(["ctest", "--test-dir", build, "-N"], capture_output=True, text=True, check=True)
+    return re.findall(r"^ *Test +#\d+: (.*)$", listing.stdout, re.M)
+
+
+def unknown_tests(text, tests):
+    """`vm: NAME` must be a test; `vm: NAME...` the beginning of one, as `vm: truth` is of many."""
+    for name in re.findall(rf"`((?:{FAMILIES}): [^`]*)`", text):
+        wanted = " ".join(name.removesuffix("...").split())
+        if not any(test.startswith(wanted) for test in tests):
+            yield f"no test {name!r}"
+
+
+def missing_files(document, text):
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+        if not (document.parent / target).exists():
+            yield f"no file {target}"
+    for target in re.findall(r"`((?:src|tests|docs|lab|study|packaging|bench|include)/[\w./-]+)`", text):
+        if not (ROOT / target).exists():
+            yield f"no file {target}"
+
+
+def layers():
+    table = (ROOT / "docs/architecture.md").read_text()
+    return re.findall(r"^\| `src/(\w+)` \|", table, re.M)
+
+
+def broken_layers():
+    order = layers()
+    folders = {path.name for path in (ROOT / "src").iterdir() if path.is_dir()}
+    if folders != set(order):
+        yield f"architecture.md's table and src/ differ: {sorted(folders ^ set(order))}"
+    for row, folder in enumerate(order):
+        for source in sorted((ROOT / "src" / folder).rglob("*.[ch]*")):
+            for used in re.findall(r'^#include "(\w+)/', source.read_text(), re.M):
+                if used in order[row + 1:]:
+                    yield f"{source.relative_to(ROOT)} includes {used}/, a row below its own"
+
+
+def main():
+    tests = tests_of(sys.argv[1])
+    faults = [fault for fault in broken_layers()]
+    if not tests or not layers():
+        faults.append("nothing to compare with")
+    for document in DOCUMENTS:
+        text = document.read_text()
+        for fault in [*unknown_tests(text, tests), *missing_files(document, text)]:
+            faults.append(f"{document.relative_to(ROOT)}: {fault}")
+    print("\n".join(faults) or f"{len(DOCUMENTS)} documents, {len(tests)} tests: all as they say")
+    sys.exit(bool(faults))
+
+
+if __name__ == "__main__":
+    main()
