@@ -83,7 +83,9 @@ class Waiting:
         self.calls = calls
 
     def go(self):
-        self.guest.puppet(f"sh touch /tmp/{self.name}.go; while kill -0 {self.pid} 2>/dev/null; do sleep 0.1; done", timeout=600)
+        self.guest.puppet(f"sh touch /tmp/{self.name}.go")
+        # Asked again and again: who is its parent does not bury it while a command runs.
+        wait(lambda: not self.guest.puppet(f"sh kill -0 {self.pid} 2>/dev/null && echo yes || true"), 120, "its calls")
         said = told(self.guest.puppet(f"sh cat /tmp/{self.name}.said"))
         expect(len(said) == self.calls, f"the guest made {len(said)} calls, not {self.calls}")
         return said
@@ -227,7 +229,8 @@ def check_cycles(guest, kernel, cycles=int(os.environ.get("CYCLES", 30))):
     os.environ["PROBE_SYMBOLS"] = symbols()[1]
     said = drive(guest, "cycles", cycles, site(), timeout=1200)
     expect(said["cycles"] == cycles and said["hits"] > cycles and said["lost"] == 0, f"{kernel}: {said}")
-    guest.puppet("sh rm /tmp/load; sleep 1; while pidof puppet | grep -v '^%d$'; do sleep 0.2; done; true" % keeper.pid, timeout=600)
+    guest.puppet("sh rm /tmp/load")
+    wait(lambda: guest.puppet("sh pidof puppet || true").split() == [b"%d" % keeper.pid], 300, "the end of the load")
     expect(not guest.puppet("sh ls /tmp/wrong 2>/dev/null || true"), f"{kernel}: a call went wrong")
     expect(not records(guest), "records are left")
     keeper.go()
