@@ -244,7 +244,7 @@ def check_kills(count, seed):
                 print(late[-1], flush=True)
                 expect(is_overloaded(), late[-1])
             for _ in range(10):
-                guest.puppet("sh cat /etc/passwd")
+                guest.puppet("sh cat /etc/passwd", timeout=240)
                 expect(status(guest) == "running", f"kill {number}: a breakpoint is left")
             tracer.wait()
         expect("nothing to undo" in vmsight("doctor", "--recover", guest.pid), "records are left")
