@@ -198,12 +198,20 @@ static void make_calls(long rounds)
     }
 }
 
-// A call that does next to nothing, so often and no more.
+// A call that does next to nothing, so often and no more. It takes no argument; a probe that looks finds one.
 static void make_getppid(long calls)
 {
     prctl(PR_SET_NAME, "getppid");
     for (long i = 0; i < calls; i++)
-        syscall(SYS_getppid);
+        syscall(SYS_getppid, "/tmp/first-argument");
+}
+
+// A call that does little more than to take a name from its caller.
+static void make_access(long calls)
+{
+    prctl(PR_SET_NAME, "access");
+    for (long i = 0; i < calls; i++)
+        syscall(SYS_access, "/absent/so-it-fails-soon", F_OK);
 }
 
 // By so many processes at the same time.
@@ -228,6 +236,7 @@ static int in_processes(void (*make)(long), long amount, const char *processes)
 // Known calls: for probes that must see each of them.
 static int work_calls(long rounds, const char *processes) { return in_processes(make_calls, rounds, processes); }
 static int work_getppid(long calls, const char *processes) { return in_processes(make_getppid, calls, processes); }
+static int work_access(long calls, const char *processes) { return in_processes(make_access, calls, processes); }
 
 static const struct {
     const char *name;
@@ -235,7 +244,7 @@ static const struct {
 } kinds[] = {
     {"memory", work_memory}, {"disk", work_disk},     {"network", work_network},
     {"churn", work_churn},   {"jitter", work_jitter}, {"clip", work_clip},
-    {"calls", work_calls},   {"getppid", work_getppid},
+    {"calls", work_calls},   {"getppid", work_getppid}, {"access", work_access},
 };
 
 static int work_here(char *line)
