@@ -8,6 +8,7 @@ many    very many calls: each is counted, at its entry and at its return
 kills   vmsight is killed while armed: the guest answers, and soon its code is what it was; once with
         the process that puts it back killed too: then `doctor --recover` does it
 refuse  what cannot be probed is refused with a reason
+costs   `study probes`: each kind of probe is hit as often as the guest calls, and tells what it should
 
 Runs itself there: the outer part starts the host (HOST_KERNEL, default 6.12), the inner one boots guests.
 """
@@ -20,6 +21,7 @@ import sys
 import time
 from pathlib import Path
 
+import study
 from harness import ROOT, VMSIGHT, Guest, expect, main, run, vmsight
 from trace import Tracer, compare, status, system_call, told_calls
 from vmlab_lib import nested
@@ -166,7 +168,16 @@ def check_refuse(guest, kernel):
     expect(not records(guest), f"records are left: {records(guest)}")
 
 
-CHECKS = {"calls": check_calls, "many": check_many, "cycles": check_cycles, "kills": check_kills, "refuse": check_refuse}
+def check_costs(guest, kernel):
+    document = study.check_probe_costs(guest, "kvm,gdbstub", 300, 5, 1, timeout=1200)
+    expect(len(document["probes"]) == 11, f"{kernel}: {len(document['probes'])} kinds")
+    expect(document["raw_exit_ns"]["median"] > 0, f"{kernel}: raw exit {document['raw_exit_problem']}")
+    expect({row["engine"]: row["clock"] for row in document["probes"]} == {"kvm": "command", "gdbstub": "host"}, "clocks")
+    print(f"{kernel}: every kind was hit as often as the guest called; in raw exits, as this machine was: " +
+          ", ".join(f"{row['engine']} {row['kind']} {row['times_raw_exit']:.2f}" for row in document["probes"]), flush=True)
+
+
+CHECKS = {"calls": check_calls, "many": check_many, "cycles": check_cycles, "kills": check_kills, "refuse": check_refuse, "costs": check_costs}
 
 
 def inner(what, *kernels):
