@@ -4,6 +4,7 @@
 #   make demo          boots a guest and shows it from outside, beside its own answers
 #   make check         all tests that CI runs        make check-long   every cell of the matrix
 #   make bench         speed                         make bench-peers  beside drgn
+#   make bench-probes  what a hit of a probe costs, in instructions
 #   make study         all techniques compared; the report: build/study (FULL=1: hours)
 #   make install       into DESTDIR and PREFIX       make deb          Debian packages
 #   make deps          installs what the above need (apt; root or sudo)
@@ -72,6 +73,10 @@ bench-peers:
 	$(MAKE) everything
 	bench/peers.py $(BUILD)
 
+bench-probes: need-check
+	$(MAKE) program
+	bench/probe_costs.py $(BUILD) $(ARGUMENTS)
+
 install: all
 	cmake --build $(BUILD) -j $(JOBS) --target vmsight vmsight-agent man
 	DESTDIR=$(DESTDIR) cmake --install $(BUILD) --prefix $(PREFIX)
@@ -86,5 +91,5 @@ deb: need-build
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all need-build need-check program everything sanitized configure deps demo check check-long bench study bench-peers \
+.PHONY: all need-build need-check program everything sanitized configure deps demo check check-long bench study bench-peers bench-probes \
   install deb clean

@@ -198,12 +198,20 @@ static void make_calls(long rounds)
     }
 }
 
-// A call that does next to nothing, so often and no more.
+// A call that does next to nothing, so often and no more. It takes no argument; a probe that looks finds one.
 static void make_getppid(long calls)
 {
     prctl(PR_SET_NAME, "getppid");
     for (long i = 0; i < calls; i++)
-        syscall(SYS_getppid);
+        syscall(SYS_getppid, "/tmp/first-argument");
+}
+
+// A call that does little more than to take a name from its caller.
+static void make_access(long calls)
+{
+    prctl(PR_SET_NAME, "access");
+    for (long i = 0; i < calls; i++)
+        syscall(SYS_access, "/absent/so-it-fails-soon", F_OK);
 }
 
 // By so many processes at the same time.
@@ -245,6 +253,7 @@ static int work_forge(long traps, const char *argument)
     (void)argument;
     return forge_traps(traps);
 }
+static int work_access(long calls, const char *processes) { return in_processes(make_access, calls, processes); }
 
 static const struct {
     const char *name;
@@ -253,7 +262,7 @@ static const struct {
     {"memory", work_memory}, {"disk", work_disk},     {"network", work_network},
     {"churn", work_churn},   {"jitter", work_jitter}, {"clip", work_clip},
     {"calls", work_calls},   {"getppid", work_getppid}, {"told", work_told},
-    {"forge", work_forge},
+    {"forge", work_forge},   {"access", work_access},
 };
 
 int work_here(char *line)

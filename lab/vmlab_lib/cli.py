@@ -59,7 +59,8 @@ def host(arguments):
         sys.stdout.buffer.flush()
 
     command = " ".join(arguments.command)
-    status, _ = nested.run(command, arguments.mem, arguments.cpus, arguments.timeout, arguments.kernel, echo)
+    status, _ = nested.run(command, arguments.mem, arguments.cpus, arguments.timeout, arguments.kernel, echo,
+                           arguments.counted)
     sys.exit(status)
 
 
@@ -100,6 +101,7 @@ def parser():
     verb.add_argument("--mem", default="3G")
     verb.add_argument("--cpus", type=int, default=2)
     verb.add_argument("--timeout", type=float, default=900, metavar="SECONDS")
+    verb.add_argument("--counted", action="store_true", help="its clocks count instructions: for costs, with --cpus 1")
     verb.add_argument("command", nargs="+")
     verb.set_defaults(run=host)
 

@@ -9,6 +9,11 @@ nothing that runs there can change anything here.
 
 A guest started there by `vmlab boot` uses KVM by itself. Everything is 20 to 50 times slower than
 on metal: right for behaviour, useless for absolute times.
+
+    vmlab host --counted -- COMMAND    the same with a clock that counts instructions, the guest's included
+
+Then one instruction takes one nanosecond by the host's clocks, whatever this machine is doing: times there
+are counts of instructions. The emulator executes one at a time, so all is a few times slower once more.
 """
 
 import os
@@ -73,12 +78,17 @@ def host_initramfs(kernel, command):
     return cpio
 
 
-def command_line(home, kernel, mem, cpus):
+# Where all there waits, its clock jumps to what comes next.
+COUNTED = ["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"]
+FREE = ["-accel", "tcg,thread=multi"]
+
+
+def command_line(home, kernel, mem, cpus, counted=False):
     program, environment = qemus.find(QEMU)
     ports = [word for name in ("output", "status") for word in (
         "-chardev", f"file,id={name},path={home / name}", "-device", f"virtserialport,chardev={name},name={name}")]
     return [*program, "-name", "vmlab-nested-host", "-nodefaults", "-no-user-config", "-display", "none",
-            "-no-reboot", "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max,+svm",
+            "-no-reboot", "-machine", "q35", *(COUNTED if counted else FREE), "-cpu", "max,+svm",
             "-smp", str(cpus), "-m", mem, "-kernel", str(kernel.image), "-initrd", str(home / "initrd"),
             "-append", "console=ttyS0 quiet panic=-1 no_timer_check", "-serial", f"file:{home / 'console'}",
             "-fsdev", "local,id=machine,path=/,security_model=none,readonly=on,multidevs=remap",
@@ -86,15 +96,17 @@ def command_line(home, kernel, mem, cpus):
             "-device", "virtio-serial-pci", *ports], environment
 
 
-def run(command, mem="3G", cpus=2, timeout=900, kernel=KERNEL, echo=None):
-    """(exit status, output) of a shell command on the nested host; `echo` gets output as it comes."""
+def run(command, mem="3G", cpus=2, timeout=900, kernel=KERNEL, echo=None, counted=False):
+    """(exit status, output) of a shell command on the nested host; `echo` gets output as it comes.
+
+    `counted`: its clocks count instructions, one a nanosecond; use one CPU, or the others' work counts too."""
     found = kernels.fetch(kernel)
     with tempfile.TemporaryDirectory(prefix="vmlab-host-") as folder:
         home = Path(folder)
         lines = ["export VMSIGHT_LAB_RUN=/run/vmsight-lab", f"export VMSIGHT_LAB_CACHE={shlex.quote(str(cache_dir()))}",
                  f"export VMSIGHT_LAB_BOOT_TIMEOUT={BOOT_TIMEOUT}", f"cd {shlex.quote(os.getcwd())}", command]
         host_initramfs(found, "\n".join(lines) + "\n").write(home / "initrd")
-        line, environment = command_line(home, found, mem, cpus)
+        line, environment = command_line(home, found, mem, cpus, counted)
         with open(home / "stderr", "wb") as errors:
             qemu = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors,
                                     env=os.environ | environment)

@@ -1,9 +1,11 @@
 // vmsight study techniques VM: what each technique costs on this VM, measured.
+// vmsight study probes VM: what a hit of a probe costs the guest, by engine and kind.
 // vmsight study loop VM: looks on until told to stop; what others measure the impact of.
 #include <atomic>
 #include <csignal>
 
 #include "cli/target.h"
+#include "render/escape.h"
 #include "study/document.h"
 
 namespace vmsight {
@@ -12,13 +14,15 @@ namespace {
 std::atomic<bool> stop_wanted = false;
 static_assert(std::atomic<bool>::is_always_lock_free);  // set by a signal handler
 
+constexpr const char* probes_group = "Probes";
+
 void want_stop(int) { stop_wanted = true; }
 
 class Study : public Verb {
  public:
   void declare(CLI::App& app) override {
-    app.add_option("STUDY", study_, "techniques: compare them; loop: only look on, until a signal")
-        ->group("Arguments")->required()->check(CLI::IsMember({"techniques", "loop"}))->type_name("");
+    app.add_option("STUDY", study_, "techniques: compare them; probes: what a hit costs; loop: only look on, until a signal")
+        ->group("Arguments")->required()->check(CLI::IsMember({"techniques", "probes", "loop"}))->type_name("");
     app.add_option("VM", vm_, "name, PID, UUID, QMP socket or libvirt domain")
         ->group("Arguments")->required();
     app.add_option("--techniques", names_, "these only: names or classes, with commas")
@@ -27,7 +31,7 @@ class Study : public Verb {
         ->group(filter_group)->delimiter(',')->type_name("LIST")->check(CLI::Range(0.001, 1e6));
     app.add_option("--seconds", seconds_, "of a round; of the loop")
         ->group(filter_group)->type_name("S")->check(CLI::Range(0.05, 86400.0));
-    app.add_option("--rounds", rounds_, "at maximum rate the best of so many")
+    app.add_option("--rounds", rounds_, "techniques: at maximum rate the best of so many; probes: runs of each")
         ->group(filter_group)->type_name("N")->check(CLI::Range(1u, 1000u));
     app.add_option("--resume", resume_, "keep finished measurements in FILE, and go on from there")
         ->group(filter_group)->type_name("FILE");
@@ -35,10 +39,23 @@ class Study : public Verb {
         ->group(filter_group)->type_name("NAME");
     app.add_option("--rate", rate_, "loop: views a second; 0: as many as can be")
         ->group(filter_group)->type_name("HZ")->check(CLI::Range(0.0, 1e6));
+    app.add_option("--call", call_, "probes: a command on this host that makes the guest call SITE $CALLS times, and then ends")
+        ->group(probes_group)->type_name("CMD");
+    app.add_option("--site", site_, "what it calls: a function that does next to nothing")
+        ->group(probes_group)->type_name("SITE")->capture_default_str();
+    app.add_option("--calls", calls_, "of a run")
+        ->group(probes_group)->type_name("N")->check(CLI::Range(1u, 1'000'000'000u))->capture_default_str();
+    app.add_option("--slow-calls", slow_calls_, "of a run of an engine that stops the guest at each hit")
+        ->group(probes_group)->type_name("N")->check(CLI::Range(1u, 1'000'000u))->capture_default_str();
+    app.add_option("--engines", engines_, "these only, with commas: kvm, gdbstub")
+        ->group(probes_group)->delimiter(',')->type_name("LIST");
+    app.add_option("--timeout", timeout_, "of a run, in seconds")
+        ->group(probes_group)->type_name("S")->check(CLI::Range(1.0, 86400.0))->capture_default_str();
   }
 
   Result<void> run(Session& session) override {
     VMSIGHT_TRY(const VmInfo info, find_vm(vm_));
+    if (study_ == "probes") return probes(session, info);
     return study_ == "loop" ? loop(session, info) : techniques(session, info);
   }
 
@@ -55,6 +72,29 @@ class Study : public Verb {
       session.out.print("{}\n", dump(techniques_document(info, options, rows)));
     } else {
       print_techniques(session.out, rows, {.headers = session.common.headers, .width = session.width});
+    }
+    return {};
+  }
+
+  Result<void> probes(Session& session, const VmInfo& info) {
+    if (call_.empty()) {
+      return usage_error("study probes: what makes the guest call?",
+                         "--call CMD: `vmsight study probes --help` has an example");
+    }
+    const ProbesOptions options{.call = call_,
+                                .site = site_,
+                                .engines = engines_,
+                                .calls = calls_,
+                                .slow_calls = slow_calls_,
+                                .rounds = rounds_,
+                                .seconds = timeout_,
+                                .cache_dir = cache_directory(),
+                                .progress = [](std::string_view what) { fmt::print(stderr, "{}\n", for_terminal(what)); }};
+    VMSIGHT_TRY(const ProbesStudy study, study_probes(info, options));
+    if (session.common.json) {
+      session.out.print("{}\n", dump(probes_document(info, options, study)));
+    } else {
+      print_probes(session.out, options, study, {.headers = session.common.headers, .width = session.width});
     }
     return {};
   }
@@ -78,6 +118,10 @@ class Study : public Verb {
   std::vector<double> rates_;
   std::optional<double> seconds_;
   unsigned rounds_ = 5;
+  std::string call_, site_ = ProbesOptions{}.site;
+  std::vector<std::string> engines_;
+  std::uint64_t calls_ = ProbesOptions{}.calls, slow_calls_ = ProbesOptions{}.slow_calls;
+  double timeout_ = ProbesOptions{}.seconds;
   double rate_ = 0;
 };
 
@@ -86,10 +130,10 @@ class Study : public Verb {
 extern const VerbInfo study_verb{
     .name = "study",
     .group = "Studies",
-    .arguments = "techniques|loop VM [options]",
-    .summary = "Compare the techniques on a VM: how often, at what cost",
+    .arguments = "techniques|probes|loop VM [options]",
+    .summary = "Compare the techniques on a VM, or the kinds of probes: at what cost",
     .examples = "  vmsight study techniques web1 --rates 1,10,100\n"
-                "  vmsight study loop web1 --technique live-read --rate 10 --seconds 60\n",
+                "  vmsight study probes web1 --call 'ssh web1 \"perl -e \\\"syscall(110, @ARGV) for 1..$CALLS\\\" text\"'\n",
     .vm = VmArgument::none,
     .make = make_verb<Study>,
 };

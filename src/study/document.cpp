@@ -50,6 +50,48 @@ void add_row(Table& table, const Measurement& m) {
              m.reached ? "" : "rate not reached"});
 }
 
+Json vm_json(const VmInfo& info) {
+  return {{"name", for_json(info.name)},
+          {"pid", info.pid},
+          {"accelerator", to_string(info.accelerator)},
+          {"vcpus", info.vcpus},
+          {"memory_bytes", info.memory_bytes},
+          {"machine", for_json(info.machine)}};
+}
+
+Json row_json(const ProbesStudy& study, const ProbeRow& row) {
+  const auto times = study.times_raw(row);
+  const bool measured = row.extra_ns.count > 0;
+  return {{"engine", row.engine},
+          {"kind", name_of(row.kind)},
+          {"what", what_of(row.kind)},
+          {"error", row.error.empty() ? Json(nullptr) : Json(for_json(row.error))},
+          {"hint", row.hint.empty() ? Json(nullptr) : Json(for_json(row.hint))},
+          {"calls", row.calls},
+          {"hits", row.hits},
+          {"told", row.told},
+          {"lost", row.lost},
+          {"clock", row.told_clock ? "command" : "host"},
+          {"extra_ns", measured ? to_json(row.extra_ns) : Json(nullptr)},
+          {"times_raw_exit", times ? Json(*times) : Json(nullptr)}};
+}
+
+std::string microseconds(double ns) { return fmt::format("{:.3g}", ns / 1e3); }
+
+void add_row(Table& table, const ProbesStudy& study, const ProbeRow& row) {
+  const PublishedProbe properties = properties_of_engine(row.engine);
+  const std::string name = fmt::format("vmsight {}: {}", row.engine, name_of(row.kind));
+  if (!row.error.empty() || row.extra_ns.count == 0) {
+    table.row({name, "-", "-", "-", "-", "", "", "", row.error});
+    return;
+  }
+  const auto times = study.times_raw(row);
+  table.row({name, microseconds(row.extra_ns.median), microseconds(row.extra_ns.mad),
+             times ? fmt::format("{:.2f}", *times) : "-", counts_hits(row.kind) ? std::to_string(row.hits) : "-",
+             properties.where, properties.when, properties.changes,
+             row.lost > 0 ? fmt::format("{} lost", row.lost) : ""});
+}
+
 }  // namespace
 
 Json techniques_document(const VmInfo& info, const TechniquesOptions& options,
@@ -58,12 +100,7 @@ Json techniques_document(const VmInfo& info, const TechniquesOptions& options,
   for (const TechniqueRow& row : rows) techniques.push_back(row_json(row));
   return {{"schema", "vmsight.study.techniques/1"},
           {"host", host_json()},
-          {"vm", {{"name", for_json(info.name)},
-                  {"pid", info.pid},
-                  {"accelerator", to_string(info.accelerator)},
-                  {"vcpus", info.vcpus},
-                  {"memory_bytes", info.memory_bytes},
-                  {"machine", for_json(info.machine)}}},
+          {"vm", vm_json(info)},
           {"options", {{"seconds", options.measure.seconds},
                        {"rounds", options.measure.rounds},
                        {"rates", options.rates}}},
@@ -81,6 +118,49 @@ void print_techniques(Output& out, const std::vector<TechniqueRow>& rows,
     for (const Measurement& measured : row.measurements) add_row(table, measured);
   }
   table.print(out, options);
+}
+
+Json probes_document(const VmInfo& info, const ProbesOptions& options, const ProbesStudy& study) {
+  Json rows = Json::array(), published = Json::array();
+  for (const ProbeRow& row : study.rows) rows.push_back(row_json(study, row));
+  for (const PublishedProbe& one : published_probes()) {
+    published.push_back({{"name", one.name}, {"us", one.microseconds}, {"where", one.where}, {"when", one.when},
+                         {"changes", one.changes}});
+  }
+  const bool raw = study.raw_ns.count > 0;
+  return {{"schema", "vmsight.study.probes/1"},
+          {"host", host_json()},
+          {"vm", vm_json(info)},
+          {"options", {{"site", for_json(options.site)},
+                       {"calls", options.calls},
+                       {"slow_calls", options.slow_calls},
+                       {"rounds", options.rounds}}},
+          {"call_ns", study.call_ns.count > 0 ? to_json(study.call_ns) : Json(nullptr)},
+          {"raw_exit_ns", raw ? to_json(study.raw_ns) : Json(nullptr)},
+          {"raw_exit_problem", raw ? Json(nullptr) : Json(for_json(study.raw_problem))},
+          {"probes", std::move(rows)},
+          {"published", std::move(published)}};
+}
+
+void print_probes(Output& out, const ProbesOptions& options, const ProbesStudy& study, const TableOptions& how) {
+  Table table({{"PROBE"}, {"US/HIT", Align::right}, {"+-", Align::right}, {"X RAW", Align::right}, {"HITS", Align::right},
+               {"WHERE"}, {"WHEN"}, {"CHANGES"}, {"NOTE"}});
+  for (const PublishedProbe& one : published_probes()) {
+    table.row({one.name, fmt::format("{:.3g}", one.microseconds), "", "", "", one.where, one.when, one.changes,
+               "published, another machine"});
+  }
+  for (const ProbeRow& row : study.rows) add_row(table, study, row);
+  table.print(out, how);
+  out.write("\n");
+  if (study.call_ns.count > 0) {
+    out.print("{}: a call without a probe takes {} us\n", for_terminal(options.site), microseconds(study.call_ns.median));
+  }
+  if (study.raw_ns.count > 0) {
+    out.print("raw exit of this host's KVM to user space and back: {} us +- {}\n", microseconds(study.raw_ns.median),
+              microseconds(study.raw_ns.mad));
+  } else {
+    out.print("raw exit: not measured: {}\n", for_terminal(study.raw_problem));
+  }
 }
 
 Json loop_document(std::string_view technique, double rate, const LoopOutcome& outcome) {

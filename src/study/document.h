@@ -1,4 +1,4 @@
-// The study of techniques as a document (schema vmsight.study.techniques/1) and as text.
+// The studies as documents (vmsight.study.techniques/1, vmsight.study.probes/1) and as text.
 #pragma once
 
 #include <vector>
@@ -6,6 +6,7 @@
 #include "render/json.h"
 #include "render/output.h"
 #include "render/table.h"
+#include "study/probes.h"
 #include "study/techniques.h"
 
 namespace vmsight {
@@ -15,6 +16,10 @@ Json techniques_document(const VmInfo& info, const TechniquesOptions& options,
 
 void print_techniques(Output& out, const std::vector<TechniqueRow>& rows,
                       const TableOptions& options);
+
+/// The study of probes (schema vmsight.study.probes/1).
+Json probes_document(const VmInfo& info, const ProbesOptions& options, const ProbesStudy& study);
+void print_probes(Output& out, const ProbesOptions& options, const ProbesStudy& study, const TableOptions& table);
 
 /// What `study loop` says at its end.
 Json loop_document(std::string_view technique, double rate, const LoopOutcome& outcome);

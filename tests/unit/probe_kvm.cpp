@@ -58,6 +58,23 @@ TEST(ProbeKvmOrder, RegistersAreInKvmsOrder) {
   for (int i = 0; i < 5; ++i) EXPECT_EQ(probe->fetch[i].base, expected[i]);
 }
 
+TEST(ProbeKvmOrder, AFilterOfTheTaskIsEvaluatedFirst) {
+  using Field = FilterTerm::Field;
+  for (const Field field : {Field::pid, Field::tgid, Field::comm, Field::cpu}) {
+    FilterTerm term{.field = field};
+    if (field == Field::comm) term.text = "init";
+    EXPECT_EQ(kvm::describe_probe(order_with(term))->flags & kvm::probe_filter_early, kvm::probe_filter_early);
+  }
+  ProbeOrder order = order_with({.field = Field::pid});
+  order.fetches.push_back({});
+  order.filter.terms.push_back({.field = Field::fetch});
+  order.filter.steps.push_back({FilterStep::Kind::term, 1});
+  order.filter.steps.push_back({FilterStep::Kind::both});
+  EXPECT_EQ(kvm::describe_probe(order)->flags & kvm::probe_filter_early, 0u);  // an argument has to be read before
+  EXPECT_EQ(kvm::describe_probe(order_with({.field = Field::duration}))->flags & kvm::probe_filter_early, 0u);
+  EXPECT_FALSE(kvm::filters_early({.id = 7}));  // nothing to evaluate
+}
+
 TEST(ProbeKvmOrder, TextsAreComparedWithTheirEnd) {
   const auto probe = kvm::describe_probe(order_with({.field = FilterTerm::Field::comm, .text = "cat"}));
   ASSERT_TRUE(probe);

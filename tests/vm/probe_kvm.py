@@ -13,6 +13,7 @@ hundred all system calls are probed at once, at their entry and return: each kno
 storm   a probe that is hit too often is disarmed, and that is told
 saved   the guest is saved to a file while armed (a snapshot, or a migration), and restored from it: it
         runs there with nobody who listens, and what ran on here is as it was
+costs   `study probes`: each kind of probe is hit as often as the guest calls, and tells what it should
 
 Runs itself there: the outer part starts the host (HOST_KERNEL, default 6.12), the inner one boots guests.
 """
@@ -26,6 +27,7 @@ import sys
 import time
 from pathlib import Path
 
+import study
 from harness import ROOT, VMSIGHT, Guest, expect, main, run, vmsight
 from trace import Tracer, compare, status, system_call, told_calls
 from vmlab_lib import initramfs, nested
@@ -252,7 +254,18 @@ def check_saved(guest, kernel):
     print(f"{kernel}: saved while armed: it runs on where it was restored, and here its code is as before", flush=True)
 
 
-CHECKS = {"storm": check_storm, "traced": check_traced, "hundred": check_hundred, "saved": check_saved, "calls": check_calls, "many": check_many, "cycles": check_cycles, "kills": check_kills, "refuse": check_refuse}
+def check_costs(guest, kernel):
+    document = study.check_probe_costs(guest, "kvm,gdbstub", 300, 5, 1, timeout=1200)
+    expect(len(document["probes"]) == 11, f"{kernel}: {len(document['probes'])} kinds")
+    expect(document["raw_exit_ns"]["median"] > 0, f"{kernel}: raw exit {document['raw_exit_problem']}")
+    expect({row["engine"]: row["clock"] for row in document["probes"]} == {"kvm": "command", "gdbstub": "host"}, "clocks")
+    print(f"{kernel}: every kind was hit as often as the guest called; in raw exits, as this machine was: " +
+          ", ".join(f"{row['engine']} {row['kind']} {row['times_raw_exit']:.2f}" for row in document["probes"]), flush=True)
+
+
+CHECKS = {"storm": check_storm, "traced": check_traced, "hundred": check_hundred, "saved": check_saved,
+          "calls": check_calls, "many": check_many, "cycles": check_cycles, "kills": check_kills,
+          "refuse": check_refuse, "costs": check_costs}
 
 
 def inner(what, *kernels):

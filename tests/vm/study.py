@@ -1,6 +1,7 @@
 """The study of techniques, end to end and small: the document's schema, and that its figures can be true.
 
     study.py        the verb
+    study.py probes what a hit of a probe costs
     study.py report the runner and its report, one technique, one workload, one pair
 """
 import json
@@ -71,6 +72,46 @@ def check_errors(guest):
         expect(done.returncode == status and done.stderr and not done.stdout, f"{words}: {done}")
 
 
+def call_command(guest):
+    """What the guest's own side of `study probes` is here: the puppet, asked by a command."""
+    return f"{harness.ROOT}/lab/vmlab puppet {guest.name} work getppid $CALLS"
+
+
+def check_probe_costs(guest, engines, calls, slow_calls, rounds, timeout=300):
+    """The document of `study probes`: every kind was hit as often as the guest called, and tells what it should."""
+    document = json.loads(harness.vmsight("study", "probes", guest.pid, "--call", call_command(guest), "--engines", engines,
+                                          "--calls", calls, "--slow-calls", slow_calls, "--rounds", rounds, "--json", timeout=timeout))
+    expect(document["schema"] == "vmsight.study.probes/1", document["schema"])
+    for row in document["probes"]:
+        label = f"{row['engine']} {row['kind']}"
+        expect(row["error"] is None, f"{label}: {row['error']}")
+        expect(row["extra_ns"]["n"] == rounds, f"{label}: {row['extra_ns']}")
+        expect(row["calls"] == rounds * (calls if row["engine"] == "kvm" else slow_calls), f"{label}: {row['calls']} calls")
+        expect(row["lost"] == 0, f"{label}: {row['lost']} lost")
+        seen = row["kind"] not in ("no hits", "rejected: VM", "trap alone")
+        expect(row["hits"] >= row["calls"] if seen else row["hits"] == 0, f"{label}: {row['hits']} hits of {row['calls']} calls")
+        told = row["kind"] in ("event", "event+string", "entry+return")
+        expect(row["told"] == (row["hits"] if told else 0), f"{label}: {row['told']} told of {row['hits']}")
+    return document
+
+
+def check_probe_errors(guest):
+    too_few = call_command(guest).replace("$CALLS", "$((CALLS / 2))")
+    for call, status, said in (("", 2, "what makes the guest call?"), ("true", 1, "was not hit at all"),
+                               ("echo no such guest; exit 3", 1, "exit status 3: no such guest"), (too_few, 1, "times, not 20")):
+        done = harness.run("study", "probes", guest.pid, "--call", call, "--slow-calls", "20", "--engines", "gdbstub", "--rounds", "1")
+        expect(done.returncode == status and said in done.stderr.decode() and not done.stdout, f"{call}: {done}")
+    guest.puppet("sh :")
+
+
+def probes():
+    with Guest(kernel="6.1-cloud", backend="memfd", name="study-probes") as guest:
+        document = check_probe_costs(guest, "gdbstub", 1000, 20, 2)
+        expect([row["kind"] for row in document["probes"]] == ["event"], f"rows {document['probes']}")
+        expect(document["raw_exit_ns"] is None and "TCG" in document["raw_exit_problem"], f"raw exit {document['raw_exit_problem']}")
+        check_probe_errors(guest)
+
+
 def verb():
     with Guest(kernel="6.1-cloud", backend="memfd") as guest, tempfile.TemporaryDirectory() as folder:
         guest.puppet("reference")
@@ -100,4 +141,4 @@ def report():
 
 
 if __name__ == "__main__":
-    harness.main(lambda kind="verb": {"verb": verb, "report": report}[kind]())
+    harness.main(lambda kind="verb": {"verb": verb, "report": report, "probes": probes}[kind]())

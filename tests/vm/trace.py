@@ -34,7 +34,9 @@ class Tracer:
                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.lines = []
         first = self.process.stdout.readline()
-        expect(first, f"trace does not begin: {self.process.stderr.read() if self.process.poll() is not None else ''}")
+        if not first:  # it has closed its output: it ends
+            said = self.process.communicate(timeout=300)[1]
+            expect(False, f"trace {arguments} does not begin: exit status {self.process.returncode}: {said}")
         self.head = json.loads(first)
         self.reader = threading.Thread(target=lambda: self.lines.extend(self.process.stdout))
         self.reader.start()

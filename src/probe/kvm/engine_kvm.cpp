@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "kernel/escape.h"
 #include "probe/kvm/arm.h"
+#include "probe/kvm/engine_kvm.h"
 #include "probe/kvm/file_probes.h"
 #include "probe/kvm/program.h"
 #include "probe/kvm/translate.h"
@@ -21,7 +22,8 @@ constexpr std::size_t events_at_once = 4096;
 
 class KvmEngine final : public ProbeEngine {
  public:
-  explicit KvmEngine(const EngineSetting& setting) : vm_(setting.vm), kernel_(setting.kernel) {}
+  KvmEngine(const EngineSetting& setting, const KvmEngineOptions& options)
+      : vm_(setting.vm), kernel_(setting.kernel), options_(options) {}
 
   ~KvmEngine() override {
     std::vector<ProbeId> all;
@@ -32,8 +34,9 @@ class KvmEngine final : public ProbeEngine {
   Result<void> open() {
     VMSIGHT_TRY_VOID(check_kvm_engine(vm_.info()));
     VMSIGHT_TRY(memory_, open_live_read(vm_));
-    VMSIGHT_TRY(const kvm::guest guest, kvm::describe_guest(vm_, kernel_, *memory_));
-    VMSIGHT_TRY(program_, kvm::Program::load(guest));
+    VMSIGHT_TRY(kvm::guest guest, kvm::describe_guest(vm_, kernel_, *memory_));
+    if (options_.blind == KvmEngineOptions::Blind::to_this_vm) guest.tgid = 0;  // no QEMU has it
+    VMSIGHT_TRY(program_, kvm::Program::load(guest, options_.blind != KvmEngineOptions::Blind::to_everything));
     VMSIGHT_TRY(armory_, Armory::open(vm_, kernel_, *memory_));
     return {};
   }
@@ -224,6 +227,7 @@ class KvmEngine final : public ProbeEngine {
 
   template <typename Find>
   Result<void> set_trap(GuestVirt next, kvm::trap_kind kind, const Site& site, Find find) {
+    if (options_.blind == KvmEngineOptions::Blind::to_its_sites) return {};
     kvm::trap trap{};
     trap.kind = static_cast<__u8>(kind);
     trap.bare = 1;
@@ -232,6 +236,7 @@ class KvmEngine final : public ProbeEngine {
       const ProbeOrder& order = probe.order;
       if (kind == kvm::trap_return && !order.site.at_return) continue;
       if (!order.counts_only || order.site.at_return || !order.filter.steps.empty()) trap.bare = 0;
+      if (kind != kvm::trap_return && kvm::filters_early(order)) trap.early |= static_cast<__u8>(1u << trap.count);
       trap.probes[trap.count++] = probe.index;
     }
     return program_->set_trap(next.raw(), trap);
@@ -336,7 +341,7 @@ class KvmEngine final : public ProbeEngine {
                    .message = fmt::format("the probe at {} has vanished from the guest's code", escape_bytes(site.trap.name)),
                    .hint = "the guest may have rebooted; attach again"};
     }
-    return end_storms(seconds);
+    return options_.end_storms ? end_storms(seconds) : Result<void>{};
   }
 
   Result<void> end_storms(double seconds) {
@@ -357,6 +362,7 @@ class KvmEngine final : public ProbeEngine {
 
   const Vm& vm_;
   Kernel& kernel_;
+  const KvmEngineOptions options_;
   std::unique_ptr<GuestMemory> memory_;
   std::unique_ptr<kvm::Program> program_;
   std::unique_ptr<Armory> armory_;
@@ -377,7 +383,11 @@ Result<void> check_kvm_engine(const VmInfo& vm) {
 }
 
 Result<std::unique_ptr<ProbeEngine>> open_kvm_engine(const EngineSetting& setting) {
-  auto engine = std::make_unique<KvmEngine>(setting);
+  return open_kvm_engine(setting, KvmEngineOptions{});
+}
+
+Result<std::unique_ptr<ProbeEngine>> open_kvm_engine(const EngineSetting& setting, const KvmEngineOptions& options) {
+  auto engine = std::make_unique<KvmEngine>(setting, options);
   VMSIGHT_TRY_VOID(engine->open());
   return std::unique_ptr<ProbeEngine>(std::move(engine));
 }

@@ -39,7 +39,7 @@ struct scratch {
   __u8 data[max_event_data + max_fetch_size + 64];
   __u64 used;       // of data
   __u64 user_root;  // of the current task's page table, once it is known
-  __u32 has_task;
+  __u32 has_task, has_comm;
   __u32 apic_id;
   __u64 entry_registers[16];
   struct note notes[2 * max_fetches];
@@ -71,6 +71,8 @@ struct {
   __type(value, struct call);
 } calls SEC(".maps");
 
+MAP(BPF_MAP_TYPE_ARRAY, max_buckets, __u32, struct brief_bucket, brief_calls);
+
 struct {
   __uint(type, BPF_MAP_TYPE_RINGBUF);
   __uint(max_entries, ring_size);
@@ -97,6 +99,7 @@ static __always_inline __u64 physical_to_host(__u64 address) {
   return 0;
 }
 
+// Into the stack, where it can be: a kernel with hardened copies looks up whose any other memory is, each time.
 static __always_inline bool read_host(void *into, __u32 size, __u64 host) {
   return host != 0 && bpf_probe_read_user(into, size, (const void *)host) == 0;
 }
@@ -132,6 +135,10 @@ static __always_inline __u64 kernel_to_host(__u64 address) {
 CHECKED_ONCE __u64 user_root_of(struct scratch *s) {
   if (!s || !s->event.task) return 0;
   if (s->user_root) return s->user_root;
+  if (s->event.known >> 16 & 1) {  // AMD: the kernel runs on the task's own table
+    s->user_root = s->event.cr3 & PHYSICAL_MASK;
+    return s->user_root;
+  }
   __u64 mm = 0, pgd = 0;
   if (!read_host(&mm, sizeof(mm), kernel_to_host(s->event.task + guest.mm_offset)) || !mm) return 0;
   if (!read_host(&pgd, sizeof(pgd), kernel_to_host(mm + guest.pgd_offset))) return 0;
@@ -153,13 +160,27 @@ CHECKED_ONCE int find_task(struct scratch *s) {
   if (apic_id >= max_apic_id) return 0;
   __u64 task = 0;
   if (!read_host(&task, sizeof(task), guest.current[apic_id])) return 0;
-  if (!read_host(&s->event.pid, 4, kernel_to_host(task + guest.pid_offset)) ||
-      !read_host(&s->event.tgid, 4, kernel_to_host(task + guest.tgid_offset)) ||
-      !read_host(s->event.comm, 16, kernel_to_host(task + guest.comm_offset))) {
+  __s32 ids[2] = {};
+  const bool adjacent = guest.tgid_offset == guest.pid_offset + 4;
+  if (!read_host(ids, adjacent ? 8 : 4, kernel_to_host(task + guest.pid_offset)) ||
+      (!adjacent && !read_host(&ids[1], 4, kernel_to_host(task + guest.tgid_offset)))) {
     return 0;
   }
-  s->event.comm[15] = 0;
+  s->event.pid = ids[0];
+  s->event.tgid = ids[1];
   s->event.task = task;
+  return 0;
+}
+
+// Of a task that was found.
+CHECKED_ONCE int find_comm(struct scratch *s) {
+  if (!s || s->has_comm) return 0;
+  s->has_comm = 1;
+  __u64 comm[2] = {}, *into = (__u64 *)s->event.comm;
+  if (s->event.task) read_host(comm, 16, kernel_to_host(s->event.task + guest.comm_offset));
+  into[0] = comm[0];
+  into[1] = comm[1];
+  s->event.comm[15] = 0;
   return 0;
 }
 
@@ -293,7 +314,7 @@ CHECKED_ONCE int holds(struct scratch *s, __u32 index, __u32 which) {
   switch (term->field) {
     case term_pid: return s->event.task && compare_signed(term, s->event.pid);
     case term_tgid: return s->event.task && compare_signed(term, s->event.tgid);
-    case term_comm: return s->event.task && compare_comm(s, term);
+    case term_comm: find_comm(s); return s->event.task && compare_comm(s, term);
     case term_cpu: return compare_signed(term, s->event.vcpu);
     case term_duration:
       return s->event.at_return && compare(term->compare, s->event.duration < (__u64)term->number,
@@ -326,7 +347,7 @@ CHECKED_ONCE int passes(struct scratch *s, __u32 index) {
 // ---- one probe ----------------------------------------------------------------------------
 
 static __always_inline struct call_key key_of(const struct scratch *s, const struct probe *probe) {
-  return (struct call_key){.task = s->event.task ? s->event.task : s->apic_id,
+  return (struct call_key){.task = s->event.task ? s->event.task : s->apic_id + 1,
                            .rsp = s->event.registers[kvm_rsp],
                            .probe = probe->id};
 }
@@ -353,6 +374,28 @@ CHECKED_ONCE int is_above_rate(__u32 index, __u64 now, __u64 limit) {
   return __sync_fetch_and_add(&rate->told, 1) >= limit;
 }
 
+struct brief_event {
+  struct event event;
+  __u8 data[brief_event_data];
+};
+
+// Into the ring, by words. Most events are so small.
+static __always_inline bool send_brief(const struct scratch *s, __u64 wake) {
+  if (s->used == 0) {
+    struct event *event = bpf_ringbuf_reserve(&ring, sizeof(*event), 0);
+    if (!event) return false;
+    __builtin_memcpy(event, &s->event, sizeof(*event));
+    bpf_ringbuf_submit(event, wake);
+    return true;
+  }
+  struct brief_event *event = bpf_ringbuf_reserve(&ring, sizeof(*event), 0);
+  if (!event) return false;
+  __builtin_memcpy(&event->event, &s->event, sizeof(event->event));
+  __builtin_memcpy(event->data, s->data, sizeof(event->data));
+  bpf_ringbuf_submit(event, wake);
+  return true;
+}
+
 // Counts the hit, and tells it if somebody wants to know.
 CHECKED_ONCE int tell(struct scratch *s, __u32 index) {
   const struct probe *probe = bpf_map_lookup_elem(&probes, &index);
@@ -367,9 +410,13 @@ CHECKED_ONCE int tell(struct scratch *s, __u32 index) {
   if (size > max_event_data + max_fetch_size) return 0;
   s->event.probe = probe->id;
   s->event.size = size;
-  const __u64 wake = bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) >= ring_wake ? BPF_RB_FORCE_WAKEUP
-                                                                              : BPF_RB_NO_WAKEUP;
-  if (bpf_ringbuf_output(&ring, &s->event, sizeof(s->event) + size, wake) == 0) counters->told++;
+  find_comm(s);
+  const bool wakes = counters->told % wake_interval == 0 && bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) >= ring_wake;
+  const __u64 wake = wakes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+  const bool sent = size <= brief_event_data
+                        ? send_brief(s, wake)
+                        : bpf_ringbuf_output(&ring, &s->event, sizeof(s->event) + size, wake) == 0;
+  if (sent) counters->told++;
   else counters->lost++;
   return 0;
 }
@@ -382,6 +429,11 @@ static __always_inline void begin_event(struct scratch *s, const struct probe *p
   s->event.return_fetches = 0;
 }
 
+// Whether the filter is still to be evaluated when the entry's values have been read.
+static __always_inline bool is_filtered_here(const struct probe *probe) {
+  return probe->steps && !(probe->flags & (probe_filter_early | probe_filter_late));
+}
+
 static __always_inline int pass_entry(struct scratch *s, __u32 index) {
   const struct probe *probe = bpf_map_lookup_elem(&probes, &index);
   struct counters *counters = bpf_map_lookup_elem(&counts, &index);
@@ -389,11 +441,62 @@ static __always_inline int pass_entry(struct scratch *s, __u32 index) {
   begin_event(s, probe);
   fetch_all(s, index, 0);
   counters->hits++;
-  if (probe->steps && !passes(s, index)) {
+  if (is_filtered_here(probe) && !passes(s, index)) {
     counters->filtered++;
     return 0;
   }
   return tell(s, index);
+}
+
+// A task is on one CPU at a time, so only a free place is fought for.
+static __always_inline struct brief_bucket *bucket_of(const struct call_key *key) {
+  const __u64 mixed = (key->task ^ (key->rsp << 20) ^ key->probe << 44) * 0x9e3779b97f4a7c15ull;
+  const __u32 number = (mixed >> 40) & (max_buckets - 1);
+  return bpf_map_lookup_elem(&brief_calls, &number);
+}
+
+static __always_inline bool is_key(const struct call_key *a, const struct call_key *b) {
+  return a->task == b->task && a->rsp == b->rsp && a->probe == b->probe;
+}
+
+// Keeps the registers and the time of a call; false if there is no room.
+CHECKED_ONCE int keep_brief(struct scratch *s, __u32 index) {
+  const struct probe *probe = bpf_map_lookup_elem(&probes, &index);
+  if (!s || !probe) return 0;
+  const struct call_key key = key_of(s, probe);
+  struct brief_bucket *bucket = bucket_of(&key);
+  struct brief_call *call = 0;
+  if (!bucket) return 0;
+  for (int i = 0; i < calls_of_bucket && !call; ++i) {
+    if (is_key(&bucket->calls[i].key, &key)) call = &bucket->calls[i];
+  }
+  for (int i = 0; i < calls_of_bucket && !call; ++i) {
+    if (bucket->calls[i].key.task == 0 && __sync_val_compare_and_swap(&bucket->calls[i].key.task, 0, key.task) == 0) {
+      call = &bucket->calls[i];
+    }
+  }
+  if (!call) return 0;
+  call->key.rsp = key.rsp;
+  call->key.probe = key.probe;
+  call->time = s->event.time;
+  __builtin_memcpy(call->registers, s->event.registers, sizeof(call->registers));
+  return 1;
+}
+
+static __always_inline bool recall_brief(struct scratch *s, const struct probe *probe) {
+  const struct call_key key = key_of(s, probe);
+  struct brief_bucket *bucket = bucket_of(&key);
+  if (!bucket) return false;
+  for (int i = 0; i < calls_of_bucket; ++i) {
+    struct brief_call *call = &bucket->calls[i];
+    if (!is_key(&call->key, &key)) continue;
+    s->event.duration = s->event.time > call->time ? s->event.time - call->time : 0;
+    if (probe->fetches_return) __builtin_memcpy(s->entry_registers, call->registers, sizeof(call->registers));
+    asm volatile("" ::: "memory");
+    call->key.task = 0;
+    return true;
+  }
+  return false;
 }
 
 // The entry of a call whose return is wanted.
@@ -403,11 +506,12 @@ static __always_inline int pass_call(struct scratch *s, __u32 index) {
   if (!s || !probe || !counters) return 0;
   begin_event(s, probe);
   fetch_all(s, index, 0);
-  if (probe->steps && !(probe->flags & probe_filter_late) && !passes(s, index)) {
+  if (is_filtered_here(probe) && !passes(s, index)) {
     counters->hits++;
     counters->filtered++;
     return 0;
   }
+  if (!probe->fetches && keep_brief(s, index)) return 0;
   // What does not fit is not known at the return.
   const bool fits = s->used <= max_entry_data;
   s->call.used = fits ? s->used : 0;
@@ -434,6 +538,7 @@ static __always_inline __u32 log2_of(__u64 value) {
 
 // Copies what was known at the entry; false if the entry was not seen, or not wanted.
 static __always_inline bool recall(struct scratch *s, const struct probe *probe) {
+  if (!probe->fetches && recall_brief(s, probe)) return true;
   const struct call_key key = key_of(s, probe);
   const struct call *call = bpf_map_lookup_elem(&calls, &key);
   if (!call) return false;
@@ -474,6 +579,26 @@ CHECKED_ONCE int pass(struct scratch *s, __u32 index, __u32 kind) {
   return probe->flags & probe_at_return ? pass_call(s, index) : pass_entry(s, index);
 }
 
+// A filter that needs no more than the task is evaluated before anything else is read.
+CHECKED_ONCE int is_rejected(struct scratch *s, __u32 index) {
+  struct counters *counters = bpf_map_lookup_elem(&counts, &index);
+  if (!s || !counters) return 0;
+  find_task(s);
+  if (passes(s, index)) return 0;
+  counters->hits++;
+  counters->filtered++;
+  return 1;
+}
+
+static __always_inline __u32 rejected(struct scratch *s, const struct trap *trap) {
+  __u32 bits = 0;
+  for (int i = 0; i < max_probes_of_site; ++i) {
+    if (i >= trap->count) break;
+    if ((trap->early >> i & 1) && is_rejected(s, trap->probes[i])) bits |= 1u << i;
+  }
+  return bits;
+}
+
 // ---- a trap -------------------------------------------------------------------------------
 
 static __always_inline __u64 next_rip(struct kvm_vcpu *vcpu) {
@@ -492,7 +617,8 @@ static __always_inline __u64 registers_available(struct kvm_vcpu *vcpu) {
 static __always_inline void read_registers(struct scratch *s, struct kvm_vcpu *vcpu, __u32 kind) {
   const __u64 available = registers_available(vcpu);
   __u32 known = 0xffff;
-  bpf_core_read(s->event.registers, sizeof(s->event.registers), &vcpu->arch.regs);
+#pragma unroll
+  for (int i = 0; i < 16; ++i) s->event.registers[i] = vcpu->arch.regs[i];
   if (kind != trap_in_place) {
     s->event.registers[kvm_rsp] = s->event.registers[kvm_r11];
     known &= ~(1u << kvm_r11);
@@ -531,19 +657,20 @@ static __always_inline void on_trap(struct kvm_vcpu *vcpu, __u32 slot) {
   }
   struct scratch *s = bpf_map_lookup_elem(&scratches, &slot);
   if (!s) return;
-  s->event.time = bpf_ktime_get_ns();
   s->event.vcpu = vcpu->vcpu_idx;
   s->event.task = 0;
   s->event.pid = s->event.tgid = 0;
-  __builtin_memset(s->event.comm, 0, sizeof(s->event.comm));
   s->apic_id = vcpu->vcpu_id;
-  s->has_task = 0;
+  s->has_task = s->has_comm = 0;
   s->user_root = 0;
+  const __u32 without = trap->early ? rejected(s, trap) : 0;
+  if (without && without == (1u << trap->count) - 1) return;
   const __u32 kind = trap->kind;
+  s->event.time = bpf_ktime_get_ns();
   read_registers(s, vcpu, kind);
   for (int i = 0; i < max_probes_of_site; ++i) {
     if (i >= trap->count) break;
-    pass(s, trap->probes[i], kind);
+    if (!(without >> i & 1)) pass(s, trap->probes[i], kind);
   }
 }
 

@@ -94,7 +94,7 @@ class Loaded final : public Program {
     vmsight_kvm__destroy(skeleton_);
   }
 
-  Result<void> open(const guest& guest) {
+  Result<void> open(const guest& guest, bool attached) {
     VMSIGHT_TRY_VOID(check_namespace());
     VMSIGHT_TRY(const Symbols symbols, find_symbols());
     libbpf_set_print(nullptr);
@@ -114,7 +114,7 @@ class Loaded final : public Program {
     if (const int error = vmsight_kvm__load(skeleton_); error != 0) {
       return explain(-error, "load the eBPF program");
     }
-    if (const int error = vmsight_kvm__attach(skeleton_); error != 0) {
+    if (const int error = attached ? vmsight_kvm__attach(skeleton_) : 0; error != 0) {
       return explain(-error, "attach the eBPF program to KVM");
     }
     ring_ = ring_buffer__new(bpf_map__fd(skeleton_->maps.ring), &Loaded::on_event, this, nullptr);
@@ -266,9 +266,9 @@ class Loaded final : public Program {
 
 }  // namespace
 
-Result<std::unique_ptr<Program>> Program::load(const guest& guest) {
+Result<std::unique_ptr<Program>> Program::load(const guest& guest, bool attached) {
   auto program = std::make_unique<Loaded>();
-  VMSIGHT_TRY_VOID(program->open(guest));
+  VMSIGHT_TRY_VOID(program->open(guest, attached));
   return std::unique_ptr<Program>(std::move(program));
 }
 

@@ -15,7 +15,8 @@ class Program {
  public:
   /// permission if eBPF may not be used, unsupported if this kernel's KVM cannot be watched; with
   /// the reason and a hint.
-  static Result<std::unique_ptr<Program>> load(const guest& guest);
+  /// Not attached it sees nothing: to measure what a trap costs without it.
+  static Result<std::unique_ptr<Program>> load(const guest& guest, bool attached = true);
   virtual ~Program() = default;
 
   virtual Result<void> set_trap(std::uint64_t next_rip, const trap& trap) = 0;

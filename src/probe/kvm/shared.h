@@ -25,10 +25,14 @@ enum {
   max_apic_id = 1024,
   max_vcpus = 4096,               // KVM_MAX_VCPUS is at most so many
   max_calls = 16384,              // under way, of all return probes
+  calls_of_bucket = 4,
+  max_buckets = max_calls / calls_of_bucket,
   max_event_data = 8192,
   max_entry_data = 1024,          // of a call, kept until it returns
+  brief_event_data = 128,         // with no more an event is written into the ring where it stays
   ring_size = 8 << 20,
   ring_wake = 1 << 20,            // so much is waiting: wake the reader at once
+  wake_interval = 256,            // of so many events of a probe one looks how much is waiting
 };
 
 enum {
@@ -50,7 +54,9 @@ enum trap_kind {
 // Of user programs, in a map of their own. Key: the host's address of the trap, in a page that any number of
 // processes may have anywhere.
 struct trap {
-  __u8 kind, bare, unused[2];  // bare: all its probes only count
+  __u8 kind, bare;  // bare: all its probes only count
+  __u8 early;       // bits of `probes` that have probe_filter_early; none at a return
+  __u8 unused;
   __u32 count;
   __u32 probes[max_probes_of_site];  // indices into `probes`
 };
@@ -83,6 +89,7 @@ enum probe_flags {
   probe_counts_only = 2,
   probe_needs_task = 4,    // an event is told, or the filter asks for the task
   probe_filter_late = 8,   // the filter asks for the result or the duration
+  probe_filter_early = 16, // it asks for nothing but the task and the CPU
 };
 struct probe {
   __u32 id;     // the engine's ProbeId: never used twice
@@ -115,6 +122,16 @@ struct strangers {
 struct call_key {
   __u64 task, rsp;
   __u64 probe;  // its id
+};
+
+// One of which nothing but the registers is kept. Free: task 0.
+struct brief_call {
+  struct call_key key;
+  __u64 time;
+  __u64 registers[16];
+};
+struct brief_bucket {
+  struct brief_call calls[calls_of_bucket];
 };
 
 struct fetched {

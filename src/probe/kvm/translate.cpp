@@ -223,6 +223,14 @@ Result<guest> describe_guest(const Vm& vm, Kernel& kernel, GuestMemory& memory) 
   return guest;
 }
 
+bool filters_early(const ProbeOrder& order) {
+  const auto& terms = order.filter.terms;
+  return !order.filter.steps.empty() && std::all_of(terms.begin(), terms.end(), [](const FilterTerm& term) {
+    return term.field == FilterTerm::Field::pid || term.field == FilterTerm::Field::tgid ||
+           term.field == FilterTerm::Field::comm || term.field == FilterTerm::Field::cpu;
+  });
+}
+
 Result<probe> describe_probe(const ProbeOrder& order) {
   probe to{};
   to.id = order.id;
@@ -234,6 +242,7 @@ Result<probe> describe_probe(const ProbeOrder& order) {
   if (order.counts_only) to.flags |= probe_counts_only;
   if (reads_user_memory_or_task(order)) to.flags |= probe_needs_task;
   if (order.filter.needs_return()) to.flags |= probe_filter_late;
+  if (filters_early(order)) to.flags |= probe_filter_early;
   to.fetches = static_cast<__u32>(order.fetches.size());
   to.fetches_return = static_cast<__u32>(order.fetches_return.size());
   VMSIGHT_TRY_VOID(describe_fetches(order, order.fetches, to.fetch));
