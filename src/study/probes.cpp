@@ -13,13 +13,12 @@
 namespace vmsight {
 namespace {
 
-using std::chrono::milliseconds;
 
 constexpr unsigned raw_exits = 20'000;        // in a round
 constexpr std::uint64_t first_calls = 1'000;  // of the run that only looks whether hits come
 constexpr std::uint64_t fits_unread = 20'000; // events that an engine keeps for us: not read meanwhile
 constexpr unsigned most_reads = 1000;
-constexpr milliseconds drain_interval{5}, rest{1000}, poll_patience{1};
+constexpr std::chrono::milliseconds drain_interval{5}, rest{1000}, poll_patience{1};
 
 /// How the kvm engine is opened for a kind.
 KvmEngineOptions::Blind blindness_of(ProbeKind kind) {
@@ -199,10 +198,10 @@ class ProbesBench {
     const bool stops_guest = engine != "kvm";
     const bool reads = kind == ProbeKind::event || kind == ProbeKind::event_string || kind == ProbeKind::call;
     const bool drains = reads && calls > fits_unread;
-    CallCommand::Meanwhile meanwhile{.every = stops_guest ? milliseconds(0) : drains ? drain_interval : rest};
+    CallCommand::Meanwhile meanwhile{.every = stops_guest ? std::chrono::milliseconds(0) : drains ? drain_interval : rest};
     meanwhile.run = [&]() -> Result<void> {
       if (!stops_guest && !drains) return watcher_.vm->check_alive();
-      VMSIGHT_TRY(const std::size_t told, poll(stops_guest ? poll_patience : milliseconds(0)));
+      VMSIGHT_TRY(const std::size_t told, poll(stops_guest ? poll_patience : std::chrono::milliseconds(0)));
       static_cast<void>(told);
       return {};
     };
@@ -216,13 +215,13 @@ class ProbesBench {
   Result<void> read_rest(std::string_view engine) {
     if (engine != "kvm") return {};  // nothing waits: the guest does
     for (unsigned i = 0; i < most_reads; ++i) {
-      VMSIGHT_TRY(const std::size_t some, poll(milliseconds(0)));
+      VMSIGHT_TRY(const std::size_t some, poll(std::chrono::milliseconds(0)));
       if (some == 0) break;
     }
     return {};
   }
 
-  Result<std::size_t> poll(milliseconds patience) {
+  Result<std::size_t> poll(std::chrono::milliseconds patience) {
     return engine_->poll(patience, [&](const Hit& hit) {
       ++told_;
       if (!hit.fetched.empty() && hit.fetched[0].ok && !hit.fetched[0].bytes.empty()) ++texts_;

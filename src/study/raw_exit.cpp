@@ -8,11 +8,11 @@
 #include <sys/ioctl.h>
 
 #include "base/clock.h"
+#include "vmsight/address.h"
 
 namespace vmsight {
 namespace {
 
-constexpr std::size_t page_size = 4096;
 constexpr std::uint64_t code_at = 0x1000;
 // again: out %al, $0xe7; jmp again. No device is there; nothing is emulated.
 constexpr unsigned char code[] = {0xe6, 0xe7, 0xeb, 0xfc};
