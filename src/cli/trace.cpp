@@ -165,6 +165,7 @@ class Trace : public Verb {
       if (!polled) done = std::move(polled).error();
       else done = look_for_storms();
     }
+    if (done && !(count_ && shown_ >= *count_)) done = drain();
     auto probes = prober_->list();
     const std::uint64_t foreign = prober_->foreign();
     auto removed = prober_->remove(ids);  // the guest is free before anybody waits for a reader
@@ -172,6 +173,16 @@ class Trace : public Verb {
     VMSIGHT_TRY_VOID(lines.finish());
     VMSIGHT_TRY_VOID(std::move(done));
     return removed;
+  }
+
+  /// What had come before it was told to end.
+  Result<void> drain() {
+    constexpr int rounds = 64;  // a guest that goes on to hit does not keep us
+    for (int i = 0; i < rounds; ++i) {
+      VMSIGHT_TRY(const std::size_t told, prober_->poll(0ms));
+      if (told == 0) break;
+    }
+    return {};
   }
 
   /// Once a second. What the engine has disarmed is told at once; without a probe left it is over.
