@@ -237,6 +237,11 @@ class ProbeEngine {
   virtual ~ProbeEngine() = default;
   virtual EngineAbilities abilities() const = 0;
 
+  /// Whether arm() would take it, as far as that is known beforehand: unsupported with the reason if not.
+  virtual Result<void> check(const ProbeOrder& order) {
+    static_cast<void>(order);
+    return {};
+  }
   /// Arms all of them, under one pause of the guest, or none. unsupported, naming the site and the
   /// reason, for one that this engine cannot arm; vm_gone.
   virtual Result<void> arm(std::span<const ProbeOrder> orders) = 0;
@@ -356,6 +361,8 @@ class Prober {
   virtual std::uint64_t foreign() const = 0;
   /// Why it is not the engine that "auto" takes first, "" if it is.
   virtual std::string engine_note() const = 0;
+  /// Of a pattern's functions those that the engine cannot probe are left out: how many, and why the first.
+  virtual std::string left_out_note() const = 0;
 };
 
 }  // namespace vmsight

@@ -238,6 +238,9 @@ class Trace : public Verb {
     if (const std::string note = prober_->engine_note(); !note.empty()) {
       fmt::print(stderr, "vmsight: note: not by engine kvm: {}\n", note);
     }
+    if (const std::string note = prober_->left_out_note(); !note.empty()) {
+      fmt::print(stderr, "vmsight: note: {}\n", note);
+    }
     const auto away = std::count_if(probes.begin(), probes.end(), [](const ProbeInfo& probe) { return probe.counts.absent; });
     if (away != 0) fmt::print(stderr, "vmsight: note: {} armed when the guest has their pages in memory\n", away);
     if (!stats_ && session_->common.headers) lines_->write(trace_header());

@@ -25,6 +25,7 @@ class EngineProber final : public Prober {
   EngineAbilities abilities() const override { return engine_->abilities(); }
   std::uint64_t foreign() const override { return engine_->foreign(); }
   std::string engine_note() const override { return note_; }
+  std::string left_out_note() const override { return left_out_note_; }
 
   Result<std::vector<ProbeSite>> find(const ProbeRequest& request) override {
     VMSIGHT_TRY(const Site site, parse_site(request.site));
@@ -40,7 +41,8 @@ class EngineProber final : public Prober {
     const auto shared = std::make_shared<ProbeHandler>(std::move(handler));
     std::vector<Probe> probes;
     std::vector<ProbeOrder> orders;
-    std::optional<Error> no_fit;  // of a filter: why a site was left out
+    std::optional<Error> no_fit;  // why a site was left out
+    std::size_t left_out = 0;
     for (const ProbeRequest& request : requests) {
       VMSIGHT_TRY(const auto sites, find(request));
       const bool may_skip = request.where_filter_fits || sites.size() > 1;
@@ -48,19 +50,24 @@ class EngineProber final : public Prober {
         Probe probe{.site = site,
                     .plan = plan_function(setting_.kernel, reader_, site, request.text_arguments),
                     .handler = shared};
-        bool unknown_name = false;
-        auto made = order_for(request, probe, unknown_name);
-        if (!made && may_skip && unknown_name) {
+        auto made = order_for(request, probe);
+        if (!made && may_skip && made.error().code == ErrorCode::usage) {
           no_fit = std::move(made).error();
           continue;
         }
         VMSIGHT_TRY(ProbeOrder order, std::move(made));
+        if (auto can = engine_->check(order); !can && may_skip && can.error().code == ErrorCode::unsupported) {
+          if (left_out++ == 0) left_out_note_ = can.error().message;
+          no_fit = std::move(can).error();
+          continue;
+        }
         order.id = next_id_ + static_cast<ProbeId>(orders.size());
         orders.push_back(std::move(order));
         probes.push_back(std::move(probe));
       }
     }
     if (orders.empty() && no_fit) return *no_fit;
+    if (left_out != 0) left_out_note_ = fmt::format("{} left out; {}", left_out, left_out_note_);
     VMSIGHT_TRY_VOID(arm(orders));
     std::vector<ProbeId> ids;
     for (std::size_t i = 0; i < orders.size(); ++i) {
@@ -131,7 +138,7 @@ class EngineProber final : public Prober {
                  .hint = "try --engine gdbstub"};
   }
 
-  static Result<ProbeOrder> order_for(const ProbeRequest& request, const Probe& probe, bool& unknown_name) {
+  static Result<ProbeOrder> order_for(const ProbeRequest& request, const Probe& probe) {
     ProbeOrder order{.site = probe.site,
                      .fetches = probe.plan.fetches,
                      .counts_only = request.counts_only,
@@ -145,6 +152,7 @@ class EngineProber final : public Prober {
                               : fmt::format("tgid == {} && ({})", *request.pid, filter);
     }
     if (!filter.empty()) {
+      bool unknown_name = false;
       const FilterNames own = filter_names(probe.plan, probe.site.at_return);
       const FilterNames names = [&](std::string_view name) {
         auto found = own(name);
@@ -238,7 +246,7 @@ class EngineProber final : public Prober {
   ProbeId next_id_ = 1;
   std::uint64_t followed_ns_ = monotonic_ns();
   bool is_auto_;
-  std::string note_;
+  std::string note_, left_out_note_;
   std::unique_ptr<ProbeEngine> engine_;  // the first to go: its hits may need the rest
 };
 

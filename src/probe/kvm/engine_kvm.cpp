@@ -45,6 +45,14 @@ class KvmEngine final : public ProbeEngine {
     return {.name = "kvm", .user_sites = true, .return_sites = true, .max_sites = kvm::max_probes};
   }
 
+  Result<void> check(const ProbeOrder& order) override {
+    const auto is_here = [&](const auto& site) { return site.second.trap.function == order.site.address - order.site.offset; };
+    if (order.site.user || std::any_of(sites_.begin(), sites_.end(), is_here)) return {};
+    VMSIGHT_TRY(const TrapSite trap, armory_->find(order.site));
+    static_cast<void>(trap);
+    return order.site.at_return ? check_no_stack_arguments(kernel_, order.site) : Result<void>();
+  }
+
   Result<void> arm(std::span<const ProbeOrder> orders) override {
     Plan plan;
     auto done = make_plan(orders, plan);
