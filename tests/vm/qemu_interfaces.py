@@ -54,7 +54,7 @@ def full_disk(guest, technique, before):
 
 
 def truths(version, backend, techniques):
-    with Guest(kernel="6.1-cloud", backend=backend, cpus=2, net=True, name=f"qemu-interfaces-{backend}",
+    with Guest(kernel="6.1-cloud", backend=backend, cpus=2, net=True, name=f"qemu-interfaces-{version}-{backend}",
                **({} if version == "system" else {"qemu": version})) as guest:
         guest.puppet("workers 5")
         guest.puppet("sockets")

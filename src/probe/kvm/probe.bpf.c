@@ -642,6 +642,15 @@ static __always_inline void count_stranger(__u64 rip) {
   else strangers->user++;
 }
 
+static __always_inline void begin_hit(struct scratch *s, struct kvm_vcpu *vcpu) {
+  s->event.vcpu = vcpu->vcpu_idx;
+  s->event.task = 0;
+  s->event.pid = s->event.tgid = 0;
+  s->apic_id = vcpu->vcpu_id;
+  s->has_task = s->has_comm = 0;
+  s->user_root = 0;
+}
+
 static __always_inline void on_trap(struct kvm_vcpu *vcpu, __u32 slot) {
   const __u64 rip = next_rip(vcpu);
   const struct trap *trap = bpf_map_lookup_elem(&traps, &rip);
@@ -657,12 +666,7 @@ static __always_inline void on_trap(struct kvm_vcpu *vcpu, __u32 slot) {
   }
   struct scratch *s = bpf_map_lookup_elem(&scratches, &slot);
   if (!s) return;
-  s->event.vcpu = vcpu->vcpu_idx;
-  s->event.task = 0;
-  s->event.pid = s->event.tgid = 0;
-  s->apic_id = vcpu->vcpu_id;
-  s->has_task = s->has_comm = 0;
-  s->user_root = 0;
+  begin_hit(s, vcpu);
   const __u32 without = trap->early ? rejected(s, trap) : 0;
   if (without && without == (1u << trap->count) - 1) return;
   const __u32 kind = trap->kind;

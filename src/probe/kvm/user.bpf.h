@@ -27,24 +27,14 @@ static __always_inline bool is_wanted(struct scratch *s, __u32 index) {
   return s->event.task && s->event.tgid == probe->tgid;
 }
 
-static __always_inline void begin_user_hit(struct scratch *s, struct kvm_vcpu *vcpu) {
-  s->event.time = bpf_ktime_get_ns();
-  s->event.vcpu = vcpu->vcpu_idx;
-  s->event.task = 0;
-  s->event.pid = s->event.tgid = 0;
-  __builtin_memset(s->event.comm, 0, sizeof(s->event.comm));
-  s->apic_id = vcpu->vcpu_id;
-  s->has_task = 0;
-  s->user_root = 0;
-  read_registers(s, vcpu, trap_in_place);
-}
-
 static __always_inline void on_user_trap(struct kvm_vcpu *vcpu, __u32 slot) {
   const __u64 next = next_rip(vcpu);
   if (next >> 63) return;  // the guest's kernel asks for something: none of our business
   struct scratch *s = bpf_map_lookup_elem(&scratches, &slot);
   if (!s) return;
-  begin_user_hit(s, vcpu);
+  begin_hit(s, vcpu);
+  s->event.time = bpf_ktime_get_ns();
+  read_registers(s, vcpu, trap_in_place);
   // "Not permitted" is what KVM says to user code, whatever it asked for, and to nobody else.
   const bool refused = s->event.registers[kvm_rax] == -1ull;
   const __u64 place = refused ? find_user_place(s, next - user_trap_bytes) : 0;
