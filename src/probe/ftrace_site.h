@@ -26,10 +26,11 @@ struct FtraceSite {
     idle,    // `bytes` are the NOP
     traced,  // the guest traces the function itself: must not be touched
     probed,  // `bytes` are the trap of a probe
-    none,    // no place; or the bytes there are not known
+    none,    // no place; `bytes` are what is there instead
+    unread,  // the function's code is not mapped, or not in RAM
   };
   static constexpr std::size_t size = 5;
-  State state = State::none;
+  State state = State::unread;
   GuestVirt address;
   std::array<std::byte, size> bytes{};
 };

@@ -57,6 +57,14 @@ TEST_F(Ftrace, KnowsTheBytesOfAllKernels) {
   EXPECT_EQ(find({0xe8, 1, 2, 3, 4}).state, State::none);  // any call, without records
 }
 
+TEST_F(Ftrace, TellsUnreadableCodeFromOtherCode) {
+  const FtraceSite other = find({0x55, 0x48, 0x89, 0xe5, 0x90});
+  EXPECT_EQ(other.state, State::none);
+  EXPECT_EQ(other.bytes[0], std::byte{0x55});
+  function_ = GuestVirt(0xffffffffdead0000);
+  EXPECT_EQ(FtraceSites::resolve(kernel_, reader_).find(reader_, function_).state, State::unread);
+}
+
 TEST_F(Ftrace, BelievesTheKernelsRecords) {
   record({function_.raw() - 64, function_.raw(), function_.raw() + 64});
   EXPECT_EQ(find({0x0f, 0x1f, 0x44, 0, 0}).state, State::idle);

@@ -14,6 +14,12 @@ std::string as_text(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
+std::string in_hex(std::span<const std::byte> bytes) {
+  std::string text;
+  for (const std::byte byte : bytes) text += fmt::format("{}{:02x}", text.empty() ? "" : " ", static_cast<unsigned>(byte));
+  return text;
+}
+
 /// How many argument registers it takes; nullopt if it goes to the stack, or may.
 std::optional<unsigned> registers_for(const Btf& btf, TypeId id) {
   const BtfType type = btf.resolve(id);
@@ -80,9 +86,11 @@ Result<TrapSite> Armory::find(const ProbeSite& site) {
     case FtraceSite::State::probed:
       return refuse_site(site, "another probe is there already",
                     "end the other vmsight; `vmsight doctor --recover` removes what a killed one left");
+    case FtraceSite::State::unread:
+      return refuse_site(site, "the function's code is not readable", "the guest may be rebooting; try again");
     case FtraceSite::State::none:
-      return refuse_site(site, "the function has no place that can be patched (it is not traceable by ftrace)",
-                    "use --engine gdbstub");
+      return refuse_site(site, fmt::format("the function has no place that can be patched: it is not traceable by ftrace "
+                                           "(it begins with {})", in_hex(place.bytes)), "use --engine gdbstub");
   }
   if (site.offset != 0 && site.address != place.address) {
     return refuse_site(site, "only where a function begins can be patched", "use --engine gdbstub");

@@ -11,7 +11,6 @@ namespace vmsight {
 namespace {
 
 using State = FilePlaces::State;
-using namespace std::chrono_literals;
 
 constexpr std::uint64_t follow_interval_ns = 500'000'000;
 
@@ -21,16 +20,15 @@ bool is_one_of(ProbeId id, std::span<const ProbeId> ids) {
 
 }  // namespace
 
-FileProbes::FileProbes(const Vm& vm, GuestMemory& memory, Kernel& kernel, Armory& armory, kvm::Program& program,
-                       FilePlaces places, std::string trap, std::shared_ptr<MonitorSession> session)
-    : vm_(vm),
+FileProbes::FileProbes(GuestMemory& memory, Kernel& kernel, Armory& armory, kvm::Program& program,
+                       FilePlaces places, std::string trap)
+    : kernel_(kernel),
       memory_(memory),
       reader_(memory, kernel.space()),
       armory_(armory),
       program_(program),
       places_(std::move(places)),
       trap_(std::move(trap)),
-      session_(std::move(session)),
       followed_ns_(monotonic_ns()) {}
 
 Result<std::unique_ptr<FileProbes>> FileProbes::open(const Vm& vm, Kernel& kernel, GuestMemory& memory,
@@ -39,10 +37,9 @@ Result<std::unique_ptr<FileProbes>> FileProbes::open(const Vm& vm, Kernel& kerne
   VMSIGHT_TRY_VOID(check_hypercalls(kernel, memory));
   VMSIGHT_TRY(std::string trap, user_trap());
   VMSIGHT_TRY(FilePlaces places, FilePlaces::resolve(vm.ram(), kernel));
-  VMSIGHT_TRY(auto session, MonitorSession::of(vm.info()));
   VMSIGHT_TRY_VOID(program.watch_hypercalls());
-  return std::unique_ptr<FileProbes>(new FileProbes(vm, memory, kernel, armory, program, std::move(places),
-                                                    std::move(trap), std::move(session)));
+  return std::unique_ptr<FileProbes>(new FileProbes(memory, kernel, armory, program, std::move(places),
+                                                    std::move(trap)));
 }
 
 Result<void> FileProbes::look_anew() {
@@ -189,22 +186,12 @@ Result<void> FileProbes::remove(std::span<const ProbeId> ids) {
   return done;
 }
 
-/// After a reset the guest's kernel is another one, somewhere else.
-Result<void> FileProbes::check_reset() {
-  const auto reset = session_->wait_event("RESET", 0ms);
-  if (reset) {
-    return Error{.code = ErrorCode::vm_gone, .message = "the guest was reset", .hint = "begin anew when it is up"};
-  }
-  if (reset.error().code == ErrorCode::timeout) return {};
-  return explain_failure(vm_, reset.error());
-}
-
 Result<void> FileProbes::follow() {
   const std::uint64_t now = monotonic_ns();
   if (sites_.empty() || now - followed_ns_ < follow_interval_ns) return {};
   followed_ns_ = now;
-  VMSIGHT_TRY_VOID(check_reset());
   VMSIGHT_TRY_VOID(look_anew());
+  VMSIGHT_TRY_VOID(kernel_.check_running());  // after a reset the guest's kernel is another one, somewhere else
   std::vector<Arrival> arrivals;
   for (auto& [key, site] : sites_) look_at(site, arrivals);
   if (arrivals.empty()) return {};

@@ -17,7 +17,7 @@
 #include "probe/kvm/arm.h"
 #include "probe/kvm/file_place.h"
 #include "probe/kvm/program.h"
-#include "vm/monitor_session.h"
+#include "vmsight/kernel.h"
 
 namespace vmsight {
 
@@ -73,25 +73,23 @@ class FileProbes {
     bool there;  // its bytes came along
   };
 
-  FileProbes(const Vm& vm, GuestMemory& memory, Kernel& kernel, Armory& armory, kvm::Program& program,
-             FilePlaces places, std::string trap, std::shared_ptr<MonitorSession> session);
+  FileProbes(GuestMemory& memory, Kernel& kernel, Armory& armory, kvm::Program& program,
+             FilePlaces places, std::string trap);
   Result<void> look_anew();
   Result<Site> make_site(const ProbeSite& wanted);
   CodePatch patch_for(const FilePlaces::Look& look) const;
   Result<void> publish(const Site& site);
   Result<void> check(std::span<Site* const> sites);
-  Result<void> check_reset();
   void look_at(Site& site, std::vector<Arrival>& arrivals);
   Result<void> arm(const std::vector<Arrival>& arrivals);
 
-  const Vm& vm_;
+  Kernel& kernel_;
   GuestMemory& memory_;
   Reader reader_;
   Armory& armory_;
   kvm::Program& program_;
   FilePlaces places_;
   std::string trap_;
-  std::shared_ptr<MonitorSession> session_;
   std::map<Key, Site> sites_;
   std::map<Key, Site> planned_;  // as they will be
   std::uint64_t followed_ns_ = 0;

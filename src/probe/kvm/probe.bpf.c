@@ -62,6 +62,7 @@ MAP(BPF_MAP_TYPE_ARRAY, max_probes, __u32, struct durations, times);
 MAP(BPF_MAP_TYPE_PERCPU_ARRAY, 1, __u32, struct strangers, nobodys);
 MAP(BPF_MAP_TYPE_PERCPU_ARRAY, scratch_count, __u32, struct scratch, scratches);
 MAP(BPF_MAP_TYPE_ARRAY, max_vcpus, __u32, __u64, handled);  // of each vCPU: the last exit, counted from 1
+MAP(BPF_MAP_TYPE_ARRAY, rescue_kinds, __u32, __u64, rescues);  // traps that only the second program saw
 
 struct {
   __uint(type, BPF_MAP_TYPE_HASH);
@@ -86,6 +87,9 @@ static __always_inline __u64 opaque(__u64 value) {
   asm volatile("" : "+r"(value));
   return value;
 }
+
+// On a preemptible kernel two programs may count on one CPU, one within the other.
+static __always_inline void count_up(__u64 *counter) { __sync_fetch_and_add(counter, 1); }
 
 // ---- guest memory -------------------------------------------------------------------------
 
@@ -403,7 +407,7 @@ CHECKED_ONCE int tell(struct scratch *s, __u32 index) {
   if (!s || !probe || !counters) return 0;
   if (probe->flags & probe_counts_only) return 0;
   if (probe->rate_limit && is_above_rate(index, s->event.time, probe->rate_limit)) {
-    counters->rate_limited++;
+    count_up(&counters->rate_limited);
     return 0;
   }
   const __u64 size = opaque(s->used);
@@ -416,8 +420,8 @@ CHECKED_ONCE int tell(struct scratch *s, __u32 index) {
   const bool sent = size <= brief_event_data
                         ? send_brief(s, wake)
                         : bpf_ringbuf_output(&ring, &s->event, sizeof(s->event) + size, wake) == 0;
-  if (sent) counters->told++;
-  else counters->lost++;
+  if (sent) count_up(&counters->told);
+  else count_up(&counters->lost);
   return 0;
 }
 
@@ -440,9 +444,9 @@ static __always_inline int pass_entry(struct scratch *s, __u32 index) {
   if (!s || !probe || !counters) return 0;
   begin_event(s, probe);
   fetch_all(s, index, 0);
-  counters->hits++;
+  count_up(&counters->hits);
   if (is_filtered_here(probe) && !passes(s, index)) {
-    counters->filtered++;
+    count_up(&counters->filtered);
     return 0;
   }
   return tell(s, index);
@@ -507,8 +511,8 @@ static __always_inline int pass_call(struct scratch *s, __u32 index) {
   begin_event(s, probe);
   fetch_all(s, index, 0);
   if (is_filtered_here(probe) && !passes(s, index)) {
-    counters->hits++;
-    counters->filtered++;
+    count_up(&counters->hits);
+    count_up(&counters->filtered);
     return 0;
   }
   if (!probe->fetches && keep_brief(s, index)) return 0;
@@ -521,7 +525,7 @@ static __always_inline int pass_call(struct scratch *s, __u32 index) {
   bpf_probe_read_kernel(s->call.data, sizeof(s->call.data), s->data);
   s->call.time = bpf_ktime_get_ns();
   const struct call_key key = key_of(s, probe);
-  if (bpf_map_update_elem(&calls, &key, &s->call, BPF_ANY) != 0) counters->missed_returns++;
+  if (bpf_map_update_elem(&calls, &key, &s->call, BPF_ANY) != 0) count_up(&counters->missed_returns);
   return 0;
 }
 
@@ -562,9 +566,9 @@ static __always_inline int pass_return(struct scratch *s, __u32 index) {
   if (s->used == 0) s->event.entry_fetches = 0;
   s->event.return_fetches = probe->fetches_return;
   fetch_all(s, index, 1);
-  counters->hits++;
+  count_up(&counters->hits);
   if ((probe->flags & probe_filter_late) && !passes(s, index)) {
-    counters->filtered++;
+    count_up(&counters->filtered);
     return 0;
   }
   __sync_fetch_and_add(&durations->bucket[log2_of(s->event.duration)], 1);
@@ -585,8 +589,8 @@ CHECKED_ONCE int is_rejected(struct scratch *s, __u32 index) {
   if (!s || !counters) return 0;
   find_task(s);
   if (passes(s, index)) return 0;
-  counters->hits++;
-  counters->filtered++;
+  count_up(&counters->hits);
+  count_up(&counters->filtered);
   return 1;
 }
 
@@ -617,8 +621,11 @@ static __always_inline __u64 registers_available(struct kvm_vcpu *vcpu) {
 static __always_inline void read_registers(struct scratch *s, struct kvm_vcpu *vcpu, __u32 kind) {
   const __u64 available = registers_available(vcpu);
   __u32 known = 0xffff;
+  // One pointer, for the compiler would walk from another one where the verifier allows no step.
+  const unsigned long *registers = vcpu->arch.regs;
+  asm volatile("" : "+r"(registers));
 #pragma unroll
-  for (int i = 0; i < 16; ++i) s->event.registers[i] = vcpu->arch.regs[i];
+  for (int i = 0; i < 16; ++i) s->event.registers[i] = registers[i];
   if (kind != trap_in_place) {
     s->event.registers[kvm_rsp] = s->event.registers[kvm_r11];
     known &= ~(1u << kvm_r11);
@@ -638,8 +645,8 @@ static __always_inline void count_stranger(__u64 rip) {
   const __u32 zero = 0;
   struct strangers *strangers = bpf_map_lookup_elem(&nobodys, &zero);
   if (!strangers) return;
-  if (rip >> 63) strangers->kernel++;
-  else strangers->user++;
+  if (rip >> 63) count_up(&strangers->kernel);
+  else count_up(&strangers->user);
 }
 
 static __always_inline void begin_hit(struct scratch *s, struct kvm_vcpu *vcpu) {
@@ -660,7 +667,7 @@ static __always_inline void on_trap(struct kvm_vcpu *vcpu, __u32 slot) {
       if (i >= trap->count) break;
       const __u32 index = trap->probes[i];
       struct counters *counters = bpf_map_lookup_elem(&counts, &index);
-      if (counters) counters->hits++;
+      if (counters) count_up(&counters->hits);
     }
     return;
   }
@@ -691,6 +698,11 @@ static __always_inline bool is_first(struct kvm_vcpu *vcpu) {
   return true;
 }
 
+static __always_inline void count_rescue(__u32 kind) {
+  __u64 *counter = bpf_map_lookup_elem(&rescues, &kind);
+  if (counter) count_up(counter);
+}
+
 SEC("fexit/kvm_emulate_invd")
 int BPF_PROG(on_invd, struct kvm_vcpu *vcpu) {
   if (is_ours() && is_first(vcpu)) on_trap(vcpu, 0);
@@ -701,7 +713,9 @@ int BPF_PROG(on_invd, struct kvm_vcpu *vcpu) {
 // kernel leaves that out, but not this one.
 SEC("fexit/kvm_emulate_invd")
 int BPF_PROG(on_missed_invd, struct kvm_vcpu *vcpu) {
-  if (is_ours() && is_first(vcpu)) on_trap(vcpu, 1);
+  if (!is_ours() || !is_first(vcpu)) return 0;
+  count_rescue(rescue_invd);
+  on_trap(vcpu, 1);
   return 0;
 }
 

@@ -7,6 +7,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdarg>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <fmt/format.h>
@@ -57,7 +59,27 @@ Result<Symbols> find_symbols() {
   return no_types("watch KVM: this one has no function kvm_emulate_invd; Linux 5.11 brought it");
 }
 
-Error explain(int error, const char* action) {
+/// What libbpf told last. Of a program that the kernel refuses it tells the verifier's whole log.
+std::string libbpf_said;
+
+int keep_what_is_said(libbpf_print_level level, const char* format, va_list arguments) {
+  if (level != LIBBPF_WARN) return 0;
+  char* text = nullptr;
+  if (::vasprintf(&text, format, arguments) < 0) return 0;
+  libbpf_said += text;
+  std::free(text);
+  return 0;
+}
+
+/// The verifier's reason, in parentheses: the last line of its log but for its statistics.
+std::string verifier_reason() {
+  const std::size_t end = libbpf_said.rfind("\nprocessed ");
+  if (end == libbpf_said.npos) return "";
+  const std::size_t start = libbpf_said.rfind('\n', end - 1) + 1;
+  return fmt::format(" ({})", libbpf_said.substr(start, end - start));
+}
+
+Error explain(int error, const std::string& action) {
   Error why = os_error(error, action);
   if (error == EPERM || error == EACCES) {
     why.code = ErrorCode::permission;
@@ -97,7 +119,8 @@ class Loaded final : public Program {
   Result<void> open(const guest& guest, bool attached) {
     VMSIGHT_TRY_VOID(check_namespace());
     VMSIGHT_TRY(const Symbols symbols, find_symbols());
-    libbpf_set_print(nullptr);
+    libbpf_said.clear();
+    libbpf_set_print(keep_what_is_said);
     skeleton_ = vmsight_kvm__open();
     if (skeleton_ == nullptr) return explain(errno, "open the eBPF program");
     fast_ = symbols.fast;
@@ -112,7 +135,7 @@ class Loaded final : public Program {
     bpf_program__set_autoattach(skeleton_->progs.on_hypercall, false);
     bpf_program__set_autoattach(skeleton_->progs.on_missed_hypercall, false);
     if (const int error = vmsight_kvm__load(skeleton_); error != 0) {
-      return explain(-error, "load the eBPF program");
+      return explain(-error, "load the eBPF program" + verifier_reason());
     }
     if (const int error = attached ? vmsight_kvm__attach(skeleton_) : 0; error != 0) {
       return explain(-error, "attach the eBPF program to KVM");
@@ -185,8 +208,10 @@ class Loaded final : public Program {
   }
 
   std::uint64_t missed(Of whom) const override {
-    if (whom == Of::user) return missed(skeleton_->progs.on_hypercall, skeleton_->progs.on_missed_hypercall);
-    const std::uint64_t slow = missed(skeleton_->progs.on_invd, skeleton_->progs.on_missed_invd);
+    if (whom == Of::user) {
+      return missed(skeleton_->progs.on_hypercall, skeleton_->progs.on_missed_hypercall, rescue_hypercall);
+    }
+    const std::uint64_t slow = missed(skeleton_->progs.on_invd, skeleton_->progs.on_missed_invd, rescue_invd);
     return slow + (fast_ ? missed(skeleton_->progs.on_fast_invd) : 0);
   }
 
@@ -245,8 +270,14 @@ class Loaded final : public Program {
     return {};
   }
 
-  std::uint64_t missed(const bpf_program* first, const bpf_program* second) const {
-    return backed_ ? std::min(missed(first), missed(second)) : missed(first);
+  /// What the first program missed and the second has not seen either. A trap that both missed was
+  /// missed by the second; other VMs' traps are missed, too.
+  std::uint64_t missed(const bpf_program* first, const bpf_program* second, std::uint32_t kind) const {
+    if (!backed_) return missed(first);
+    std::uint64_t rescued = 0;
+    static_cast<void>(bpf_map_lookup_elem(bpf_map__fd(skeleton_->maps.rescues), &kind, &rescued));
+    const std::uint64_t by_first = missed(first);
+    return std::min(by_first - std::min(by_first, rescued), missed(second));
   }
 
   static std::uint64_t missed(const bpf_program* program) {

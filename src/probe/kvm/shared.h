@@ -41,6 +41,9 @@ enum {
   rip_in_rax = 1 << 17,           // of user programs RIP is told, in place of RAX, which the trap has taken
 };
 
+// Of which function of KVM a trap was seen by the second program only.
+enum { rescue_invd, rescue_hypercall, rescue_kinds };
+
 // Registers in KVM's order, which is that of the instruction set.
 enum { kvm_rax, kvm_rcx, kvm_rdx, kvm_rbx, kvm_rsp, kvm_rbp, kvm_rsi, kvm_rdi, kvm_r11 = 11 };
 

@@ -47,9 +47,9 @@ static __always_inline void on_user_trap(struct kvm_vcpu *vcpu, __u32 slot) {
     const __u32 index = trap->probes[i];
     struct counters *counters = bpf_map_lookup_elem(&counts, &index);
     if (!counters) continue;
-    if (trap->bare) counters->hits++;
+    if (trap->bare) count_up(&counters->hits);
     else if (is_wanted(s, index)) pass(s, index, trap_in_place);
-    else counters->foreign++;
+    else count_up(&counters->foreign);
   }
 }
 
@@ -62,6 +62,8 @@ int BPF_PROG(on_hypercall, struct kvm_vcpu *vcpu) {
 // As on_missed_invd.
 SEC("fexit/kvm_emulate_hypercall")
 int BPF_PROG(on_missed_hypercall, struct kvm_vcpu *vcpu) {
-  if (is_ours() && is_first(vcpu)) on_user_trap(vcpu, 4);
+  if (!is_ours() || !is_first(vcpu)) return 0;
+  count_rescue(rescue_hypercall);
+  on_user_trap(vcpu, 4);
   return 0;
 }
