@@ -1,8 +1,12 @@
 #include "state/os.h"
 
+#include <algorithm>
+#include <cstring>
 #include <fmt/format.h>
+#include <utility>
 
 #include "state/members.h"
+#include "state/retry.h"
 
 namespace vmsight {
 namespace {
@@ -12,16 +16,11 @@ constexpr std::uint64_t ns_per_second = 1'000'000'000;
 // A clock beyond this is no clock: 2^63 ns.
 constexpr std::uint64_t max_uptime_ns = 1ULL << 63;
 
-/// Where the core timekeeper lies. Newer kernels have an array of struct tk_data; in older ones
-/// it follows a sequence counter in an anonymous structure that no type describes. The counter
-/// (seqcount_raw_spinlock) is 4 bytes, or 16 with the lock pointer of PREEMPT_RT.
-GuestVirt find_timekeeper(Members& members) {
-  Kernel& kernel = members.kernel();
-  if (const auto data = kernel.symbol("timekeeper_data")) {
-    return *data + members.offset("tk_data", "timekeeper");
-  }
-  const std::uint64_t counter = kernel.type_size("seqcount_raw_spinlock").value_or(4);
-  return members.symbol("tk_core") + ((counter + 7) & ~7ULL);
+template <typename Value>
+Value value_at(std::span<const std::byte> bytes, std::uint64_t offset) {
+  Value value{};
+  if (offset <= bytes.size() - sizeof(value)) std::memcpy(&value, bytes.data() + offset, sizeof(value));
+  return value;
 }
 
 }  // namespace
@@ -40,15 +39,31 @@ Result<OsReader> OsReader::resolve(Kernel& kernel) {
   self.release_ = members.member("new_utsname", "release");
   self.version_ = members.member("new_utsname", "version");
   self.machine_ = members.member("new_utsname", "machine");
-  self.timekeeper_ = find_timekeeper(members);
-  self.base_ = members.offset("timekeeper", "tkr_mono.base");
-  self.nsec_ = members.offset("timekeeper", "tkr_mono.xtime_nsec");
-  self.shift_ = members.offset("timekeeper", "tkr_mono.shift");
-  self.offs_boot_ = members.offset("timekeeper", "offs_boot");
-  self.offs_real_ = members.offset("timekeeper", "offs_real");
+  self.resolve_clock(members);
   self.command_line_ = members.symbol("saved_command_line");
   VMSIGHT_TRY_VOID(members.check());
   return self;
+}
+
+/// Where the core timekeeper lies. Newer kernels have an array of struct tk_data; in older ones
+/// it follows a sequence count in an anonymous structure that no type describes. The count
+/// (seqcount_raw_spinlock, which begins with it) is 4 bytes, or 16 with the lock pointer of PREEMPT_RT.
+void OsReader::resolve_clock(Members& members) {
+  Kernel& kernel = members.kernel();
+  std::uint32_t timekeeper = 0;
+  if (const auto data = kernel.symbol("timekeeper_data")) {
+    const std::uint32_t count = members.offset("tk_data", "seq");
+    clock_ = *data + count;
+    timekeeper = members.offset("tk_data", "timekeeper") - count;
+  } else {
+    clock_ = members.symbol("tk_core");
+    timekeeper = (kernel.type_size("seqcount_raw_spinlock").value_or(4) + 7) & ~7U;
+  }
+  base_ = timekeeper + members.offset("timekeeper", "tkr_mono.base");
+  nsec_ = timekeeper + members.offset("timekeeper", "tkr_mono.xtime_nsec");
+  shift_ = timekeeper + members.offset("timekeeper", "tkr_mono.shift");
+  offs_boot_ = timekeeper + members.offset("timekeeper", "offs_boot");
+  offs_real_ = timekeeper + members.offset("timekeeper", "offs_real");
 }
 
 void OsReader::read(Context& context) const {
@@ -75,23 +90,55 @@ void OsReader::read_names(Context& context) const {
   os.machine = name(machine_);
 }
 
+OsReader::ClockReading OsReader::read_clock(GuestMemory& memory, const AddressSpace& space, ClockBytes& bytes) const {
+  // The count, what it guards, and the count again, in this order.
+  std::uint32_t again = 0;
+  const std::size_t first = std::min<std::size_t>(bytes.size(), page_size - clock_.page_offset());
+  const auto start = space.translate(memory, clock_);
+  const auto rest = first < bytes.size() ? space.translate(memory, clock_ + first) : start;
+  if (!start || !rest) return ClockReading::failed;
+  FreshRead reads[] = {{*start, std::as_writable_bytes(std::span(bytes)).first(first)},
+                       {*start, std::as_writable_bytes(std::span(&again, 1))},
+                       {*rest, std::as_writable_bytes(std::span(bytes)).subspan(first)}};
+  std::size_t count = 2;
+  if (first < bytes.size()) {
+    std::swap(reads[1], reads[2]);
+    count = 3;
+  }
+  if (!memory.read_fresh(std::span(reads).first(count))) return ClockReading::failed;
+  for (const FreshRead& read : std::span(reads).first(count)) {
+    if (!read.ok) return ClockReading::failed;
+  }
+  const bool whole = again % 2 == 0 && value_at<std::uint32_t>(bytes, 0) == again;
+  return whole ? ClockReading::whole : ClockReading::torn;
+}
+
 void OsReader::read_uptime(Context& context) const {
-  Reader& reader = context.reader;
-  reader.clear_fault();
-  const std::uint64_t ns =
-      boot_time_ns(reader.u64(timekeeper_ + base_), reader.u64(timekeeper_ + nsec_),
-                   reader.u32(timekeeper_ + shift_), reader.u64(timekeeper_ + offs_boot_));
-  // Both offsets are from the monotonic clock: their difference is the wall clock at boot.
-  const std::uint64_t boot =
-      reader.u64(timekeeper_ + offs_real_) - reader.u64(timekeeper_ + offs_boot_);
-  if (reader.ok() && ns < max_uptime_ns) {
-    context.state.os.uptime_s = ns / ns_per_second;
-    context.state.os.boot_unix_ns = static_cast<std::int64_t>(boot);
+  GuestMemory& memory = context.reader.memory();
+  ClockBytes bytes{};
+  ClockReading reading = read_clock(memory, context.kernel.space(), bytes);
+  // A vCPU that is not running may stand in the middle of its tick.
+  for (unsigned i = 1; reading == ClockReading::torn && memory.is_live() && i < context.options.attempts; ++i) {
+    prepare_retry(context, i);
+    reading = read_clock(memory, context.kernel.space(), bytes);
+  }
+  const auto offs_boot = value_at<std::uint64_t>(bytes, offs_boot_);
+  const std::uint64_t ns = boot_time_ns(value_at<std::uint64_t>(bytes, base_), value_at<std::uint64_t>(bytes, nsec_),
+                                        value_at<std::uint32_t>(bytes, shift_), offs_boot);
+  OsInfo& os = context.state.os;
+  os.uptime_s.reset();
+  os.boot_unix_ns.reset();
+  if (reading == ClockReading::failed || ns >= max_uptime_ns) {
+    context.state.problem("os", fmt::format("uptime: no clock at {}", clock_));
     return;
   }
-  context.state.os.uptime_s.reset();
-  context.state.os.boot_unix_ns.reset();
-  context.state.problem("os", fmt::format("uptime: no clock at {}", timekeeper_));
+  if (reading == ClockReading::torn && memory.is_live()) {
+    context.state.problem("os", fmt::format("uptime: the clock at {} never stood still", clock_));
+    return;
+  }
+  os.uptime_s = ns / ns_per_second;
+  // Both offsets are from the monotonic clock: their difference is the wall clock at boot.
+  os.boot_unix_ns = static_cast<std::int64_t>(value_at<std::uint64_t>(bytes, offs_real_) - offs_boot);
 }
 
 void OsReader::read_command_line(Context& context) const {
