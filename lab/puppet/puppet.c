@@ -54,8 +54,13 @@ static int run_module(char *argument)
 
 static int run_log(char *argument)
 {
+    // A line without its end may be joined with the next one.
+    char line[1024];
+    int length = snprintf(line, sizeof line - 1, "%s", argument ? argument : "");
+    if (length > (int)sizeof line - 2) length = sizeof line - 2;
+    line[length++] = '\n';
     int fd = open("/dev/kmsg", O_WRONLY | O_CLOEXEC);
-    ssize_t written = fd < 0 ? -1 : write(fd, argument ? argument : "", argument ? strlen(argument) : 0);
+    ssize_t written = fd < 0 ? -1 : write(fd, line, (size_t)length);
     int error = errno;
     close(fd);
     errno = error;

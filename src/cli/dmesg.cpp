@@ -1,6 +1,6 @@
-// vmsight dmesg VM: the kernel log.
+// vmsight dmesg VM: the kernel log, once or as it grows.
 #include "cli/moment.h"
-#include "cli/target.h"
+#include "cli/state_loop.h"
 #include "render/log.h"
 
 namespace vmsight {
@@ -17,6 +17,9 @@ class Dmesg : public Verb {
     app.add_option("--until", until_, "as --since")->group(filter_group)->type_name("WHEN");
     app.add_option("-n,--tail", tail_, "only the last N records")
         ->group(filter_group)->type_name("N");
+    app.add_flag("-w,--follow", follow_, "and whatever is logged from then on, through reboots of the guest")
+        ->group("Schedule");
+    app.add_flag("-W,--follow-new", follow_new_, "only what is logged from now on")->group("Schedule");
     app.add_flag("-T,--ctime", format_.wall_clock, "dates by the guest's clock")
         ->group(format_group);
     app.add_flag("-x,--decode", format_.decode, "facility and level as words")
@@ -27,19 +30,49 @@ class Dmesg : public Verb {
 
   Result<void> run(Session& session) override {
     VMSIGHT_TRY_VOID(parse());
+    if (follow_ || follow_new_) return follow(session);
     StateVerb verb;
-    verb.options.parts = part_kernel_log | part_os;
+    verb.options.parts = parts;
     verb.shown = part_kernel_log;
     verb.filter = [this](State& state, Target&) { return filter(state); };
-    verb.text = [this](Output& out, const State& state, const Target&) {
-      format_.boot_unix_ns = state.os.boot_unix_ns;
-      print_log(out, state.kernel_log, format_);
-    };
+    verb.text = [this](Output& out, const State& state, const Target&) { print(out, state); };
     return show_state(session, verb);
   }
 
  private:
-  static constexpr unsigned level_count = 8;
+  static constexpr unsigned parts = part_kernel_log | part_os;
+  static constexpr double follow_rate = 4;  // readings a second
+
+  void print(Output& out, const State& state) {
+    format_.boot_unix_ns = state.os.boot_unix_ns;
+    print_log(out, state.kernel_log, format_);
+  }
+
+  Result<void> follow(Session& session) {
+    StateLoop loop(session, {.state = {.parts = parts}, .rate = follow_rate, .count = {}, .duration_s = {}});
+    std::uint64_t next = 0;  // sequence number
+    return loop.run([&](std::unique_ptr<State>& state, const StateLoop::View& view) -> Result<void> {
+      auto& log = state->kernel_log;
+      if (view.is_first_of_kernel) {
+        next = 0;
+        if (view.number != 0) tail_.reset();
+      }
+      const std::uint64_t seen = next;
+      if (!log.empty()) next = std::max(next, log.back().sequence + 1);
+      std::erase_if(log, [&](const LogRecord& record) { return record.sequence < seen; });
+      if (follow_new_ && view.number == 0) log.clear();
+      VMSIGHT_TRY_VOID(filter(*state));
+      if (view.number == 0) tail_.reset();  // of what was there at the beginning
+      if (log.empty()) return {};
+      if (session.common.json) {
+        write_document(session.out, loop.target().summary, *state, {.parts = part_kernel_log, .one_line = true});
+      } else {
+        print(session.out, *state);
+        print_warnings(state->problems);
+      }
+      return {};
+    });
+  }
 
   Result<void> parse() {
     for (const std::string& word : levels_) {
@@ -92,6 +125,7 @@ class Dmesg : public Verb {
   std::string since_, until_;
   std::optional<std::size_t> tail_;
   unsigned wanted_levels_ = 0, wanted_facilities_ = 0;  // bit sets, 0 = all
+  bool follow_ = false, follow_new_ = false;
   LogFormat format_;
 };
 
@@ -103,7 +137,7 @@ extern const VerbInfo dmesg_verb{
     .arguments = "VM [options]",
     .summary = "The kernel log",
     .examples = "  vmsight dmesg web1 -T --level warn+\n"
-                "  vmsight dmesg web1 --since 10m\n",
+                "  vmsight dmesg web1 --since 10m --follow\n",
     .make = make_verb<Dmesg>,
 };
 

@@ -12,6 +12,7 @@ namespace {
 class Ps : public Verb {
  public:
   void declare(CLI::App& app) override {
+    app.add_option("WORD", bsd_, "ax, aux, auxf ...: as to ps without a dash")->group("Arguments");
     app.add_option("-p,--pid", pids_, "only these PIDs")
         ->group(filter_group)->type_name("PID,...")->delimiter(',');
     app.add_option("--ppid", parents_, "only children of these")
@@ -26,7 +27,7 @@ class Ps : public Verb {
         ->group(format_group)->type_name("COL,...")->delimiter(',');
     app.add_option("--sort", format_.sort, "columns to sort by; - before one turns it around")
         ->group(format_group)->type_name("COL,...");
-    app.add_flag("-T,--threads", format_.threads, "a line for each thread")->group(format_group);
+    app.add_flag("-T,-L,--threads", format_.threads, "a line for each thread")->group(format_group);
     app.add_flag("--forest,--tree", format_.forest, "children under their parents")
         ->group(format_group);
     app.add_flag("-w,--wide", wide_, "do not cut lines at the terminal's width")
@@ -34,6 +35,7 @@ class Ps : public Verb {
   }
 
   Result<void> run(Session& session) override {
+    VMSIGHT_TRY_VOID(take_bsd_options());
     StateVerb verb;
     verb.options.parts = part_os | part_processes;
     if (format_.threads) verb.options.parts |= part_threads;
@@ -52,6 +54,22 @@ class Ps : public Verb {
   }
 
  private:
+  /// All processes are shown whatever is asked, so a and x ask for nothing.
+  Result<void> take_bsd_options() {
+    for (const char letter : bsd_) {
+      if (letter == 'u') {
+        if (format_.columns.empty()) format_.columns = {"euid", "pid", "c", "vsz", "rss", "tty", "stat", "stime", "time", "cmd"};
+      } else if (letter == 'f') {
+        format_.forest = true;
+      } else if (letter == 'w') {
+        wide_ = true;
+      } else if (letter != 'a' && letter != 'x' && letter != 'e') {
+        return usage_error("ps: '" + bsd_ + "' is no option", "letters: a e f u w x; `--pid " + bsd_ + "` chooses a process");
+      }
+    }
+    return {};
+  }
+
   bool wanted(const Process& process) const {
     return among(pids_, process.pid) && among(parents_, process.ppid) &&
            (users_.empty() || (process.euid && among(users_, *process.euid))) &&
@@ -65,6 +83,7 @@ class Ps : public Verb {
     return {};
   }
 
+  std::string bsd_;
   std::vector<std::int32_t> pids_, parents_;
   std::vector<std::uint32_t> users_;
   std::vector<std::string> names_;
@@ -77,9 +96,10 @@ class Ps : public Verb {
 extern const VerbInfo ps_verb{
     .name = "ps",
     .group = "What is in the guest",
-    .arguments = "VM [options]",
+    .arguments = "VM [aux] [options]",
     .summary = "Processes and threads",
-    .examples = "  vmsight ps web1 --forest\n"
+    .examples = "  vmsight ps web1 aux\n"
+                "  vmsight ps web1 --forest\n"
                 "  vmsight ps web1 -o pid,uid,rss,validity,cmd --sort -rss\n",
     .make = make_verb<Ps>,
 };

@@ -34,6 +34,7 @@ class Ss : public Verb {
     flag("-p,--processes", format_.processes, "the processes that have the socket", format_group);
     flag("-e,--extended", format_.extended, "user ID and inode", format_group);
     flag("-N,--show-netns", format_.netns, "the network namespace", format_group);
+    flag("-s,--summary", summary_, "how many there are of each kind; as JSON, all sockets", format_group);
     flag("-n,--numeric", ignored_, "", "");  // always
     flag("-H", no_headers_, "", "");
   }
@@ -58,7 +59,7 @@ class Ss : public Verb {
       return {};
     };
     verb.text = [this](Output& out, const State& state, const Target&) {
-      print_sockets(out, state, format_);
+      summary_ ? print_socket_summary(out, state) : print_sockets(out, state, format_);
     };
     return show_state(session, verb);
   }
@@ -91,7 +92,7 @@ class Ss : public Verb {
     if (!states_.empty()) return among(states_, state);
     // A TCP socket that is not connected does not wait for anything, as a UDP one does.
     const bool waits = state == "LISTEN" || (state == "UNCONN" && socket.protocol != "tcp");
-    return all_ || waits == listening_;
+    return all_ || (summary_ && !listening_) || waits == listening_;
   }
 
   bool wanted(const Socket& socket) const {
@@ -104,7 +105,7 @@ class Ss : public Verb {
 
   bool tcp_ = false, udp_ = false, raw_ = false, unix_ = false, packet_ = false;
   bool ipv4_ = false, ipv6_ = false, listening_ = false, all_ = false;
-  bool ignored_ = false, no_headers_ = false;
+  bool summary_ = false, ignored_ = false, no_headers_ = false;
   std::vector<std::string> states_;
   std::vector<std::int32_t> pids_;
   std::optional<std::uint64_t> netns_;
@@ -119,7 +120,8 @@ extern const VerbInfo ss_verb{
     .arguments = "VM [options]",
     .summary = "Sockets of all network namespaces",
     .examples = "  vmsight ss web1 -ltnp\n"
-                "  vmsight ss web1 -ta --state established,time-wait\n",
+                "  vmsight ss web1 -ta --state established,time-wait\n"
+                "  vmsight ss web1 -s\n",
     .make = make_verb<Ss>,
 };
 

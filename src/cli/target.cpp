@@ -87,18 +87,6 @@ Error explain(const Target& target, Error error) {
   return error;
 }
 
-void warn(const std::vector<Problem>& problems) {
-  const std::size_t shown = std::min(problems.size(), max_warnings);
-  for (std::size_t i = 0; i < shown; ++i) {
-    fmt::print(stderr, "vmsight: warning: {}: {}\n", for_terminal(problems[i].where),
-               for_terminal(problems[i].what));
-  }
-  if (problems.size() > shown) {
-    fmt::print(stderr, "vmsight: warning: {} more problems; --json shows all\n",
-               problems.size() - shown);
-  }
-}
-
 }  // namespace
 
 std::vector<std::uint64_t> Target::cr3() const {
@@ -174,10 +162,22 @@ Result<void> show_state(Session& session, const StateVerb& verb) {
     } else {
       verb.text(session.out, state, target);
       VMSIGHT_TRY_VOID(session.out.finish());
-      warn(state.problems);
+      print_warnings(state.problems);
     }
     return {};
   });
+}
+
+void print_warnings(const std::vector<Problem>& problems) {
+  const std::size_t shown = std::min(problems.size(), max_warnings);
+  for (std::size_t i = 0; i < shown; ++i) {
+    fmt::print(stderr, "vmsight: warning: {}: {}\n", for_terminal(problems[i].where),
+               for_terminal(problems[i].what));
+  }
+  if (problems.size() > shown) {
+    fmt::print(stderr, "vmsight: warning: {} more problems; --json shows all\n",
+               problems.size() - shown);
+  }
 }
 
 std::string cache_directory() {

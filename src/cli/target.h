@@ -56,6 +56,9 @@ struct StateVerb {
 };
 Result<void> show_state(Session& session, const StateVerb& verb);
 
+/// To standard error; of many only the first.
+void print_warnings(const std::vector<Problem>& problems);
+
 /// $XDG_CACHE_HOME/vmsight, "" if there is no home.
 std::string cache_directory();
 

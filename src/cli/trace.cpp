@@ -7,6 +7,7 @@
 #include "base/os.h"
 #include "cli/background_output.h"
 #include "cli/frame_names.h"
+#include "cli/stop_signal.h"
 #include "cli/target.h"
 #include "kernel/type_print.h"
 #include "probe/flags.h"
@@ -19,18 +20,6 @@ namespace vmsight {
 namespace {
 
 using namespace std::chrono_literals;
-
-volatile std::sig_atomic_t stop_signal = 0;
-
-/// Ctrl-Z is ignored: a guest that comes to a breakpoint waits for us.
-void end_orderly() {
-  for (const int number : {SIGINT, SIGTERM, SIGHUP}) {
-    struct sigaction action {};
-    action.sa_handler = [](int received) { stop_signal = received; };
-    ::sigaction(number, &action, nullptr);
-  }
-  ::signal(SIGTSTP, SIG_IGN);
-}
 
 constexpr unsigned structure_depth = 1, structure_elements = 16;
 
@@ -151,7 +140,8 @@ class Trace : public Verb {
   }
 
   Result<void> trace() {
-    end_orderly();
+    end_orderly_on({SIGINT, SIGTERM, SIGHUP});
+    ::signal(SIGTSTP, SIG_IGN);  // a guest that comes to a breakpoint waits for us
     VMSIGHT_TRY_VOID(prepare_extras());
     VMSIGHT_TRY_VOID(open_perfetto());
     BackgroundOutput lines(STDOUT_FILENO);
@@ -251,7 +241,7 @@ class Trace : public Verb {
 
   bool ended() const {
     const double elapsed_s = static_cast<double>(monotonic_ns() - start_ns_) / 1e9;
-    return stop_signal != 0 || all_stormed_ || lines_->failed() || (count_ && shown_ >= *count_) ||
+    return told_to_end() || all_stormed_ || lines_->failed() || (count_ && shown_ >= *count_) ||
            (duration_s_ && elapsed_s >= *duration_s_);
   }
 

@@ -1,7 +1,10 @@
 #include "render/sockets.h"
 
 #include <algorithm>
+#include <map>
 #include <unordered_map>
+
+#include "render/escape.h"
 
 namespace vmsight {
 namespace {
@@ -97,6 +100,39 @@ std::string ss_state(std::string_view state) {
   std::string text(state);
   std::replace(text.begin(), text.end(), '_', '-');
   return text;
+}
+
+void print_socket_summary(Output& out, const State& state) {
+  struct Transport {
+    std::size_t ipv4 = 0, ipv6 = 0;
+    std::size_t total() const { return ipv4 + ipv6; }
+  };
+  Transport raw, udp, tcp;
+  std::map<std::string, std::size_t> others, tcp_states;
+  const std::vector<Row> rows = group(state.sockets);
+  for (const Row& row : rows) {
+    const Socket& socket = *row.socket;
+    if (!is_inet(socket)) {
+      ++others[for_terminal(socket.family)];
+      continue;
+    }
+    if (socket.protocol == "tcp") ++tcp_states[ss_state(socket.state)];
+    Transport& transport = socket.protocol == "tcp" ? tcp : socket.type == "raw" ? raw : udp;
+    ++(socket.family == "inet" ? transport.ipv4 : transport.ipv6);
+  }
+  out.print("Total: {}\n", rows.size());
+  out.print("TCP:   {} (estab {}, listen {}, closed {}, timewait {})\n\n", tcp.total(), tcp_states["ESTAB"],
+            tcp_states["LISTEN"], tcp_states["UNCONN"], tcp_states["TIME-WAIT"]);
+  Table table({{"Transport"}, {"Total", Align::right}, {"IP", Align::right}, {"IPv6", Align::right}});
+  const auto line = [&](std::string_view name, const Transport& transport) {
+    table.row({name, std::to_string(transport.total()), std::to_string(transport.ipv4), std::to_string(transport.ipv6)});
+  };
+  line("RAW", raw);
+  line("UDP", udp);
+  line("TCP", tcp);
+  line("INET", {.ipv4 = raw.ipv4 + udp.ipv4 + tcp.ipv4, .ipv6 = raw.ipv6 + udp.ipv6 + tcp.ipv6});
+  for (const auto& [family, count] : others) table.row({family, std::to_string(count), "-", "-"});
+  table.print(out, {});
 }
 
 void print_sockets(Output& out, const State& state, const SsFormat& format) {

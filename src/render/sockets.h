@@ -21,6 +21,9 @@ struct SsFormat {
 /// A row for each socket: records that differ only in their owner become one.
 void print_sockets(Output& out, const State& state, const SsFormat& format);
 
+/// How many there are of each transport and family, as `ss -s`.
+void print_socket_summary(Output& out, const State& state);
+
 /// The names of `ss` for the kernel's: "ESTAB", "TIME-WAIT".
 std::string ss_state(std::string_view state);
 

@@ -2,10 +2,12 @@
 """verbs.py - every verb on a real guest: its text names what the guest itself names, its JSON parses."""
 import json
 import re
+import signal
 import subprocess
 import tempfile
+import time
 
-from harness import ROOT, Guest, expect, main, run, vmsight
+from harness import ROOT, VMSIGHT, Guest, expect, main, run, vmsight
 
 
 def contains(text, *words):
@@ -33,6 +35,46 @@ def state_verbs(guest, truth):
     for verb in ("list", "info", "ps", "lsof", "ss", "ip", "lsmod", "dmesg", "lscpu", "uname", "findmnt", "state"):
         words = [verb] if verb == "list" else [verb, vm]
         json.loads(vmsight(*words, "--json"))
+
+
+def as_people_type(guest):
+    """Options that people know from the tools of the same name."""
+    vm = guest.pid
+    for words in (["aux"], ["ax"], ["-ef"], ["-eLf"]):
+        contains(vmsight("ps", vm, *words), "[kthreadd]", "/init")
+    contains(vmsight("ps", vm, "aux").splitlines()[0], "EUID", "RSS", "STIME")
+    expect(run("ps", vm, "123").returncode == 2, "ps takes a word that it does not know")
+    four, six = vmsight("ip", vm, "-4"), vmsight("ip", vm, "-6")
+    expect("127.0.0.1/8" in four and "inet6" not in four, four)
+    expect("::1/128" in six and "inet " not in six, six)
+    sockets = {record["inode"]: record for record in json.loads(vmsight("ss", vm, "-a", "--json"))["sockets"]}
+    listening = [s for s in sockets.values() if s["protocol"] == "tcp" and s["state"] == "LISTEN"]
+    summary = vmsight("ss", vm, "-s")
+    expect(re.search(rf"^TCP: .*\blisten {len(listening)}\b", summary, re.M) and listening, summary)
+    unix = [s for s in sockets.values() if s["family"] == "unix"]
+    expect(re.search(rf"^unix +{len(unix)} ", summary, re.M), summary)
+
+
+def followed_log(guest):
+    """What the guest logs is told once and in order, as it comes; -W leaves out what was there before."""
+    guest.puppet("log before")
+    followers = [subprocess.Popen([VMSIGHT, "dmesg", str(guest.pid), *words], stdout=subprocess.PIPE, text=True)
+                 for words in (["-w", "-t"], ["-W", "-t"], ["-W", "--json"])]
+    expect("Linux version" in followers[0].stdout.readline(), "dmesg -w does not begin with the log's beginning")
+    time.sleep(3)  # the others have their first reading
+    for number in range(20):
+        guest.puppet(f"log line-{number}")
+    time.sleep(2)
+    for follower in followers:
+        follower.send_signal(signal.SIGINT)
+    told = [follower.communicate(timeout=60)[0].splitlines() for follower in followers]
+    expect(all(follower.returncode == 0 for follower in followers), "dmesg does not end orderly")
+    lines = [f"line-{number}" for number in range(20)]
+    for text in told[:2]:
+        expect([line for line in text if line.startswith("line-")] == lines, f"followed: {text[-30:]}")
+    expect("before" in told[0] and "before" not in told[1], "-W tells what was there")
+    records = [record["text"] for line in told[2] for record in json.loads(line)["kernel_log"]]
+    expect(records == lines, f"--json: {records}")
 
 
 def kernel_verbs(guest):
@@ -185,6 +227,8 @@ def verbs():
         for scene in ("workers 30", "sockets", "special", "log \x1b[31mred"):
             guest.puppet(scene)
         state_verbs(guest, guest.report())
+        as_people_type(guest)
+        followed_log(guest)
         kernel_verbs(guest)
         modules_in_print(guest)
         residency(guest)
