@@ -40,8 +40,9 @@ def state_verbs(guest, truth):
 def as_people_type(guest):
     """Options that people know from the tools of the same name."""
     vm = guest.pid
-    for words in (["aux"], ["ax"], ["-ef"], ["-eLf"]):
+    for words in (["aux"], ["ax"], ["-ef"]):
         contains(vmsight("ps", vm, *words), "[kthreadd]", "/init")
+    contains(vmsight("ps", vm, "-eLf"), "TID", "kthreadd")
     contains(vmsight("ps", vm, "aux").splitlines()[0], "EUID", "RSS", "STIME")
     expect(run("ps", vm, "123").returncode == 2, "ps takes a word that it does not know")
     four, six = vmsight("ip", vm, "-4"), vmsight("ip", vm, "-6")
