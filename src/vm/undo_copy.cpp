@@ -76,13 +76,22 @@ class UndoCopy final : public Service {
 
   Result<std::uint64_t> serve(std::uint32_t) override {
     const std::vector<pid_t> copies = copies_of(vm_);
-    for (const pid_t copy : copies) VMSIGHT_TRY_VOID(end_and_reap(vm_, copy, tracing_));
+    for (const pid_t copy : copies) {
+      auto done = end_and_reap(vm_, copy, tracing_);
+      if (!done && is_there(copy)) return std::move(done).error();
+    }
     VMSIGHT_TRY_VOID(keep_out_of_children(vm_, blocks_, tracing_));
     return static_cast<std::uint64_t>(copies.size());
   }
   void end() override {}
 
  private:
+  /// A thread that was about to reap it when its tracer was killed does so on its own way back.
+  bool is_there(pid_t copy) const {
+    const std::vector<pid_t> copies = copies_of(vm_);
+    return std::find(copies.begin(), copies.end(), copy) != copies.end();
+  }
+
   pid_t vm_;
   std::vector<RamBlock> blocks_;
   Tracing tracing_;
