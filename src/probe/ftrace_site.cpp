@@ -93,7 +93,10 @@ FtraceSite FtraceSites::find(Reader& reader, GuestVirt function) const {
   std::memcpy(site.bytes.data(), code.data() + offset, site.bytes.size());
   const auto known = has_record(reader, site.address);
   reader.clear_fault();
-  if (known == false) site.state = FtraceSite::State::none;
+  if (known == false) {
+    const bool idle = site.state == FtraceSite::State::idle;
+    site.state = idle ? FtraceSite::State::unrecorded : FtraceSite::State::none;
+  }
   // Without records only what cannot be anything else is believed.
   if (!known && site.state == FtraceSite::State::traced) site.state = FtraceSite::State::none;
   return site;

@@ -23,11 +23,12 @@ namespace vmsight {
 
 struct FtraceSite {
   enum class State {
-    idle,    // `bytes` are the NOP
-    traced,  // the guest traces the function itself: must not be touched
-    probed,  // `bytes` are the trap of a probe
-    none,    // no place; `bytes` are what is there instead
-    unread,  // the function's code is not mapped, or not in RAM
+    idle,        // `bytes` are the NOP
+    traced,      // the guest traces the function itself: must not be touched
+    probed,      // `bytes` are the trap of a probe
+    unrecorded,  // the NOP, but the kernel has no record of it: a jump label's, or of a module that came later
+    none,        // no place; `bytes` are what is there instead
+    unread,      // the function's code is not mapped, or not in RAM
   };
   static constexpr std::size_t size = 5;
   State state = State::unread;
@@ -41,7 +42,8 @@ inline constexpr std::array<std::byte, FtraceSite::size> invd_trap{
 
 class FtraceSites {
  public:
-  /// Reads where the kernel's records are. A kernel without ftrace has none: then bytes alone tell.
+  /// Reads where the kernel's records are; modules that come later bring others. A kernel without ftrace has
+  /// none: then bytes alone tell.
   static FtraceSites resolve(Kernel& kernel, Reader& reader);
 
   FtraceSite find(Reader& reader, GuestVirt function) const;

@@ -70,9 +70,10 @@ TEST_F(Ftrace, BelievesTheKernelsRecords) {
   EXPECT_EQ(find({0x0f, 0x1f, 0x44, 0, 0}).state, State::idle);
   EXPECT_EQ(find({0xe8, 1, 2, 3, 4}).state, State::traced);
   // A NOP after a prefix, of which there is no record.
-  EXPECT_EQ(find({0xf3, 0x0f, 0x1e, 0xfa, 0x0f, 0x1f, 0x44, 0, 0}).state, State::none);
+  EXPECT_EQ(find({0xf3, 0x0f, 0x1e, 0xfa, 0x0f, 0x1f, 0x44, 0, 0}).state, State::unrecorded);
   record({function_.raw() - 64, function_.raw() + 64});
-  EXPECT_EQ(find({0x0f, 0x1f, 0x44, 0, 0}).state, State::none);
+  EXPECT_EQ(find({0x0f, 0x1f, 0x44, 0, 0}).state, State::unrecorded);
+  EXPECT_EQ(find({0xe8, 1, 2, 3, 4}).state, State::none);
 }
 
 TEST_F(Ftrace, ForgedRecordsEnd) {

@@ -78,7 +78,12 @@ Result<void> Armory::look_anew() {
 
 Result<TrapSite> Armory::find(const ProbeSite& site) {
   VMSIGHT_TRY_VOID(look_anew());
-  const FtraceSite place = sites_.find(reader_, site.address - site.offset);
+  const GuestVirt function = site.address - site.offset;
+  FtraceSite place = sites_.find(reader_, function);
+  if (place.state == FtraceSite::State::unrecorded) {
+    sites_ = FtraceSites::resolve(kernel_, reader_);
+    place = sites_.find(reader_, function);
+  }
   switch (place.state) {
     case FtraceSite::State::idle: break;
     case FtraceSite::State::traced:
@@ -86,6 +91,8 @@ Result<TrapSite> Armory::find(const ProbeSite& site) {
     case FtraceSite::State::probed:
       return refuse_site(site, "another probe is there already",
                     "end the other vmsight; `vmsight doctor --recover` removes what a killed one left");
+    case FtraceSite::State::unrecorded:
+      return refuse_site(site, "the guest's kernel has no record of a place that can be patched there", "use --engine gdbstub");
     case FtraceSite::State::unread:
       return refuse_site(site, "the function's code is not readable", "the guest may be rebooting; try again");
     case FtraceSite::State::none:
@@ -96,7 +103,7 @@ Result<TrapSite> Armory::find(const ProbeSite& site) {
     return refuse_site(site, "only where a function begins can be patched", "use --engine gdbstub");
   }
   return TrapSite{.name = site.function,
-                  .function = site.address - site.offset,
+                  .function = function,
                   .address = place.address,
                   .nop = as_text(place.bytes),
                   .code = as_text(invd_trap)};
