@@ -33,7 +33,7 @@ for task in for_each_task(prog):
     if task.files:
         for fd, file in for_each_file(task): print(task.pid.value_(), fd, d_path(file.f_path))
 """,
-    "dmesg": "from drgn.helpers.linux import get_dmesg; print(get_dmesg())",
+    "dmesg": "from drgn.helpers.linux import get_dmesg; print(get_dmesg(prog))",
 }
 
 
@@ -42,7 +42,9 @@ def best(command):
     seconds = []
     for _ in range(RUNS):
         start = time.perf_counter()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+        if done.returncode != 0:
+            sys.exit(f"{done.stderr}failed: {' '.join(map(str, command))}")
         seconds.append(time.perf_counter() - start)
     return min(seconds)
 
