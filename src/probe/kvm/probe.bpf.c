@@ -18,6 +18,7 @@
 char gpl[] SEC("license") = "GPL";
 
 const volatile struct guest guest;
+__u64 counting_traps[counting_slots];  // written while we run
 
 struct note {  // of a fetch, for filters
   __u64 value;
@@ -658,8 +659,20 @@ static __always_inline void begin_hit(struct scratch *s, struct kvm_vcpu *vcpu) 
   s->user_root = 0;
 }
 
+// Whether it was a trap that only counts one probe, and is counted now. All traps are in `traps`, too.
+static __always_inline bool is_counted(__u64 rip) {
+  const __u64 entry = *(volatile __u64 *)&counting_traps[counting_slot(rip) & (counting_slots - 1)];
+  if (entry >> 32 != (rip & 0xffffffff) || rip >> 32 != 0xffffffff || !(__u32)entry) return false;
+  const __u32 index = (__u32)entry - 1;
+  struct counters *counters = bpf_map_lookup_elem(&counts, &index);
+  if (!counters) return false;
+  count_up(&counters->hits);
+  return true;
+}
+
 static __always_inline void on_trap(struct kvm_vcpu *vcpu, __u32 slot) {
   const __u64 rip = next_rip(vcpu);
+  if (is_counted(rip)) return;
   const struct trap *trap = bpf_map_lookup_elem(&traps, &rip);
   if (!trap) return count_stranger(rip);
   if (trap->bare) {

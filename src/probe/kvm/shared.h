@@ -30,6 +30,8 @@ enum {
   max_event_data = 8192,
   max_entry_data = 1024,          // of a call, kept until it returns
   brief_event_data = 128,         // with no more an event is written into the ring where it stays
+  counting_bits = 12,
+  counting_slots = 1 << counting_bits,
   ring_size = 8 << 20,
   ring_wake = 1 << 20,            // so much is waiting: wake the reader at once
   wake_interval = 256,            // of so many events of a probe one looks how much is waiting
@@ -63,6 +65,11 @@ struct trap {
   __u32 count;
   __u32 probes[max_probes_of_site];  // indices into `probes`
 };
+
+// Traps in the kernel that only count one probe are in a table of their own too, which costs a hit less: the
+// lower half of the next RIP, and below it the probe's index + 1. Two that have the same slot: one is there.
+static inline __u32 counting_slot(__u64 next_rip) { return ((__u32)next_rip * 0x9e3779b1u) >> (32 - counting_bits); }
+static inline __u64 counting_entry(__u64 next_rip, __u32 index) { return next_rip << 32 | (index + 1); }
 
 // As ProbeFetch.
 enum fetch_what { fetch_value, fetch_string, fetch_bytes };
