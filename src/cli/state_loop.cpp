@@ -16,6 +16,8 @@ StateLoop::StateLoop(Session& session, const StateLoopOptions& options)
 Result<void> StateLoop::run(const Show& show) {
   end_orderly_on({SIGINT, SIGTERM});
   VMSIGHT_TRY(target_, open_memory(session_.common));
+  const bool endless = !options_.count && !options_.duration_s;
+  if (target_.image && endless) options_.count = 1;  // it is always the same
   start_ns_ = monotonic_ns();
   Result<void> done;
   while (done && !ended()) done = follow_kernel(show);

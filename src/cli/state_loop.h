@@ -30,7 +30,7 @@ class StateLoop {
   /// `state` may be swapped with another one: the next view overwrites what is there then.
   using Show = std::function<Result<void>(std::unique_ptr<State>& state, const View& view)>;
 
-  /// Until `count` or `duration_s` is reached, SIGINT or SIGTERM has come, nobody reads the output any more, or
+  /// Until `count` or `duration_s` is reached (neither: an image is read once), SIGINT or SIGTERM has come, nobody reads the output any more, or
   /// something fails.
   Result<void> run(const Show& show);
 
