@@ -162,7 +162,7 @@ Error AgentPort::silence(std::string_view whom, std::string hint) const {
 
 Result<void> AgentPort::exchange(std::string_view out, const Take& take, Milliseconds patience,
                                  std::size_t most) {
-  const auto deadline = Clock::now() + patience;
+  const auto last = Clock::now() + most_patience * patience;
   while (true) {
     VMSIGHT_TRY(const Taken taken, take(received_));
     VMSIGHT_CHECK(taken.used <= received_.size());
@@ -172,6 +172,7 @@ Result<void> AgentPort::exchange(std::string_view out, const Take& take, Millise
       return Error{.code = ErrorCode::bad_data, .message = "read from the agent: endless answer"};
     }
     const short events = out.empty() ? POLLIN : POLLIN | POLLOUT;
+    const auto deadline = std::min(Clock::now() + patience, last);
     VMSIGHT_TRY_VOID(wait_for(socket_.get(), events, deadline, "the agent"));
     VMSIGHT_TRY_VOID(send(out));
     VMSIGHT_TRY_VOID(receive(most));

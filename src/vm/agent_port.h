@@ -34,9 +34,10 @@ class AgentPort {
   using Take = std::function<Result<Taken>(std::string_view)>;
 
   /// Sends all of `out` and meanwhile gives what comes to `take`, until that is done; both at the
-  /// same time, since an agent that cannot send does not read. timeout at the deadline; os if the
-  /// connection broke; bad_data if `take` wants more than `most` bytes at a time. What came and was
-  /// not used up is kept for the next exchange.
+  /// same time, since an agent that cannot send does not read. timeout after `patience` without a
+  /// byte either way, or after `most_patience` times as long in all; os if the connection broke;
+  /// bad_data if `take` wants more than `most` bytes at a time. What came and was not used up is kept
+  /// for the next exchange.
   Result<void> exchange(std::string_view out, const Take& take, Milliseconds patience,
                         std::size_t most = 8u << 20);
 
@@ -45,6 +46,7 @@ class AgentPort {
 
  private:
   static constexpr std::size_t chunk = 256u << 10;
+  static constexpr int most_patience = 20;  // a guest that trickles does not keep us for ever
   Result<void> receive(std::size_t most);
   Result<void> send(std::string_view& out);
 

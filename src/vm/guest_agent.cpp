@@ -25,11 +25,6 @@ constexpr char sentinel = '\xff';  // begins the answer to guest-sync-delimited,
 constexpr std::string_view agent_hint =
     "start qemu-guest-agent in the guest; one that is paused or reboots does not answer";
 
-/// A busy emulated guest may send as little as 100 KiB a second.
-AgentPort::Milliseconds patience_for(std::size_t bytes) {
-  return 5s + 10s * static_cast<long>(bytes >> 20);
-}
-
 std::string to_line(const GuestAgent::Command& command) {
   json message = {{"execute", command.name}};
   if (!command.arguments.empty()) message["arguments"] = command.arguments;
@@ -304,7 +299,7 @@ std::vector<GuestAgent::Command> GuestAgentMemory::prologue(std::uint64_t first)
 Result<bool> GuestAgentMemory::ask(std::span<Run> runs) {
   std::vector<GuestAgent::Command> commands;
   std::vector<Run*> asked;
-  std::size_t bytes = 0, before = 0;
+  std::size_t before = 0;
   for (Run& run : runs) {
     run.got = 0;
     const agent::Segment* segment = agent::find_segment(segments_, run.from.raw());
@@ -318,7 +313,6 @@ Result<bool> GuestAgentMemory::ask(std::span<Run> runs) {
     commands.push_back(seek(segment->offset + inside));
     commands.push_back(read_command(size));
     asked.push_back(&run);
-    bytes += size;
     last_end_ = segment->offset + inside + size;
   }
   if (asked.empty()) return true;
@@ -335,7 +329,7 @@ Result<bool> GuestAgentMemory::ask(std::span<Run> runs) {
     return {};
   };
   calls_ += commands.size();
-  VMSIGHT_TRY_VOID(agent_.execute_all(commands, take, patience_for(bytes)));
+  VMSIGHT_TRY_VOID(agent_.execute_all(commands, take));
   if (before == 2 && valid) checked_ = std::chrono::steady_clock::now();
   return valid;
 }

@@ -21,8 +21,8 @@ namespace vmsight {
 class GuestAgent {
  public:
   using Milliseconds = AgentPort::Milliseconds;
-  static constexpr Milliseconds sync_time{5000};
-  static constexpr Milliseconds command_time{5000};
+  static constexpr Milliseconds sync_time{10'000};
+  static constexpr Milliseconds command_time{10'000};
   static constexpr char port_name[] = "org.qemu.guest_agent.0";
 
   struct Command {

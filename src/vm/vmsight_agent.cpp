@@ -9,7 +9,6 @@ namespace vmsight {
 namespace {
 
 using Taken = AgentPort::Taken;
-using namespace std::chrono_literals;
 
 constexpr std::string_view agent_hint =
     "start vmsight-agent in the guest; one that is paused or reboots does not answer";
@@ -17,11 +16,6 @@ constexpr std::string_view agent_hint =
 template <typename T>
 void append(std::string& text, const T& value) {
   text.append(reinterpret_cast<const char*>(&value), sizeof value);
-}
-
-/// A busy emulated guest may send as little as a MiB a second.
-AgentPort::Milliseconds patience_for(std::size_t bytes) {
-  return 5s + 2s * static_cast<long>(bytes >> 20);
 }
 
 }  // namespace
@@ -74,10 +68,8 @@ std::vector<VmsightAgent::Question> VmsightAgent::split(std::span<Run> runs) {
 
 Result<void> VmsightAgent::read(std::span<Run> runs) {
   if (runs.empty()) return {};
-  if (!greeted_) VMSIGHT_TRY_VOID(greet(greeting_time));
-  std::size_t bytes = 0;
-  for (const Run& run : runs) bytes += run.into.size();
-  auto done = ask(split(runs), patience_for(bytes));
+  if (!greeted_) VMSIGHT_TRY_VOID(greet(answer_time));
+  auto done = ask(split(runs));
   if (done) return {};
   greeted_ = false;
   if (done.error().code == ErrorCode::timeout) {
@@ -86,7 +78,7 @@ Result<void> VmsightAgent::read(std::span<Run> runs) {
   return done;
 }
 
-Result<void> VmsightAgent::ask(std::span<const Question> questions, Milliseconds patience) {
+Result<void> VmsightAgent::ask(std::span<const Question> questions) {
   std::string out;
   for (const Question& question : questions) {
     append(out, agent::Request{.id = question.id, .runs = question.runs.size()});
@@ -107,7 +99,7 @@ Result<void> VmsightAgent::ask(std::span<const Question> questions, Milliseconds
           }
         }
       },
-      patience);
+      answer_time);
 }
 
 }  // namespace vmsight

@@ -12,14 +12,14 @@ namespace vmsight {
 class VmsightAgent final : public AgentMemory {
  public:
   using Milliseconds = AgentPort::Milliseconds;
-  static constexpr Milliseconds greeting_time{5000};
+  static constexpr Milliseconds answer_time{10'000};  // of silence
 
   /// Connects and greets. unsupported if the VM has no such port, or the agent cannot read kcore
   /// or speaks another version; timeout if nobody answers.
   static Result<std::unique_ptr<VmsightAgent>> open(const VmInfo& info);
   /// Greets on this port. For tests.
   static Result<std::unique_ptr<VmsightAgent>> greet(AgentPort port,
-                                                     Milliseconds patience = greeting_time);
+                                                     Milliseconds patience = answer_time);
 
   const std::vector<PhysRange>& ranges() const override { return ranges_; }
   Result<void> read(std::span<Run> runs) override;
@@ -40,7 +40,7 @@ class VmsightAgent final : public AgentMemory {
   explicit VmsightAgent(AgentPort port) : port_(std::move(port)) {}
   Result<void> greet(Milliseconds patience);
   std::vector<Question> split(std::span<Run> runs);
-  Result<void> ask(std::span<const Question> questions, Milliseconds patience);
+  Result<void> ask(std::span<const Question> questions);
 
   AgentPort port_;
   std::vector<PhysRange> ranges_;

@@ -62,6 +62,7 @@ TEST(OsError, NamesActionAndCauseAndMapsTheCode) {
   EXPECT_EQ(os_error(EPERM, "x").code, ErrorCode::permission);
   EXPECT_EQ(os_error(EACCES, "x").code, ErrorCode::permission);
   EXPECT_EQ(os_error(ESRCH, "x").code, ErrorCode::vm_gone);
+  EXPECT_EQ(os_error(ESRCH, "x").message, "x: the process has ended");
 }
 
 TEST(UniqueFd, ClosesOnceAndMoves) {

@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <sys/un.h>
+#include <thread>
 
 #include "support/agent_peer.h"
 #include "vm/process.h"
@@ -109,6 +111,26 @@ TEST(AgentPortExchange, KeepsWhatWasNotUsedUp) {
   EXPECT_TRUE(port.exchange("x", take("one"), 5s));
   EXPECT_TRUE(port.exchange("", take("two"), 5s));
   EXPECT_EQ(port.exchange("", take("six"), 20ms).error().code, ErrorCode::timeout);
+}
+
+TEST(AgentPortExchange, WaitsForAsLongAsSomethingComesButNotForEver) {
+  test::AgentPeer peer([](int socket) {
+    test::hear(socket);
+    for (int i = 0; i < 100; ++i) {
+      test::say(socket, "x");
+      std::this_thread::sleep_for(20ms);
+    }
+  });
+  AgentPort port = peer.port();
+  const auto until = [](std::size_t wanted) {
+    return [wanted](std::string_view came) -> Result<AgentPort::Taken> {
+      return AgentPort::Taken{0, came.size() >= wanted};
+    };
+  };
+  const auto begun = std::chrono::steady_clock::now();
+  EXPECT_TRUE(port.exchange("x", until(20), 300ms));  // longer than the patience, and never so long silent
+  EXPECT_EQ(port.exchange("", until(1000), 50ms).error().code, ErrorCode::timeout);
+  EXPECT_LT(std::chrono::steady_clock::now() - begun, 10s);
 }
 
 }  // namespace
