@@ -26,7 +26,13 @@ PANICKED = "the guest's kernel panicked"
 SILENT = "the guest's puppet did not come up in time"
 BOOT_TIMEOUT = float(os.environ.get("VMSIGHT_LAB_BOOT_TIMEOUT", 60))
 DISK_BOOT_TIMEOUT = 4 * BOOT_TIMEOUT
+BOOT_ATTEMPTS = 3
 IDLE_FACTOR = 10  # a guest that does nothing gets so many times as much, by the clock
+
+
+def lost_by_emulator(error):
+    """An emulated machine on a busy host can lose a kernel that patches its own code, which it does most at boot."""
+    return any(said in str(error) for said in (PANICKED, SILENT))
 
 
 def run_dir():
@@ -74,15 +80,14 @@ class Guest:
         self.process = None
 
     def __enter__(self):
-        try:
-            return self.boot()
-        except LabError as error:
-            said = next((said for said in (PANICKED, SILENT) if said in str(error)), None)
-            if said is None:
-                raise
-            # An emulated machine on a busy host can lose a kernel that nobody has looked at yet.
-            print(f"{self.name}: {said}; once more\n{error}", file=sys.stderr)
-            return self.boot()
+        for attempt in range(1, BOOT_ATTEMPTS + 1):
+            try:
+                return self.boot()
+            except LabError as error:
+                if attempt == BOOT_ATTEMPTS or not lost_by_emulator(error):
+                    raise
+                print(f"{self.name}: once more\n{error}", file=sys.stderr)
+        raise AssertionError("not reached")
 
     def __exit__(self, failure, *_):
         self.stop(keep=failure is not None)
