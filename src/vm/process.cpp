@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <climits>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <thread>
 
 #include "vm/options.h"
 
@@ -150,12 +152,19 @@ Result<ProcessId> identify(pid_t pid) {
 }
 
 bool is_stopped(pid_t pid) {
-  const auto stat = read_proc_file(pid, "stat");
-  if (!stat) return false;
-  const auto name_end = stat->rfind(") ");
-  if (name_end == std::string::npos || name_end + 2 >= stat->size()) return false;
-  const char state = (*stat)[name_end + 2];
-  return state == 'T' || state == 't';
+  const auto deadline = std::chrono::steady_clock::now() + tracer_time;
+  std::optional<std::string> standing_since;
+  while (true) {
+    const auto status = read_proc_file(pid, "status");
+    const auto state = status ? parse_status_field(*status, "State") : std::nullopt;
+    if (!state || (!state->starts_with('T') && !state->starts_with('t'))) return false;
+    if (state->starts_with('T')) return true;
+    const std::string stops(parse_status_field(*status, "voluntary_ctxt_switches").value_or(""));
+    if (standing_since.value_or(stops) != stops) return false;  // it ran meanwhile
+    if (std::chrono::steady_clock::now() > deadline) return true;
+    standing_since = stops;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
 }
 
 Result<uid_t> process_owner(pid_t pid) {

@@ -1,6 +1,7 @@
 // QEMU processes as /proc shows them.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -47,7 +48,10 @@ std::optional<bool> has_descriptor(pid_t pid,
 Result<std::uint64_t> parse_start_time(std::string_view stat);
 Result<ProcessId> identify(pid_t pid);
 
-/// Whether the process is stopped by a signal (SIGSTOP, a debugger): its state is T or t.
+/// Whether the process is stopped: by a signal (SIGSTOP; state T), or by a tracer that does not let it
+/// go on (state t). Takes `tracer_time` to say yes to the latter: one as strace stops it at every system
+/// call, and lets it go on.
+constexpr std::chrono::milliseconds tracer_time{500};
 bool is_stopped(pid_t pid);
 
 /// The uid the process runs with.

@@ -20,8 +20,8 @@ namespace vmsight {
 class QmpClient {
  public:
   using Milliseconds = std::chrono::milliseconds;
-  static constexpr Milliseconds greeting_time{1000};
-  static constexpr Milliseconds command_time{5000};
+  static constexpr Milliseconds greeting_time{3000};
+  static constexpr Milliseconds command_time{10'000};
   /// For a socket that seems to be held; it may have been let go of just now.
   static constexpr Milliseconds held_time{200};
 

@@ -3,8 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <csignal>
+#include <future>
+#include <sys/ptrace.h>
 #include <sys/wait.h>
+#include <thread>
 
 namespace vmsight {
 namespace {
@@ -44,9 +48,9 @@ TEST(SplitArguments, KeepsEmptyOnes) {
 /// A child that waits for a signal.
 class Child {
  public:
-  Child() : pid_(::fork()) {
+  explicit Child(void (*work)() = [] { ::pause(); }) : pid_(::fork()) {
     if (pid_ == 0) {
-      ::pause();
+      work();
       ::_exit(0);
     }
   }
@@ -99,6 +103,31 @@ TEST(IsStopped, SeesSigstop) {
   siginfo_t info;
   ASSERT_EQ(::waitid(P_PID, static_cast<id_t>(child.pid()), &info, WSTOPPED), 0);
   EXPECT_TRUE(is_stopped(child.pid()));
+}
+
+TEST(IsStopped, TellsATracerThatLetsGoOnFromOneThatDoesNot) {
+  Child child([] {
+    while (true) ::getppid();
+  });
+  const pid_t pid = child.pid();
+  int status = 0;
+  ASSERT_EQ(::ptrace(PTRACE_SEIZE, pid, nullptr, PTRACE_O_EXITKILL), 0);
+  ASSERT_EQ(::ptrace(PTRACE_INTERRUPT, pid, nullptr, nullptr), 0);
+  ASSERT_EQ(::waitpid(pid, &status, __WALL), pid);
+  EXPECT_TRUE(is_stopped(pid));
+
+  auto answer = std::async(std::launch::async, [pid] {
+    for (int i = 0; i < 10; ++i) {
+      if (is_stopped(pid)) return true;
+    }
+    return false;
+  });
+  while (answer.wait_for(std::chrono::seconds(0)) != std::future_status::ready) {
+    ASSERT_EQ(::ptrace(PTRACE_SYSCALL, pid, nullptr, nullptr), 0);
+    ASSERT_EQ(::waitpid(pid, &status, __WALL), pid);
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));  // it stands nearly always
+  }
+  EXPECT_FALSE(answer.get());
 }
 
 TEST(ReadProcFile, IsBounded) {
