@@ -29,28 +29,31 @@ class Study : public Verb {
         ->group(filter_group)->delimiter(',')->type_name("LIST");
     app.add_option("--rates", rates_, "measure at these rates too, in views a second")
         ->group(filter_group)->delimiter(',')->type_name("LIST")->check(CLI::Range(0.001, 1e6));
-    app.add_option("--seconds", seconds_, "of a round; of the loop")
+    app.add_option("--seconds", seconds_, "of a round (default 1); of the loop (default until a signal)")
         ->group(filter_group)->type_name("S")->check(CLI::Range(0.05, 86400.0));
-    app.add_option("--rounds", rounds_, "techniques: at maximum rate the best of so many; probes: runs of each")
+    app.add_option("--rounds", rounds_,
+                   fmt::format("techniques: at maximum rate the best of so many; probes: runs of each (default {})",
+                               rounds_))
         ->group(filter_group)->type_name("N")->check(CLI::Range(1u, 1000u));
     app.add_option("--resume", resume_, "keep finished measurements in FILE, and go on from there")
         ->group(filter_group)->type_name("FILE");
-    app.add_option("--technique", technique_, "loop: how to view memory")
+    app.add_option("--technique", technique_, "loop: how to view memory (default auto)")
         ->group(filter_group)->type_name("NAME");
-    app.add_option("--rate", rate_, "loop: views a second; 0: as many as can be")
+    app.add_option("--rate", rate_, "loop: views a second (default 0); 0: as many as can be")
         ->group(filter_group)->type_name("HZ")->check(CLI::Range(0.0, 1e6));
     app.add_option("--call", call_, "probes: a command on this host that makes the guest call SITE $CALLS times, and then ends")
         ->group(probes_group)->type_name("CMD");
-    app.add_option("--site", site_, "what it calls: a function that does next to nothing")
-        ->group(probes_group)->type_name("SITE")->capture_default_str();
-    app.add_option("--calls", calls_, "of a run")
-        ->group(probes_group)->type_name("N")->check(CLI::Range(1u, 1'000'000'000u))->capture_default_str();
-    app.add_option("--slow-calls", slow_calls_, "of a run of an engine that stops the guest at each hit")
-        ->group(probes_group)->type_name("N")->check(CLI::Range(1u, 1'000'000u))->capture_default_str();
+    app.add_option("--site", site_, "what it calls: a function that does next to nothing (default " + site_ + ")")
+        ->group(probes_group)->type_name("SITE");
+    app.add_option("--calls", calls_, fmt::format("of a run (default {})", calls_))
+        ->group(probes_group)->type_name("N")->check(CLI::Range(1u, 1'000'000'000u));
+    app.add_option("--slow-calls", slow_calls_,
+                   fmt::format("of a run of an engine that stops the guest at each hit (default {})", slow_calls_))
+        ->group(probes_group)->type_name("N")->check(CLI::Range(1u, 1'000'000u));
     app.add_option("--engines", engines_, "these only, with commas: kvm, gdbstub")
         ->group(probes_group)->delimiter(',')->type_name("LIST");
-    app.add_option("--timeout", timeout_, "of a run, in seconds")
-        ->group(probes_group)->type_name("S")->check(CLI::Range(1.0, 86400.0))->capture_default_str();
+    app.add_option("--timeout", timeout_, fmt::format("of a run, in seconds (default {})", timeout_))
+        ->group(probes_group)->type_name("S")->check(CLI::Range(1.0, 86400.0));
   }
 
   Result<void> run(Session& session) override {

@@ -38,17 +38,20 @@ class Trace : public Verb {
         ->group("Schedule")->type_name("N")->check(positive());
     app.add_option("-d,--duration", duration_s_, "end after this time")
         ->group("Schedule")->type_name("SECONDS")->check(positive());
-    app.add_option("--rate-limit", rate_limit_, "show at most so many events a second of each probe")
+    app.add_option("--rate-limit", rate_limit_, "show at most so many events a second of each probe (default all)")
         ->group("Schedule")->type_name("N")->check(positive());
-    app.add_option("--storm-limit", storm_limit_, "engine kvm: disarm a probe that is hit more often in a second")
-        ->group("Schedule")->type_name("N")->check(positive())->capture_default_str();
+    app.add_option("--storm-limit", storm_limit_,
+                   fmt::format("engine kvm: disarm a probe that is hit more often in a second (default {})",
+                               storm_limit_))
+        ->group("Schedule")->type_name("N")->check(positive());
     app.add_flag("--stats", stats_, "counts, and histograms of how long calls took, at the end; no events")
         ->group(format_group);
     app.add_flag("--stack", stack_, "the kernel stack of each event")->group(format_group);
     app.add_flag("-v,--verbose", verbose_, "the structures that arguments point to")->group(format_group);
     app.add_option("--perfetto", perfetto_path_, "a trace file for Perfetto or chrome://tracing")
         ->group(format_group)->type_name("FILE");
-    app.add_option("--engine", engine_, "how to probe: auto, kvm, gdbstub")->group("How")->type_name("NAME");
+    app.add_option("--engine", engine_, "how to probe: auto, kvm, gdbstub (default auto)")
+        ->group("How")->type_name("NAME");
     app.add_option("--symbols", symbols_file_, "copy of the user program on this host, for its symbols")
         ->group("How")->type_name("FILE");
     app.add_option("--text", texts_, "user functions: the arguments that are texts, as arg0,arg2")

@@ -89,7 +89,7 @@ std::span<const PublishedProbe> published_probes() { return published; }
 PublishedProbe properties_of_engine(std::string_view engine) {
   return {.name = engine,
           .microseconds = 0,
-          .where = engine == "kvm" ? "kernel" : "kernel, programs",
+          .where = "kernel, programs",
           .when = "dynamic",
           .changes = "nothing"};
 }

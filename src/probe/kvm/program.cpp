@@ -87,7 +87,7 @@ Error explain(int error, const std::string& action) {
     why.hint = "run as root, on the host itself; a lockdown of the kernel may forbid eBPF, too";
   } else {
     why.code = ErrorCode::unsupported;
-    why.hint = "the host's kernel may be too old for this: 6.1 is known to work";
+    why.hint = "the host's kernel may be too old for this: 6.12 and 7.2 are known to work";
   }
   return why;
 }
