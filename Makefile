@@ -23,8 +23,13 @@ program: OPTIONS = -DVMSIGHT_TESTS=OFF -DVMSIGHT_BENCH=OFF
 program: configure
 	cmake --build $(BUILD) -j $(JOBS) --target vmsight vmsight-agent
 
-everything: OPTIONS = -DVMSIGHT_TESTS=ON -DVMSIGHT_BENCH=ON
+everything: OPTIONS = -DVMSIGHT_TESTS=ON -DVMSIGHT_BENCH=ON -DVMSIGHT_UNIT_TESTS=ON
 everything: configure
+	cmake --build $(BUILD) -j $(JOBS)
+
+# Without the unit tests and the benchmarks.
+vm_tests: OPTIONS = -DVMSIGHT_TESTS=ON -DVMSIGHT_BENCH=OFF -DVMSIGHT_UNIT_TESTS=OFF
+vm_tests: configure
 	cmake --build $(BUILD) -j $(JOBS)
 
 configure:
@@ -43,7 +48,7 @@ demo:
 	packaging/demo.sh $(BUILD)/vmsight
 
 check: need-check
-	$(MAKE) everything
+	$(MAKE) vm_tests
 	$(MAKE) sanitized
 	tests/run.sh $(BUILD) -LE long -j $(JOBS)
 
@@ -52,7 +57,7 @@ check-long: need-check
 	$(MAKE) sanitized
 	tests/run.sh $(BUILD) -j $(JOBS)
 
-# Unit tests and fuzz corpora once more, under ASan and UBSan; CTest runs them from $(BUILD).
+# Unit tests and fuzz corpora under ASan and UBSan; CTest runs them from $(BUILD).
 sanitized:
 	@cmake -S . -B $(BUILD)/sanitized -G Ninja -DVMSIGHT_SANITIZE=address,undefined -DVMSIGHT_BENCH=OFF \
 	  -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG=-O1 $(CMAKE_FLAGS)
@@ -91,5 +96,5 @@ deb: need-build
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all need-build need-check program everything sanitized configure deps demo check check-long bench study bench-peers bench-probes \
+.PHONY: all need-build need-check program everything vm_tests sanitized configure deps demo check check-long bench study bench-peers bench-probes \
   install deb clean

@@ -36,7 +36,7 @@ bool StateLoop::alive() const { return target_.vm && target_.vm->check_alive().h
 /// Finds the guest's kernel and reads views of it until the guest reboots or the end is reached.
 Result<void> StateLoop::follow_kernel(const Show& show) {
   VMSIGHT_TRY_VOID(find_kernel());
-  if (told_to_end()) return {};
+  if (ended()) return {};
   VMSIGHT_TRY(const auto reader, StateReader::create(*target_.kernel, *target_.memory));
   bool is_first = true;
   while (!ended()) {
@@ -63,7 +63,7 @@ Result<void> StateLoop::find_kernel() {
   for (;;) {
     auto found = find_kernel_in(target_, session_.common);
     if (found || views_ == 0 || !alive()) return found;
-    if (told_to_end()) return {};
+    if (ended()) return {};
     ::usleep(pause_us);
     VMSIGHT_TRY_VOID(target_.memory->refresh());
     VMSIGHT_TRY_VOID(target_.memory->end_view());
