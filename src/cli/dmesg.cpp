@@ -1,10 +1,54 @@
 // vmsight dmesg VM: the kernel log, once or as it grows.
+#include <algorithm>
+#include <utility>
+
 #include "cli/moment.h"
 #include "cli/state_loop.h"
 #include "render/log.h"
 
 namespace vmsight {
 namespace {
+
+/// What is new in the log, view after view.
+class LogTail {
+ public:
+  /// A guest that came up again just where it was is told by its log: other times of the same numbers.
+  bool is_of_another_boot(const std::vector<LogRecord>& log) const {
+    for (const LogRecord& record : log) {
+      const auto known = std::lower_bound(marks_.begin(), marks_.end(), Mark{record.sequence, 0});
+      if (known != marks_.end() && known->first == record.sequence && known->second != record.time_ns) return true;
+    }
+    return false;
+  }
+
+  /// Leaves what was not there before. A record that is being written is waited for, and so is what follows
+  /// it, for some views; then it is given up, and that is a problem.
+  void take(State& state) {
+    auto& log = state.kernel_log;
+    marks_.clear();
+    for (const LogRecord& record : log) marks_.emplace_back(record.sequence, record.time_ns);
+    std::sort(marks_.begin(), marks_.end());
+    std::erase_if(log, [&](const LogRecord& record) { return next_ && record.sequence < *next_; });
+    const bool is_first = !next_;  // what is missing then stays so
+    for (std::size_t i = 0; i < log.size(); ++i) {
+      if (!is_first && log[i].sequence > *next_) {
+        if (++waited_ < patience) return log.resize(i);
+        state.problem("kernel_log", fmt::format("{} records before number {} were not seen", log[i].sequence - *next_,
+                                                log[i].sequence));
+      }
+      waited_ = 0;
+      if (log[i].sequence != ~std::uint64_t{0}) next_ = std::max(next_.value_or(0), log[i].sequence + 1);
+    }
+  }
+
+ private:
+  using Mark = std::pair<std::uint64_t, std::uint64_t>;  // sequence number, time
+  static constexpr unsigned patience = 4;  // views
+
+  std::vector<Mark> marks_;            // of the view before, ascending
+  std::optional<std::uint64_t> next_;  // sequence number
+  unsigned waited_ = 0;
+};
 
 class Dmesg : public Verb {
  public:
@@ -50,27 +94,35 @@ class Dmesg : public Verb {
 
   Result<void> follow(Session& session) {
     StateLoop loop(session, {.state = {.parts = parts}, .rate = follow_rate, .count = {}, .duration_s = {}});
-    std::uint64_t next = 0;  // sequence number
+    LogTail news;
+    std::vector<Problem> told;
     return loop.run([&](std::unique_ptr<State>& state, const StateLoop::View& view) -> Result<void> {
-      auto& log = state->kernel_log;
-      if (view.is_first_of_kernel) {
-        next = 0;
+      if (view.is_first_of_kernel || news.is_of_another_boot(state->kernel_log)) {
+        news = {};
+        from_.reset();
+        to_.reset();
         if (view.number != 0) tail_.reset();
       }
-      const std::uint64_t seen = next;
-      if (!log.empty()) next = std::max(next, log.back().sequence + 1);
-      std::erase_if(log, [&](const LogRecord& record) { return record.sequence < seen; });
-      if (follow_new_ && view.number == 0) log.clear();
+      news.take(*state);
+      if (follow_new_ && view.number == 0) state->kernel_log.clear();
       VMSIGHT_TRY_VOID(filter(*state));
       if (view.number == 0) tail_.reset();  // of what was there at the beginning
-      if (log.empty()) return {};
+      const bool is_told = state->problems.empty() || is_same(told, state->problems);
+      told = state->problems;
+      if (state->kernel_log.empty() && is_told) return {};
       if (session.common.json) {
         write_document(session.out, loop.target().summary, *state, {.parts = part_kernel_log, .one_line = true});
       } else {
         print(session.out, *state);
-        print_warnings(state->problems);
+        if (!is_told) print_warnings(state->problems);
       }
       return {};
+    });
+  }
+
+  static bool is_same(const std::vector<Problem>& some, const std::vector<Problem>& others) {
+    return std::equal(some.begin(), some.end(), others.begin(), others.end(), [](const Problem& a, const Problem& b) {
+      return a.where == b.where && a.what == b.what;
     });
   }
 
@@ -99,16 +151,15 @@ class Dmesg : public Verb {
     return set == 0 || (bit < 32 && (set >> bit & 1) != 0);
   }
 
-  Result<void> filter(State& state) const {
-    std::uint64_t from = 0, to = ~std::uint64_t{0};
-    if (!since_.empty()) {
-      VMSIGHT_TRY(from, guest_time(since_, state.os));
+  Result<void> filter(State& state) {
+    if (!since_.empty() && !from_) {
+      VMSIGHT_TRY(from_, guest_time(since_, state.os));
     }
-    if (!until_.empty()) {
-      VMSIGHT_TRY(to, guest_time(until_, state.os));
+    if (!until_.empty() && !to_) {
+      VMSIGHT_TRY(to_, guest_time(until_, state.os));
     }
     std::erase_if(state.kernel_log, [&](const LogRecord& record) {
-      return record.time_ns < from || record.time_ns > to || !in(wanted_levels_, record.level) ||
+      return (from_ && record.time_ns < *from_) || (to_ && record.time_ns > *to_) || !in(wanted_levels_, record.level) ||
              !in(wanted_facilities_, record.facility);
     });
     if (tail_ && state.kernel_log.size() > *tail_) {
@@ -123,6 +174,7 @@ class Dmesg : public Verb {
 
   std::vector<std::string> levels_, facilities_;
   std::string since_, until_;
+  std::optional<std::uint64_t> from_, to_;  // by the guest's clock, once it was read
   std::optional<std::size_t> tail_;
   unsigned wanted_levels_ = 0, wanted_facilities_ = 0;  // bit sets, 0 = all
   bool follow_ = false, follow_new_ = false;

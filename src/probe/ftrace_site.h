@@ -46,6 +46,7 @@ class FtraceSites {
   /// none: then bytes alone tell.
   static FtraceSites resolve(Kernel& kernel, Reader& reader);
 
+  bool has_records() const { return !pages_.empty(); }
   FtraceSite find(Reader& reader, GuestVirt function) const;
   /// Whether the kernel has a record of this place; nullopt if its records could not be read.
   std::optional<bool> has_record(Reader& reader, GuestVirt place) const;

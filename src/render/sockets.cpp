@@ -108,6 +108,7 @@ void print_socket_summary(Output& out, const State& state) {
     std::size_t total() const { return ipv4 + ipv6; }
   };
   Transport raw, udp, tcp;
+  std::map<std::string, Transport> rarer;  // mptcp, sctp ...
   std::map<std::string, std::size_t> others, tcp_states;
   const std::vector<Row> rows = group(state.sockets);
   for (const Row& row : rows) {
@@ -117,7 +118,11 @@ void print_socket_summary(Output& out, const State& state) {
       continue;
     }
     if (socket.protocol == "tcp") ++tcp_states[ss_state(socket.state)];
-    Transport& transport = socket.protocol == "tcp" ? tcp : socket.type == "raw" ? raw : udp;
+    const bool is_udp = socket.protocol == "udp" || socket.protocol == "udplite";
+    Transport& transport = socket.protocol == "tcp" ? tcp
+                           : is_udp                 ? udp
+                           : socket.type == "raw"   ? raw
+                                                    : rarer[for_terminal(socket.protocol)];
     ++(socket.family == "inet" ? transport.ipv4 : transport.ipv6);
   }
   out.print("Total: {}\n", rows.size());
@@ -130,7 +135,13 @@ void print_socket_summary(Output& out, const State& state) {
   line("RAW", raw);
   line("UDP", udp);
   line("TCP", tcp);
-  line("INET", {.ipv4 = raw.ipv4 + udp.ipv4 + tcp.ipv4, .ipv6 = raw.ipv6 + udp.ipv6 + tcp.ipv6});
+  Transport inet{.ipv4 = raw.ipv4 + udp.ipv4 + tcp.ipv4, .ipv6 = raw.ipv6 + udp.ipv6 + tcp.ipv6};
+  for (const auto& [protocol, transport] : rarer) {
+    line(protocol, transport);
+    inet.ipv4 += transport.ipv4;
+    inet.ipv6 += transport.ipv6;
+  }
+  line("INET", inet);
   for (const auto& [family, count] : others) table.row({family, std::to_string(count), "-", "-"});
   table.print(out, {});
 }

@@ -140,7 +140,7 @@ Result<Taken> GuestAgent::take_sync(std::string_view came, std::uint64_t id) {
 
 Result<void> GuestAgent::execute_all(std::span<const Command> commands, const TakeAnswer& take,
                                      Milliseconds patience) {
-  if (!synced_) VMSIGHT_TRY_VOID(sync());
+  if (!synced_) VMSIGHT_TRY_VOID(sync(patience));
   std::string out;
   for (const Command& command : commands) out += to_line(command);
   std::size_t index = 0;

@@ -44,7 +44,8 @@ int main(int count, char **arguments)
         fprintf(stderr, "open: %s\n", why);
         return 1;
     }
-    vmsight_probe_request request = {.site = arguments[2], .filter = arguments[3], .handler = print, .context = &events};
+    // The handler reads memory: the guest must stand, or a process may have ended meanwhile.
+    vmsight_probe_request request = {.site = arguments[2], .filter = arguments[3], .handler = print, .context = &events, .standing = 1};
     printf("engine %s, sites %d\n", vmsight_prober_engine(prober), vmsight_prober_find(prober, &request, place, NULL));
     if (vmsight_prober_add(prober, &request, &first) != 1) {
         fprintf(stderr, "add: %s\n", vmsight_prober_error(prober));

@@ -192,6 +192,7 @@ def check_traced(guest, kernel):
         tracer = Tracer(guest, "kprobe:vfs_read", "--engine", "kvm")
         guest.puppet("sh cat /etc/passwd")
         events, end = tracer.end()
+        expect(other.poll() is None, "nobody traced QEMU")
     finally:
         other.terminate()
         other.wait()

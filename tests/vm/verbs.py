@@ -78,6 +78,24 @@ def followed_log(guest):
     expect(records == lines, f"--json: {records}")
 
 
+def followed_reboot():
+    """Without KASLR the new kernel lies where the old one lay; its log is told all the same."""
+    with Guest(kernel="6.1-cloud", backend="memfd", append="nokaslr", name="followed-reboot") as guest:
+        follower = subprocess.Popen([VMSIGHT, "dmesg", str(guest.pid), "-w", "-t", "--since", "10m"],
+                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        expect("Linux version" in follower.stdout.readline(), "dmesg -w does not begin with the log's beginning")
+        guest.puppet("log first-life")
+        time.sleep(2)
+        guest.reboot()
+        guest.puppet("log second-life")
+        time.sleep(4)
+        follower.send_signal(signal.SIGINT)
+        said, errors = follower.communicate(timeout=60)
+        expect(follower.returncode == 0, f"dmesg -w over a reboot: {errors}")
+        first, _, second = said.partition("Linux version")
+        expect("first-life" in first and second.count("second-life") == 1, f"over a reboot: {said[-600:]}")
+
+
 def kernel_verbs(guest):
     vm = guest.pid
     symbols = guest.puppet("sh cat /proc/kallsyms").decode()
@@ -238,6 +256,7 @@ def verbs():
         help_is_readable()
         snapshots(guest)
         terminal_is_safe(guest)
+    followed_reboot()
 
 
 if __name__ == "__main__":

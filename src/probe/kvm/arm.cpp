@@ -81,7 +81,8 @@ Result<TrapSite> Armory::find(const ProbeSite& site) {
   const GuestVirt function = site.address - site.offset;
   FtraceSite place = sites_.find(reader_, function);
   if (place.state == FtraceSite::State::unrecorded) {
-    sites_ = FtraceSites::resolve(kernel_, reader_);
+    FtraceSites anew = FtraceSites::resolve(kernel_, reader_);
+    if (anew.has_records()) sites_ = std::move(anew);  // else they could not be read now: bytes alone do not do
     place = sites_.find(reader_, function);
   }
   switch (place.state) {

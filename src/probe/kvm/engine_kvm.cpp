@@ -298,12 +298,18 @@ class KvmEngine final : public ProbeEngine {
     taken_.reset(probe.index);
   }
 
+  /// A trap of which the second program has not told yet counts as missed for a moment.
+  std::uint64_t missed_by(const Probe& probe) const {
+    const std::uint64_t now = program_->missed(whose(probe));
+    return now - std::min(now, probe.missed_before);
+  }
+
   ProbeCounts count(const Probe& probe) const {
     const kvm::counters counters = program_->count(probe.index);
     ProbeCounts counts{.hits = counters.hits,
                        .filtered = counters.filtered,
                        .told = probe.told,
-                       .lost = counters.lost + (program_->missed(whose(probe)) - probe.missed_before),
+                       .lost = counters.lost + missed_by(probe),
                        .missed_returns = counters.missed_returns,
                        .rate_limited = counters.rate_limited,
                        .foreign = counters.foreign,
