@@ -45,7 +45,8 @@ int main(int count, char **arguments)
         return 1;
     }
     // The handler reads memory: the guest must stand, or a process may have ended meanwhile.
-    vmsight_probe_request request = {.site = arguments[2], .filter = arguments[3], .handler = print, .context = &events, .standing = 1};
+    vmsight_probe_request request = {.site = arguments[2], .filter = arguments[3], .handler = print,
+                                     .context = &events, .standing = 1};
     printf("engine %s, sites %d\n", vmsight_prober_engine(prober), vmsight_prober_find(prober, &request, place, NULL));
     if (vmsight_prober_add(prober, &request, &first) != 1) {
         fprintf(stderr, "add: %s\n", vmsight_prober_error(prober));
