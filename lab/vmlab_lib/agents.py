@@ -13,8 +13,9 @@ LEFT_OUT = re.compile(r"perl|dpkg|tar=|usrmerge|gdbm|libdb|init-system")
 LIBRARIES = "lib/x86_64-linux-gnu"
 LOADER = "lib64/ld-linux-x86-64.so.2"
 
-# The ports come up some time after their driver is loaded.
-START = """for attempt in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+# The ports come up some time after their driver is loaded, one by one; where KVM is emulated, after seconds.
+START = """attempt=0
+while [ $attempt -lt 600 ]; do
   for port in /sys/class/virtio-ports/*; do
     case $(cat $port/name) in
       org.vmsight.agent.0) agent=/dev/${port##*/};;
@@ -22,6 +23,7 @@ START = """for attempt in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
     esac
   done
   [ "$agent" ] && [ "$qga" ] && break
+  attempt=$((attempt + 1))
   sleep 0.1
 done
 vmsight-agent $agent &

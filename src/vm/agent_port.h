@@ -46,7 +46,7 @@ class AgentPort {
 
  private:
   static constexpr std::size_t chunk = 256u << 10;
-  static constexpr int most_patience = 4;  // a guest that trickles does not keep us for ever
+  static constexpr int most_patience = 20;  // a guest that trickles does not keep us for ever
   Result<void> receive(std::size_t most);
   Result<void> send(std::string_view& out);
 
