@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from agents import kcore_of_agent
-from harness import ROOT, VMSIGHT, Guest, check_truth, expect, main, vmsight
+from harness import ROOT, VMSIGHT, Failure, Guest, check_truth, expect, main, vmsight
 from vmlab_lib import initramfs, nested
 from vmlab_lib.kernels import fetch
 
@@ -35,7 +35,12 @@ def check(kernel, backend, techniques, **options):
             guest.puppet(scene, timeout=300)
         expect("kvm" in vmsight("list"), "list does not say kvm")
         for technique in techniques:
-            check_truth(guest, "--technique", technique, **excuses)
+            try:
+                check_truth(guest, "--technique", technique, **excuses)
+            except Failure:
+                if is_agent(technique):
+                    print(guest.puppet("sh ps | grep agent; cat /run/qemu-ga.log; head /sys/class/virtio-ports/*/name").decode())
+                raise
 
 
 def inner(kernel, backend, *techniques):
