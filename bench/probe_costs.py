@@ -65,7 +65,7 @@ def study(build, guest, function, folder, options):
 
 def inner(options):
     """On the nested host."""
-    with Guest(kernel=options.kernel, backend="memfd", accel="kvm", name="probe-costs") as guest, tempfile.TemporaryDirectory() as folder:
+    with Guest(kernel=options.kernel, backend="memfd", accel="kvm", la57=options.la57, name="probe-costs") as guest, tempfile.TemporaryDirectory() as folder:
         print("DOCUMENT", json.dumps({function: study(options.build, guest, function, folder, options) for function in WORK}), flush=True)
 
 
@@ -104,6 +104,7 @@ def show(documents, host, kernel):
 def outer(options):
     initramfs.build(kernels.fetch(options.kernel))  # here, where compiling is quick
     words = [Path(__file__).resolve(), options.build, "--kernel", options.kernel, "--calls", options.calls, "--rounds", options.rounds, "--inside"]
+    words += {None: [], True: ["--la57"], False: ["--no-la57"]}[options.la57]
     output = bytearray()
 
     def echo(data):
@@ -126,6 +127,8 @@ def main():
     parser.add_argument("build", nargs="?", default=ROOT / "build", type=lambda text: Path(text).resolve())
     parser.add_argument("--kernel", default="6.1-cloud", help="of the guest")
     parser.add_argument("--host", default=nested.KERNEL, help="kernel of the nested host")
+    parser.add_argument("--la57", action=argparse.BooleanOptionalAction,
+                        help="five-level page tables in the guest, which KVM walks to decode the trap (default: as it likes)")
     parser.add_argument("--calls", type=int, default=5000, help="of a run")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--timeout", type=float, default=3600, help="in seconds, for all of it")

@@ -152,6 +152,7 @@ struct LogRecord {
 
 struct Problem {
   std::string where, what;
+  bool operator==(const Problem&) const = default;
 };
 
 struct ViewInfo {

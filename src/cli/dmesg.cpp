@@ -1,54 +1,11 @@
 // vmsight dmesg VM: the kernel log, once or as it grows.
-#include <algorithm>
-#include <utility>
-
 #include "cli/moment.h"
 #include "cli/state_loop.h"
 #include "render/log.h"
+#include "state/log_tail.h"
 
 namespace vmsight {
 namespace {
-
-/// What is new in the log, view after view.
-class LogTail {
- public:
-  /// A guest that came up again just where it was is told by its log: other times of the same numbers.
-  bool is_of_another_boot(const std::vector<LogRecord>& log) const {
-    for (const LogRecord& record : log) {
-      const auto known = std::lower_bound(marks_.begin(), marks_.end(), Mark{record.sequence, 0});
-      if (known != marks_.end() && known->first == record.sequence && known->second != record.time_ns) return true;
-    }
-    return false;
-  }
-
-  /// Leaves what was not there before. A record that is being written is waited for, and so is what follows
-  /// it, for some views; then it is given up, and that is a problem.
-  void take(State& state) {
-    auto& log = state.kernel_log;
-    marks_.clear();
-    for (const LogRecord& record : log) marks_.emplace_back(record.sequence, record.time_ns);
-    std::sort(marks_.begin(), marks_.end());
-    std::erase_if(log, [&](const LogRecord& record) { return next_ && record.sequence < *next_; });
-    const bool is_first = !next_;  // what is missing then stays so
-    for (std::size_t i = 0; i < log.size(); ++i) {
-      if (!is_first && log[i].sequence > *next_) {
-        if (++waited_ < patience) return log.resize(i);
-        state.problem("kernel_log", fmt::format("{} records before number {} were not seen", log[i].sequence - *next_,
-                                                log[i].sequence));
-      }
-      waited_ = 0;
-      if (log[i].sequence != ~std::uint64_t{0}) next_ = std::max(next_.value_or(0), log[i].sequence + 1);
-    }
-  }
-
- private:
-  using Mark = std::pair<std::uint64_t, std::uint64_t>;  // sequence number, time
-  static constexpr unsigned patience = 4;  // views
-
-  std::vector<Mark> marks_;            // of the view before, ascending
-  std::optional<std::uint64_t> next_;  // sequence number
-  unsigned waited_ = 0;
-};
 
 class Dmesg : public Verb {
  public:
@@ -107,7 +64,7 @@ class Dmesg : public Verb {
       if (follow_new_ && view.number == 0) state->kernel_log.clear();
       VMSIGHT_TRY_VOID(filter(*state));
       if (view.number == 0) tail_.reset();  // of what was there at the beginning
-      const bool is_told = state->problems.empty() || is_same(told, state->problems);
+      const bool is_told = state->problems.empty() || told == state->problems;
       told = state->problems;
       if (state->kernel_log.empty() && is_told) return {};
       if (session.common.json) {
@@ -117,12 +74,6 @@ class Dmesg : public Verb {
         if (!is_told) print_warnings(state->problems);
       }
       return {};
-    });
-  }
-
-  static bool is_same(const std::vector<Problem>& some, const std::vector<Problem>& others) {
-    return std::equal(some.begin(), some.end(), others.begin(), others.end(), [](const Problem& a, const Problem& b) {
-      return a.where == b.where && a.what == b.what;
     });
   }
 

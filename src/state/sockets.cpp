@@ -11,7 +11,7 @@ namespace {
 
 // Bounds on our memory and time.
 constexpr std::size_t max_sockets = 1u << 20, max_nodes = 1u << 22;
-constexpr std::uint64_t max_buckets = 1u << 26;
+constexpr std::uint64_t max_listed_buckets = 1u << 26;
 constexpr unsigned max_retries = 64;
 
 }  // namespace
@@ -26,7 +26,7 @@ Result<SocketsReader> SocketsReader::resolve(Kernel& kernel) {
 
 void SocketsReader::read(Context& context) const {
   View view{
-      context,    namespaces_.list(context, "sockets"), owners(context), {}, max_nodes, max_buckets,
+      context,    namespaces_.list(context, "sockets"), owners(context), {}, max_nodes, max_listed_buckets,
       max_retries};
   const std::vector<SocketTable> tables = tables_.list(context, view.namespaces);
   std::sort(view.namespaces.begin(), view.namespaces.end(),

@@ -21,8 +21,7 @@ namespace vmsight {
 class GuestAgent {
  public:
   using Milliseconds = AgentPort::Milliseconds;
-  static constexpr Milliseconds sync_time{10'000};
-  static constexpr Milliseconds command_time{10'000};
+  static constexpr Milliseconds silence{10'000};  // so long an agent may say nothing
   static constexpr char port_name[] = "org.qemu.guest_agent.0";
 
   struct Command {
@@ -33,15 +32,15 @@ class GuestAgent {
   explicit GuestAgent(AgentPort port) : port_(std::move(port)) {}
 
   /// Drops what was meant for a client before us. timeout if nobody answers.
-  Result<void> sync(Milliseconds patience = sync_time);
+  Result<void> sync(Milliseconds patience = silence);
 
   /// Sends all commands at once and gives the answer to each, in order: `take(index, answer)`, whose
   /// first error ends it. `answer` is the value of "return" or, if the agent refused, an error
   /// (unsupported, in its words). Syncs first if an exchange before this one failed.
   using TakeAnswer = std::function<Result<void>(std::size_t index, Result<nlohmann::json> answer)>;
   Result<void> execute_all(std::span<const Command> commands, const TakeAnswer& take,
-                           Milliseconds patience = command_time);
-  Result<nlohmann::json> execute(Command command, Milliseconds patience = command_time);
+                           Milliseconds patience = silence);
+  Result<nlohmann::json> execute(Command command, Milliseconds patience = silence);
 
  private:
   static constexpr std::size_t max_line = 1u << 20;

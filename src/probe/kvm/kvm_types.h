@@ -1,4 +1,4 @@
-// The few structures of the host's KVM that are looked into; where they are is found out when the
+// The few structures of the host's kernel and its KVM that are looked into; where they are is found out when the
 // program is loaded (CO-RE), so nothing here depends on the machine that builds it.
 #pragma once
 
@@ -28,6 +28,10 @@ struct kvm_vcpu_arch___new {
 };
 struct kvm_vcpu___new {
   struct kvm_vcpu_arch___new arch;
+};
+
+struct task_struct {
+  int tgid;
 };
 
 enum kvm_reg { VCPU_EXREG_CR3 = 0 };

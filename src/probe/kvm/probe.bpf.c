@@ -18,7 +18,20 @@
 char gpl[] SEC("license") = "GPL";
 
 const volatile struct guest guest;
-__u64 counting_traps[counting_slots];  // written while we run
+__u64 lone_traps[lone_slots];  // written while we run
+
+// A function that the verifier looks at once, whatever calls it. At most eight may call each other.
+#define CHECKED_ONCE __attribute__((noinline))
+
+// Who came to a trap: read when it is asked for.
+enum { who_task = 1, who_ids = 2, who_comm = 4 };
+struct who {
+  __u32 asked, known;  // of these bits
+  __u64 task;
+  __s32 pid, tgid;
+  __u64 comm[2];
+  __u32 apic_id, unused;
+};
 
 struct note {  // of a fetch, for filters
   __u64 value;
@@ -40,8 +53,7 @@ struct scratch {
   __u8 data[max_event_data + max_fetch_size + 64];
   __u64 used;       // of data
   __u64 user_root;  // of the current task's page table, once it is known
-  __u32 has_task, has_comm;
-  __u32 apic_id;
+  struct who who;
   __u64 entry_registers[16];
   struct note notes[2 * max_fetches];
   struct call call;
@@ -79,9 +91,6 @@ struct {
   __uint(type, BPF_MAP_TYPE_RINGBUF);
   __uint(max_entries, ring_size);
 } ring SEC(".maps");
-
-// A function that the verifier looks at once, whatever calls it. At most eight may call each other.
-#define CHECKED_ONCE __attribute__((noinline))
 
 // What the compiler knows of a number the verifier may not: then it must check the very register.
 static __always_inline __u64 opaque(__u64 value) {
@@ -138,14 +147,14 @@ static __always_inline __u64 kernel_to_host(__u64 address) {
 }
 
 CHECKED_ONCE __u64 user_root_of(struct scratch *s) {
-  if (!s || !s->event.task) return 0;
+  if (!s || !(s->who.known & who_ids)) return 0;
   if (s->user_root) return s->user_root;
   if (s->event.known >> 16 & 1) {  // AMD: the kernel runs on the task's own table
     s->user_root = s->event.cr3 & PHYSICAL_MASK;
     return s->user_root;
   }
   __u64 mm = 0, pgd = 0;
-  if (!read_host(&mm, sizeof(mm), kernel_to_host(s->event.task + guest.mm_offset)) || !mm) return 0;
+  if (!read_host(&mm, sizeof(mm), kernel_to_host(s->who.task + guest.mm_offset)) || !mm) return 0;
   if (!read_host(&pgd, sizeof(pgd), kernel_to_host(mm + guest.pgd_offset))) return 0;
   if (!in_window(&guest.direct_map, pgd)) return 0;
   s->user_root = pgd - guest.direct_map.delta;
@@ -158,35 +167,59 @@ static __always_inline __u64 to_host(struct scratch *s, __u64 address) {
   return root ? walk(root, address) : 0;
 }
 
-CHECKED_ONCE int find_task(struct scratch *s) {
-  if (!s || s->has_task) return 0;
-  s->has_task = 1;
-  const __u64 apic_id = opaque(s->apic_id);
-  if (apic_id >= max_apic_id) return 0;
+static __always_inline __u64 task_of(const struct who *who) {
+  const __u64 apic_id = opaque(who->apic_id);
   __u64 task = 0;
-  if (!read_host(&task, sizeof(task), guest.current[apic_id])) return 0;
-  __s32 ids[2] = {};
-  const bool adjacent = guest.tgid_offset == guest.pid_offset + 4;
-  if (!read_host(ids, adjacent ? 8 : 4, kernel_to_host(task + guest.pid_offset)) ||
-      (!adjacent && !read_host(&ids[1], 4, kernel_to_host(task + guest.tgid_offset)))) {
-    return 0;
-  }
-  s->event.pid = ids[0];
-  s->event.tgid = ids[1];
-  s->event.task = task;
-  return 0;
+  return apic_id < max_apic_id && read_host(&task, sizeof(task), guest.current[apic_id]) ? task : 0;
 }
 
-// Of a task that was found.
-CHECKED_ONCE int find_comm(struct scratch *s) {
-  if (!s || s->has_comm) return 0;
-  s->has_comm = 1;
-  __u64 comm[2] = {}, *into = (__u64 *)s->event.comm;
-  if (s->event.task) read_host(comm, 16, kernel_to_host(s->event.task + guest.comm_offset));
-  into[0] = comm[0];
-  into[1] = comm[1];
-  s->event.comm[15] = 0;
-  return 0;
+static __always_inline bool read_ids(struct who *who) {
+  __s32 ids[2] = {};
+  const bool adjacent = guest.tgid_offset == guest.pid_offset + 4;
+  if (!read_host(ids, adjacent ? 8 : 4, kernel_to_host(who->task + guest.pid_offset))) return false;
+  if (!adjacent && !read_host(&ids[1], 4, kernel_to_host(who->task + guest.tgid_offset))) return false;
+  who->pid = ids[0];
+  who->tgid = ids[1];
+  return true;
+}
+
+static __always_inline bool read_comm(struct who *who) {
+  __u64 comm[2] = {};
+  if (!read_host(comm, sizeof(comm), kernel_to_host(who->task + guest.comm_offset))) return false;
+  who->comm[0] = comm[0];
+  who->comm[1] = comm[1] & ~(0xffull << 56);
+  return true;
+}
+
+// Which of `wanted` is known now.
+CHECKED_ONCE __u32 find(struct who *who, __u32 wanted) {
+  if (!who) return 0;
+  const __u32 missing = (wanted | who_task) & ~who->asked;
+  __u32 known = who->known;
+  who->asked |= missing;
+  if (missing & who_task) {
+    who->task = task_of(who);
+    if (who->task) known |= who_task;
+  }
+  if (known & who_task) {
+    if ((missing & who_ids) && read_ids(who)) known |= who_ids;
+    if ((missing & who_comm) && read_comm(who)) known |= who_comm;
+  }
+  who->known = known;
+  return known & wanted;
+}
+
+static __always_inline void begin_who(struct who *who, const struct kvm_vcpu *vcpu) {
+  *who = (struct who){.apic_id = vcpu->vcpu_id};
+}
+
+static __always_inline void tell_who(struct who *who, struct event *event) {
+  event->task = find(who, who_ids | who_comm) & who_ids ? who->task : 0;
+  event->pid = who->pid;
+  event->tgid = who->tgid;
+  __u64 *comm = (__u64 *)event->comm;
+  comm[0] = who->comm[0];
+  comm[1] = who->comm[1];
 }
 
 // ---- what is to be read at a hit ----------------------------------------------------------
@@ -224,8 +257,7 @@ CHECKED_ONCE int read_bytes(struct scratch *s, __u64 address, __u32 wanted, __u3
   return done | (ended ? 1 << 16 : 0);
 }
 
-CHECKED_ONCE int run_fetch(struct scratch *s, __u32 index, __u32 which) {
-  const struct probe *probe = bpf_map_lookup_elem(&probes, &index);
+CHECKED_ONCE int run_fetch(struct scratch *s, const struct probe *probe, __u32 which) {
   if (!s || !probe) return 0;
   const __u64 number = opaque(which) & (2 * max_fetches - 1);
   const struct fetch *fetch = &probe->fetch[number];
@@ -296,10 +328,8 @@ static __always_inline bool compare_signed(const struct term *term, __s64 value)
   return compare(term->compare, value < term->number, value == term->number);
 }
 
-static __always_inline bool compare_comm(const struct scratch *s, const struct term *term) {
-  const __u64 *comm = (const __u64 *)s->event.comm;
-  const __u64 wrong = ((comm[0] ^ term->text[0]) & term->mask[0]) |
-                      ((comm[1] ^ term->text[1]) & term->mask[1]);
+static __always_inline bool compare_comm(const struct who *who, const struct term *term) {
+  const __u64 wrong = ((who->comm[0] ^ term->text[0]) & term->mask[0]) | ((who->comm[1] ^ term->text[1]) & term->mask[1]);
   return compare(term->compare, false, wrong == 0);
 }
 
@@ -312,18 +342,20 @@ static __always_inline bool compare_text(const struct scratch *s, const struct t
   return compare(term->compare, false, wrong == 0);
 }
 
-CHECKED_ONCE int holds(struct scratch *s, __u32 index, __u32 which) {
-  const struct probe *probe = bpf_map_lookup_elem(&probes, &index);
+// A term that asks for the task.
+static __always_inline bool holds_of(struct who *who, const struct term *term) {
+  if (term->field == term_comm) return find(who, who_comm) && compare_comm(who, term);
+  return find(who, who_ids) && compare_signed(term, term->field == term_pid ? who->pid : who->tgid);
+}
+
+CHECKED_ONCE int holds(struct scratch *s, const struct probe *probe, __u32 which) {
   if (!s || !probe) return 0;
   const struct term *term = &probe->term[opaque(which) & (max_terms - 1)];
-  switch (term->field) {
-    case term_pid: return s->event.task && compare_signed(term, s->event.pid);
-    case term_tgid: return s->event.task && compare_signed(term, s->event.tgid);
-    case term_comm: find_comm(s); return s->event.task && compare_comm(s, term);
-    case term_cpu: return compare_signed(term, s->event.vcpu);
-    case term_duration:
-      return s->event.at_return && compare(term->compare, s->event.duration < (__u64)term->number,
-                                           s->event.duration == (__u64)term->number);
+  if (term->field <= term_comm) return holds_of(&s->who, term);
+  if (term->field == term_cpu) return compare_signed(term, s->event.vcpu);
+  if (term->field == term_duration) {
+    return s->event.at_return && compare(term->compare, s->event.duration < (__u64)term->number,
+                                         s->event.duration == (__u64)term->number);
   }
   const __u64 fetch = term->index + (term->field == term_fetch_return ? max_fetches : 0);
   const struct note *note = &s->notes[opaque(fetch) & (2 * max_fetches - 1)];
@@ -332,15 +364,14 @@ CHECKED_ONCE int holds(struct scratch *s, __u32 index, __u32 which) {
 }
 
 // The stack of truths is a word.
-CHECKED_ONCE int passes(struct scratch *s, __u32 index) {
-  const struct probe *probe = bpf_map_lookup_elem(&probes, &index);
+CHECKED_ONCE int passes(struct scratch *s, const struct probe *probe) {
   if (!s || !probe) return 0;
   __u64 stack = 0;
   for (int i = 0; i < max_filter_steps; ++i) {
     if (i >= probe->steps) break;
     const __u64 top = stack & 1, below = stack >> 1 & 1, rest = stack >> 2 << 1;
     switch (probe->step[i].kind) {
-      case step_term: stack = stack << 1 | (holds(s, index, probe->step[i].term) != 0); break;
+      case step_term: stack = stack << 1 | (holds(s, probe, probe->step[i].term) != 0); break;
       case step_both: stack = rest | (top & below); break;
       case step_either: stack = rest | (top | below); break;
       default: stack ^= 1; break;
@@ -349,23 +380,67 @@ CHECKED_ONCE int passes(struct scratch *s, __u32 index) {
   return stack & 1;
 }
 
-// ---- one probe ----------------------------------------------------------------------------
+// ---- calls under way ----------------------------------------------------------------------
 
-static __always_inline struct call_key key_of(const struct scratch *s, const struct probe *probe) {
-  return (struct call_key){.task = s->event.task ? s->event.task : s->apic_id + 1,
-                           .rsp = s->event.registers[kvm_rsp],
-                           .probe = probe->id};
+static __always_inline struct call_key key_of(struct who *who, const struct probe *probe, __u64 rsp) {
+  return (struct call_key){.rsp = rsp, .task = probe->steps && find(who, who_task) ? who->task : 0, .probe = probe->id};
 }
 
-static __always_inline int fetch_all(struct scratch *s, __u32 index, __u32 at_return) {
-  const struct probe *probe = bpf_map_lookup_elem(&probes, &index);
-  if (!s || !probe) return 0;
+// A stack is of one CPU at a time, so only a free place is fought for.
+static __always_inline struct brief_bucket *bucket_of(const struct call_key *key) {
+  const __u64 mixed = (key->rsp ^ key->probe << 44) * 0x9e3779b97f4a7c15ull;
+  const __u32 number = (mixed >> 40) & (max_buckets - 1);
+  return bpf_map_lookup_elem(&brief_calls, &number);
+}
+
+static __always_inline bool is_key(const struct call_key *a, const struct call_key *b) {
+  return a->rsp == b->rsp && a->task == b->task && a->probe == b->probe;
+}
+
+// A place for the call; 0 if there is none.
+static __always_inline struct brief_call *keep_brief(const struct call_key *key, __u64 time) {
+  struct brief_bucket *bucket = bucket_of(key);
+  struct brief_call *call = 0;
+  if (!bucket) return 0;
+  for (int i = 0; i < calls_of_bucket && !call; ++i) {
+    if (is_key(&bucket->calls[i].key, key)) call = &bucket->calls[i];
+  }
+  for (int i = 0; i < calls_of_bucket && !call; ++i) {
+    if (bucket->calls[i].key.rsp == 0 && __sync_val_compare_and_swap(&bucket->calls[i].key.rsp, 0, key->rsp) == 0) {
+      call = &bucket->calls[i];
+    }
+  }
+  if (!call) return 0;
+  call->key.task = key->task;
+  call->key.probe = key->probe;
+  call->time = time;
+  return call;
+}
+
+static __always_inline struct brief_call *recall_brief(const struct call_key *key) {
+  struct brief_bucket *bucket = bucket_of(key);
+  if (!bucket) return 0;
+  for (int i = 0; i < calls_of_bucket; ++i) {
+    if (is_key(&bucket->calls[i].key, key)) return &bucket->calls[i];
+  }
+  return 0;
+}
+
+static __always_inline void forget_brief(struct brief_call *call) {
+  asm volatile("" ::: "memory");
+  call->key.rsp = 0;
+}
+
+static __always_inline __u64 time_between(__u64 start, __u64 end) { return end > start ? end - start : 0; }
+
+// ---- one probe ----------------------------------------------------------------------------
+
+static __always_inline void fetch_all(struct scratch *s, const struct probe *probe, __u32 at_return) {
   const __u32 count = at_return ? probe->fetches_return : probe->fetches;
   for (int i = 0; i < max_fetches; ++i) {
     if (i >= count) break;
-    run_fetch(s, index, at_return ? max_fetches + i : i);
+    run_fetch(s, probe, at_return ? max_fetches + i : i);
   }
-  return 0;
 }
 
 CHECKED_ONCE int is_above_rate(__u32 index, __u64 now, __u64 limit) {
@@ -379,20 +454,26 @@ CHECKED_ONCE int is_above_rate(__u32 index, __u64 now, __u64 limit) {
   return __sync_fetch_and_add(&rate->told, 1) >= limit;
 }
 
+// Whether the hit is to be told, too.
+static __always_inline bool is_told(const struct probe *probe, struct counters *counters, __u32 index, __u64 time) {
+  if (probe->flags & probe_counts_only) return false;
+  if (!probe->rate_limit || !is_above_rate(index, time, probe->rate_limit)) return true;
+  count_up(&counters->rate_limited);
+  return false;
+}
+
+static __always_inline __u64 wake_of(const struct counters *counters) {
+  const bool wakes = counters->told % wake_interval == 0 && bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) >= ring_wake;
+  return wakes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+}
+
 struct brief_event {
   struct event event;
   __u8 data[brief_event_data];
 };
 
-// Into the ring, by words. Most events are so small.
+// Into the ring, by words. Most events with data are so small.
 static __always_inline bool send_brief(const struct scratch *s, __u64 wake) {
-  if (s->used == 0) {
-    struct event *event = bpf_ringbuf_reserve(&ring, sizeof(*event), 0);
-    if (!event) return false;
-    __builtin_memcpy(event, &s->event, sizeof(*event));
-    bpf_ringbuf_submit(event, wake);
-    return true;
-  }
   struct brief_event *event = bpf_ringbuf_reserve(&ring, sizeof(*event), 0);
   if (!event) return false;
   __builtin_memcpy(&event->event, &s->event, sizeof(event->event));
@@ -401,28 +482,18 @@ static __always_inline bool send_brief(const struct scratch *s, __u64 wake) {
   return true;
 }
 
-// Counts the hit, and tells it if somebody wants to know.
-CHECKED_ONCE int tell(struct scratch *s, __u32 index) {
-  const struct probe *probe = bpf_map_lookup_elem(&probes, &index);
-  struct counters *counters = bpf_map_lookup_elem(&counts, &index);
-  if (!s || !probe || !counters) return 0;
-  if (probe->flags & probe_counts_only) return 0;
-  if (probe->rate_limit && is_above_rate(index, s->event.time, probe->rate_limit)) {
-    count_up(&counters->rate_limited);
-    return 0;
-  }
+CHECKED_ONCE int tell(struct scratch *s, const struct probe *probe, struct counters *counters, __u32 index) {
+  if (!s || !probe || !counters || !is_told(probe, counters, index, s->event.time)) return 0;
   const __u64 size = opaque(s->used);
   if (size > max_event_data + max_fetch_size) return 0;
   s->event.probe = probe->id;
   s->event.size = size;
-  find_comm(s);
-  const bool wakes = counters->told % wake_interval == 0 && bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) >= ring_wake;
-  const __u64 wake = wakes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+  tell_who(&s->who, &s->event);
+  const __u64 wake = wake_of(counters);
   const bool sent = size <= brief_event_data
                         ? send_brief(s, wake)
                         : bpf_ringbuf_output(&ring, &s->event, sizeof(s->event) + size, wake) == 0;
-  if (sent) count_up(&counters->told);
-  else count_up(&counters->lost);
+  count_up(sent ? &counters->told : &counters->lost);
   return 0;
 }
 
@@ -439,84 +510,36 @@ static __always_inline bool is_filtered_here(const struct probe *probe) {
   return probe->steps && !(probe->flags & (probe_filter_early | probe_filter_late));
 }
 
-static __always_inline int pass_entry(struct scratch *s, __u32 index) {
-  const struct probe *probe = bpf_map_lookup_elem(&probes, &index);
-  struct counters *counters = bpf_map_lookup_elem(&counts, &index);
-  if (!s || !probe || !counters) return 0;
-  begin_event(s, probe);
-  fetch_all(s, index, 0);
+static __always_inline void count_filtered(struct counters *counters) {
   count_up(&counters->hits);
-  if (is_filtered_here(probe) && !passes(s, index)) {
-    count_up(&counters->filtered);
+  count_up(&counters->filtered);
+}
+
+static __always_inline int pass_entry(struct scratch *s, const struct probe *probe, struct counters *counters, __u32 index) {
+  begin_event(s, probe);
+  fetch_all(s, probe, 0);
+  if (is_filtered_here(probe) && !passes(s, probe)) {
+    count_filtered(counters);
     return 0;
   }
-  return tell(s, index);
-}
-
-// A task is on one CPU at a time, so only a free place is fought for.
-static __always_inline struct brief_bucket *bucket_of(const struct call_key *key) {
-  const __u64 mixed = (key->task ^ (key->rsp << 20) ^ key->probe << 44) * 0x9e3779b97f4a7c15ull;
-  const __u32 number = (mixed >> 40) & (max_buckets - 1);
-  return bpf_map_lookup_elem(&brief_calls, &number);
-}
-
-static __always_inline bool is_key(const struct call_key *a, const struct call_key *b) {
-  return a->task == b->task && a->rsp == b->rsp && a->probe == b->probe;
-}
-
-// Keeps the registers and the time of a call; false if there is no room.
-CHECKED_ONCE int keep_brief(struct scratch *s, __u32 index) {
-  const struct probe *probe = bpf_map_lookup_elem(&probes, &index);
-  if (!s || !probe) return 0;
-  const struct call_key key = key_of(s, probe);
-  struct brief_bucket *bucket = bucket_of(&key);
-  struct brief_call *call = 0;
-  if (!bucket) return 0;
-  for (int i = 0; i < calls_of_bucket && !call; ++i) {
-    if (is_key(&bucket->calls[i].key, &key)) call = &bucket->calls[i];
-  }
-  for (int i = 0; i < calls_of_bucket && !call; ++i) {
-    if (bucket->calls[i].key.task == 0 && __sync_val_compare_and_swap(&bucket->calls[i].key.task, 0, key.task) == 0) {
-      call = &bucket->calls[i];
-    }
-  }
-  if (!call) return 0;
-  call->key.rsp = key.rsp;
-  call->key.probe = key.probe;
-  call->time = s->event.time;
-  __builtin_memcpy(call->registers, s->event.registers, sizeof(call->registers));
-  return 1;
-}
-
-static __always_inline bool recall_brief(struct scratch *s, const struct probe *probe) {
-  const struct call_key key = key_of(s, probe);
-  struct brief_bucket *bucket = bucket_of(&key);
-  if (!bucket) return false;
-  for (int i = 0; i < calls_of_bucket; ++i) {
-    struct brief_call *call = &bucket->calls[i];
-    if (!is_key(&call->key, &key)) continue;
-    s->event.duration = s->event.time > call->time ? s->event.time - call->time : 0;
-    if (probe->fetches_return) __builtin_memcpy(s->entry_registers, call->registers, sizeof(call->registers));
-    asm volatile("" ::: "memory");
-    call->key.task = 0;
-    return true;
-  }
-  return false;
+  count_up(&counters->hits);
+  return tell(s, probe, counters, index);
 }
 
 // The entry of a call whose return is wanted.
-static __always_inline int pass_call(struct scratch *s, __u32 index) {
-  const struct probe *probe = bpf_map_lookup_elem(&probes, &index);
-  struct counters *counters = bpf_map_lookup_elem(&counts, &index);
-  if (!s || !probe || !counters) return 0;
+static __always_inline int pass_call(struct scratch *s, const struct probe *probe, struct counters *counters) {
   begin_event(s, probe);
-  fetch_all(s, index, 0);
-  if (is_filtered_here(probe) && !passes(s, index)) {
-    count_up(&counters->hits);
-    count_up(&counters->filtered);
+  fetch_all(s, probe, 0);
+  if (is_filtered_here(probe) && !passes(s, probe)) {
+    count_filtered(counters);
     return 0;
   }
-  if (!probe->fetches && keep_brief(s, index)) return 0;
+  const struct call_key key = key_of(&s->who, probe, s->event.registers[kvm_rsp]);
+  if (!probe->fetches) {
+    struct brief_call *call = keep_brief(&key, s->event.time);
+    if (call && probe->fetches_return) __builtin_memcpy(call->registers, s->event.registers, sizeof(call->registers));
+    if (call) return 0;
+  }
   // What does not fit is not known at the return.
   const bool fits = s->used <= max_entry_data;
   s->call.used = fits ? s->used : 0;
@@ -525,7 +548,6 @@ static __always_inline int pass_call(struct scratch *s, __u32 index) {
   __builtin_memcpy(s->call.registers, s->event.registers, sizeof(s->call.registers));
   bpf_probe_read_kernel(s->call.data, sizeof(s->call.data), s->data);
   s->call.time = bpf_ktime_get_ns();
-  const struct call_key key = key_of(s, probe);
   if (bpf_map_update_elem(&calls, &key, &s->call, BPF_ANY) != 0) count_up(&counters->missed_returns);
   return 0;
 }
@@ -541,13 +563,24 @@ static __always_inline __u32 log2_of(__u64 value) {
   return bits & 63;
 }
 
+static __always_inline void count_duration(__u32 index, __u64 duration) {
+  struct durations *durations = bpf_map_lookup_elem(&times, &index);
+  if (durations) __sync_fetch_and_add(&durations->bucket[log2_of(duration)], 1);
+}
+
 // Copies what was known at the entry; false if the entry was not seen, or not wanted.
 static __always_inline bool recall(struct scratch *s, const struct probe *probe) {
-  if (!probe->fetches && recall_brief(s, probe)) return true;
-  const struct call_key key = key_of(s, probe);
+  const struct call_key key = key_of(&s->who, probe, s->event.registers[kvm_rsp]);
+  struct brief_call *brief = probe->fetches ? 0 : recall_brief(&key);
+  if (brief) {
+    s->event.duration = time_between(brief->time, s->event.time);
+    if (probe->fetches_return) __builtin_memcpy(s->entry_registers, brief->registers, sizeof(brief->registers));
+    forget_brief(brief);
+    return true;
+  }
   const struct call *call = bpf_map_lookup_elem(&calls, &key);
   if (!call) return false;
-  s->event.duration = s->event.time > call->time ? s->event.time - call->time : 0;
+  s->event.duration = time_between(call->time, s->event.time);
   __builtin_memcpy(s->notes, call->notes, sizeof(call->notes));
   __builtin_memcpy(s->entry_registers, call->registers, sizeof(call->registers));
   bpf_probe_read_kernel(s->data, sizeof(call->data), call->data);
@@ -556,52 +589,29 @@ static __always_inline bool recall(struct scratch *s, const struct probe *probe)
   return true;
 }
 
-static __always_inline int pass_return(struct scratch *s, __u32 index) {
-  const struct probe *probe = bpf_map_lookup_elem(&probes, &index);
-  struct counters *counters = bpf_map_lookup_elem(&counts, &index);
-  struct durations *durations = bpf_map_lookup_elem(&times, &index);
-  if (!s || !probe || !counters || !durations) return 0;
+static __always_inline int pass_return(struct scratch *s, const struct probe *probe, struct counters *counters, __u32 index) {
   begin_event(s, probe);
   if (!recall(s, probe)) return 0;
   s->event.at_return = 1;
   if (s->used == 0) s->event.entry_fetches = 0;
   s->event.return_fetches = probe->fetches_return;
-  fetch_all(s, index, 1);
-  count_up(&counters->hits);
-  if ((probe->flags & probe_filter_late) && !passes(s, index)) {
-    count_up(&counters->filtered);
+  fetch_all(s, probe, 1);
+  if ((probe->flags & probe_filter_late) && !passes(s, probe)) {
+    count_filtered(counters);
     return 0;
   }
-  __sync_fetch_and_add(&durations->bucket[log2_of(s->event.duration)], 1);
-  return tell(s, index);
+  count_up(&counters->hits);
+  count_duration(index, s->event.duration);
+  return tell(s, probe, counters, index);
 }
 
 CHECKED_ONCE int pass(struct scratch *s, __u32 index, __u32 kind) {
   const struct probe *probe = bpf_map_lookup_elem(&probes, &index);
-  if (!s || !probe) return 0;
-  if (probe->flags & probe_needs_task) find_task(s);
-  if (kind == trap_return) return pass_return(s, index);
-  return probe->flags & probe_at_return ? pass_call(s, index) : pass_entry(s, index);
-}
-
-// A filter that needs no more than the task is evaluated before anything else is read.
-CHECKED_ONCE int is_rejected(struct scratch *s, __u32 index) {
   struct counters *counters = bpf_map_lookup_elem(&counts, &index);
-  if (!s || !counters) return 0;
-  find_task(s);
-  if (passes(s, index)) return 0;
-  count_up(&counters->hits);
-  count_up(&counters->filtered);
-  return 1;
-}
-
-static __always_inline __u32 rejected(struct scratch *s, const struct trap *trap) {
-  __u32 bits = 0;
-  for (int i = 0; i < max_probes_of_site; ++i) {
-    if (i >= trap->count) break;
-    if ((trap->early >> i & 1) && is_rejected(s, trap->probes[i])) bits |= 1u << i;
-  }
-  return bits;
+  if (!s || !probe || !counters) return 0;
+  if (probe->flags & probe_needs_task) find(&s->who, who_ids);
+  if (kind == trap_return) return pass_return(s, probe, counters, index);
+  return probe->flags & probe_at_return ? pass_call(s, probe, counters) : pass_entry(s, probe, counters, index);
 }
 
 // ---- a trap -------------------------------------------------------------------------------
@@ -619,27 +629,27 @@ static __always_inline __u64 registers_available(struct kvm_vcpu *vcpu) {
 }
 
 // Intel's KVM saves all general registers at an exit but RSP; that and CR3 may be stale.
-static __always_inline void read_registers(struct scratch *s, struct kvm_vcpu *vcpu, __u32 kind) {
+static __always_inline void read_registers(struct event *event, struct kvm_vcpu *vcpu, __u32 kind) {
   const __u64 available = registers_available(vcpu);
   __u32 known = 0xffff;
   // One pointer, for the compiler would walk from another one where the verifier allows no step.
   const unsigned long *registers = vcpu->arch.regs;
   asm volatile("" : "+r"(registers));
 #pragma unroll
-  for (int i = 0; i < 16; ++i) s->event.registers[i] = registers[i];
+  for (int i = 0; i < 16; ++i) event->registers[i] = registers[i];
   if (kind != trap_in_place) {
-    s->event.registers[kvm_rsp] = s->event.registers[kvm_r11];
+    event->registers[kvm_rsp] = registers[kvm_r11];
     known &= ~(1u << kvm_r11);
   } else if (!(available >> kvm_rsp & 1)) {
     known &= ~(1u << kvm_rsp);
   }
-  s->event.cr3 = 0;
+  event->cr3 = 0;
   if (bpf_core_enum_value_exists(enum kvm_reg, VCPU_EXREG_CR3) &&
       (available >> (bpf_core_enum_value(enum kvm_reg, VCPU_EXREG_CR3) & 63) & 1)) {
-    s->event.cr3 = vcpu->arch.cr3;
+    event->cr3 = vcpu->arch.cr3;
     known |= 1u << 16;
   }
-  s->event.known = known;
+  event->known = known;
 }
 
 static __always_inline void count_stranger(__u64 rip) {
@@ -652,29 +662,87 @@ static __always_inline void count_stranger(__u64 rip) {
 
 static __always_inline void begin_hit(struct scratch *s, struct kvm_vcpu *vcpu) {
   s->event.vcpu = vcpu->vcpu_idx;
-  s->event.task = 0;
-  s->event.pid = s->event.tgid = 0;
-  s->apic_id = vcpu->vcpu_id;
-  s->has_task = s->has_comm = 0;
   s->user_root = 0;
+  begin_who(&s->who, vcpu);
 }
 
-// Whether it was a trap that only counts one probe, and is counted now. All traps are in `traps`, too.
-static __always_inline bool is_counted(__u64 rip) {
-  const __u64 entry = *(volatile __u64 *)&counting_traps[counting_slot(rip) & (counting_slots - 1)];
-  if (entry >> 32 != (rip & 0xffffffff) || rip >> 32 != 0xffffffff || !(__u32)entry) return false;
-  const __u32 index = (__u32)entry - 1;
-  struct counters *counters = bpf_map_lookup_elem(&counts, &index);
-  if (!counters) return false;
-  count_up(&counters->hits);
+// A filter that needs no more than the task is evaluated before anything else is read.
+static __always_inline bool is_rejected(struct scratch *s, const struct probe *probe, struct counters *counters) {
+  const bool is_one = probe->steps == 1 && probe->term[0].field <= term_comm;
+  if (is_one ? holds_of(&s->who, &probe->term[0]) : passes(s, probe)) return false;
+  count_filtered(counters);
   return true;
 }
 
-static __always_inline void on_trap(struct kvm_vcpu *vcpu, __u32 slot) {
-  const __u64 rip = next_rip(vcpu);
-  if (is_counted(rip)) return;
-  const struct trap *trap = bpf_map_lookup_elem(&traps, &rip);
-  if (!trap) return count_stranger(rip);
+static __always_inline bool tell_plainly(struct scratch *s, struct kvm_vcpu *vcpu, const struct probe *probe, __u32 kind,
+                                         __u64 time, __u64 duration, __u64 wake) {
+  struct event *event = bpf_ringbuf_reserve(&ring, sizeof(*event), 0);
+  if (!event) return false;
+  event->time = time;
+  event->duration = duration;
+  read_registers(event, vcpu, kind);
+  event->probe = probe->id;
+  event->vcpu = vcpu->vcpu_idx;
+  event->at_return = kind == trap_return;
+  event->entry_fetches = event->return_fetches = event->unused = 0;
+  tell_who(&s->who, event);
+  event->size = event->padding = 0;
+  bpf_ringbuf_submit(event, wake);
+  return true;
+}
+
+// A hit of a probe that reads nothing but who came: without the way through `scratch`. False if that was not possible.
+static __always_inline bool pass_plainly(struct scratch *s, struct kvm_vcpu *vcpu, const struct probe *probe,
+                                         struct counters *counters, __u32 index, __u32 kind) {
+  const __u64 time = bpf_ktime_get_ns();
+  __u64 duration = 0;
+  if (probe->flags & probe_at_return) {
+    const struct call_key key = key_of(&s->who, probe, vcpu->arch.regs[kvm_r11]);
+    if (kind != trap_return) return keep_brief(&key, time) != 0;
+    struct brief_call *call = recall_brief(&key);
+    if (!call) return false;
+    duration = time_between(call->time, time);
+    forget_brief(call);
+    count_duration(index, duration);
+  }
+  count_up(&counters->hits);
+  if (!is_told(probe, counters, index, time)) return true;
+  const bool sent = tell_plainly(s, vcpu, probe, kind, time, duration, wake_of(counters));
+  count_up(sent ? &counters->told : &counters->lost);
+  return true;
+}
+
+static __always_inline void on_lone_trap(struct kvm_vcpu *vcpu, __u32 slot, __u32 entry) {
+  const __u32 index = (entry & lone_index) - 1, kind = entry >> lone_kind_shift;
+  struct counters *counters = bpf_map_lookup_elem(&counts, &index);
+  if (!counters) return;
+  if (entry & lone_bare) return count_up(&counters->hits);
+  const struct probe *probe = bpf_map_lookup_elem(&probes, &index);
+  struct scratch *s = bpf_map_lookup_elem(&scratches, &slot);
+  if (!probe || !s) return;
+  begin_hit(s, vcpu);
+  if ((entry & lone_early) && is_rejected(s, probe, counters)) return;
+  if ((probe->flags & probe_plain) && pass_plainly(s, vcpu, probe, counters, index, kind)) return;
+  s->event.time = bpf_ktime_get_ns();
+  read_registers(&s->event, vcpu, kind);
+  pass(s, index, kind);
+}
+
+static __always_inline __u32 rejected(struct scratch *s, const struct trap *trap) {
+  __u32 bits = 0;
+  for (int i = 0; i < max_probes_of_site; ++i) {
+    if (i >= trap->count) break;
+    if (!(trap->early >> i & 1)) continue;
+    const __u32 index = trap->probes[i];
+    const struct probe *probe = bpf_map_lookup_elem(&probes, &index);
+    struct counters *counters = bpf_map_lookup_elem(&counts, &index);
+    if (probe && counters && is_rejected(s, probe, counters)) bits |= 1u << i;
+  }
+  return bits;
+}
+
+// Of any number of probes.
+static __always_inline void on_shared_trap(struct kvm_vcpu *vcpu, __u32 slot, const struct trap *trap) {
   if (trap->bare) {
     for (int i = 0; i < max_probes_of_site; ++i) {
       if (i >= trap->count) break;
@@ -691,14 +759,26 @@ static __always_inline void on_trap(struct kvm_vcpu *vcpu, __u32 slot) {
   if (without && without == (1u << trap->count) - 1) return;
   const __u32 kind = trap->kind;
   s->event.time = bpf_ktime_get_ns();
-  read_registers(s, vcpu, kind);
+  read_registers(&s->event, vcpu, kind);
   for (int i = 0; i < max_probes_of_site; ++i) {
     if (i >= trap->count) break;
     if (!(without >> i & 1)) pass(s, trap->probes[i], kind);
   }
 }
 
-static __always_inline bool is_ours(void) { return bpf_get_current_pid_tgid() >> 32 == guest.tgid; }
+static __always_inline void on_trap(struct kvm_vcpu *vcpu, __u32 slot) {
+  const __u64 rip = next_rip(vcpu);
+  const __u64 lone = *(volatile __u64 *)&lone_traps[lone_slot(rip) & (lone_slots - 1)];
+  if ((__u32)lone && lone >> 32 == (rip & 0xffffffff) && rip >> 32 == 0xffffffff) return on_lone_trap(vcpu, slot, (__u32)lone);
+  const struct trap *trap = bpf_map_lookup_elem(&traps, &rip);  // they are all there
+  if (trap) on_shared_trap(vcpu, slot, trap);
+  else count_stranger(rip);
+}
+
+static __always_inline bool is_ours(void) {
+  const struct task_struct *task = (void *)bpf_get_current_task_btf();
+  return task->tgid == guest.tgid;
+}
 
 // Whether this exit is still to be handled. Where several programs may see it, the first one does.
 static __always_inline bool is_first(struct kvm_vcpu *vcpu) {

@@ -149,14 +149,14 @@ class Loaded final : public Program {
   }
 
   Result<void> set_trap(std::uint64_t next_rip, const trap& trap) override {
-    forget_counting(next_rip);
+    forget_lone(next_rip);
     VMSIGHT_TRY_VOID(update(skeleton_->maps.traps, &next_rip, &trap));
-    __u64& slot = skeleton_->bss->counting_traps[counting_slot(next_rip)];
-    if (trap.bare && trap.count == 1 && slot == 0) store(slot, counting_entry(next_rip, trap.probes[0]));
+    __u64& slot = skeleton_->bss->lone_traps[lone_slot(next_rip)];
+    if (trap.count == 1 && slot == 0) store(slot, lone_entry(next_rip, &trap));
     return {};
   }
   void remove_trap(std::uint64_t next_rip) override {
-    forget_counting(next_rip);
+    forget_lone(next_rip);
     static_cast<void>(bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.traps), &next_rip));
   }
 
@@ -246,8 +246,8 @@ class Loaded final : public Program {
  private:
   /// The program may read it at any moment.
   static void store(__u64& slot, std::uint64_t value) { std::atomic_ref(slot).store(value, std::memory_order_release); }
-  void forget_counting(std::uint64_t next_rip) {
-    __u64& slot = skeleton_->bss->counting_traps[counting_slot(next_rip)];
+  void forget_lone(std::uint64_t next_rip) {
+    __u64& slot = skeleton_->bss->lone_traps[lone_slot(next_rip)];
     if (slot >> 32 == (next_rip & 0xffffffff)) store(slot, 0);
   }
 

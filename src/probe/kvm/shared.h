@@ -30,8 +30,8 @@ enum {
   max_event_data = 8192,
   max_entry_data = 1024,          // of a call, kept until it returns
   brief_event_data = 128,         // with no more an event is written into the ring where it stays
-  counting_bits = 12,
-  counting_slots = 1 << counting_bits,
+  lone_bits = 12,
+  lone_slots = 1 << lone_bits,
   ring_size = 8 << 20,
   ring_wake = 1 << 20,            // so much is waiting: wake the reader at once
   wake_interval = 256,            // of so many events of a probe one looks how much is waiting
@@ -66,10 +66,14 @@ struct trap {
   __u32 probes[max_probes_of_site];  // indices into `probes`
 };
 
-// Traps in the kernel that only count one probe are in a table of their own too, which costs a hit less: the
-// lower half of the next RIP, and below it the probe's index + 1. Two that have the same slot: one is there.
-static inline __u32 counting_slot(__u64 next_rip) { return ((__u32)next_rip * 0x9e3779b1u) >> (32 - counting_bits); }
-static inline __u64 counting_entry(__u64 next_rip, __u32 index) { return next_rip << 32 | (index + 1); }
+// Traps in the kernel that have one probe are in a table of their own too, which costs a hit less: the lower half of
+// the next RIP, and below it what the trap's one probe is. Two that have the same slot: one is there.
+enum { lone_index = 0xffff, lone_bare = 1 << 16, lone_early = 1 << 17, lone_kind_shift = 18 };
+static inline __u32 lone_slot(__u64 next_rip) { return ((__u32)next_rip * 0x9e3779b1u) >> (32 - lone_bits); }
+static inline __u64 lone_entry(__u64 next_rip, const struct trap *trap) {
+  return next_rip << 32 | (trap->probes[0] + 1) | (trap->bare ? lone_bare : 0) | (trap->early ? lone_early : 0) |
+         (__u32)trap->kind << lone_kind_shift;
+}
 
 // As ProbeFetch.
 enum fetch_what { fetch_value, fetch_string, fetch_bytes };
@@ -100,6 +104,7 @@ enum probe_flags {
   probe_needs_task = 4,    // an event is told, or the filter asks for the task
   probe_filter_late = 8,   // the filter asks for the result or the duration
   probe_filter_early = 16, // it asks for nothing but the task and the CPU
+  probe_plain = 32,        // nothing is read but who it was, and no filter is evaluated later
 };
 struct probe {
   __u32 id;     // the engine's ProbeId: never used twice
@@ -128,17 +133,19 @@ struct strangers {
   __u64 kernel, user;
 };
 
-// A call under way. Entry and return have the same RSP.
+// A call under way. Entry and return have the same RSP, and no other call has it meanwhile: each is on a stack of
+// its own. One that never returns is overwritten by the next one there.
 struct call_key {
-  __u64 task, rsp;
+  __u64 rsp;    // never 0
+  __u64 task;   // with a filter: that nobody's return is taken for one which never came; else 0
   __u64 probe;  // its id
 };
 
-// One of which nothing but the registers is kept. Free: task 0.
+// One of which nothing but the registers is kept. Free: RSP 0.
 struct brief_call {
   struct call_key key;
   __u64 time;
-  __u64 registers[16];
+  __u64 registers[16];  // if the probe reads something at returns
 };
 struct brief_bucket {
   struct brief_call calls[calls_of_bucket];

@@ -250,6 +250,8 @@ Result<probe> describe_probe(const ProbeOrder& order) {
   VMSIGHT_TRY_VOID(describe_filter(order, to));
   // Without anybody to tell, only what the filter asks for is read.
   if (order.counts_only && order.filter.steps.empty()) to.fetches = to.fetches_return = 0;
+  const bool filters_later = to.steps != 0 && (to.flags & probe_filter_early) == 0;
+  if (to.fetches == 0 && to.fetches_return == 0 && !filters_later) to.flags |= probe_plain;
   return to;
 }
 

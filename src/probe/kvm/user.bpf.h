@@ -14,7 +14,7 @@ static __always_inline __u64 find_user_place(struct scratch *s, __u64 address) {
     s->user_root = s->event.cr3 & PHYSICAL_MASK;
     return walk(s->user_root, address);
   }
-  find_task(s);
+  find(&s->who, who_ids);
   const __u64 root = user_root_of(s);
   return root ? walk(root, address) : 0;
 }
@@ -23,8 +23,7 @@ static __always_inline __u64 find_user_place(struct scratch *s, __u64 address) {
 static __always_inline bool is_wanted(struct scratch *s, __u32 index) {
   const struct probe *probe = bpf_map_lookup_elem(&probes, &index);
   if (!probe || !probe->tgid) return true;
-  find_task(s);
-  return s->event.task && s->event.tgid == probe->tgid;
+  return find(&s->who, who_ids) && s->who.tgid == probe->tgid;
 }
 
 static __always_inline void on_user_trap(struct kvm_vcpu *vcpu, __u32 slot) {
@@ -34,7 +33,7 @@ static __always_inline void on_user_trap(struct kvm_vcpu *vcpu, __u32 slot) {
   if (!s) return;
   begin_hit(s, vcpu);
   s->event.time = bpf_ktime_get_ns();
-  read_registers(s, vcpu, trap_in_place);
+  read_registers(&s->event, vcpu, trap_in_place);
   // "Not permitted" is what KVM says to user code, whatever it asked for, and to nobody else.
   const bool refused = s->event.registers[kvm_rax] == -1ull;
   const __u64 place = refused ? find_user_place(s, next - user_trap_bytes) : 0;
