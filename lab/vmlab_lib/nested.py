@@ -29,7 +29,7 @@ from .errors import LabError
 
 KERNEL = "6.12"
 QEMU = "10.0"
-COUNTED_QEMU = "11.1"  # 10.0's guest stands still for ever, now and then, when its clock counts
+COUNTED_QEMU = "11.1"  # when its clock counts, a guest may stand still for ever: with 10.0 in most runs, here in some
 BOOT_TIMEOUT = 900  # of guests there: all but the clock is slow
 MODULES = ["virtio_pci", "9pnet_virtio", "9p", "overlay", "kvm_amd", "virtio_console", "tun"]
 
