@@ -15,6 +15,7 @@ namespace vmsight {
 class AgentPort {
  public:
   using Milliseconds = std::chrono::milliseconds;
+  static constexpr Milliseconds answer_time{10'000};  // so long an agent may say nothing
 
   /// Connects to the port of this name: the chardev of a virtserialport on QEMU's command line or,
   /// for one that was plugged in, as the monitor tells. unsupported, with a reason and a hint, if

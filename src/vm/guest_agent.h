@@ -21,7 +21,6 @@ namespace vmsight {
 class GuestAgent {
  public:
   using Milliseconds = AgentPort::Milliseconds;
-  static constexpr Milliseconds silence{10'000};  // so long an agent may say nothing
   static constexpr char port_name[] = "org.qemu.guest_agent.0";
 
   struct Command {
@@ -32,15 +31,15 @@ class GuestAgent {
   explicit GuestAgent(AgentPort port) : port_(std::move(port)) {}
 
   /// Drops what was meant for a client before us. timeout if nobody answers.
-  Result<void> sync(Milliseconds patience = silence);
+  Result<void> sync(Milliseconds patience = AgentPort::answer_time);
 
   /// Sends all commands at once and gives the answer to each, in order: `take(index, answer)`, whose
   /// first error ends it. `answer` is the value of "return" or, if the agent refused, an error
   /// (unsupported, in its words). Syncs first if an exchange before this one failed.
   using TakeAnswer = std::function<Result<void>(std::size_t index, Result<nlohmann::json> answer)>;
   Result<void> execute_all(std::span<const Command> commands, const TakeAnswer& take,
-                           Milliseconds patience = silence);
-  Result<nlohmann::json> execute(Command command, Milliseconds patience = silence);
+                           Milliseconds patience = AgentPort::answer_time);
+  Result<nlohmann::json> execute(Command command, Milliseconds patience = AgentPort::answer_time);
 
  private:
   static constexpr std::size_t max_line = 1u << 20;

@@ -68,7 +68,7 @@ std::vector<VmsightAgent::Question> VmsightAgent::split(std::span<Run> runs) {
 
 Result<void> VmsightAgent::read(std::span<Run> runs) {
   if (runs.empty()) return {};
-  if (!greeted_) VMSIGHT_TRY_VOID(greet(answer_time));
+  if (!greeted_) VMSIGHT_TRY_VOID(greet(AgentPort::answer_time));
   auto done = ask(split(runs));
   if (done) return {};
   greeted_ = false;
@@ -99,7 +99,7 @@ Result<void> VmsightAgent::ask(std::span<const Question> questions) {
           }
         }
       },
-      answer_time);
+      AgentPort::answer_time);
 }
 
 }  // namespace vmsight

@@ -12,14 +12,13 @@ namespace vmsight {
 class VmsightAgent final : public AgentMemory {
  public:
   using Milliseconds = AgentPort::Milliseconds;
-  static constexpr Milliseconds answer_time{10'000};  // of silence
 
   /// Connects and greets. unsupported if the VM has no such port, or the agent cannot read kcore
   /// or speaks another version; timeout if nobody answers.
   static Result<std::unique_ptr<VmsightAgent>> open(const VmInfo& info);
   /// Greets on this port. For tests.
   static Result<std::unique_ptr<VmsightAgent>> greet(AgentPort port,
-                                                     Milliseconds patience = answer_time);
+                                                     Milliseconds patience = AgentPort::answer_time);
 
   const std::vector<PhysRange>& ranges() const override { return ranges_; }
   Result<void> read(std::span<Run> runs) override;

@@ -20,9 +20,6 @@ char gpl[] SEC("license") = "GPL";
 const volatile struct guest guest;
 __u64 lone_traps[lone_slots];  // written while we run
 
-// A function that the verifier looks at once, whatever calls it. At most eight may call each other.
-#define CHECKED_ONCE __attribute__((noinline))
-
 // Who came to a trap: read when it is asked for.
 enum { who_task = 1, who_ids = 2, who_comm = 4 };
 struct who {
@@ -91,6 +88,9 @@ struct {
   __uint(type, BPF_MAP_TYPE_RINGBUF);
   __uint(max_entries, ring_size);
 } ring SEC(".maps");
+
+// A function that the verifier looks at once, whatever calls it. At most eight may call each other.
+#define CHECKED_ONCE __attribute__((noinline))
 
 // What the compiler knows of a number the verifier may not: then it must check the very register.
 static __always_inline __u64 opaque(__u64 value) {
@@ -207,10 +207,6 @@ CHECKED_ONCE __u32 find(struct who *who, __u32 wanted) {
   }
   who->known = known;
   return known & wanted;
-}
-
-static __always_inline void begin_who(struct who *who, const struct kvm_vcpu *vcpu) {
-  *who = (struct who){.apic_id = vcpu->vcpu_id};
 }
 
 static __always_inline void tell_who(struct who *who, struct event *event) {
@@ -663,7 +659,7 @@ static __always_inline void count_stranger(__u64 rip) {
 static __always_inline void begin_hit(struct scratch *s, struct kvm_vcpu *vcpu) {
   s->event.vcpu = vcpu->vcpu_idx;
   s->user_root = 0;
-  begin_who(&s->who, vcpu);
+  s->who = (struct who){.apic_id = vcpu->vcpu_id};
 }
 
 // A filter that needs no more than the task is evaluated before anything else is read.
