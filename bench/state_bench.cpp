@@ -85,7 +85,8 @@ std::vector<iovec> host_ranges(const RamMap& ram, const std::vector<GuestPhys>& 
   for (GuestPhys page : pages) {
     const RamRange* range = ram.find(page);
     auto* host = reinterpret_cast<std::byte*>((range->host + (page - range->start)).raw());
-    if (!ranges.empty() && static_cast<std::byte*>(ranges.back().iov_base) + ranges.back().iov_len == host) {
+    if (!ranges.empty() &&
+        static_cast<std::byte*>(ranges.back().iov_base) + ranges.back().iov_len == host) {
       ranges.back().iov_len += page_size;
     } else {
       ranges.push_back({host, page_size});

@@ -5,9 +5,9 @@
 //   HostVirt   an address inside the QEMU process; RamMap makes it
 #pragma once
 
+#include <fmt/format.h>
 #include <compare>
 #include <cstdint>
-#include <fmt/format.h>
 #include <optional>
 
 namespace vmsight {
@@ -40,9 +40,15 @@ class Address {
   std::uint64_t raw_ = 0;
 };
 
-struct GuestVirtTag { static constexpr const char* prefix = "gva"; };
-struct GuestPhysTag { static constexpr const char* prefix = "gpa"; };
-struct HostVirtTag { static constexpr const char* prefix = "hva"; };
+struct GuestVirtTag {
+  static constexpr const char* prefix = "gva";
+};
+struct GuestPhysTag {
+  static constexpr const char* prefix = "gpa";
+};
+struct HostVirtTag {
+  static constexpr const char* prefix = "hva";
+};
 using GuestVirt = Address<GuestVirtTag>;
 using GuestPhys = Address<GuestPhysTag>;
 using HostVirt = Address<HostVirtTag>;

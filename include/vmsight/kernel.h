@@ -27,8 +27,8 @@ namespace vmsight {
 class AddressSpace {
  public:
   struct Window {
-    GuestVirt start{}, end{};   // half-open
-    std::uint64_t delta = 0;    // va - pa, modulo 2^64
+    GuestVirt start{}, end{};  // half-open
+    std::uint64_t delta = 0;   // va - pa, modulo 2^64
     bool contains(GuestVirt va) const { return va >= start && va < end; }
   };
 
@@ -78,7 +78,7 @@ class Btf;  // src/kernel/btf.h: the whole type graph, for `type`, `print` and p
 /// name order or an index.
 struct Symbol {
   std::string_view name;
-  char type = '?';   // the letter of /proc/kallsyms
+  char type = '?';  // the letter of /proc/kallsyms
   GuestVirt address;
   std::string_view module;  // "" for the kernel itself
 };
@@ -86,17 +86,17 @@ struct Symbol {
 /// One kernel image found by scanning. After guest reboots there may be several.
 struct KernelCandidate {
   unsigned index = 0;
-  std::string banner;     // "Linux version 6.1.0-..."
-  std::string build_id;   // hex, "" if unreadable
-  GuestPhys rodata;       // where it was found
-  bool live = false;      // chosen as the running one
-  std::string why;        // evidence for or against: "a vCPU's CR3 maps it", "its clock moves" ...
+  std::string banner;    // "Linux version 6.1.0-..."
+  std::string build_id;  // hex, "" if unreadable
+  GuestPhys rodata;      // where it was found
+  bool live = false;     // chosen as the running one
+  std::string why;       // evidence for or against: "a vCPU's CR3 maps it", "its clock moves" ...
 };
 
 struct FindKernelOptions {
-  std::vector<std::uint64_t> cr3;       // of the vCPUs, if known: tells the live kernel
-  std::string cache_dir;                // "" = no cache
-  std::optional<std::string> choose;    // --kernel: an index or a prefix of a build-id
+  std::vector<std::uint64_t> cr3;                  // of the vCPUs, if known: tells the live kernel
+  std::string cache_dir;                           // "" = no cache
+  std::optional<std::string> choose;               // --kernel: an index or a prefix of a build-id
   std::function<void(std::string_view)> progress;  // long work says what it does
 };
 
@@ -122,7 +122,11 @@ class Kernel {
   /// All symbols of the kernel and its modules, sorted by address; decoded on first use.
   virtual Result<std::span<const Symbol>> symbols() = 0;
   /// The symbol that covers an address: name, offset. nullopt outside all text and data.
-  struct Location { std::string_view name; std::uint64_t offset; std::string_view module; };
+  struct Location {
+    std::string_view name;
+    std::uint64_t offset;
+    std::string_view module;
+  };
   virtual std::optional<Location> locate(GuestVirt address) = 0;
 
   /// A member such as ("task_struct", "thread_info.cpu"); nullopt if this kernel has none.

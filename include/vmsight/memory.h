@@ -48,17 +48,17 @@ class RamMap {
 
 /// What one view cost. Counted since the last refresh().
 struct MemoryCounters {
-  std::uint64_t bytes = 0;  // bytes copied from the guest, or pages * 4096 for mappings
-  std::uint64_t pages = 0;  // distinct pages touched
-  std::uint64_t calls = 0;  // system calls or interface commands
+  std::uint64_t bytes = 0;     // bytes copied from the guest, or pages * 4096 for mappings
+  std::uint64_t pages = 0;     // distinct pages touched
+  std::uint64_t calls = 0;     // system calls or interface commands
   std::uint64_t pause_ns = 0;  // how long the guest was stopped for this view, so far
 };
 
 /// A copy of `into.size()` bytes that must not come from a cache.
 struct FreshRead {
-  GuestPhys from;                 // must not cross a page
+  GuestPhys from;  // must not cross a page
   std::span<std::byte> into;
-  bool ok = false;                // set by read_fresh
+  bool ok = false;  // set by read_fresh
 };
 
 /// A populated run of guest RAM; addresses outside all runs read as zeros.

@@ -47,7 +47,8 @@ struct Site {
   std::string path;        // of a user program or library, as the guest's processes see it
   std::string symbol;      // may hold * ? [..]; "" if an address is given
   std::uint64_t offset = 0;
-  std::optional<std::uint64_t> address;  // kernel: virtual; user: virtual, or with a path in the file
+  std::optional<std::uint64_t>
+      address;  // kernel: virtual; user: virtual, or with a path in the file
   bool is_pattern() const { return symbol.find_first_of("*?[") != std::string::npos; }
 };
 /// usage, naming what is wrong with the text.
@@ -73,18 +74,18 @@ struct FileIdentity {
 /// A site found in a guest.
 struct ProbeSite {
   bool user = false;
-  bool at_return = false;      // armed at the function's entry, told at its return
-  GuestVirt address;           // of the instruction; kernel sites only
-  std::string function;        // "vfs_read"; "" for a raw address
-  std::string module;          // kernel module, or path of the user file; "" for the kernel itself
-  std::uint64_t offset = 0;    // from the function's start
-  std::uint64_t size = 0;      // of the function, 0 if unknown
+  bool at_return = false;    // armed at the function's entry, told at its return
+  GuestVirt address;         // of the instruction; kernel sites only
+  std::string function;      // "vfs_read"; "" for a raw address
+  std::string module;        // kernel module, or path of the user file; "" for the kernel itself
+  std::uint64_t offset = 0;  // from the function's start
+  std::uint64_t size = 0;    // of the function, 0 if unknown
   // User sites only:
-  std::vector<UserPlace> places;    // processes that map it now
-  GuestVirt inode;                  // of the file: its page cache is what processes share
+  std::vector<UserPlace> places;  // processes that map it now
+  GuestVirt inode;                // of the file: its page cache is what processes share
   FileIdentity file;
-  std::uint64_t file_offset = 0;    // of the instruction
-  bool any_process = true;          // false: of `places` only, not of processes to come
+  std::uint64_t file_offset = 0;  // of the instruction
+  bool any_process = true;        // false: of `places` only, not of processes to come
 };
 /// "vfs_read+0x10", "/bin/bash:readline", "0xffffffff81000000".
 std::string to_string(const ProbeSite& site);
@@ -108,7 +109,7 @@ inline constexpr std::uint32_t all_general = 0xffff;
 
 /// Who was running. Nothing is known in the few places where the kernel has no `current`.
 struct ProbeTask {
-  GuestVirt task;  // its task_struct; 0: not known
+  GuestVirt task;                  // its task_struct; 0: not known
   std::int32_t pid = 0, tgid = 0;  // thread and process
   std::array<char, 16> comm{};     // the guest's raw bytes, NUL-terminated
   std::string_view name() const { return comm.data(); }
@@ -162,8 +163,8 @@ struct FilterTerm {
   enum class Compare : std::uint8_t { equal, unequal, less, less_equal, greater, greater_equal };
   Field field = Field::pid;
   Compare compare = Compare::equal;
-  std::uint16_t index = 0;        // of a fetch
-  std::uint8_t bits = 64;         // of a fetched value: what counts of it
+  std::uint16_t index = 0;  // of a fetch
+  std::uint8_t bits = 64;   // of a fetched value: what counts of it
   bool is_signed = false;
   std::optional<std::string> text;  // compared with a string (comm, fetched strings)
   std::int64_t number = 0;
@@ -203,17 +204,18 @@ struct ProbeOrder {
 };
 
 struct ProbeCounts {
-  std::uint64_t hits = 0;           // passings (at a return: returns) of the wanted processes
-  std::uint64_t filtered = 0;       // of these: the filter said no
-  std::uint64_t told = 0;           // handed to the sink
-  std::uint64_t lost = 0;           // hits that could not be told: buffers full
-  std::uint64_t missed_returns = 0; // entries whose return was not or cannot be seen
-  std::uint64_t rate_limited = 0;   // not told because of the rate limit
-  std::uint64_t foreign = 0;        // trap of this site by another process, privilege or address
-  std::uint64_t reloads = 0;        // user sites: how often its page came into the guest's memory, and was patched
-                                    // only then: calls before (half a second, or so) were not seen
-  bool absent = false;              // user sites: its page is not in the guest's memory now
-  bool stormed = false;             // disarmed by the engine because it hit too often
+  std::uint64_t hits = 0;            // passings (at a return: returns) of the wanted processes
+  std::uint64_t filtered = 0;        // of these: the filter said no
+  std::uint64_t told = 0;            // handed to the sink
+  std::uint64_t lost = 0;            // hits that could not be told: buffers full
+  std::uint64_t missed_returns = 0;  // entries whose return was not or cannot be seen
+  std::uint64_t rate_limited = 0;    // not told because of the rate limit
+  std::uint64_t foreign = 0;         // trap of this site by another process, privilege or address
+  std::uint64_t reloads =
+      0;  // user sites: how often its page came into the guest's memory, and was patched
+          // only then: calls before (half a second, or so) were not seen
+  bool absent = false;   // user sites: its page is not in the guest's memory now
+  bool stormed = false;  // disarmed by the engine because it hit too often
   /// Durations of calls (return probes): bucket i counts those in [2^i, 2^(i+1)) ns.
   std::array<std::uint64_t, 64> durations{};
 };
@@ -223,10 +225,10 @@ struct EngineAbilities {
   std::string_view name;         // "gdbstub", "kvm"
   bool any_instruction = false;  // else only where functions begin
   bool user_sites = false;
-  bool standing = false;         // sinks can be called while the guest stands
+  bool standing = false;  // sinks can be called while the guest stands
   bool return_sites = false;
-  std::size_t max_sites = 0;     // at once; 0: no limit worth naming
-  std::string why_not;           // why it cannot be used at all
+  std::size_t max_sites = 0;  // at once; 0: no limit worth naming
+  std::string why_not;        // why it cannot be used at all
   std::string hint;
 };
 
@@ -302,8 +304,9 @@ struct ProbeArgument {
   bool is_text = false;                   // a string; else `bytes` name what the pointer points to
   std::optional<std::string_view> bytes;  // the guest's raw bytes
   std::string_view structure;             // "struct open_how" of a pointer to one, else ""
-  std::string text;   // for people: "O_RDONLY|O_CLOEXEC", "\"/etc/passwd\"", "-2 (ENOENT)"
-  std::string names;  // of the number: an enumerator, flags, of a result its error; "" if it has none
+  std::string text;  // for people: "O_RDONLY|O_CLOEXEC", "\"/etc/passwd\"", "-2 (ENOENT)"
+  std::string
+      names;  // of the number: an enumerator, flags, of a result its error; "" if it has none
   bool unused = false;  // the system call does not look at it: open()'s mode without O_CREAT
 };
 
@@ -322,11 +325,12 @@ struct ProbeEvent {
 using ProbeHandler = std::function<void(const ProbeEvent& event)>;
 
 struct ProbeRequest {
-  std::string site;    // as for parse_site()
-  std::string filter;  // "pid == 12 && filename == \"/etc/passwd\"", "" for none
+  std::string site;                 // as for parse_site()
+  std::string filter;               // "pid == 12 && filename == \"/etc/passwd\"", "" for none
   std::optional<std::int32_t> pid;  // of this process only; needed for user sites without a path
-  std::uint8_t text_arguments = 0;  // of user functions, whose types are not known: a bit for each that is a text
-  std::string symbols_file;         // on the host: the user program, if the guest's is not in memory
+  std::uint8_t text_arguments =
+      0;  // of user functions, whose types are not known: a bit for each that is a text
+  std::string symbols_file;  // on the host: the user program, if the guest's is not in memory
   bool counts_only = false, standing = false;  // as in ProbeOrder
   std::uint64_t rate_limit = 0, storm_limit = default_storm_limit;
   /// A site whose function has nothing of a name in the filter is left out. Patterns always do so.

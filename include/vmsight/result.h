@@ -30,9 +30,9 @@ enum class ErrorCode {
 struct Error {
   ErrorCode code = ErrorCode::bad_data;
   std::string message;
-  std::string hint{};                        // optional second line
-  int os_errno = 0;                          // for ErrorCode::os and permission
-  std::optional<std::uint64_t> address{};    // faulting address, for ErrorCode::fault
+  std::string hint{};                      // optional second line
+  int os_errno = 0;                        // for ErrorCode::os and permission
+  std::optional<std::uint64_t> address{};  // faulting address, for ErrorCode::fault
 };
 
 /// A system call that failed: appends strerror(err) to "action object".
@@ -48,8 +48,8 @@ template <typename T>
 class [[nodiscard]] Result {
  public:
   using value_type = T;
-  Result(T value) : storage_(std::in_place_index<0>, std::move(value)) {}          // NOLINT(implicit)
-  Result(Error error) : storage_(std::in_place_index<1>, std::move(error)) {}      // NOLINT(implicit)
+  Result(T value) : storage_(std::in_place_index<0>, std::move(value)) {}      // NOLINT(implicit)
+  Result(Error error) : storage_(std::in_place_index<1>, std::move(error)) {}  // NOLINT(implicit)
 
   bool has_value() const { return storage_.index() == 0; }
   explicit operator bool() const { return has_value(); }
@@ -114,9 +114,9 @@ class [[nodiscard]] Result<void> {
 /// `VMSIGHT_TRY(auto x, f());` - x = *f(), or returns f()'s error from the current function.
 #define VMSIGHT_CONCAT_(a, b) a##b
 #define VMSIGHT_CONCAT(a, b) VMSIGHT_CONCAT_(a, b)
-#define VMSIGHT_TRY_IMPL(tmp, decl, expr)          \
-  auto tmp = (expr);                               \
-  if (!tmp) return std::move(tmp).error();         \
+#define VMSIGHT_TRY_IMPL(tmp, decl, expr)  \
+  auto tmp = (expr);                       \
+  if (!tmp) return std::move(tmp).error(); \
   decl = *std::move(tmp)
 #define VMSIGHT_TRY(decl, expr) VMSIGHT_TRY_IMPL(VMSIGHT_CONCAT(vmsight_try_, __LINE__), decl, expr)
 /// The same for Result<void>.

@@ -31,7 +31,10 @@ class Arena {
 
  private:
   static constexpr std::size_t block_size = 256 * 1024;
-  struct Block { std::unique_ptr<char[]> data; std::size_t size = 0; };
+  struct Block {
+    std::unique_ptr<char[]> data;
+    std::size_t size = 0;
+  };
   std::vector<Block> blocks_;
   std::size_t block_ = 0, used_ = 0, total_ = 0;
 };
@@ -43,7 +46,7 @@ struct OsInfo {
   std::string_view sysname, nodename, release, version, machine;
   std::optional<std::uint64_t> uptime_s;
   std::string_view cmdline;
-  std::optional<std::int64_t> boot_unix_ns;   // the guest's wall clock at its boot, if readable
+  std::optional<std::int64_t> boot_unix_ns;  // the guest's wall clock at its boot, if readable
 };
 
 struct CpuInfo {
@@ -57,40 +60,40 @@ struct CpuInfo {
 struct NetDevice {
   std::string_view name;
   std::uint64_t netns = 0;
-  std::string_view hwaddr;                    // "52:54:00:12:34:56", "" if it has none
-  std::vector<std::string_view> flags;        // "UP", "BROADCAST", "LOOPBACK", "LOWER_UP" ...
+  std::string_view hwaddr;              // "52:54:00:12:34:56", "" if it has none
+  std::vector<std::string_view> flags;  // "UP", "BROADCAST", "LOOPBACK", "LOWER_UP" ...
   std::uint64_t mtu = 0;
   unsigned ifindex = 0;
-  std::vector<std::string_view> ipv4, ipv6;   // "10.0.2.15/24"
+  std::vector<std::string_view> ipv4, ipv6;  // "10.0.2.15/24"
   std::optional<std::uint64_t> rx_bytes, tx_bytes, rx_packets, tx_packets;
 };
 
 struct Module {
   std::string_view name;
-  std::string_view state;                     // "Live", "Loading", "Unloading"
+  std::string_view state;  // "Live", "Loading", "Unloading"
   std::uint64_t size = 0;
   std::int64_t refcount = 0;
-  std::vector<std::string_view> used_by;      // names, in /proc/modules order
+  std::vector<std::string_view> used_by;  // names, in /proc/modules order
   GuestVirt base;
 };
 
 struct Process {
-  std::int32_t pid = 0, tgid = 0, ppid = 0;   // in the root pid namespace
-  std::string_view comm;                      // whole: kernel threads as /proc shows them
+  std::int32_t pid = 0, tgid = 0, ppid = 0;  // in the root pid namespace
+  std::string_view comm;                     // whole: kernel threads as /proc shows them
   std::optional<std::vector<std::string_view>> cmdline;
-  char state = '?';                           // R S D T t Z X I P
+  char state = '?';  // R S D T t Z X I P
   std::optional<std::uint32_t> uid, gid, euid, egid, suid, sgid, fsuid, fsgid;
   bool kernel_thread = false;
   std::optional<std::uint32_t> threads;
   std::uint64_t start_time_ns = 0, utime_ns = 0, stime_ns = 0;  // of the whole thread group
   std::optional<std::uint64_t> rss_bytes, vsize_bytes;          // nullopt: no mm, or unread
-  std::string_view exe, cwd, root;            // null if there is none, or it was not readable
+  std::string_view exe, cwd, root;  // null if there is none, or it was not readable
   std::optional<std::uint64_t> pidns, mntns, netns, utsns;
-  std::vector<std::int32_t> ns_pids;          // from the root namespace inwards
+  std::vector<std::int32_t> ns_pids;  // from the root namespace inwards
   std::int32_t tty_nr = 0, session = 0, pgrp = 0;
   std::int32_t nice = 0, priority = 0, cpu = -1;
   Validity validity = Validity::live;
-  GuestVirt task;                             // its task_struct
+  GuestVirt task;  // its task_struct
 };
 
 struct Thread {
@@ -104,10 +107,10 @@ struct Thread {
 struct OpenFile {
   std::int32_t pid = 0;
   std::int32_t fd = 0;
-  std::string_view type;                      // "REG" "DIR" "CHR" "BLK" "FIFO" "SOCK" "ANON" "LNK"
-  std::string_view path;                      // as readlink of /proc/PID/fd/N
+  std::string_view type;  // "REG" "DIR" "CHR" "BLK" "FIFO" "SOCK" "ANON" "LNK"
+  std::string_view path;  // as readlink of /proc/PID/fd/N
   std::uint64_t pos = 0;
-  std::uint32_t flags = 0;                    // as fdinfo: O_CLOEXEC included
+  std::uint32_t flags = 0;  // as fdinfo: O_CLOEXEC included
   std::uint64_t inode = 0, device = 0;
   std::uint64_t size = 0;
 };
@@ -115,33 +118,33 @@ struct OpenFile {
 struct MemoryMap {
   std::int32_t pid = 0;
   std::uint64_t start = 0, end = 0, offset = 0;
-  char perms[5] = "----";                     // "r-xp"
-  std::string_view path;                      // as /proc/PID/maps; "" for anonymous
+  char perms[5] = "----";  // "r-xp"
+  std::string_view path;   // as /proc/PID/maps; "" for anonymous
   std::uint64_t inode = 0, device = 0;
   std::optional<std::uint64_t> rss_bytes, dirty_bytes;  // if asked for: of /proc/PID/smaps
 };
 
 struct Socket {
-  std::optional<std::int32_t> pid, fd;        // empty: owned by no process (TIME_WAIT, kernel)
+  std::optional<std::int32_t> pid, fd;  // empty: owned by no process (TIME_WAIT, kernel)
   std::uint64_t netns = 0;
-  std::string_view family;                    // "inet" "inet6" "unix" "netlink" "packet" ...
-  std::string_view protocol;                  // "tcp" "udp" "udplite" "icmp" "raw" "unix" ...
-  std::string_view type;                      // "stream" "dgram" "seqpacket" "raw" ...
-  std::string_view state;                     // "ESTABLISHED" "LISTEN" "UNCONN" ...
-  std::string_view local, remote;             // addresses; unix: path ("@name" if abstract)
+  std::string_view family;         // "inet" "inet6" "unix" "netlink" "packet" ...
+  std::string_view protocol;       // "tcp" "udp" "udplite" "icmp" "raw" "unix" ...
+  std::string_view type;           // "stream" "dgram" "seqpacket" "raw" ...
+  std::string_view state;          // "ESTABLISHED" "LISTEN" "UNCONN" ...
+  std::string_view local, remote;  // addresses; unix: path ("@name" if abstract)
   std::uint32_t local_port = 0, remote_port = 0;
   std::uint64_t inode = 0;
   std::uint64_t recv_queue = 0, send_queue = 0;
   std::optional<std::uint32_t> uid;
-  std::uint64_t peer_inode = 0;               // unix sockets
+  std::uint64_t peer_inode = 0;  // unix sockets
 };
 
 struct Mount {
   std::string_view source, target, fstype, options;
   std::uint64_t mntns = 0;
   std::uint32_t id = 0, parent = 0;
-  std::uint64_t device = 0;                   // major << 20 | minor, as the kernel's dev_t
-  std::string_view root;                      // root of the mount within its file system
+  std::uint64_t device = 0;  // major << 20 | minor, as the kernel's dev_t
+  std::string_view root;     // root of the mount within its file system
 };
 
 struct LogRecord {
@@ -175,7 +178,7 @@ enum Part : unsigned {
   part_sockets = 1 << 7,
   part_mounts = 1 << 8,
   part_kernel_log = 1 << 9,
-  part_threads = 1 << 10,   // not in the document: for `ps -T` and `stack`
+  part_threads = 1 << 10,  // not in the document: for `ps -T` and `stack`
   part_all = (1 << 10) - 1,
 };
 
@@ -187,25 +190,25 @@ struct State {
   std::vector<Module> modules;
   std::vector<Process> processes;
   std::vector<Thread> threads;
-  std::vector<OpenFile> open_files;      // grouped by process, ascending fd
-  std::vector<MemoryMap> memory_maps;    // grouped by process, ascending address
+  std::vector<OpenFile> open_files;    // grouped by process, ascending fd
+  std::vector<MemoryMap> memory_maps;  // grouped by process, ascending address
   std::vector<Socket> sockets;
   std::vector<Mount> mounts;
   std::vector<LogRecord> kernel_log;
-  std::vector<Problem> problems;         // bounded: the last says how many were left out
+  std::vector<Problem> problems;  // bounded: the last says how many were left out
   Arena arena;
 
-  void clear();                          // keeps allocations, for the next view
+  void clear();  // keeps allocations, for the next view
   void problem(std::string where, std::string what);
   std::size_t problems_left_out = 0;
 };
 
 struct StateOptions {
   unsigned parts = part_all;
-  std::optional<std::int32_t> pid;       // only this process (thread group)
-  unsigned max_processes = 1u << 22;     // the kernel's own limit of PIDs
-  unsigned attempts = 3;                 // readings of an object before it is called torn
-  bool residency = false;                // walk page tables: how much of each map is in RAM
+  std::optional<std::int32_t> pid;    // only this process (thread group)
+  unsigned max_processes = 1u << 22;  // the kernel's own limit of PIDs
+  unsigned attempts = 3;              // readings of an object before it is called torn
+  bool residency = false;             // walk page tables: how much of each map is in RAM
 };
 
 /// Reads state through one kernel and one view, again and again. Keeps types and layout only:

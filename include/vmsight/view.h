@@ -23,12 +23,12 @@ Result<std::unique_ptr<GuestMemory>> open_live_read(const Vm& vm);
 Result<std::unique_ptr<GuestMemory>> open_file_view(const Image& image);
 
 struct TechniqueStatus {
-  std::string_view name;   // "live-map"
-  std::string_view what;   // one line
-  std::string_view cost;   // one line: what a view costs the guest
+  std::string_view name;  // "live-map"
+  std::string_view what;  // one line
+  std::string_view cost;  // one line: what a view costs the guest
   bool usable = false;
-  std::string reason;      // why not
-  std::string hint;        // what to do about it
+  std::string reason;  // why not
+  std::string hint;    // what to do about it
 };
 /// Every technique, and whether it works for this VM. Trying does not disturb the guest.
 std::vector<TechniqueStatus> technique_status(const Vm& vm);

@@ -2,13 +2,13 @@
 // Knows nothing of kernels. Looking changes nothing in QEMU or the guest.
 #pragma once
 
+#include <sys/types.h>
 #include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <sys/types.h>
 #include <vector>
 
 #include "vmsight/memory.h"
@@ -24,11 +24,11 @@ struct VmInfo {
   pid_t pid = 0;
   std::uint64_t start_time = 0;  // clock ticks after the host's boot: with pid, an identity
   uid_t uid = 0;
-  std::string name;        // -name guest=..., else the libvirt domain, else "qemu-<pid>"
+  std::string name;  // -name guest=..., else the libvirt domain, else "qemu-<pid>"
   std::string uuid;
   std::string executable;  // "/usr/bin/qemu-system-x86_64"
   Accelerator accelerator = Accelerator::unknown;
-  std::string machine;     // "pc", "q35", "microvm", "pc-i440fx-7.2" as given
+  std::string machine;  // "pc", "q35", "microvm", "pc-i440fx-7.2" as given
   unsigned vcpus = 1;
   std::uint64_t memory_bytes = 0;        // -m
   std::vector<std::string> qmp_sockets;  // paths of unix QMP sockets on the command line
@@ -45,11 +45,11 @@ enum class Backing {
 std::string_view to_string(Backing backing);
 
 struct RamBlock {
-  std::string name;          // QEMU's name if known ("pc.ram", "ram0"), else a description
+  std::string name;  // QEMU's name if known ("pc.ram", "ram0"), else a description
   std::uint64_t size = 0;
-  HostVirt host;             // start of the mapping in the QEMU process
+  HostVirt host;  // start of the mapping in the QEMU process
   Backing backing = Backing::anonymous;
-  std::string path;          // name in /proc/PID/maps
+  std::string path;                     // name in /proc/PID/maps
   std::uint64_t device = 0, inode = 0;  // st_dev and st_ino of the backing file, 0 if anonymous
   std::uint64_t file_offset = 0;        // where the block begins in that file
 };
@@ -107,9 +107,9 @@ Result<std::unique_ptr<Vm>> open_vm(const VmInfo& info);
 /// guest-physical memory also fits), or an ELF core of dump-guest-memory / vmsight snapshot.
 struct ImageSegment {
   GuestPhys start;
-  std::uint64_t size = 0;         // bytes of guest memory
+  std::uint64_t size = 0;  // bytes of guest memory
   std::uint64_t file_offset = 0;
-  std::uint64_t file_size = 0;    // bytes in the file; the rest reads as zeros
+  std::uint64_t file_size = 0;  // bytes in the file; the rest reads as zeros
 };
 struct Image {
   std::string path;

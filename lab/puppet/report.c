@@ -20,223 +20,207 @@
 
 #include "puppet.h"
 
-static char *content;  // grows to the largest file seen
+static char* content;  // grows to the largest file seen
 static size_t capacity;
 
-static void emit(const char *path, const void *data, ssize_t size)
-{
-    int32_t header[2] = {strlen(path), size};
-    channel_write(header, sizeof(header));
-    channel_write(path, header[0]);
-    if (size > 0)
-        channel_write(data, size);
+static void emit(const char* path, const void* data, ssize_t size) {
+  int32_t header[2] = {strlen(path), size};
+  channel_write(header, sizeof(header));
+  channel_write(path, header[0]);
+  if (size > 0) channel_write(data, size);
 }
 
 // What a file of `directory` says, under a path of the archive.
-static void emit_from(int directory, const char *name, const char *path)
-{
-    int fd = openat(directory, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) {
-        emit(path, NULL, -errno);
-        return;
-    }
-    size_t used = 0;
-    ssize_t size;
-    do {
-        if (capacity - used < 1 << 16)
-            content = realloc(content, capacity += 1 << 18);
-        size = read(fd, content + used, capacity - used);
-        used += size > 0 ? size : 0;
-    } while (size > 0 || (size < 0 && errno == EPIPE));  // EPIPE: /dev/kmsg was overrun
-    int failed = size < 0 && errno != EAGAIN && used == 0;
-    emit(path, content, failed ? -errno : (ssize_t)used);
-    close(fd);
+static void emit_from(int directory, const char* name, const char* path) {
+  int fd = openat(directory, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) {
+    emit(path, NULL, -errno);
+    return;
+  }
+  size_t used = 0;
+  ssize_t size;
+  do {
+    if (capacity - used < 1 << 16) content = realloc(content, capacity += 1 << 18);
+    size = read(fd, content + used, capacity - used);
+    used += size > 0 ? size : 0;
+  } while (size > 0 || (size < 0 && errno == EPIPE));  // EPIPE: /dev/kmsg was overrun
+  int failed = size < 0 && errno != EAGAIN && used == 0;
+  emit(path, content, failed ? -errno : (ssize_t)used);
+  close(fd);
 }
 
-static void emit_as(const char *file, const char *path)
-{
-    emit_from(AT_FDCWD, file, path);
-}
+static void emit_as(const char* file, const char* path) { emit_from(AT_FDCWD, file, path); }
 
-static void emit_file(const char *path)
-{
-    emit_as(path, path);
-}
+static void emit_file(const char* path) { emit_as(path, path); }
 
-static void emit_link(int directory, const char *name, const char *path)
-{
-    char target[4096];
-    ssize_t size = readlinkat(directory, name, target, sizeof(target));
-    emit(path, target, size < 0 ? -errno : size);
+static void emit_link(int directory, const char* name, const char* path) {
+  char target[4096];
+  ssize_t size = readlinkat(directory, name, target, sizeof(target));
+  emit(path, target, size < 0 ? -errno : size);
 }
 
 // Paths below are inside `directory`, which is /proc/PID: there may be very many processes.
 
-static void report_socket(int pid, int fd)
-{
-    char path[64], name[64];
-    snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, fd);
-    ssize_t used = getxattr(path, "system.sockprotoname", name, sizeof(name));
-    snprintf(path, sizeof(path), "/proc/%d/fdproto/%d", pid, fd);
-    emit(path, name, used < 0 ? -errno : used);
+static void report_socket(int pid, int fd) {
+  char path[64], name[64];
+  snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, fd);
+  ssize_t used = getxattr(path, "system.sockprotoname", name, sizeof(name));
+  snprintf(path, sizeof(path), "/proc/%d/fdproto/%d", pid, fd);
+  emit(path, name, used < 0 ? -errno : used);
 }
 
-static void report_file(int directory, int pid, int fd)
-{
-    char path[64], target[4096], name[32];
-    if (fd == directory && pid == getpid())
-        return;  // it is only there because we look
-    snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, fd);
-    snprintf(name, sizeof(name), "fd/%d", fd);
-    ssize_t size = readlinkat(directory, name, target, sizeof(target));
-    if (size < 0)
-        return;
-    emit(path, target, size);
-    struct stat info;
-    if (fstatat(directory, name, &info, 0) == 0) {
-        char text[128];
-        int used = snprintf(text, sizeof(text), "%llu %o %u:%u", (unsigned long long)info.st_ino,
-                            info.st_mode, major(info.st_rdev), minor(info.st_rdev));
-        snprintf(path, sizeof(path), "/proc/%d/fdstat/%d", pid, fd);
-        emit(path, text, used);
-    }
-    if (size > 7 && memcmp(target, "socket:", 7) == 0)
-        report_socket(pid, fd);
-    snprintf(path, sizeof(path), "/proc/%d/fdinfo/%d", pid, fd);
-    snprintf(name, sizeof(name), "fdinfo/%d", fd);
-    emit_from(directory, name, path);
+static void report_file(int directory, int pid, int fd) {
+  char path[64], target[4096], name[32];
+  if (fd == directory && pid == getpid()) return;  // it is only there because we look
+  snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, fd);
+  snprintf(name, sizeof(name), "fd/%d", fd);
+  ssize_t size = readlinkat(directory, name, target, sizeof(target));
+  if (size < 0) return;
+  emit(path, target, size);
+  struct stat info;
+  if (fstatat(directory, name, &info, 0) == 0) {
+    char text[128];
+    int used = snprintf(text, sizeof(text), "%llu %o %u:%u", (unsigned long long)info.st_ino,
+                        info.st_mode, major(info.st_rdev), minor(info.st_rdev));
+    snprintf(path, sizeof(path), "/proc/%d/fdstat/%d", pid, fd);
+    emit(path, text, used);
+  }
+  if (size > 7 && memcmp(target, "socket:", 7) == 0) report_socket(pid, fd);
+  snprintf(path, sizeof(path), "/proc/%d/fdinfo/%d", pid, fd);
+  snprintf(name, sizeof(name), "fdinfo/%d", fd);
+  emit_from(directory, name, path);
 }
 
-static void report_process(int pid)
-{
-    static const char *const files[] = {"stat", "status", "cmdline", "maps"};
-    static const char *const links[] = {"exe", "cwd", "ns/pid", "ns/mnt", "ns/net"};
-    char path[64];
-    snprintf(path, sizeof(path), "/proc/%d", pid);
-    int directory = open(path, O_PATH | O_CLOEXEC);
-    for (size_t i = 0; i < COUNT(files); i++) {
-        snprintf(path, sizeof(path), "/proc/%d/%s", pid, files[i]);
-        emit_from(directory, files[i], path);
-    }
-    for (size_t i = 0; i < COUNT(links); i++) {
-        snprintf(path, sizeof(path), "/proc/%d/%s", pid, links[i]);
-        emit_link(directory, links[i], path);
-    }
-    snprintf(path, sizeof(path), "/proc/%d/fd", pid);
-    int count;
-    int *fds = numbers_in(path, &count);
-    for (int i = 0; i < count; i++)
-        report_file(directory, pid, fds[i]);
-    free(fds);
-    close(directory);
+static void report_process(int pid) {
+  static const char* const files[] = {"stat", "status", "cmdline", "maps"};
+  static const char* const links[] = {"exe", "cwd", "ns/pid", "ns/mnt", "ns/net"};
+  char path[64];
+  snprintf(path, sizeof(path), "/proc/%d", pid);
+  int directory = open(path, O_PATH | O_CLOEXEC);
+  for (size_t i = 0; i < COUNT(files); i++) {
+    snprintf(path, sizeof(path), "/proc/%d/%s", pid, files[i]);
+    emit_from(directory, files[i], path);
+  }
+  for (size_t i = 0; i < COUNT(links); i++) {
+    snprintf(path, sizeof(path), "/proc/%d/%s", pid, links[i]);
+    emit_link(directory, links[i], path);
+  }
+  snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+  int count;
+  int* fds = numbers_in(path, &count);
+  for (int i = 0; i < count; i++) report_file(directory, pid, fds[i]);
+  free(fds);
+  close(directory);
 }
 
 // All answers to one rtnetlink dump request, as they come.
-static void emit_rtnetlink(const char *name, int type)
-{
-    struct { struct nlmsghdr header; struct rtgenmsg message; } request = {
-        .header = {.nlmsg_len = sizeof(request), .nlmsg_type = type, .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP},
-    };
-    static char answers[1 << 20];
-    size_t used = 0;
-    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
-    send(fd, &request, sizeof(request), 0);
-    for (bool done = false; !done && used < sizeof(answers);) {
-        ssize_t size = recv(fd, answers + used, sizeof(answers) - used, 0);
-        if (size <= 0)
-            break;
-        done = ((struct nlmsghdr *)(answers + used))->nlmsg_type <= NLMSG_DONE;
-        used += size;
-    }
-    close(fd);
-    emit(name, answers, used);
+static void emit_rtnetlink(const char* name, int type) {
+  struct {
+    struct nlmsghdr header;
+    struct rtgenmsg message;
+  } request = {
+      .header = {.nlmsg_len = sizeof(request),
+                 .nlmsg_type = type,
+                 .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP},
+  };
+  static char answers[1 << 20];
+  size_t used = 0;
+  int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+  send(fd, &request, sizeof(request), 0);
+  for (bool done = false; !done && used < sizeof(answers);) {
+    ssize_t size = recv(fd, answers + used, sizeof(answers) - used, 0);
+    if (size <= 0) break;
+    done = ((struct nlmsghdr*)(answers + used))->nlmsg_type <= NLMSG_DONE;
+    used += size;
+  }
+  close(fd);
+  emit(name, answers, used);
 }
 
-static void report_network(ino_t inode)
-{
-    static const char *const tables[] = {"tcp", "tcp6", "udp", "udp6", "udplite", "unix", "raw", "raw6",
-                                         "icmp", "packet", "netlink", "dev", "if_inet6"};
-    char path[64], name[64];
-    for (size_t i = 0; i < COUNT(tables); i++) {
-        snprintf(path, sizeof(path), "/proc/thread-self/net/%s", tables[i]);
-        snprintf(name, sizeof(name), "net/%lu/%s", inode, tables[i]);
-        emit_as(path, name);
-    }
-    snprintf(name, sizeof(name), "net/%lu/links", inode);
-    emit_rtnetlink(name, RTM_GETLINK);
-    snprintf(name, sizeof(name), "net/%lu/addresses", inode);
-    emit_rtnetlink(name, RTM_GETADDR);
+static void report_network(ino_t inode) {
+  static const char* const tables[] = {"tcp",     "tcp6", "udp",     "udp6", "udplite",
+                                       "unix",    "raw",  "raw6",    "icmp", "packet",
+                                       "netlink", "dev",  "if_inet6"};
+  char path[64], name[64];
+  for (size_t i = 0; i < COUNT(tables); i++) {
+    snprintf(path, sizeof(path), "/proc/thread-self/net/%s", tables[i]);
+    snprintf(name, sizeof(name), "net/%lu/%s", inode, tables[i]);
+    emit_as(path, name);
+  }
+  snprintf(name, sizeof(name), "net/%lu/links", inode);
+  emit_rtnetlink(name, RTM_GETLINK);
+  snprintf(name, sizeof(name), "net/%lu/addresses", inode);
+  emit_rtnetlink(name, RTM_GETADDR);
 }
 
 // Calls visit(pid, inode) for the first process of each namespace of a kind.
-static void each_namespace(const char *kind, const int *pids, int count, void (*visit)(int, ino_t))
-{
-    static ino_t seen[4096];
-    size_t known = 0;
-    for (int i = 0; i < count; i++) {
-        char path[64];
-        struct stat info;
-        snprintf(path, sizeof(path), "/proc/%d/ns/%s", pids[i], kind);
-        if (stat(path, &info) < 0 || known == COUNT(seen))
-            continue;
-        size_t at = 0;
-        while (at < known && seen[at] != info.st_ino)
-            at++;
-        if (at < known)
-            continue;
-        seen[known++] = info.st_ino;
-        visit(pids[i], info.st_ino);
-    }
-}
-
-static void visit_network(int pid, ino_t inode)
-{
+static void each_namespace(const char* kind, const int* pids, int count,
+                           void (*visit)(int, ino_t)) {
+  static ino_t seen[4096];
+  size_t known = 0;
+  for (int i = 0; i < count; i++) {
     char path[64];
-    snprintf(path, sizeof(path), "/proc/%d/ns/net", pid);
-    int home = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-    int away = open(path, O_RDONLY | O_CLOEXEC);
-    if (away >= 0 && setns(away, CLONE_NEWNET) == 0) {
-        close(away);
-        report_network(inode);
-        setns(home, CLONE_NEWNET);
-    }
-    close(home);
+    struct stat info;
+    snprintf(path, sizeof(path), "/proc/%d/ns/%s", pids[i], kind);
+    if (stat(path, &info) < 0 || known == COUNT(seen)) continue;
+    size_t at = 0;
+    while (at < known && seen[at] != info.st_ino) at++;
+    if (at < known) continue;
+    seen[known++] = info.st_ino;
+    visit(pids[i], info.st_ino);
+  }
 }
 
-static void visit_mounts(int pid, ino_t inode)
-{
-    char path[64], name[64];
-    snprintf(path, sizeof(path), "/proc/%d/mountinfo", pid);
-    snprintf(name, sizeof(name), "mnt/%lu/mountinfo", inode);
-    emit_as(path, name);
+static void visit_network(int pid, ino_t inode) {
+  char path[64];
+  snprintf(path, sizeof(path), "/proc/%d/ns/net", pid);
+  int home = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+  int away = open(path, O_RDONLY | O_CLOEXEC);
+  if (away >= 0 && setns(away, CLONE_NEWNET) == 0) {
+    close(away);
+    report_network(inode);
+    setns(home, CLONE_NEWNET);
+  }
+  close(home);
 }
 
-static void report_system(void)
-{
-    static const char *const files[] = {
-        "/proc/version", "/proc/uptime", "/proc/cmdline", "/proc/cpuinfo", "/proc/stat", "/proc/meminfo",
-        "/proc/modules", "/proc/sys/kernel/random/boot_id", "/sys/devices/system/cpu/online",
-        "/sys/devices/system/cpu/cpu0/cache/index0/size", "/sys/devices/system/cpu/cpu0/cache/index2/size",
-        "/sys/devices/system/cpu/cpu0/cache/index3/size",
-    };
-    for (size_t i = 0; i < COUNT(files); i++)
-        emit_file(files[i]);
-    struct utsname name;
-    uname(&name);
-    emit("uname", &name, sizeof(name));
-    emit_as("/dev/kmsg", "kmsg");
-    char self[16];
-    emit("reporter", self, snprintf(self, sizeof(self), "%d", getpid()));
+static void visit_mounts(int pid, ino_t inode) {
+  char path[64], name[64];
+  snprintf(path, sizeof(path), "/proc/%d/mountinfo", pid);
+  snprintf(name, sizeof(name), "mnt/%lu/mountinfo", inode);
+  emit_as(path, name);
 }
 
-void report(void)
-{
-    int count;
-    int *pids = numbers_in("/proc", &count);
-    report_system();
-    for (int i = 0; i < count; i++)
-        report_process(pids[i]);
-    each_namespace("net", pids, count, visit_network);
-    each_namespace("mnt", pids, count, visit_mounts);
-    free(pids);
+static void report_system(void) {
+  static const char* const files[] = {
+      "/proc/version",
+      "/proc/uptime",
+      "/proc/cmdline",
+      "/proc/cpuinfo",
+      "/proc/stat",
+      "/proc/meminfo",
+      "/proc/modules",
+      "/proc/sys/kernel/random/boot_id",
+      "/sys/devices/system/cpu/online",
+      "/sys/devices/system/cpu/cpu0/cache/index0/size",
+      "/sys/devices/system/cpu/cpu0/cache/index2/size",
+      "/sys/devices/system/cpu/cpu0/cache/index3/size",
+  };
+  for (size_t i = 0; i < COUNT(files); i++) emit_file(files[i]);
+  struct utsname name;
+  uname(&name);
+  emit("uname", &name, sizeof(name));
+  emit_as("/dev/kmsg", "kmsg");
+  char self[16];
+  emit("reporter", self, snprintf(self, sizeof(self), "%d", getpid()));
+}
+
+void report(void) {
+  int count;
+  int* pids = numbers_in("/proc", &count);
+  report_system();
+  for (int i = 0; i < count; i++) report_process(pids[i]);
+  each_namespace("net", pids, count, visit_network);
+  each_namespace("mnt", pids, count, visit_mounts);
+  free(pids);
 }

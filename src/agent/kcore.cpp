@@ -1,8 +1,8 @@
 #include "agent/kcore.h"
 
+#include <elf.h>
 #include <algorithm>
 #include <cstring>
-#include <elf.h>
 
 namespace vmsight::agent {
 namespace {
@@ -40,7 +40,8 @@ bool is_ram(const Elf64_Phdr& mapping) {
 std::optional<std::size_t> kcore_head_size(std::span<const std::byte> header) {
   const auto found = header_of(header);
   if (!found || found->e_phoff > kcore_max_head) return std::nullopt;
-  return std::min<std::size_t>(found->e_phoff + found->e_phnum * sizeof(Elf64_Phdr), kcore_max_head);
+  return std::min<std::size_t>(found->e_phoff + found->e_phnum * sizeof(Elf64_Phdr),
+                               kcore_max_head);
 }
 
 std::size_t find_segments(std::span<const std::byte> head, std::span<Segment> into) {

@@ -17,7 +17,8 @@ struct Segment {
 };
 
 inline constexpr std::size_t kcore_header_size = 64;
-inline constexpr std::size_t kcore_max_head = 64u << 10;  // with program headers; the rest is left out
+inline constexpr std::size_t kcore_max_head = 64u
+                                              << 10;  // with program headers; the rest is left out
 
 /// How many bytes the ELF header and its program headers take, by the former; nullopt if it is no
 /// kcore of an x86-64 kernel.

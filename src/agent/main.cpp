@@ -4,13 +4,13 @@
 //
 // Needs CAP_SYS_RAWIO for /proc/kcore, and the right to open the port. Runs until the port goes;
 // asleep, but while it is asked. One static program without any dependency.
-#include <cerrno>
-#include <cstdio>
-#include <cstring>
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/epoll.h>
 #include <unistd.h>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
 
 #include "agent/kcore.h"
 #include "agent/session.h"
@@ -61,7 +61,8 @@ class Kcore final : public Memory {
     if (!size) return false;
     if (*size == headers_) return true;
     const ssize_t got = ::pread(fd_, head_, *size, 0);
-    count_ = got < 0 ? 0 : find_segments(std::span(head_, static_cast<std::size_t>(got)), segments_);
+    count_ =
+        got < 0 ? 0 : find_segments(std::span(head_, static_cast<std::size_t>(got)), segments_);
     headers_ = *size;
     return count_ > 0;
   }

@@ -30,9 +30,9 @@ inline constexpr char port_name[] = "org.vmsight.agent.0";
 inline constexpr std::uint64_t version = 1;
 
 using Mark = std::array<std::uint8_t, 16>;
-inline constexpr Mark hello_mark{0xa9, 'v', 'm', 's', 'i', 'g', 'h', 't',
+inline constexpr Mark hello_mark{0xa9, 'v', 'm', 's', 'i', 'g', 'h',  't',
                                  0xd6, 'h', 'e', 'l', 'l', 'o', 0x8e, 0xf1};
-inline constexpr Mark welcome_mark{0xa9, 'v', 'm', 's', 'i', 'g', 'h', 't',
+inline constexpr Mark welcome_mark{0xa9, 'v', 'm', 's', 'i', 'g', 'h',  't',
                                    0xd6, 'w', 'e', 'l', 'c', 'm', 0x8e, 0xf1};
 using Nonce = std::array<std::uint64_t, 2>;  // random
 
@@ -47,8 +47,8 @@ struct Welcome {
   Mark mark = welcome_mark;
   Nonce nonce{};
   std::uint64_t version = agent::version;
-  std::uint64_t error = 0;  // errno, if the guest's memory cannot be read
-  std::uint64_t ranges = 0; // that follow, of at most max_ranges
+  std::uint64_t error = 0;   // errno, if the guest's memory cannot be read
+  std::uint64_t ranges = 0;  // that follow, of at most max_ranges
 };
 
 /// RAM, by guest-physical address, as the guest's kernel shows it. Ascending.
@@ -73,7 +73,7 @@ struct Run {
 
 struct Answer {
   std::uint64_t magic = answer_magic;
-  std::uint64_t id = 0;    // of its request
+  std::uint64_t id = 0;  // of its request
   std::uint64_t runs = 0;
   std::uint64_t size = 0;  // bytes that follow
 };

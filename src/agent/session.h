@@ -37,7 +37,9 @@ class Session {
   /// happened.
   bool step();
 
-  std::span<const std::byte> to_send() const { return std::span(out_).first(out_size_).subspan(sent_); }
+  std::span<const std::byte> to_send() const {
+    return std::span(out_).first(out_size_).subspan(sent_);
+  }
   void sent(std::size_t size);
 
  private:

@@ -12,9 +12,10 @@ Result<RamMap> RamMap::from(std::vector<RamRange> ranges) {
     const RamRange& range = ranges[i];
     if (range.size == 0 || range.size % page_size != 0 || range.start.page_offset() != 0 ||
         !range.start.checked_add(range.size)) {
-      return Error{.code = ErrorCode::bad_data,
-                   .message = fmt::format("RAM range at {}: size {:#x} is empty, unaligned or wraps",
-                                          range.start, range.size)};
+      return Error{
+          .code = ErrorCode::bad_data,
+          .message = fmt::format("RAM range at {}: size {:#x} is empty, unaligned or wraps",
+                                 range.start, range.size)};
     }
     if (i > 0 && ranges[i - 1].end() > range.start) {
       return Error{.code = ErrorCode::bad_data,

@@ -13,9 +13,7 @@ class MemoryDecorator : public GuestMemory {
   const RamMap& ram() const override { return inner_->ram(); }
   const std::byte* page(GuestPhys address) override { return inner_->page(address); }
   void prefetch(std::span<const GuestPhys> pages) override { inner_->prefetch(pages); }
-  Result<void> read_fresh(std::span<FreshRead> reads) override {
-    return inner_->read_fresh(reads);
-  }
+  Result<void> read_fresh(std::span<FreshRead> reads) override { return inner_->read_fresh(reads); }
   Result<void> refresh() override { return inner_->refresh(); }
   Result<void> end_view() override { return inner_->end_view(); }
   void forget(std::span<const GuestPhys> pages) override { inner_->forget(pages); }

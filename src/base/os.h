@@ -1,14 +1,14 @@
 // Owned host resources. Everything that must be given back is one of these.
 #pragma once
 
-#include <cstddef>
 #include <dirent.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <cstddef>
 #include <functional>
 #include <memory>
 #include <span>
 #include <string>
-#include <sys/mman.h>
-#include <unistd.h>
 #include <utility>
 
 namespace vmsight {
@@ -59,7 +59,9 @@ class Mapping {
     return *this;
   }
   ~Mapping() { reset(); }
-  std::span<const std::byte> bytes() const { return {static_cast<const std::byte*>(start_), size_}; }
+  std::span<const std::byte> bytes() const {
+    return {static_cast<const std::byte*>(start_), size_};
+  }
   std::span<std::byte> mutable_bytes() { return {static_cast<std::byte*>(start_), size_}; }
   explicit operator bool() const { return start_ != nullptr; }
   void reset() {

@@ -11,7 +11,8 @@ Error os_error(int err, std::string action) {
                : err == ESRCH                  ? ErrorCode::vm_gone
                                                : ErrorCode::os;
   error.os_errno = err;
-  error.message = std::move(action) + ": " + (err == ESRCH ? "the process has ended" : std::strerror(err));
+  error.message =
+      std::move(action) + ": " + (err == ESRCH ? "the process has ended" : std::strerror(err));
   return error;
 }
 

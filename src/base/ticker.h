@@ -15,8 +15,8 @@ class Ticker {
   explicit Ticker(std::uint64_t period_ns) : period_ns_(period_ns) {}
 
   struct Tick {
-    std::uint64_t number = 0;  // of the schedule, from 0; gaps are missed ticks
-    std::uint64_t late_ns = 0; // how long after its time it began
+    std::uint64_t number = 0;   // of the schedule, from 0; gaps are missed ticks
+    std::uint64_t late_ns = 0;  // how long after its time it began
   };
   /// Waits until the next tick is due; the first one is due at once. A signal that interrupts the
   /// wait ends it if `stop` then says so: the tick is not to be used.

@@ -11,8 +11,8 @@ Result<void> wait_for(int fd, short events, std::chrono::steady_clock::time_poin
                       std::string_view whom, std::string_view hint) {
   const std::string action = "wait for " + std::string(whom);
   while (true) {
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(
-        deadline - std::chrono::steady_clock::now());
+    const auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
     pollfd event{.fd = fd, .events = events, .revents = 0};
     const int ready = ::poll(&event, 1, std::max<int>(0, static_cast<int>(left.count())));
     if (ready > 0) return {};

@@ -1,7 +1,7 @@
 #include "cli/background_output.h"
 
-#include <cerrno>
 #include <unistd.h>
+#include <cerrno>
 
 namespace vmsight {
 
@@ -51,8 +51,10 @@ void BackgroundOutput::work() {
     int error = 0;
     for (std::size_t done = 0; done < text.size() && error == 0;) {
       const ssize_t written = ::write(fd_, text.data() + done, text.size() - done);
-      if (written >= 0) done += static_cast<std::size_t>(written);
-      else if (errno != EINTR) error = errno;
+      if (written >= 0)
+        done += static_cast<std::size_t>(written);
+      else if (errno != EINTR)
+        error = errno;
     }
     lock.lock();
     writes_ = false;

@@ -1,8 +1,8 @@
 #include "cli/checks.h"
 
-#include <fstream>
 #include <sys/uio.h>
 #include <unistd.h>
+#include <fstream>
 
 #include "cli/target.h"
 #include "render/format.h"
@@ -55,7 +55,8 @@ Check check_rights() {
   if (::geteuid() == 0) {
     check.reason = "running as root: all VMs";
   } else {
-    check.reason = scope == 0 ? "VMs of the same user" : fmt::format("Yama's ptrace_scope is {}", scope);
+    check.reason =
+        scope == 0 ? "VMs of the same user" : fmt::format("Yama's ptrace_scope is {}", scope);
     check.hint = "run as root to see all VMs";
   }
   return check;
@@ -82,7 +83,8 @@ Check check_cache() {
 }
 
 Check check_kvm() {
-  Check check{.name = "kvm", .what = "hardware virtualisation for guests (vmsight itself needs none)"};
+  Check check{.name = "kvm",
+              .what = "hardware virtualisation for guests (vmsight itself needs none)"};
   check.works = ::access("/dev/kvm", R_OK | W_OK) == 0;
   if (check.works) return check;
   check.reason = os_error(errno, "/dev/kvm").message;
@@ -93,12 +95,14 @@ Check check_kvm() {
 Check check_libvirt() {
   Check check{.name = "libvirt", .what = "names of libvirt domains"};
   check.works = ::access("/run/libvirt/qemu", F_OK) == 0;
-  check.reason = check.works ? "found" : "no libvirt daemon runs here: names come from QEMU's -name";
+  check.reason =
+      check.works ? "found" : "no libvirt daemon runs here: names come from QEMU's -name";
   return check;
 }
 
 Check check_monitor(Vm& vm) {
-  Check check{.name = "monitor", .what = "QMP: RAM layout, registers and run state from QEMU itself"};
+  Check check{.name = "monitor",
+              .what = "QMP: RAM layout, registers and run state from QEMU itself"};
   check.reason = vm.monitor_note();
   check.works = check.reason.empty();
   if (!check.works) check.hint = "vmsight derives the RAM layout instead and works without";
@@ -119,7 +123,8 @@ Check check_registers(Vm& vm) {
 }
 
 Check check_kvm_probes(const Vm& vm) {
-  Check check{.name = "probes by KVM", .what = "probes of functions whose hits stay in the host's kernel"};
+  Check check{.name = "probes by KVM",
+              .what = "probes of functions whose hits stay in the host's kernel"};
   const auto possible = check_kvm_engine(vm.info());
   check.works = possible.has_value();
   check.reason = possible ? "an eBPF program sees the traps" : possible.error().message;
@@ -130,10 +135,10 @@ Check check_kvm_probes(const Vm& vm) {
 Check check_layout(const Vm& vm) {
   Check check{.name = "ram", .what = "where the guest's RAM is"};
   check.works = !vm.ram().ranges().empty();
-  check.reason = fmt::format("{} in {} ranges, {} by the {}", byte_size(vm.ram().total_bytes()),
-                             vm.ram().ranges().size(),
-                             vm.ram_source() == "monitor" ? "told" : "derived",
-                             vm.ram_source() == "monitor" ? "monitor" : "command line and maps");
+  check.reason =
+      fmt::format("{} in {} ranges, {} by the {}", byte_size(vm.ram().total_bytes()),
+                  vm.ram().ranges().size(), vm.ram_source() == "monitor" ? "told" : "derived",
+                  vm.ram_source() == "monitor" ? "monitor" : "command line and maps");
   if (const std::string note = vm.ram_note(); !note.empty()) check.reason += "; " + note;
   return check;
 }
@@ -148,9 +153,10 @@ std::vector<Check> check_host() {
 std::vector<Check> check_vm(Vm& vm) {
   std::vector<Check> checks = {check_layout(vm), check_monitor(vm), check_registers(vm)};
   for (const TechniqueStatus& status : technique_status(vm)) {
-    checks.push_back({std::string(status.name), std::string(status.what), status.usable,
-                      status.usable ? fmt::format("costs the guest: {}", status.cost) : status.reason,
-                      status.hint});
+    checks.push_back(
+        {std::string(status.name), std::string(status.what), status.usable,
+         status.usable ? fmt::format("costs the guest: {}", status.cost) : status.reason,
+         status.hint});
   }
   checks.push_back(check_kvm_probes(vm));
   return checks;

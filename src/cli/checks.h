@@ -11,7 +11,7 @@ namespace vmsight {
 
 struct Check {
   std::string name;
-  std::string what;    // one line: what it is good for
+  std::string what;  // one line: what it is good for
   bool works = false;
   std::string reason;  // why not, or how
   std::string hint;

@@ -78,7 +78,8 @@ bool add_values(Output& out, const VerbInfo& verb, std::string_view option,
 }
 
 /// Values that CLI11 checks: they stand behind the option's type, as in "PART,...:{os,cpus}".
-bool add_choices(Output& out, const CLI::App& app, const std::string& name, std::string_view typed) {
+bool add_choices(Output& out, const CLI::App& app, const std::string& name,
+                 std::string_view typed) {
   const CLI::Option* option = name.starts_with('-') ? app.get_option_no_throw(name) : nullptr;
   if (option == nullptr) return false;
   const std::string type = option->get_type_name();

@@ -10,22 +10,30 @@ namespace {
 class Dmesg : public Verb {
  public:
   void declare(CLI::App& app) override {
-    app.add_option("-l,--level", levels_, "only these levels, such as err,warn; warn+ for warn and worse")
-        ->group(filter_group)->type_name("LEVEL,...")->delimiter(',');
+    app.add_option("-l,--level", levels_,
+                   "only these levels, such as err,warn; warn+ for warn and worse")
+        ->group(filter_group)
+        ->type_name("LEVEL,...")
+        ->delimiter(',');
     app.add_option("-f,--facility", facilities_, "only these facilities, such as kern,daemon")
-        ->group(filter_group)->type_name("NAME,...")->delimiter(',');
+        ->group(filter_group)
+        ->type_name("NAME,...")
+        ->delimiter(',');
     app.add_option("--since", since_, moment_help)->group(filter_group)->type_name("WHEN");
     app.add_option("--until", until_, "as --since")->group(filter_group)->type_name("WHEN");
     app.add_option("-n,--tail", tail_, "only the last N records")
-        ->group(filter_group)->type_name("N");
-    app.add_flag("-w,--follow", follow_, "and whatever is logged from then on, through reboots of the guest")
+        ->group(filter_group)
+        ->type_name("N");
+    app.add_flag("-w,--follow", follow_,
+                 "and whatever is logged from then on, through reboots of the guest")
         ->group("Schedule");
-    app.add_flag("-W,--follow-new", follow_new_, "only what is logged from now on")->group("Schedule");
+    app.add_flag("-W,--follow-new", follow_new_, "only what is logged from now on")
+        ->group("Schedule");
     app.add_flag("-T,--ctime", format_.wall_clock, "dates by the guest's clock")
         ->group(format_group);
-    app.add_flag("-x,--decode", format_.decode, "facility and level as words")
-        ->group(format_group);
-    app.add_flag_callback("-t,--notime", [this] { format_.timestamps = false; }, "no times")
+    app.add_flag("-x,--decode", format_.decode, "facility and level as words")->group(format_group);
+    app.add_flag_callback(
+           "-t,--notime", [this] { format_.timestamps = false; }, "no times")
         ->group(format_group);
   }
 
@@ -50,31 +58,34 @@ class Dmesg : public Verb {
   }
 
   Result<void> follow(Session& session) {
-    StateLoop loop(session, {.state = {.parts = parts}, .rate = follow_rate, .count = {}, .duration_s = {}});
+    StateLoop loop(session,
+                   {.state = {.parts = parts}, .rate = follow_rate, .count = {}, .duration_s = {}});
     LogTail news;
     std::vector<Problem> told;
-    return loop.run([&](std::unique_ptr<State>& state, const StateLoop::View& view) -> Result<void> {
-      if (view.is_first_of_kernel || news.is_of_another_boot(state->kernel_log)) {
-        news = {};
-        from_.reset();
-        to_.reset();
-        if (view.number != 0) tail_.reset();
-      }
-      news.take(*state);
-      if (follow_new_ && view.number == 0) state->kernel_log.clear();
-      VMSIGHT_TRY_VOID(filter(*state));
-      if (view.number == 0) tail_.reset();  // of what was there at the beginning
-      const bool is_told = state->problems.empty() || told == state->problems;
-      told = state->problems;
-      if (state->kernel_log.empty() && is_told) return {};
-      if (session.common.json) {
-        write_document(session.out, loop.target().summary, *state, {.parts = part_kernel_log, .one_line = true});
-      } else {
-        print(session.out, *state);
-        if (!is_told) print_warnings(state->problems);
-      }
-      return {};
-    });
+    return loop.run(
+        [&](std::unique_ptr<State>& state, const StateLoop::View& view) -> Result<void> {
+          if (view.is_first_of_kernel || news.is_of_another_boot(state->kernel_log)) {
+            news = {};
+            from_.reset();
+            to_.reset();
+            if (view.number != 0) tail_.reset();
+          }
+          news.take(*state);
+          if (follow_new_ && view.number == 0) state->kernel_log.clear();
+          VMSIGHT_TRY_VOID(filter(*state));
+          if (view.number == 0) tail_.reset();  // of what was there at the beginning
+          const bool is_told = state->problems.empty() || told == state->problems;
+          told = state->problems;
+          if (state->kernel_log.empty() && is_told) return {};
+          if (session.common.json) {
+            write_document(session.out, loop.target().summary, *state,
+                           {.parts = part_kernel_log, .one_line = true});
+          } else {
+            print(session.out, *state);
+            if (!is_told) print_warnings(state->problems);
+          }
+          return {};
+        });
   }
 
   Result<void> parse() {
@@ -110,8 +121,8 @@ class Dmesg : public Verb {
       VMSIGHT_TRY(to_, guest_time(until_, state.os));
     }
     std::erase_if(state.kernel_log, [&](const LogRecord& record) {
-      return (from_ && record.time_ns < *from_) || (to_ && record.time_ns > *to_) || !in(wanted_levels_, record.level) ||
-             !in(wanted_facilities_, record.facility);
+      return (from_ && record.time_ns < *from_) || (to_ && record.time_ns > *to_) ||
+             !in(wanted_levels_, record.level) || !in(wanted_facilities_, record.facility);
     });
     if (tail_ && state.kernel_log.size() > *tail_) {
       state.kernel_log.erase(state.kernel_log.begin(),
@@ -139,8 +150,9 @@ extern const VerbInfo dmesg_verb{
     .group = "What is in the guest",
     .arguments = "VM [options]",
     .summary = "The kernel log",
-    .examples = "  vmsight dmesg web1 -T --level warn+\n"
-                "  vmsight dmesg web1 --since 10m --follow\n",
+    .examples =
+        "  vmsight dmesg web1 -T --level warn+\n"
+        "  vmsight dmesg web1 --since 10m --follow\n",
     .make = make_verb<Dmesg>,
 };
 

@@ -23,8 +23,10 @@ class Doctor : public Verb {
       checks = target.vm ? check_vm(*target.vm) : std::vector<Check>{};
       checks.push_back(check_kernel(session.common));
     }
-    if (session.common.json) print_json(session.out, checks);
-    else print_text(session, checks);
+    if (session.common.json)
+      print_json(session.out, checks);
+    else
+      print_text(session, checks);
     return {};
   }
 
@@ -36,8 +38,10 @@ class Doctor : public Verb {
       vm = ProcessId{info.pid, info.start_time};
     }
     const std::vector<Recovery> all = recover(vm);
-    if (session.common.json) print_json(session.out, all);
-    else print_text(session.out, all);
+    if (session.common.json)
+      print_json(session.out, all);
+    else
+      print_text(session.out, all);
     for (const Recovery& one : all) {
       if (!one.undone) {
         return Error{.code = ErrorCode::os,
@@ -100,8 +104,9 @@ extern const VerbInfo doctor_verb{
     .group = "VMs",
     .arguments = "[VM] [options]",
     .summary = "What works on this host, or for one VM, and if not why and what to do",
-    .examples = "  vmsight doctor\n"
-                "  vmsight doctor --recover web1\n",
+    .examples =
+        "  vmsight doctor\n"
+        "  vmsight doctor --recover web1\n",
     .vm = VmArgument::optional,
     .make = make_verb<Doctor>,
 };

@@ -7,7 +7,8 @@
 namespace vmsight {
 
 bool matches(const std::string& pattern, std::string_view text) {
-  if (pattern.find_first_of("*?[\\") == pattern.npos) return pattern == text;  // the usual case, and fast
+  if (pattern.find_first_of("*?[\\") == pattern.npos)
+    return pattern == text;  // the usual case, and fast
   return ::fnmatch(pattern.c_str(), std::string(text).c_str(), 0) == 0;
 }
 

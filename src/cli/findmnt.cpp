@@ -11,11 +11,15 @@ class Findmnt : public Verb {
   void declare(CLI::App& app) override {
     app.add_option("TARGET", targets_, "only these mount points or sources")->group("Arguments");
     app.add_option("-t,--types", types_, "only these file system types")
-        ->group(filter_group)->type_name("TYPE,...")->delimiter(',');
+        ->group(filter_group)
+        ->type_name("TYPE,...")
+        ->delimiter(',');
     app.add_option("-p,--pid", pid_, "the mount namespace of this process (default 1)")
-        ->group(filter_group)->type_name("PID");
+        ->group(filter_group)
+        ->type_name("PID");
     app.add_option("--mntns", mntns_, "this mount namespace")
-        ->group(filter_group)->type_name("INODE");
+        ->group(filter_group)
+        ->type_name("INODE");
     app.add_flag("-A,--all", all_, "all mount namespaces")->group(filter_group);
     app.add_flag("-l,--list", list_, "a list, not a tree")->group(format_group);
   }
@@ -40,8 +44,8 @@ class Findmnt : public Verb {
       VMSIGHT_TRY(mntns_, namespace_of(state, pid_));
     }
     std::erase_if(state.mounts, [this](const Mount& mount) {
-      const bool target = targets_.empty() || among(targets_, mount.target) ||
-                          among(targets_, mount.source);
+      const bool target =
+          targets_.empty() || among(targets_, mount.target) || among(targets_, mount.source);
       return !target || !among(types_, mount.fstype) || (mntns_ && mount.mntns != *mntns_);
     });
     const bool asked = !targets_.empty() || !types_.empty() || mntns_given_;
@@ -73,8 +77,9 @@ extern const VerbInfo findmnt_verb{
     .group = "What is in the guest",
     .arguments = "VM [TARGET...] [options]",
     .summary = "Mounts, of the namespace of PID 1 or of another",
-    .examples = "  vmsight findmnt web1\n"
-                "  vmsight findmnt web1 -l -t ext4,xfs --all\n",
+    .examples =
+        "  vmsight findmnt web1\n"
+        "  vmsight findmnt web1 -l -t ext4,xfs --all\n",
     .make = make_verb<Findmnt>,
 };
 

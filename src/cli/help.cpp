@@ -58,8 +58,8 @@ std::string overview() {
 }
 
 std::string help_of(const VerbInfo& verb, const CLI::App& app) {
-  std::string text = fmt::format("Usage: vmsight {} {}\n\n{}.\n", verb.name, verb.arguments,
-                                 verb.summary);
+  std::string text =
+      fmt::format("Usage: vmsight {} {}\n\n{}.\n", verb.name, verb.arguments, verb.summary);
   const std::vector<const CLI::Option*> options = app.get_options();
   for (const std::string& group : groups_of(options)) {
     text += fmt::format("\n{}:\n", group);

@@ -68,12 +68,13 @@ Json kernel_json(const Kernel& kernel) {
           {"direct_map", json_address(kernel.page_offset().raw())},
           {"page_table", json_address(space.root().raw())},
           {"paging_levels", space.five_level() ? 5 : 4},
-          {"attach", {{"cache_used", report.cache_used},
-                      {"cache_note", for_json(report.cache_note)},
-                      {"scan_ns", report.scan_ns},
-                      {"symbols_ns", report.symbols_ns},
-                      {"types_ns", report.types_ns},
-                      {"total_ns", report.total_ns}}},
+          {"attach",
+           {{"cache_used", report.cache_used},
+            {"cache_note", for_json(report.cache_note)},
+            {"scan_ns", report.scan_ns},
+            {"symbols_ns", report.symbols_ns},
+            {"types_ns", report.types_ns},
+            {"total_ns", report.total_ns}}},
           {"candidates", candidates}};
 }
 
@@ -84,15 +85,17 @@ void line(Output& out, std::string_view name, std::string_view value) {
 void print_ram(Output& out, const Target& target) {
   const RamMap& ram = target.vm ? target.vm->ram() : target.image->ram;
   for (const RamRange& range : ram.ranges()) {
-    line(out, "ram", fmt::format("{} - {:#x}  {} at {:#x}", range.start, range.end().raw(),
-                                 range.block.empty() ? "file" : range.block, range.block_offset));
+    line(out, "ram",
+         fmt::format("{} - {:#x}  {} at {:#x}", range.start, range.end().raw(),
+                     range.block.empty() ? "file" : range.block, range.block_offset));
   }
   if (!target.vm) return;
   line(out, "ram map from", target.vm->ram_source());
   if (const std::string note = target.vm->ram_note(); !note.empty()) line(out, "", note);
   for (const RamBlock& block : target.vm->blocks()) {
-    line(out, "backing", fmt::format("{}: {}, {} {}", block.name, byte_size(block.size),
-                                     to_string(block.backing), block.path));
+    line(out, "backing",
+         fmt::format("{}: {}, {} {}", block.name, byte_size(block.size), to_string(block.backing),
+                     block.path));
   }
 }
 
@@ -137,19 +140,20 @@ void print_kernel(Output& out, const Kernel& kernel) {
   const AddressSpace& space = kernel.space();
   line(out, "kernel", kernel.banner());
   line(out, "build id", kernel.build_id());
-  line(out, "image", fmt::format("{} at gpa:{:#x}", space.image().start,
-                                 space.image().start.raw() - space.image().delta));
+  line(out, "image",
+       fmt::format("{} at gpa:{:#x}", space.image().start,
+                   space.image().start.raw() - space.image().delta));
   line(out, "direct map", fmt::format("{}", kernel.page_offset()));
   line(out, "page table", fmt::format("{}, {} levels", space.root(), space.five_level() ? 5 : 4));
-  line(out, "attach", fmt::format("{} (scan {}, symbols {}, types {}); {}",
-                                  duration(report.total_ns), duration(report.scan_ns),
-                                  duration(report.symbols_ns), duration(report.types_ns),
-                                  report.cache_used ? "cache used" : "cache not used"));
+  line(out, "attach",
+       fmt::format("{} (scan {}, symbols {}, types {}); {}", duration(report.total_ns),
+                   duration(report.scan_ns), duration(report.symbols_ns), duration(report.types_ns),
+                   report.cache_used ? "cache used" : "cache not used"));
   if (!report.cache_note.empty()) line(out, "cache", report.cache_note);
   for (const KernelCandidate& candidate : report.candidates) {
-    line(out, "candidate", fmt::format("{}{} {} at {}: {}", candidate.live ? "*" : " ",
-                                       candidate.index, candidate.build_id.substr(0, 12),
-                                       candidate.rodata, candidate.why));
+    line(out, "candidate",
+         fmt::format("{}{} {} at {}: {}", candidate.live ? "*" : " ", candidate.index,
+                     candidate.build_id.substr(0, 12), candidate.rodata, candidate.why));
   }
 }
 
@@ -163,7 +167,8 @@ class Info : public Verb {
     VMSIGHT_TRY(Target target, open_memory(session.common));
     Json json;
     if (session.common.json) {
-      json = {{"schema", "vmsight.info/1"}, {"vm", host_json(target)},
+      json = {{"schema", "vmsight.info/1"},
+              {"vm", host_json(target)},
               {"technique", target.memory->technique()},
               {"passed_over", passed_over_json(target)}};
     } else {
@@ -180,8 +185,10 @@ class Info : public Verb {
   /// What is known of the host side is printed even if no kernel is found.
   static Result<void> add_kernel(Session& session, Target& target, Json& json) {
     VMSIGHT_TRY_VOID(find_kernel_in(target, session.common));
-    if (session.common.json) json["kernel"] = kernel_json(*target.kernel);
-    else print_kernel(session.out, *target.kernel);
+    if (session.common.json)
+      json["kernel"] = kernel_json(*target.kernel);
+    else
+      print_kernel(session.out, *target.kernel);
     return {};
   }
 
@@ -195,8 +202,9 @@ extern const VerbInfo info_verb{
     .group = "VMs",
     .arguments = "VM [options]",
     .summary = "One VM in detail: its RAM, the technique that reads it, the kernel in it",
-    .examples = "  vmsight info web1\n"
-                "  vmsight info web1 --json | jq .kernel.attach\n",
+    .examples =
+        "  vmsight info web1\n"
+        "  vmsight info web1 --json | jq .kernel.attach\n",
     .make = make_verb<Info>,
 };
 

@@ -14,7 +14,8 @@ class Ip : public Verb {
     app.add_flag("-4", ipv4_, "IPv4 addresses only")->group(filter_group);
     app.add_flag("-6", ipv6_, "IPv6 addresses only")->group(filter_group);
     app.add_option("--netns", netns_, "only this network namespace")
-        ->group(filter_group)->type_name("INODE");
+        ->group(filter_group)
+        ->type_name("INODE");
     app.add_flag("-s,--stats", format_.statistics, "bytes and packets")->group(format_group);
     app.add_flag("-b,-r,--brief", format_.brief, "a line a device (so that -br works)")
         ->group(format_group);
@@ -42,7 +43,9 @@ class Ip : public Verb {
     if (ipv4_ == ipv6_) return;
     for (NetDevice& device : state.net_devices) (ipv4_ ? device.ipv6 : device.ipv4).clear();
     if (!format_.addresses) return;
-    std::erase_if(state.net_devices, [](const NetDevice& device) { return device.ipv4.empty() && device.ipv6.empty(); });
+    std::erase_if(state.net_devices, [](const NetDevice& device) {
+      return device.ipv4.empty() && device.ipv6.empty();
+    });
   }
 
   Result<void> filter(State& state) const {
@@ -72,8 +75,9 @@ extern const VerbInfo ip_verb{
     .group = "What is in the guest",
     .arguments = "VM [addr|link] [DEVICE...] [options]",
     .summary = "Network devices and addresses of all network namespaces",
-    .examples = "  vmsight ip web1 addr -4 -br\n"
-                "  vmsight ip web1 link eth0 -s\n",
+    .examples =
+        "  vmsight ip web1 addr -4 -br\n"
+        "  vmsight ip web1 link eth0 -s\n",
     .make = make_verb<Ip>,
 };
 

@@ -54,12 +54,16 @@ class List : public Verb {
         releases[i] = kernel_release(session.common, list.vms[i]);
       }
     }
-    if (session.common.json) print_json(session.out, list, releases);
-    else print_text(session, list, releases);
+    if (session.common.json)
+      print_json(session.out, list, releases);
+    else
+      print_text(session, list, releases);
     VMSIGHT_TRY_VOID(session.out.finish());
     if (list.unreadable > 0) {
-      fmt::print(stderr, "vmsight: warning: {} more VMs may not be looked at\n"
-                 "hint: run as root, or as the user that runs QEMU\n", list.unreadable);
+      fmt::print(stderr,
+                 "vmsight: warning: {} more VMs may not be looked at\n"
+                 "hint: run as root, or as the user that runs QEMU\n",
+                 list.unreadable);
     }
     return {};
   }
@@ -71,8 +75,8 @@ class List : public Verb {
     for (std::size_t i = 0; i < list.vms.size(); ++i) {
       vms.push_back(vm_json(list.vms[i], releases[i]));
     }
-    out.print("{}\n", dump({{"schema", "vmsight.list/1"}, {"vms", vms},
-                            {"unreadable", list.unreadable}}));
+    out.print("{}\n",
+              dump({{"schema", "vmsight.list/1"}, {"vms", vms}, {"unreadable", list.unreadable}}));
   }
 
   void print_text(Session& session, const VmList& list,
@@ -81,7 +85,7 @@ class List : public Verb {
       for (const VmInfo& vm : list.vms) session.out.print("{}\n", for_terminal(vm.name));
       return;
     }
-    std::vector<Column> columns = {{"PID", Align::right}, {"NAME"}, {"VCPUS", Align::right},
+    std::vector<Column> columns = {{"PID", Align::right},    {"NAME"},  {"VCPUS", Align::right},
                                    {"MEMORY", Align::right}, {"ACCEL"}, {"MACHINE"}};
     if (kernels_) columns.push_back({"KERNEL"});
     Table table(std::move(columns));
@@ -104,8 +108,9 @@ extern const VerbInfo list_verb{
     .group = "VMs",
     .arguments = "[options]",
     .summary = "The VMs on this host",
-    .examples = "  vmsight list\n"
-                "  vmsight list --guest-kernel\n",
+    .examples =
+        "  vmsight list\n"
+        "  vmsight list --guest-kernel\n",
     .vm = VmArgument::none,
     .make = make_verb<List>,
 };

@@ -16,8 +16,10 @@ class Lscpu : public Verb {
     verb.options.parts = part_cpus | part_os;
     verb.shown = part_cpus;
     verb.text = [&](Output& out, const State& state, const Target&) {
-      if (each_) print_cpu_table(out, state, {.headers = session.common.headers});
-      else print_cpu_summary(out, state);
+      if (each_)
+        print_cpu_table(out, state, {.headers = session.common.headers});
+      else
+        print_cpu_summary(out, state);
     };
     return show_state(session, verb);
   }
@@ -33,8 +35,9 @@ extern const VerbInfo lscpu_verb{
     .group = "What is in the guest",
     .arguments = "VM [options]",
     .summary = "CPUs as the guest sees them",
-    .examples = "  vmsight lscpu web1\n"
-                "  vmsight lscpu web1 -e\n",
+    .examples =
+        "  vmsight lscpu web1\n"
+        "  vmsight lscpu web1 -e\n",
     .make = make_verb<Lscpu>,
 };
 

@@ -26,8 +26,9 @@ extern const VerbInfo lsmod_verb{
     .group = "What is in the guest",
     .arguments = "VM [options]",
     .summary = "Loaded kernel modules",
-    .examples = "  vmsight lsmod web1\n"
-                "  vmsight lsmod web1 --json | jq '.modules[].name'\n",
+    .examples =
+        "  vmsight lsmod web1\n"
+        "  vmsight lsmod web1 --json | jq '.modules[].name'\n",
     .make = make_verb<Lsmod>,
 };
 

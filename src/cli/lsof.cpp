@@ -15,13 +15,21 @@ class Lsof : public Verb {
     app.add_option("PATH", paths_, "only these files, and what is open below these directories")
         ->group("Arguments");
     app.add_option("-p,--pid", pids_, "only files of these processes")
-        ->group(filter_group)->type_name("PID,...")->delimiter(',');
+        ->group(filter_group)
+        ->type_name("PID,...")
+        ->delimiter(',');
     app.add_option("-c,--comm", names_, "only files of commands that begin with this")
-        ->group(filter_group)->type_name("NAME,...")->delimiter(',');
+        ->group(filter_group)
+        ->type_name("NAME,...")
+        ->delimiter(',');
     app.add_option("-u,--user", users_, "only files of these user IDs")
-        ->group(filter_group)->type_name("UID,...")->delimiter(',');
+        ->group(filter_group)
+        ->type_name("UID,...")
+        ->delimiter(',');
     app.add_option("-d,--fd", fds_, "only these: numbers, cwd, rtd, txt, mem")
-        ->group(filter_group)->type_name("FD,...")->delimiter(',');
+        ->group(filter_group)
+        ->type_name("FD,...")
+        ->delimiter(',');
     app.add_flag("-i,--inet", inet_, "only Internet sockets")->group(filter_group);
     app.add_flag("-U,--unix", unix_, "only unix sockets")->group(filter_group);
     app.add_flag("-n,-P", ignored_, "accepted: addresses and ports are always numbers")->group("");
@@ -99,7 +107,8 @@ class Lsof : public Verb {
     for (const Socket& socket : state.sockets) sockets.insert(key(*socket.pid, *socket.fd));
     std::erase_if(state.open_files, [&](const OpenFile& file) {
       return !pids.contains(file.pid) || !among(fds_, std::to_string(file.fd)) ||
-             !wanted_path(file.path) || (sockets_only() && !sockets.contains(key(file.pid, file.fd)));
+             !wanted_path(file.path) ||
+             (sockets_only() && !sockets.contains(key(file.pid, file.fd)));
     });
     std::erase_if(state.memory_maps, [&](const MemoryMap& map) {
       return !pids.contains(map.pid) || map.inode == 0 || !wanted_path(map.path);
@@ -120,8 +129,9 @@ extern const VerbInfo lsof_verb{
     .group = "What is in the guest",
     .arguments = "VM [PATH...] [options]",
     .summary = "Open files, with the files that processes run, map and stand in",
-    .examples = "  vmsight lsof web1 -p 1\n"
-                "  vmsight lsof web1 /var/log\n",
+    .examples =
+        "  vmsight lsof web1 -p 1\n"
+        "  vmsight lsof web1 /var/log\n",
     .make = make_verb<Lsof>,
 };
 

@@ -1,10 +1,10 @@
 // vmsight VERB VM [options]: finds the verb, parses its options, runs it, reports errors.
+#include <sys/ioctl.h>
+#include <unistd.h>
 #include <clocale>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
-#include <sys/ioctl.h>
-#include <unistd.h>
 
 #include "cli/complete.h"
 #include "cli/help.h"
@@ -18,17 +18,20 @@ enum ExitStatus { exit_done = 0, exit_failed = 1, exit_usage = 2, exit_impossibl
 
 int status_of(ErrorCode code) {
   switch (code) {
-    case ErrorCode::usage: return exit_usage;
-    case ErrorCode::unsupported: return exit_impossible;
-    default: return exit_failed;
+    case ErrorCode::usage:
+      return exit_usage;
+    case ErrorCode::unsupported:
+      return exit_impossible;
+    default:
+      return exit_failed;
   }
 }
 
 int report(const Error& error) {
   fmt::print(stderr, "vmsight: {}\n", for_terminal(error.message));
   const bool gone = error.code == ErrorCode::vm_gone && error.hint.empty();
-  const std::string hint = gone ? "the VM was shut down or died; `vmsight list` shows what runs"
-                                : error.hint;
+  const std::string hint =
+      gone ? "the VM was shut down or died; `vmsight list` shows what runs" : error.hint;
   if (!hint.empty()) fmt::print(stderr, "hint: {}\n", for_terminal(hint));
   return status_of(error.code);
 }

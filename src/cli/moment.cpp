@@ -1,9 +1,9 @@
 #include "cli/moment.h"
 
+#include <fmt/format.h>
 #include <algorithm>
 #include <charconv>
 #include <ctime>
-#include <fmt/format.h>
 #include <optional>
 
 namespace vmsight {
@@ -26,7 +26,8 @@ std::optional<std::int64_t> seconds_text(std::string_view text, double unit) {
 }
 
 std::optional<std::int64_t> date_text(const std::string& text) {
-  for (const char* format : {"%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d"}) {
+  for (const char* format :
+       {"%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d"}) {
     std::tm fields{};
     fields.tm_isdst = -1;
     const char* end = ::strptime(text.c_str(), format, &fields);

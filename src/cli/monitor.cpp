@@ -30,16 +30,25 @@ std::vector<std::string> all_part_names() {
 class Monitor : public Verb {
  public:
   void declare(CLI::App& app) override {
-    app.add_option("-r,--rate", options_.rate, "views a second (default 1); 0: as many as can be had")
-        ->group("Schedule")->type_name("HZ")->check(CLI::Range(0.0, 1e6));
+    app.add_option("-r,--rate", options_.rate,
+                   "views a second (default 1); 0: as many as can be had")
+        ->group("Schedule")
+        ->type_name("HZ")
+        ->check(CLI::Range(0.0, 1e6));
     app.add_option("-n,--count", options_.count, "end after N views")
-        ->group("Schedule")->type_name("N")->check(positive());
+        ->group("Schedule")
+        ->type_name("N")
+        ->check(positive());
     app.add_option("-d,--duration", options_.duration_s, "end after this time")
-        ->group("Schedule")->type_name("SECONDS")->check(positive());
+        ->group("Schedule")
+        ->type_name("SECONDS")
+        ->check(positive());
     app.add_flag("-c,--changes", changes_, "only what changed since the view before")
         ->group(filter_group);
     app.add_option("--parts", parts_, "only these keys of the state document, as open_files")
-        ->group(filter_group)->type_name("PART,...")->delimiter(',')
+        ->group(filter_group)
+        ->type_name("PART,...")
+        ->delimiter(',')
         ->check(CLI::IsMember(all_part_names()));
     app.add_flag("-q,--quiet", quiet_, "no account of views and ticks at the end")
         ->group(format_group);
@@ -48,7 +57,8 @@ class Monitor : public Verb {
   Result<void> run(Session& session) override {
     options_.state.parts = wanted_parts();
     session_ = &session;
-    if (changes_ && !session.common.json && session.common.headers) print_change_header(session.out);
+    if (changes_ && !session.common.json && session.common.headers)
+      print_change_header(session.out);
     StateLoop loop(session, options_);
     auto done = loop.run([&](std::unique_ptr<State>& state, const StateLoop::View& view) {
       show(state, view, loop);
@@ -73,22 +83,26 @@ class Monitor : public Verb {
     if (changes_) return show_changes(state, view, loop.target().kernel->banner());
     if (session_->common.json) {
       const Ticker& ticker = loop.ticker();
-      write_document(out, loop.target().summary, *state,
-                     {.parts = options_.state.parts,
-                      .one_line = true,
-                      .tick = TickInfo{view.tick.number, view.tick.late_ns, ticker.late(), ticker.missed()}});
+      write_document(
+          out, loop.target().summary, *state,
+          {.parts = options_.state.parts,
+           .one_line = true,
+           .tick = TickInfo{view.tick.number, view.tick.late_ns, ticker.late(), ticker.missed()}});
       return;
     }
-    out.print("{:>10.3f}  {} processes, {} files, {} maps, {} sockets, {} modules; {} pages in {}{}\n",
-              static_cast<double>(view.since_ns) / 1e9, state->processes.size(), state->open_files.size(),
-              state->memory_maps.size(), state->sockets.size(), state->modules.size(), state->view.pages,
-              duration(state->view.duration_ns),
-              state->problems.empty() ? "" : fmt::format(", {} problems", state->problems.size()));
+    out.print(
+        "{:>10.3f}  {} processes, {} files, {} maps, {} sockets, {} modules; {} pages in {}{}\n",
+        static_cast<double>(view.since_ns) / 1e9, state->processes.size(), state->open_files.size(),
+        state->memory_maps.size(), state->sockets.size(), state->modules.size(), state->view.pages,
+        duration(state->view.duration_ns),
+        state->problems.empty() ? "" : fmt::format(", {} problems", state->problems.size()));
   }
 
-  void show_changes(std::unique_ptr<State>& state, const StateLoop::View& view, const std::string& banner) {
+  void show_changes(std::unique_ptr<State>& state, const StateLoop::View& view,
+                    const std::string& banner) {
     Output& out = session_->out;
-    const ChangeTime time{.view = view.number, .start_ns = state->view.start_ns, .since_ns = view.since_ns};
+    const ChangeTime time{
+        .view = view.number, .start_ns = state->view.start_ns, .since_ns = view.since_ns};
     if (view.is_first_of_kernel) base_.reset();
     if (!base_) {
       if (view.number != 0) {
@@ -110,7 +124,8 @@ class Monitor : public Verb {
   void print_account(const StateLoop& loop) const {
     if (loop.views() == 0) return;
     fmt::print(stderr, "vmsight: {} views, {} each; {} late, {} missed ticks", loop.views(),
-               duration(loop.read_ns() / loop.views()), loop.ticker().late(), loop.ticker().missed());
+               duration(loop.read_ns() / loop.views()), loop.ticker().late(),
+               loop.ticker().missed());
     if (unsure_ != 0) fmt::print(stderr, "; {} views were torn and not compared", unsure_);
     fmt::print(stderr, "\n");
   }
@@ -135,8 +150,9 @@ extern const VerbInfo monitor_verb{
     .group = "What is in the guest",
     .arguments = "VM [options]",
     .summary = "The state again and again at a given rate, or what changes in it",
-    .examples = "  vmsight monitor web1 --changes\n"
-                "  vmsight monitor web1 --rate 10 --json --duration 60 > states.jsonl\n",
+    .examples =
+        "  vmsight monitor web1 --changes\n"
+        "  vmsight monitor web1 --rate 10 --json --duration 60 > states.jsonl\n",
     .make = make_verb<Monitor>,
 };
 

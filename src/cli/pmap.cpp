@@ -15,7 +15,8 @@ class Pmap : public Verb {
     app.add_flag("-a,--all", all_, "all processes")->group(filter_group);
     app.add_flag("-x,--extended", format_.residency, "how much is in RAM, and how much is dirty")
         ->group(format_group);
-    app.add_flag("-X,--more", format_.extended, "offset, device and inode too")->group(format_group);
+    app.add_flag("-X,--more", format_.extended, "offset, device and inode too")
+        ->group(format_group);
     app.add_flag("-p,--show-path", format_.full_paths, "whole paths of files")->group(format_group);
   }
 
@@ -60,8 +61,9 @@ extern const VerbInfo pmap_verb{
     .group = "What is in the guest",
     .arguments = "VM PID... [options]",
     .summary = "Memory maps of processes",
-    .examples = "  vmsight pmap web1 1 -x\n"
-                "  vmsight pmap web1 --all --json | jq '.memory_maps | length'\n",
+    .examples =
+        "  vmsight pmap web1 1 -x\n"
+        "  vmsight pmap web1 --all --json | jq '.memory_maps | length'\n",
     .make = make_verb<Pmap>,
 };
 

@@ -10,17 +10,23 @@ namespace {
 class Print : public Verb {
  public:
   void declare(CLI::App& app) override {
-    app.add_option("EXPRESSION", request_.expression,
-                   "init_task.comm, 'init_task.parent->pid', '*init_task.cred' ...; with --at a type")
-        ->group("Arguments")->required();
+    app.add_option(
+           "EXPRESSION", request_.expression,
+           "init_task.comm, 'init_task.parent->pid', '*init_task.cred' ...; with --at a type")
+        ->group("Arguments")
+        ->required();
     app.add_option("--at", at_, "print the type EXPRESSION at this address")
-        ->group("Address")->type_name("ADDR");
+        ->group("Address")
+        ->type_name("ADDR");
     app.add_option("--cpu", request_.cpu, "whose copy of a per-CPU variable")
-        ->group("Address")->type_name("N");
+        ->group("Address")
+        ->type_name("N");
     app.add_option("--depth", request_.depth, "structures inside structures (default 3)")
-        ->group(format_group)->type_name("N");
+        ->group(format_group)
+        ->type_name("N");
     app.add_option("--elements", request_.max_elements, "elements of an array (default 64)")
-        ->group(format_group)->type_name("N");
+        ->group(format_group)
+        ->type_name("N");
   }
 
   Result<void> run(Session& session) override {
@@ -31,8 +37,10 @@ class Print : public Verb {
       Reader reader(*target.memory, target.kernel->space());
       return in_one_view(target, [&]() -> Result<void> {
         VMSIGHT_TRY(const Printed printed, evaluate(*target.kernel, reader, request_));
-        if (session.common.json) session.out.print("{}\n", dump(to_json(printed)));
-        else session.out.write(to_text(printed));
+        if (session.common.json)
+          session.out.print("{}\n", dump(to_json(printed)));
+        else
+          session.out.write(to_text(printed));
         return {};
       });
     });
@@ -50,9 +58,10 @@ extern const VerbInfo print_verb{
     .group = "Memory, symbols and types",
     .arguments = "VM EXPRESSION [options]",
     .summary = "Live values of kernel variables and objects, by their types",
-    .examples = "  vmsight print web1 'init_task.comm'\n"
-                "  vmsight print web1 'struct task_struct' --at 0xffff888003a40000 --depth 1\n"
-                "  vmsight print web1 '*(struct virtio_driver *)&virtio_net:virtio_net_driver'\n",
+    .examples =
+        "  vmsight print web1 'init_task.comm'\n"
+        "  vmsight print web1 'struct task_struct' --at 0xffff888003a40000 --depth 1\n"
+        "  vmsight print web1 '*(struct virtio_driver *)&virtio_net:virtio_net_driver'\n",
     .make = make_verb<Print>,
 };
 

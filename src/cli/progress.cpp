@@ -1,8 +1,8 @@
 #include "cli/progress.h"
 
-#include <cstdio>
 #include <fmt/format.h>
 #include <unistd.h>
+#include <cstdio>
 
 #include "render/escape.h"
 

@@ -14,19 +14,30 @@ class Ps : public Verb {
   void declare(CLI::App& app) override {
     app.add_option("WORD", bsd_, "ax, aux, auxf ...: as to ps without a dash")->group("Arguments");
     app.add_option("-p,--pid", pids_, "only these PIDs")
-        ->group(filter_group)->type_name("PID,...")->delimiter(',');
+        ->group(filter_group)
+        ->type_name("PID,...")
+        ->delimiter(',');
     app.add_option("--ppid", parents_, "only children of these")
-        ->group(filter_group)->type_name("PID,...")->delimiter(',');
+        ->group(filter_group)
+        ->type_name("PID,...")
+        ->delimiter(',');
     app.add_option("-u,--user", users_, "only these user IDs (effective)")
-        ->group(filter_group)->type_name("UID,...")->delimiter(',');
+        ->group(filter_group)
+        ->type_name("UID,...")
+        ->delimiter(',');
     app.add_option("-C,--comm", names_, "only commands of this name (* and ? match)")
-        ->group(filter_group)->type_name("NAME,...")->delimiter(',');
+        ->group(filter_group)
+        ->type_name("NAME,...")
+        ->delimiter(',');
     app.add_flag("-e,-A,-f,--full", ignored_, "")->group("");  // always
     app.add_flag("--no-kthreads", no_kthreads_, "no kernel threads")->group(filter_group);
     app.add_option("-o,--format", format_.columns, "columns, such as pid,uid,validity,cmd")
-        ->group(format_group)->type_name("COL,...")->delimiter(',');
+        ->group(format_group)
+        ->type_name("COL,...")
+        ->delimiter(',');
     app.add_option("--sort", format_.sort, "columns to sort by; - before one turns it around")
-        ->group(format_group)->type_name("COL,...");
+        ->group(format_group)
+        ->type_name("COL,...");
     app.add_flag("-T,-L,--threads", format_.threads, "a line for each thread")->group(format_group);
     app.add_flag("--forest,--tree", format_.forest, "children under their parents")
         ->group(format_group);
@@ -58,13 +69,16 @@ class Ps : public Verb {
   Result<void> take_bsd_options() {
     for (const char letter : bsd_) {
       if (letter == 'u') {
-        if (format_.columns.empty()) format_.columns = {"euid", "pid", "c", "vsz", "rss", "tty", "stat", "stime", "time", "cmd"};
+        if (format_.columns.empty())
+          format_.columns = {"euid", "pid",  "c",     "vsz",  "rss",
+                             "tty",  "stat", "stime", "time", "cmd"};
       } else if (letter == 'f') {
         format_.forest = true;
       } else if (letter == 'w') {
         wide_ = true;
       } else if (letter != 'a' && letter != 'x' && letter != 'e') {
-        return usage_error("ps: '" + bsd_ + "' is no option", "letters: a e f u w x; `--pid " + bsd_ + "` chooses a process");
+        return usage_error("ps: '" + bsd_ + "' is no option",
+                           "letters: a e f u w x; `--pid " + bsd_ + "` chooses a process");
       }
     }
     return {};
@@ -98,9 +112,10 @@ extern const VerbInfo ps_verb{
     .group = "What is in the guest",
     .arguments = "VM [aux] [options]",
     .summary = "Processes and threads",
-    .examples = "  vmsight ps web1 aux\n"
-                "  vmsight ps web1 --forest\n"
-                "  vmsight ps web1 -o pid,uid,rss,validity,cmd --sort -rss\n",
+    .examples =
+        "  vmsight ps web1 aux\n"
+        "  vmsight ps web1 --forest\n"
+        "  vmsight ps web1 -o pid,uid,rss,validity,cmd --sort -rss\n",
     .make = make_verb<Ps>,
 };
 

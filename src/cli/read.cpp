@@ -26,11 +26,13 @@ class Read : public Verb {
  public:
   void declare(CLI::App& app) override {
     app.add_option("ADDR", address_, "0xADDRESS, SYMBOL or SYMBOL+0xOFFSET")
-        ->group("Arguments")->required();
+        ->group("Arguments")
+        ->required();
     app.add_option("LEN", length_, "bytes: 256, 0x100, 64K ... (default 256)")->group("Arguments");
     app.add_flag("--phys", physical_, "ADDR is guest-physical")->group("Address");
     app.add_option("-p,--pid", pid_, "ADDR is in the user memory of this process")
-        ->group("Address")->type_name("PID");
+        ->group("Address")
+        ->type_name("PID");
     app.add_flag("--raw", raw_, "the bytes themselves, not a dump")->group(format_group);
   }
 
@@ -47,10 +49,12 @@ class Read : public Verb {
       VMSIGHT_TRY(const GuestVirt from, parse_virtual(*target.kernel, address_));
       Reader reader(*target.memory, space);
       return in_one_view(target, [&] {
-        return print(session.out, from.raw(), length,
-                     [&](std::uint64_t at, std::span<std::byte> into) {
-                       return reader.copy(GuestVirt(at), into);
-                     }, "gva");
+        return print(
+            session.out, from.raw(), length,
+            [&](std::uint64_t at, std::span<std::byte> into) {
+              return reader.copy(GuestVirt(at), into);
+            },
+            "gva");
       });
     });
   }
@@ -62,9 +66,12 @@ class Read : public Verb {
     if (!from) return usage_error("read: '" + address_ + "' is not a guest-physical address");
     VMSIGHT_TRY(Target target, open_memory(session.common));
     return in_one_view(target, [&] {
-      return print(session.out, *from, length, [&](std::uint64_t at, std::span<std::byte> into) {
-        return copy_physical(*target.memory, GuestPhys(at), into);
-      }, "gpa");
+      return print(
+          session.out, *from, length,
+          [&](std::uint64_t at, std::span<std::byte> into) {
+            return copy_physical(*target.memory, GuestPhys(at), into);
+          },
+          "gpa");
     });
   }
 
@@ -77,16 +84,20 @@ class Read : public Verb {
     for (std::uint64_t done = 0; done < length && !out.failed();) {
       const auto piece = std::span(buffer).first(std::min<std::uint64_t>(page_size, length - done));
       const std::size_t got = copy(from + done, piece);
-      if (raw_) out.write({reinterpret_cast<const char*>(piece.data()), got});
-      else dump.add(piece.first(got));
+      if (raw_)
+        out.write({reinterpret_cast<const char*>(piece.data()), got});
+      else
+        dump.add(piece.first(got));
       done += got;
       if (got == piece.size()) continue;
       if (!raw_ && done > 0) dump.finish();
-      return Error{.code = ErrorCode::fault,
-                   .message = fmt::format("read {}:{:#x}: not mapped or not RAM", space, from + done),
-                   .hint = "addresses are the kernel's; --pid PID: of a process; --phys: "
-                           "guest-physical, as `vmsight info VM` shows them",
-                   .address = from + done};
+      return Error{
+          .code = ErrorCode::fault,
+          .message = fmt::format("read {}:{:#x}: not mapped or not RAM", space, from + done),
+          .hint =
+              "addresses are the kernel's; --pid PID: of a process; --phys: "
+              "guest-physical, as `vmsight info VM` shows them",
+          .address = from + done};
     }
     if (!raw_) dump.finish();
     return {};
@@ -104,8 +115,9 @@ extern const VerbInfo read_verb{
     .group = "Memory, symbols and types",
     .arguments = "VM ADDR [LEN] [options]",
     .summary = "Guest memory as a hex dump, or raw",
-    .examples = "  vmsight read web1 linux_banner 128\n"
-                "  vmsight read web1 --phys 0x100000 1M --raw > low-memory.bin\n",
+    .examples =
+        "  vmsight read web1 linux_banner 128\n"
+        "  vmsight read web1 --phys 0x100000 1M --raw > low-memory.bin\n",
     .make = make_verb<Read>,
 };
 

@@ -1,8 +1,8 @@
 // vmsight snapshot VM FILE: guest memory in a file for other tools.
-#include <cerrno>
-#include <cstdio>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <cerrno>
+#include <cstdio>
 
 #include "base/os.h"
 #include "cli/progress.h"
@@ -31,7 +31,8 @@ class PendingFile {
   /// Gives it its name.
   Result<void> commit() {
     if (::fsync(fd_.get()) != 0) return os_error(errno, "write " + path_);
-    if (::rename(partial_.c_str(), path_.c_str()) != 0) return os_error(errno, "rename to " + path_);
+    if (::rename(partial_.c_str(), path_.c_str()) != 0)
+      return os_error(errno, "rename to " + path_);
     remove_->dismiss();
     return {};
   }
@@ -47,7 +48,9 @@ class Snapshot : public Verb {
   void declare(CLI::App& app) override {
     app.add_option("FILE", path_, "where to")->group("Arguments")->required();
     app.add_option("--format", format_, "elf: a core for gdb, crash, vmsight; raw: bytes only")
-        ->group(format_group)->type_name("elf|raw")->check(CLI::IsMember({"elf", "raw"}));
+        ->group(format_group)
+        ->type_name("elf|raw")
+        ->check(CLI::IsMember({"elf", "raw"}));
     app.add_flag("-f,--force", force_, "overwrite FILE")->group("Files");
   }
 
@@ -82,8 +85,8 @@ class Snapshot : public Verb {
     CoreDetails details;
     details.direct_map = target.kernel->page_offset();
     const AddressSpace::Window& image = target.kernel->space().image();
-    details.aliases.push_back({GuestPhys(image.start.raw() - image.delta), image.end - image.start,
-                               image.start});
+    details.aliases.push_back(
+        {GuestPhys(image.start.raw() - image.delta), image.end - image.start, image.start});
     details.vmcoreinfo = read_vmcoreinfo(target);
     if (target.image) details.registers = target.image->registers;
     if (target.vm) {
@@ -106,16 +109,20 @@ class Snapshot : public Verb {
     ::stat(path_.c_str(), &info);
     const auto stored = static_cast<std::uint64_t>(info.st_blocks) * 512;
     if (session.common.json) {
-      session.out.print("{}\n", dump({{"schema", "vmsight.snapshot/1"}, {"vm", to_json(target.summary)},
-                                      {"file", path_}, {"format", format_},
-                                      {"size", info.st_size}, {"stored_bytes", stored}}));
+      session.out.print("{}\n", dump({{"schema", "vmsight.snapshot/1"},
+                                      {"vm", to_json(target.summary)},
+                                      {"file", path_},
+                                      {"format", format_},
+                                      {"size", info.st_size},
+                                      {"stored_bytes", stored}}));
     } else {
       session.out.print("{}: {}, {} on disk\n", path_,
                         byte_size(static_cast<std::uint64_t>(info.st_size)), byte_size(stored));
     }
     if (target.memory->is_live()) {
-      fmt::print(stderr, "vmsight: the guest may have run meanwhile: pages are of different moments\n"
-                         "hint: --consistent takes one moment\n");
+      fmt::print(stderr,
+                 "vmsight: the guest may have run meanwhile: pages are of different moments\n"
+                 "hint: --consistent takes one moment\n");
     }
     return {};
   }
@@ -131,8 +138,9 @@ extern const VerbInfo snapshot_verb{
     .group = "What is in the guest",
     .arguments = "VM FILE [options]",
     .summary = "The guest's memory in a file, for gdb, crash and vmsight itself",
-    .examples = "  vmsight snapshot web1 web1.core --consistent\n"
-                "  vmsight ps web1.core\n",
+    .examples =
+        "  vmsight snapshot web1 web1.core --consistent\n"
+        "  vmsight ps web1.core\n",
     .make = make_verb<Snapshot>,
 };
 

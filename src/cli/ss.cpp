@@ -1,7 +1,7 @@
 // vmsight ss VM: sockets.
+#include <fmt/ranges.h>
 #include <array>
 #include <cctype>
-#include <fmt/ranges.h>
 
 #include "cli/filters.h"
 #include "cli/target.h"
@@ -26,15 +26,21 @@ class Ss : public Verb {
     flag("-l,--listening", listening_, "listening sockets only", filter_group);
     flag("-a,--all", all_, "listening sockets too", filter_group);
     app.add_option("--state", states_, "only sockets in these states, such as established,listen")
-        ->group(filter_group)->type_name("STATE,...")->delimiter(',');
+        ->group(filter_group)
+        ->type_name("STATE,...")
+        ->delimiter(',');
     app.add_option("--pid", pids_, "only sockets of these processes")
-        ->group(filter_group)->type_name("PID,...")->delimiter(',');
+        ->group(filter_group)
+        ->type_name("PID,...")
+        ->delimiter(',');
     app.add_option("--netns", netns_, "only this network namespace")
-        ->group(filter_group)->type_name("INODE");
+        ->group(filter_group)
+        ->type_name("INODE");
     flag("-p,--processes", format_.processes, "the processes that have the socket", format_group);
     flag("-e,--extended", format_.extended, "user ID and inode", format_group);
     flag("-N,--show-netns", format_.netns, "the network namespace", format_group);
-    flag("-s,--summary", summary_, "how many there are of each kind; as JSON, all sockets", format_group);
+    flag("-s,--summary", summary_, "how many there are of each kind; as JSON, all sockets",
+         format_group);
     flag("-n,--numeric", ignored_, "", "");  // always
     flag("-H", no_headers_, "", "");
   }
@@ -74,7 +80,8 @@ class Ss : public Verb {
     std::string upper = state;
     for (char& c : upper) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
     const std::string name = upper == "LISTENING" ? "LISTEN" : ss_state(upper);
-    if (std::find(known_states.begin(), known_states.end(), name) != known_states.end()) return name;
+    if (std::find(known_states.begin(), known_states.end(), name) != known_states.end())
+      return name;
     return usage_error("ss: unknown state '" + state + "'",
                        fmt::format("states: {}", fmt::join(known_states, " ")));
   }
@@ -119,9 +126,10 @@ extern const VerbInfo ss_verb{
     .group = "What is in the guest",
     .arguments = "VM [options]",
     .summary = "Sockets of all network namespaces",
-    .examples = "  vmsight ss web1 -ltnp\n"
-                "  vmsight ss web1 -ta --state established,time-wait\n"
-                "  vmsight ss web1 -s\n",
+    .examples =
+        "  vmsight ss web1 -ltnp\n"
+        "  vmsight ss web1 -ta --state established,time-wait\n"
+        "  vmsight ss web1 -s\n",
     .make = make_verb<Ss>,
 };
 

@@ -28,7 +28,9 @@ class StackReader {
   }
 
   TaskStack read(const Thread& thread) {
-    TaskStack stack{.pid = thread.pid, .tgid = thread.tgid, .comm = std::string(thread.comm),
+    TaskStack stack{.pid = thread.pid,
+                    .tgid = thread.tgid,
+                    .comm = std::string(thread.comm),
                     .state = thread.state};
     for (unsigned attempt = 0; attempt < attempts; ++attempt) {
       if (attempt > 0) reader_->refetch();
@@ -59,7 +61,8 @@ class StackReader {
     std::vector<std::uint64_t> counts(switches_.size());
     std::vector<FreshRead> reads;
     for (std::size_t i = 0; i < switches_.size(); ++i) {
-      const auto at = target_->kernel->space().translate(*target_->memory, task + switches_[i].offset);
+      const auto at =
+          target_->kernel->space().translate(*target_->memory, task + switches_[i].offset);
       if (!at) return {};
       reads.push_back({*at, std::as_writable_bytes(std::span(&counts[i], 1))});
     }
@@ -114,8 +117,10 @@ class Stack : public Verb {
         for (const Thread& thread : tasks) stacks.push_back(reader.read(thread));
         return {};
       }));
-      if (session.common.json) print_json(session.out, target, stacks);
-      else print_stacks(session.out, stacks, session.common.headers && (all_ || stacks.size() > 1));
+      if (session.common.json)
+        print_json(session.out, target, stacks);
+      else
+        print_stacks(session.out, stacks, session.common.headers && (all_ || stacks.size() > 1));
       return {};
     });
   }
@@ -140,7 +145,8 @@ class Stack : public Verb {
   static void print_json(Output& out, const Target& target, const std::vector<TaskStack>& stacks) {
     Json list = Json::array();
     for (const TaskStack& stack : stacks) list.push_back(to_json(stack));
-    out.print("{}\n", dump({{"schema", "vmsight.stack/1"}, {"vm", to_json(target.summary)},
+    out.print("{}\n", dump({{"schema", "vmsight.stack/1"},
+                            {"vm", to_json(target.summary)},
                             {"stacks", std::move(list)}}));
   }
 
@@ -155,8 +161,9 @@ extern const VerbInfo stack_verb{
     .group = "What is in the guest",
     .arguments = "VM PID... [options]",
     .summary = "Kernel stacks of tasks that do not run",
-    .examples = "  vmsight stack web1 1\n"
-                "  vmsight stack web1 --all --json | jq '.stacks[] | select(.state == \"D\")'\n",
+    .examples =
+        "  vmsight stack web1 1\n"
+        "  vmsight stack web1 --all --json | jq '.stacks[] | select(.state == \"D\")'\n",
     .make = make_verb<Stack>,
 };
 

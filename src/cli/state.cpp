@@ -23,7 +23,8 @@ class StateAll : public Verb {
       for (unsigned turn = 0; turn < repeat_; ++turn) {
         VMSIGHT_TRY_VOID(reader->read({}, state));
         if (session.common.json) {
-          write_document(session.out, target.summary, state, {.one_line = one_line_ || repeat_ > 1});
+          write_document(session.out, target.summary, state,
+                         {.one_line = one_line_ || repeat_ > 1});
         } else {
           print_summary(session.out, target.summary, state);
         }
@@ -44,9 +45,10 @@ extern const VerbInfo state_verb{
     .group = "What is in the guest",
     .arguments = "VM [options]",
     .summary = "The whole state: a summary, or with --json one document",
-    .examples = "  vmsight state web1\n"
-                "  vmsight state web1 --json --repeat 100 > states.jsonl\n"
-                "  vmsight state web1 --json | jq '.sockets[] | select(.state == \"LISTEN\")'\n",
+    .examples =
+        "  vmsight state web1\n"
+        "  vmsight state web1 --json --repeat 100 > states.jsonl\n"
+        "  vmsight state web1 --json | jq '.sockets[] | select(.state == \"LISTEN\")'\n",
     .make = make_verb<StateAll>,
 };
 

@@ -1,7 +1,7 @@
 #include "cli/state_loop.h"
 
-#include <csignal>
 #include <unistd.h>
+#include <csignal>
 
 #include "base/clock.h"
 #include "cli/stop_signal.h"
@@ -26,7 +26,8 @@ Result<void> StateLoop::run(const Show& show) {
 
 bool StateLoop::ended() const {
   const double elapsed_s = static_cast<double>(monotonic_ns() - start_ns_) / 1e9;
-  return told_to_end() || session_.out.failed() || (options_.count && ticker_.ticks() >= *options_.count) ||
+  return told_to_end() || session_.out.failed() ||
+         (options_.count && ticker_.ticks() >= *options_.count) ||
          (options_.duration_s && ticker_.ticks() > 0 && elapsed_s >= *options_.duration_s);
 }
 

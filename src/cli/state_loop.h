@@ -25,7 +25,8 @@ class StateLoop {
     Ticker::Tick tick;
     std::uint64_t number = 0;    // from 0
     std::uint64_t since_ns = 0;  // the loop's beginning
-    bool is_first_of_kernel = false;  // of the first kernel, or of one that the guest has booted since
+    bool is_first_of_kernel =
+        false;  // of the first kernel, or of one that the guest has booted since
   };
   /// `state` may be swapped with another one: the next view overwrites what is there then.
   using Show = std::function<Result<void>(std::unique_ptr<State>& state, const View& view)>;

@@ -21,39 +21,77 @@ void want_stop(int) { stop_wanted = true; }
 class Study : public Verb {
  public:
   void declare(CLI::App& app) override {
-    app.add_option("STUDY", study_, "techniques: compare them; probes: what a hit costs; loop: only look on, until a signal")
-        ->group("Arguments")->required()->check(CLI::IsMember({"techniques", "probes", "loop"}))->type_name("");
+    app.add_option(
+           "STUDY", study_,
+           "techniques: compare them; probes: what a hit costs; loop: only look on, until a signal")
+        ->group("Arguments")
+        ->required()
+        ->check(CLI::IsMember({"techniques", "probes", "loop"}))
+        ->type_name("");
     app.add_option("VM", vm_, "name, PID, UUID, QMP socket or libvirt domain")
-        ->group("Arguments")->required();
+        ->group("Arguments")
+        ->required();
     app.add_option("--techniques", names_, "these only: names or classes, with commas")
-        ->group(filter_group)->delimiter(',')->type_name("LIST");
+        ->group(filter_group)
+        ->delimiter(',')
+        ->type_name("LIST");
     app.add_option("--rates", rates_, "measure at these rates too, in views a second")
-        ->group(filter_group)->delimiter(',')->type_name("LIST")->check(CLI::Range(0.001, 1e6));
-    app.add_option("--seconds", seconds_, "of a round (default 1); of the loop (default until a signal)")
-        ->group(filter_group)->type_name("S")->check(CLI::Range(0.05, 86400.0));
-    app.add_option("--rounds", rounds_,
-                   fmt::format("techniques: at maximum rate the best of so many; probes: runs of each (default {})",
-                               rounds_))
-        ->group(filter_group)->type_name("N")->check(CLI::Range(1u, 1000u));
+        ->group(filter_group)
+        ->delimiter(',')
+        ->type_name("LIST")
+        ->check(CLI::Range(0.001, 1e6));
+    app.add_option("--seconds", seconds_,
+                   "of a round (default 1); of the loop (default until a signal)")
+        ->group(filter_group)
+        ->type_name("S")
+        ->check(CLI::Range(0.05, 86400.0));
+    app.add_option(
+           "--rounds", rounds_,
+           fmt::format(
+               "techniques: at maximum rate the best of so many; probes: runs of each (default {})",
+               rounds_))
+        ->group(filter_group)
+        ->type_name("N")
+        ->check(CLI::Range(1u, 1000u));
     app.add_option("--resume", resume_, "keep finished measurements in FILE, and go on from there")
-        ->group(filter_group)->type_name("FILE");
+        ->group(filter_group)
+        ->type_name("FILE");
     app.add_option("--technique", technique_, "loop: how to view memory (default auto)")
-        ->group(filter_group)->type_name("NAME");
+        ->group(filter_group)
+        ->type_name("NAME");
     app.add_option("--rate", rate_, "loop: views a second (default 0); 0: as many as can be")
-        ->group(filter_group)->type_name("HZ")->check(CLI::Range(0.0, 1e6));
-    app.add_option("--call", call_, "probes: a command on this host that makes the guest call SITE $CALLS times, and then ends")
-        ->group(probes_group)->type_name("CMD");
-    app.add_option("--site", site_, "what it calls: a function that does next to nothing (default " + site_ + ")")
-        ->group(probes_group)->type_name("SITE");
+        ->group(filter_group)
+        ->type_name("HZ")
+        ->check(CLI::Range(0.0, 1e6));
+    app.add_option("--call", call_,
+                   "probes: a command on this host that makes the guest call SITE $CALLS times, "
+                   "and then ends")
+        ->group(probes_group)
+        ->type_name("CMD");
+    app.add_option("--site", site_,
+                   "what it calls: a function that does next to nothing (default " + site_ + ")")
+        ->group(probes_group)
+        ->type_name("SITE");
     app.add_option("--calls", calls_, fmt::format("of a run (default {})", calls_))
-        ->group(probes_group)->type_name("N")->check(CLI::Range(1u, 1'000'000'000u));
-    app.add_option("--slow-calls", slow_calls_,
-                   fmt::format("of a run of an engine that stops the guest at each hit (default {})", slow_calls_))
-        ->group(probes_group)->type_name("N")->check(CLI::Range(1u, 1'000'000u));
+        ->group(probes_group)
+        ->type_name("N")
+        ->check(CLI::Range(1u, 1'000'000'000u));
+    app.add_option(
+           "--slow-calls", slow_calls_,
+           fmt::format("of a run of an engine that stops the guest at each hit (default {})",
+                       slow_calls_))
+        ->group(probes_group)
+        ->type_name("N")
+        ->check(CLI::Range(1u, 1'000'000u));
     app.add_option("--engines", engines_, "these only, with commas: kvm, gdbstub")
-        ->group(probes_group)->delimiter(',')->type_name("LIST");
-    app.add_option("--timeout", timeout_, fmt::format("of a run, in seconds (default {})", timeout_))
-        ->group(probes_group)->type_name("S")->check(CLI::Range(1.0, 86400.0));
+        ->group(probes_group)
+        ->delimiter(',')
+        ->type_name("LIST");
+    app.add_option("--timeout", timeout_,
+                   fmt::format("of a run, in seconds (default {})", timeout_))
+        ->group(probes_group)
+        ->type_name("S")
+        ->check(CLI::Range(1.0, 86400.0));
   }
 
   Result<void> run(Session& session) override {
@@ -65,7 +103,9 @@ class Study : public Verb {
  private:
   Result<void> techniques(Session& session, const VmInfo& info) {
     const TechniquesOptions options{
-        .measure = {.seconds = seconds_.value_or(1), .rounds = rounds_, .cache_dir = cache_directory()},
+        .measure = {.seconds = seconds_.value_or(1),
+                    .rounds = rounds_,
+                    .cache_dir = cache_directory()},
         .names = names_,
         .rates = rates_,
         .resume_file = resume_,
@@ -74,7 +114,8 @@ class Study : public Verb {
     if (session.common.json) {
       session.out.print("{}\n", dump(techniques_document(info, options, rows)));
     } else {
-      print_techniques(session.out, rows, {.headers = session.common.headers, .width = session.width});
+      print_techniques(session.out, rows,
+                       {.headers = session.common.headers, .width = session.width});
     }
     return {};
   }
@@ -84,20 +125,22 @@ class Study : public Verb {
       return usage_error("study probes: what makes the guest call?",
                          "--call CMD: `vmsight study probes --help` has an example");
     }
-    const ProbesOptions options{.call = call_,
-                                .site = site_,
-                                .engines = engines_,
-                                .calls = calls_,
-                                .slow_calls = slow_calls_,
-                                .rounds = rounds_,
-                                .seconds = timeout_,
-                                .cache_dir = cache_directory(),
-                                .progress = [](std::string_view what) { fmt::print(stderr, "{}\n", for_terminal(what)); }};
+    const ProbesOptions options{
+        .call = call_,
+        .site = site_,
+        .engines = engines_,
+        .calls = calls_,
+        .slow_calls = slow_calls_,
+        .rounds = rounds_,
+        .seconds = timeout_,
+        .cache_dir = cache_directory(),
+        .progress = [](std::string_view what) { fmt::print(stderr, "{}\n", for_terminal(what)); }};
     VMSIGHT_TRY(const ProbesStudy study, study_probes(info, options));
     if (session.common.json) {
       session.out.print("{}\n", dump(probes_document(info, options, study)));
     } else {
-      print_probes(session.out, options, study, {.headers = session.common.headers, .width = session.width});
+      print_probes(session.out, options, study,
+                   {.headers = session.common.headers, .width = session.width});
     }
     return {};
   }
@@ -111,7 +154,8 @@ class Study : public Verb {
     session.out.write("{\"ready\":true}\n");
     VMSIGHT_TRY_VOID(session.out.finish());
     VMSIGHT_TRY(const LoopOutcome outcome,
-                run_loop(*watcher.reader, {.rate = rate_, .seconds = seconds_.value_or(0), .stop = &stop_wanted}));
+                run_loop(*watcher.reader,
+                         {.rate = rate_, .seconds = seconds_.value_or(0), .stop = &stop_wanted}));
     session.out.print("{}\n", dump(loop_document(watcher.memory->technique(), rate_, outcome)));
     return {};
   }
@@ -135,8 +179,10 @@ extern const VerbInfo study_verb{
     .group = "Studies",
     .arguments = "techniques|probes|loop VM [options]",
     .summary = "Compare the techniques on a VM, or the kinds of probes: at what cost",
-    .examples = "  vmsight study techniques web1 --rates 1,10,100\n"
-                "  vmsight study probes web1 --call 'ssh web1 \"perl -e \\\"syscall(110, @ARGV) for 1..$CALLS\\\" text\"'\n",
+    .examples =
+        "  vmsight study techniques web1 --rates 1,10,100\n"
+        "  vmsight study probes web1 --call 'ssh web1 \"perl -e \\\"syscall(110, @ARGV) for "
+        "1..$CALLS\\\" text\"'\n",
     .vm = VmArgument::none,
     .make = make_verb<Study>,
 };

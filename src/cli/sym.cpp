@@ -28,7 +28,9 @@ class Sym : public Verb {
     app.add_option("SYMBOL", words_, "names, patterns (* and ? match) or addresses")
         ->group("Arguments");
     app.add_option("-m,--module", modules_, "only symbols of these modules")
-        ->group(filter_group)->type_name("NAME,...")->delimiter(',');
+        ->group(filter_group)
+        ->type_name("NAME,...")
+        ->delimiter(',');
   }
 
   Result<void> run(Session& session) override {
@@ -37,8 +39,10 @@ class Sym : public Verb {
       Json list = Json::array();
       for (const std::string& word : words_) {
         const auto address = parse_unsigned(word);
-        if (!address) patterns.push_back(word);
-        else VMSIGHT_TRY_VOID(locate(session, *target.kernel, GuestVirt(*address), list));
+        if (!address)
+          patterns.push_back(word);
+        else
+          VMSIGHT_TRY_VOID(locate(session, *target.kernel, GuestVirt(*address), list));
       }
       if (words_.empty() || !patterns.empty()) {
         VMSIGHT_TRY_VOID(search(session, *target.kernel, patterns, list));
@@ -64,7 +68,8 @@ class Sym : public Verb {
                       {"module", place->module.empty() ? Json(nullptr) : json_text(place->module)},
                       {"offset", place->offset}});
     } else {
-      session.out.print("{:016x} {}+{:#x}", address.raw(), for_terminal(place->name), place->offset);
+      session.out.print("{:016x} {}+{:#x}", address.raw(), for_terminal(place->name),
+                        place->offset);
       if (!place->module.empty()) session.out.print(" [{}]", for_terminal(place->module));
       session.out.write("\n");
     }
@@ -78,8 +83,10 @@ class Sym : public Verb {
     for (const Symbol& symbol : symbols) {
       if (!matches_any(patterns, symbol.name) || !among(modules_, symbol.module)) continue;
       found = true;
-      if (session.common.json) list.push_back(symbol_json(symbol));
-      else print_symbol(session.out, symbol);
+      if (session.common.json)
+        list.push_back(symbol_json(symbol));
+      else
+        print_symbol(session.out, symbol);
     }
     if (found) return {};
     return Error{.code = ErrorCode::not_found,
@@ -97,8 +104,9 @@ extern const VerbInfo sym_verb{
     .group = "Memory, symbols and types",
     .arguments = "VM [NAME|PATTERN|ADDR]... [options]",
     .summary = "Symbols of the kernel and its modules, by name, pattern or address",
-    .examples = "  vmsight sym web1 init_task 'tcp_v4_*'\n"
-                "  vmsight sym web1 0xffffffff81234567\n",
+    .examples =
+        "  vmsight sym web1 init_task 'tcp_v4_*'\n"
+        "  vmsight sym web1 0xffffffff81234567\n",
     .make = make_verb<Sym>,
 };
 

@@ -1,8 +1,8 @@
 #include "cli/target.h"
 
+#include <sys/stat.h>
 #include <algorithm>
 #include <cstdlib>
-#include <sys/stat.h>
 
 #include "cli/progress.h"
 #include "cli/vmcoreinfo.h"

@@ -21,7 +21,7 @@ struct Target {
   std::optional<Image> image;
   std::unique_ptr<GuestMemory> memory;
   std::vector<TechniqueStatus> passed_over;  // techniques that "auto" did not take, and why
-  std::unique_ptr<Kernel> kernel;  // empty after open_memory()
+  std::unique_ptr<Kernel> kernel;            // empty after open_memory()
   VmSummary summary;
 
   /// Control registers of the vCPUs, where they are to be had.

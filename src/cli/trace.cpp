@@ -1,6 +1,6 @@
 // vmsight trace VM SITE...: each time the guest passes a place in its code, with what it knew there.
-#include <csignal>
 #include <fcntl.h>
+#include <csignal>
 #include <set>
 
 #include "base/clock.h"
@@ -26,43 +26,71 @@ constexpr unsigned structure_depth = 1, structure_elements = 16;
 class Trace : public Verb {
  public:
   void declare(CLI::App& app) override {
-    app.add_option("SITE", sites_, "kprobe:FUNCTION[+OFFSET], kretprobe:..., uprobe:PATH:FUNCTION, uretprobe:...; "
-                   "patterns (kprobe:tcp_*), addresses")->group("Arguments");
-    app.add_flag("--syscalls", system_calls_, "all system calls with their results, signals and exits: strace of the guest")
+    app.add_option("SITE", sites_,
+                   "kprobe:FUNCTION[+OFFSET], kretprobe:..., uprobe:PATH:FUNCTION, uretprobe:...; "
+                   "patterns (kprobe:tcp_*), addresses")
+        ->group("Arguments");
+    app.add_flag("--syscalls", system_calls_,
+                 "all system calls with their results, signals and exits: strace of the guest")
         ->group("Arguments");
     app.add_option("-f,--filter", filter_,
-                   "only where this holds: pid, tgid, comm, cpu, arguments, retval, duration; == != < > && || ( )")
-        ->group(filter_group)->type_name("EXPR");
-    app.add_option("-p,--pid", pid_, "only this process of the guest")->group(filter_group)->type_name("PID");
+                   "only where this holds: pid, tgid, comm, cpu, arguments, retval, duration; == "
+                   "!= < > && || ( )")
+        ->group(filter_group)
+        ->type_name("EXPR");
+    app.add_option("-p,--pid", pid_, "only this process of the guest")
+        ->group(filter_group)
+        ->type_name("PID");
     app.add_option("-n,--count", count_, "end after N events")
-        ->group("Schedule")->type_name("N")->check(positive());
+        ->group("Schedule")
+        ->type_name("N")
+        ->check(positive());
     app.add_option("-d,--duration", duration_s_, "end after this time")
-        ->group("Schedule")->type_name("SECONDS")->check(positive());
-    app.add_option("--rate-limit", rate_limit_, "show at most so many events a second of each probe (default all)")
-        ->group("Schedule")->type_name("N")->check(positive());
-    app.add_option("--storm-limit", storm_limit_,
-                   fmt::format("engine kvm: disarm a probe that is hit more often in a second (default {})",
-                               storm_limit_))
-        ->group("Schedule")->type_name("N")->check(positive());
-    app.add_flag("--stats", stats_, "counts, and histograms of how long calls took, at the end; no events")
+        ->group("Schedule")
+        ->type_name("SECONDS")
+        ->check(positive());
+    app.add_option("--rate-limit", rate_limit_,
+                   "show at most so many events a second of each probe (default all)")
+        ->group("Schedule")
+        ->type_name("N")
+        ->check(positive());
+    app.add_option(
+           "--storm-limit", storm_limit_,
+           fmt::format("engine kvm: disarm a probe that is hit more often in a second (default {})",
+                       storm_limit_))
+        ->group("Schedule")
+        ->type_name("N")
+        ->check(positive());
+    app.add_flag("--stats", stats_,
+                 "counts, and histograms of how long calls took, at the end; no events")
         ->group(format_group);
     app.add_flag("--stack", stack_, "the kernel stack of each event")->group(format_group);
-    app.add_flag("-v,--verbose", verbose_, "the structures that arguments point to")->group(format_group);
+    app.add_flag("-v,--verbose", verbose_, "the structures that arguments point to")
+        ->group(format_group);
     app.add_option("--perfetto", perfetto_path_, "a trace file for Perfetto or chrome://tracing")
-        ->group(format_group)->type_name("FILE");
+        ->group(format_group)
+        ->type_name("FILE");
     app.add_option("--engine", engine_, "how to probe: auto, kvm, gdbstub (default auto)")
-        ->group("How")->type_name("NAME");
-    app.add_option("--symbols", symbols_file_, "copy of the user program on this host, for its symbols")
-        ->group("How")->type_name("FILE");
+        ->group("How")
+        ->type_name("NAME");
+    app.add_option("--symbols", symbols_file_,
+                   "copy of the user program on this host, for its symbols")
+        ->group("How")
+        ->type_name("FILE");
     app.add_option("--text", texts_, "user functions: the arguments that are texts, as arg0,arg2")
-        ->group("How")->type_name("ARG,...")->delimiter(',')->allow_extra_args(false)
+        ->group("How")
+        ->type_name("ARG,...")
+        ->delimiter(',')
+        ->allow_extra_args(false)
         ->check(CLI::IsMember({"arg0", "arg1", "arg2", "arg3", "arg4", "arg5"}));
-    app.add_flag("--list", list_, "the places that SITE stands for; nothing is probed")->group("How");
+    app.add_flag("--list", list_, "the places that SITE stands for; nothing is probed")
+        ->group("How");
   }
 
   Result<void> run(Session& session) override {
     if (sites_.empty() && !system_calls_) {
-      return usage_error("trace: no site given", "for example kprobe:do_sys_openat2, or --syscalls");
+      return usage_error("trace: no site given",
+                         "for example kprobe:do_sys_openat2, or --syscalls");
     }
     session_ = &session;
     return with_target(session.common, [&](Target& target) -> Result<void> {
@@ -127,10 +155,12 @@ class Trace : public Verb {
       for (const UserPlace& place : site.places) {
         places.push_back({{"tgid", place.tgid}, {"address", json_address(place.address.raw())}});
       }
-      out.print("{}\n", dump({{"site", json_text(to_string(site))},
-                              {"address", site.user ? Json(nullptr) : Json(json_address(site.address.raw()))},
-                              {"size", site.size},
-                              {"places", std::move(places)}}));
+      out.print(
+          "{}\n",
+          dump({{"site", json_text(to_string(site))},
+                {"address", site.user ? Json(nullptr) : Json(json_address(site.address.raw()))},
+                {"size", site.size},
+                {"places", std::move(places)}}));
       return;
     }
     if (!site.user) {
@@ -138,7 +168,8 @@ class Trace : public Verb {
       return;
     }
     for (const UserPlace& place : site.places) {
-      out.print("{:#x}  {}  (process {})\n", place.address.raw(), for_terminal(to_string(site)), place.tgid);
+      out.print("{:#x}  {}  (process {})\n", place.address.raw(), for_terminal(to_string(site)),
+                place.tgid);
     }
   }
 
@@ -149,14 +180,17 @@ class Trace : public Verb {
     VMSIGHT_TRY_VOID(open_perfetto());
     BackgroundOutput lines(STDOUT_FILENO);
     lines_ = &lines;
-    VMSIGHT_TRY(const auto ids, prober_->add(requests(), [this](const ProbeEvent& event) { show(event); }));
+    VMSIGHT_TRY(const auto ids,
+                prober_->add(requests(), [this](const ProbeEvent& event) { show(event); }));
     start_ns_ = monotonic_ns();
     VMSIGHT_TRY_VOID(announce());
     Result<void> done;
     while (done && !ended()) {
       auto polled = prober_->poll(100ms);
-      if (!polled) done = std::move(polled).error();
-      else done = look_for_storms();
+      if (!polled)
+        done = std::move(polled).error();
+      else
+        done = look_for_storms();
     }
     if (done && !(count_ && shown_ >= *count_)) done = drain();
     auto probes = prober_->list();
@@ -188,7 +222,9 @@ class Trace : public Verb {
     for (const ProbeInfo& probe : probes) {
       all_stormed_ = all_stormed_ && probe.counts.stormed;
       if (!probe.counts.stormed || !stormed_.insert(probe.id).second) continue;
-      fmt::print(stderr, "vmsight: note: {} was hit more than {} times a second and has been disarmed (--storm-limit)\n",
+      fmt::print(stderr,
+                 "vmsight: note: {} was hit more than {} times a second and has been disarmed "
+                 "(--storm-limit)\n",
                  for_terminal(to_string(probe.site)), storm_limit_);
     }
     return {};
@@ -204,7 +240,8 @@ class Trace : public Verb {
 
   Result<void> open_perfetto() {
     if (perfetto_path_.empty()) return {};
-    perfetto_fd_ = UniqueFd(::open(perfetto_path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+    perfetto_fd_ =
+        UniqueFd(::open(perfetto_path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
     if (!perfetto_fd_) return os_error(errno, "write " + perfetto_path_);
     perfetto_out_ = std::make_unique<Output>(perfetto_fd_.get());
     perfetto_.emplace(*perfetto_out_);
@@ -217,15 +254,22 @@ class Trace : public Verb {
       Json list = Json::array();
       for (const ProbeInfo& probe : probes) {
         const Json whole = to_json(probe);
-        list.push_back({{"probe", whole["probe"]}, {"site", whole["site"]}, {"address", whole["address"]}, {"problem", whole["problem"]}});
+        list.push_back({{"probe", whole["probe"]},
+                        {"site", whole["site"]},
+                        {"address", whole["address"]},
+                        {"problem", whole["problem"]}});
       }
-      lines_->write(dump({{"schema", "vmsight.trace/1"}, {"vm", to_json(target_->summary)},
-                          {"engine", prober_->abilities().name}, {"probes", std::move(list)}}) + "\n");
+      lines_->write(dump({{"schema", "vmsight.trace/1"},
+                          {"vm", to_json(target_->summary)},
+                          {"engine", prober_->abilities().name},
+                          {"probes", std::move(list)}}) +
+                    "\n");
       return {};
     }
     for (const ProbeInfo& probe : probes) {
       if (!probe.problem.empty() && !probe.site.user && probes.size() < 8) {
-        fmt::print(stderr, "vmsight: note: {}: {}\n", for_terminal(to_string(probe.site)), probe.problem);
+        fmt::print(stderr, "vmsight: note: {}: {}\n", for_terminal(to_string(probe.site)),
+                   probe.problem);
       }
     }
     if (const std::string note = prober_->engine_note(); !note.empty()) {
@@ -234,8 +278,11 @@ class Trace : public Verb {
     if (const std::string note = prober_->left_out_note(); !note.empty()) {
       fmt::print(stderr, "vmsight: note: {}\n", note);
     }
-    const auto away = std::count_if(probes.begin(), probes.end(), [](const ProbeInfo& probe) { return probe.counts.absent; });
-    if (away != 0) fmt::print(stderr, "vmsight: note: {} armed when the guest has their pages in memory\n", away);
+    const auto away = std::count_if(probes.begin(), probes.end(),
+                                    [](const ProbeInfo& probe) { return probe.counts.absent; });
+    if (away != 0)
+      fmt::print(stderr, "vmsight: note: {} armed when the guest has their pages in memory\n",
+                 away);
     if (!stats_ && session_->common.headers) lines_->write(trace_header());
     fmt::print(stderr, "vmsight: {} {} armed by {}; Ctrl-C ends\n", probes.size(),
                probes.size() == 1 ? "probe" : "probes", prober_->abilities().name);
@@ -289,7 +336,8 @@ class Trace : public Verb {
     for (TypedValue& member : printed.value.children) {
       const FlagKind kind = member_flags(structure, member.name);
       if (kind == FlagKind::none || member.kind == TypedValue::Kind::unreadable) continue;
-      if (std::string names = flag_names(kind, member.number); !names.empty()) member.text = std::move(names);
+      if (std::string names = flag_names(kind, member.number); !names.empty())
+        member.text = std::move(names);
     }
   }
 
@@ -299,11 +347,10 @@ class Trace : public Verb {
       extras.stack_problem = event.site.user ? "not in the kernel" : "no task";
       return;
     }
-    const auto unwound = unwind_kernel_stack(event.memory, event.hit.task.task,
-                                             {.ip = registers.rip,
-                                              .sp = registers.general[reg::rsp],
-                                              .bp = registers.general[reg::rbp]},
-                                             *tables_);
+    const auto unwound = unwind_kernel_stack(
+        event.memory, event.hit.task.task,
+        {.ip = registers.rip, .sp = registers.general[reg::rsp], .bp = registers.general[reg::rbp]},
+        *tables_);
     event.memory.clear_fault();
     if (!unwound) {
       extras.stack_problem = unwound.error().message;
@@ -319,12 +366,16 @@ class Trace : public Verb {
     if (perfetto_) {
       perfetto_->end();
       auto written = perfetto_out_->finish();
-      if (!written) fmt::print(stderr, "vmsight: {}: {}\n", perfetto_path_, written.error().message);
+      if (!written)
+        fmt::print(stderr, "vmsight: {}: {}\n", perfetto_path_, written.error().message);
     }
     if (session_->common.json) {
       Json list = Json::array();
       for (const ProbeInfo& probe : probes) list.push_back(to_json(probe));
-      lines_->write(dump({{"counts", std::move(list)}, {"foreign", foreign}, {"dropped", lines_->dropped()}}) + "\n");
+      lines_->write(
+          dump(
+              {{"counts", std::move(list)}, {"foreign", foreign}, {"dropped", lines_->dropped()}}) +
+          "\n");
       return;
     }
     if (stats_) {
@@ -347,15 +398,19 @@ class Trace : public Verb {
       sum.reloads += probe.counts.reloads;
     }
     sum.lost += lines_->dropped();
-    fmt::print(stderr, "vmsight: {} hits, {} shown, {} filtered, {} lost", sum.hits, shown_, sum.filtered, sum.lost);
+    fmt::print(stderr, "vmsight: {} hits, {} shown, {} filtered, {} lost", sum.hits, shown_,
+               sum.filtered, sum.lost);
     if (sum.missed_returns != 0) fmt::print(stderr, ", {} returns not seen", sum.missed_returns);
     if (sum.rate_limited != 0) fmt::print(stderr, ", {} above the rate limit", sum.rate_limited);
     if (sum.foreign != 0) fmt::print(stderr, ", {} of other processes", sum.foreign);
     if (foreign != 0) fmt::print(stderr, ", {} traps of nobody", foreign);
     fmt::print(stderr, "\n");
     if (sum.reloads == 0) return;
-    fmt::print(stderr, "vmsight: note: code came into the guest's memory {} times and was probed half a second later, or sooner: "
-               "calls before are not known\n", sum.reloads);
+    fmt::print(stderr,
+               "vmsight: note: code came into the guest's memory {} times and was probed half a "
+               "second later, or sooner: "
+               "calls before are not known\n",
+               sum.reloads);
   }
 
   std::vector<std::string> sites_, texts_;
@@ -388,11 +443,12 @@ extern const VerbInfo trace_verb{
     .group = "Probes",
     .arguments = "VM SITE... [options]",
     .summary = "Each call of functions of the guest's kernel and programs, with arguments",
-    .examples = "  vmsight trace web1 kprobe:do_sys_openat2\n"
-                "  vmsight trace web1 kretprobe:vfs_read --filter 'comm == nginx && retval > 4096'\n"
-                "  vmsight trace web1 --syscalls --pid 412\n"
-                "  vmsight trace web1 --syscalls --filter 'retval < 0' --duration 10\n"
-                "  vmsight trace web1 'kretprobe:ext4_*' --stats --duration 10\n",
+    .examples =
+        "  vmsight trace web1 kprobe:do_sys_openat2\n"
+        "  vmsight trace web1 kretprobe:vfs_read --filter 'comm == nginx && retval > 4096'\n"
+        "  vmsight trace web1 --syscalls --pid 412\n"
+        "  vmsight trace web1 --syscalls --filter 'retval < 0' --duration 10\n"
+        "  vmsight trace web1 'kretprobe:ext4_*' --stats --duration 10\n",
     .make = make_verb<Trace>,
 };
 

@@ -8,8 +8,10 @@ namespace {
 class Type : public Verb {
  public:
   void declare(CLI::App& app) override {
-    app.add_option("NAME", names_, "task_struct, 'struct page', pid_t, or a function such as vfs_read")
-        ->group("Arguments")->required();
+    app.add_option("NAME", names_,
+                   "task_struct, 'struct page', pid_t, or a function such as vfs_read")
+        ->group("Arguments")
+        ->required();
   }
 
   Result<void> run(Session& session) override {
@@ -39,8 +41,9 @@ extern const VerbInfo type_verb{
     .group = "Memory, symbols and types",
     .arguments = "VM NAME... [options]",
     .summary = "Types of the guest's kernel: members, offsets, sizes",
-    .examples = "  vmsight type web1 task_struct\n"
-                "  vmsight type web1 tcp_connect --json\n",
+    .examples =
+        "  vmsight type web1 task_struct\n"
+        "  vmsight type web1 tcp_connect --json\n",
     .make = make_verb<Type>,
 };
 

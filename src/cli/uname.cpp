@@ -42,8 +42,9 @@ extern const VerbInfo uname_verb{
     .group = "What is in the guest",
     .arguments = "VM [options]",
     .summary = "Name, release and version of the guest's kernel",
-    .examples = "  vmsight uname web1 -a\n"
-                "  vmsight uname web1 -r\n",
+    .examples =
+        "  vmsight uname web1 -a\n"
+        "  vmsight uname web1 -r\n",
     .make = make_verb<Uname>,
 };
 

@@ -18,10 +18,10 @@ namespace vmsight {
 
 /// Options that verbs share.
 struct CommonOptions {
-  std::string vm;                    // "" if the verb takes none or it was left out
+  std::string vm;  // "" if the verb takes none or it was left out
   std::string technique = "auto";
-  TechniqueWish wish;                // what "auto" must give
-  std::optional<std::string> kernel; // --kernel: an index or the start of a build id
+  TechniqueWish wish;                 // what "auto" must give
+  std::optional<std::string> kernel;  // --kernel: an index or the start of a build id
   bool use_cache = true;
   bool json = false;
   bool headers = true;
@@ -49,13 +49,15 @@ struct VerbInfo {
   std::string_view group;      // heading in `vmsight --help`
   std::string_view arguments;  // "VM PID [options]"
   std::string_view summary;
-  std::string_view examples;   // two lines, each a command that works
+  std::string_view examples;  // two lines, each a command that works
   VmArgument vm = VmArgument::required;
   std::unique_ptr<Verb> (*make)() = nullptr;
 };
 
 template <typename V>
-std::unique_ptr<Verb> make_verb() { return std::make_unique<V>(); }
+std::unique_ptr<Verb> make_verb() {
+  return std::make_unique<V>();
+}
 
 /// All verbs, in the order of the help.
 std::span<const VerbInfo* const> all_verbs();

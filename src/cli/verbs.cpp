@@ -4,7 +4,8 @@ namespace vmsight {
 
 extern const VerbInfo list_verb, info_verb, doctor_verb;
 extern const VerbInfo ps_verb, lsof_verb, pmap_verb, ss_verb, ip_verb, findmnt_verb, stack_verb;
-extern const VerbInfo lsmod_verb, dmesg_verb, lscpu_verb, uname_verb, state_verb, monitor_verb, snapshot_verb;
+extern const VerbInfo lsmod_verb, dmesg_verb, lscpu_verb, uname_verb, state_verb, monitor_verb,
+    snapshot_verb;
 extern const VerbInfo read_verb, sym_verb, type_verb, print_verb;
 extern const VerbInfo trace_verb;
 extern const VerbInfo study_verb;
@@ -12,12 +13,12 @@ extern const VerbInfo study_verb;
 namespace {
 
 constexpr const VerbInfo* table[] = {
-    &list_verb,  &info_verb,  &doctor_verb,                                        //
-    &ps_verb,    &lsof_verb,  &pmap_verb,   &ss_verb,    &ip_verb,  &findmnt_verb, //
-    &stack_verb, &lsmod_verb, &dmesg_verb,  &lscpu_verb, &uname_verb,              //
-    &state_verb, &monitor_verb, &snapshot_verb,                                    //
-    &read_verb,  &sym_verb,   &type_verb,   &print_verb,                           //
-    &trace_verb,                                                                   //
+    &list_verb,  &info_verb,    &doctor_verb,                                             //
+    &ps_verb,    &lsof_verb,    &pmap_verb,     &ss_verb,    &ip_verb,    &findmnt_verb,  //
+    &stack_verb, &lsmod_verb,   &dmesg_verb,    &lscpu_verb, &uname_verb,                 //
+    &state_verb, &monitor_verb, &snapshot_verb,                                           //
+    &read_verb,  &sym_verb,     &type_verb,     &print_verb,                              //
+    &trace_verb,                                                                          //
     &study_verb,
 };
 
@@ -33,21 +34,27 @@ void declare_common(CLI::App& app, const VerbInfo& verb, CommonOptions& common) 
   if (verb.vm != VmArgument::none) {
     app.add_option("--technique", common.technique,
                    "how to view memory: auto, live-map, halt-read ... (`vmsight doctor VM` tells)")
-        ->group(group)->type_name("NAME");
+        ->group(group)
+        ->type_name("NAME");
     app.add_flag("--consistent", common.wish.consistent, "auto: a view must show one moment")
         ->group(group);
     app.add_flag("--no-pause", common.wish.no_pause, "auto: the guest must not be stopped")
         ->group(group);
     app.add_flag("--no-injection", common.wish.no_injection,
-                 "auto: no system calls inside the QEMU process")->group(group);
+                 "auto: no system calls inside the QEMU process")
+        ->group(group);
     app.add_option("--kernel", common.kernel,
                    "which kernel, if several were found: index or build id")
-        ->group(group)->type_name("WHICH");
-    app.add_flag_callback("--no-cache", [&] { common.use_cache = false; },
-                          "do not use what was learnt about kernels before")->group(group);
+        ->group(group)
+        ->type_name("WHICH");
+    app.add_flag_callback(
+           "--no-cache", [&] { common.use_cache = false; },
+           "do not use what was learnt about kernels before")
+        ->group(group);
   }
   app.add_flag("--json", common.json, "print JSON")->group(group);
-  app.add_flag_callback("--no-headers", [&] { common.headers = false; }, "no line of headers")
+  app.add_flag_callback(
+         "--no-headers", [&] { common.headers = false; }, "no line of headers")
       ->group(group);
   app.set_help_flag("-h,--help", "this text")->group(group);
 }

@@ -27,7 +27,8 @@ std::optional<T> number_of(std::string_view text, std::string_view key, int base
   const auto value = value_of(text, key);
   T number = 0;
   if (!value) return std::nullopt;
-  const auto [end, error] = std::from_chars(value->data(), value->data() + value->size(), number, base);
+  const auto [end, error] =
+      std::from_chars(value->data(), value->data() + value->size(), number, base);
   return error == std::errc() ? std::optional(number) : std::nullopt;
 }
 

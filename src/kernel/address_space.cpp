@@ -33,7 +33,8 @@ std::optional<AddressSpace::Walk> walk_tables(GuestMemory& memory, const Address
     on_table(table);
     const std::byte* page = memory.page(table);
     if (page == nullptr) return std::nullopt;
-    const std::uint64_t entry = entry_at(page, va.raw() >> level_shift(level) & (entries_per_table - 1));
+    const std::uint64_t entry =
+        entry_at(page, va.raw() >> level_shift(level) & (entries_per_table - 1));
     if ((entry & entry_present) == 0) return std::nullopt;
     result.writable &= (entry & entry_writable) != 0;
     result.user &= (entry & entry_user) != 0;
@@ -43,8 +44,7 @@ std::optional<AddressSpace::Walk> walk_tables(GuestMemory& memory, const Address
     if (level == 0 || is_large) {
       result.mapping_size = 1ULL << level_shift(level);
       const std::uint64_t offset_mask = result.mapping_size - 1;
-      result.address =
-          GuestPhys((entry & entry_address & ~offset_mask) | (va.raw() & offset_mask));
+      result.address = GuestPhys((entry & entry_address & ~offset_mask) | (va.raw() & offset_mask));
       return result;
     }
     table = GuestPhys(entry & entry_address);

@@ -1,16 +1,16 @@
 #include "kernel/btf.h"
 
+#include <fmt/format.h>
 #include <algorithm>
 #include <cstring>
-#include <fmt/format.h>
 
 namespace vmsight {
 namespace {
 
-constexpr std::uint32_t head_size = 12;         // struct btf_type
-constexpr std::size_t max_blob = 256u << 20;    // 50 times today's largest
-constexpr std::size_t max_name = 512;           // KSYM_NAME_LEN
-constexpr std::size_t max_same_hash = 4096;     // candidates looked at in one bucket
+constexpr std::uint32_t head_size = 12;       // struct btf_type
+constexpr std::size_t max_blob = 256u << 20;  // 50 times today's largest
+constexpr std::size_t max_name = 512;         // KSYM_NAME_LEN
+constexpr std::size_t max_same_hash = 4096;   // candidates looked at in one bucket
 
 struct Header {  // struct btf_header
   std::uint16_t magic;
@@ -26,14 +26,18 @@ std::optional<std::uint64_t> body_size(BtfKind kind, std::uint64_t count) {
   switch (kind) {
     case BtfKind::integer:
     case BtfKind::variable:
-    case BtfKind::decl_tag: return 4;
-    case BtfKind::array: return 12;
+    case BtfKind::decl_tag:
+      return 4;
+    case BtfKind::array:
+      return 12;
     case BtfKind::structure:
     case BtfKind::union_type:
     case BtfKind::data_section:
-    case BtfKind::enumeration64: return 12 * count;
+    case BtfKind::enumeration64:
+      return 12 * count;
     case BtfKind::enumeration:
-    case BtfKind::function_proto: return 8 * count;
+    case BtfKind::function_proto:
+      return 8 * count;
     case BtfKind::pointer:
     case BtfKind::forward:
     case BtfKind::typedef_name:
@@ -42,8 +46,10 @@ std::optional<std::uint64_t> body_size(BtfKind kind, std::uint64_t count) {
     case BtfKind::restrict_type:
     case BtfKind::function:
     case BtfKind::floating:
-    case BtfKind::type_tag: return 0;
-    case BtfKind::void_type: break;
+    case BtfKind::type_tag:
+      return 0;
+    case BtfKind::void_type:
+      break;
   }
   return std::nullopt;
 }
@@ -60,8 +66,10 @@ bool has_target(BtfKind kind) {
     case BtfKind::function_proto:
     case BtfKind::variable:
     case BtfKind::decl_tag:
-    case BtfKind::type_tag: return true;
-    default: return false;
+    case BtfKind::type_tag:
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -104,7 +112,8 @@ struct Extent {
       case BtfKind::enumeration64:
         for (std::uint32_t i = 0; i < count; ++i, body += 12) see_name(load32(body));
         break;
-      default: break;
+      default:
+        break;
     }
   }
 };
@@ -187,8 +196,8 @@ Result<void> Btf::read_types() {
     const std::uint32_t count = info & 0xffffff;
     const std::optional<std::uint64_t> rest = body_size(kind, count);
     if (!rest) {
-      return Error{ErrorCode::unsupported, fmt::format("parse BTF: type {} is of kind {}",
-                                                       end_id(), info >> 24 & 0x7f)};
+      return Error{ErrorCode::unsupported,
+                   fmt::format("parse BTF: type {} is of kind {}", end_id(), info >> 24 & 0x7f)};
     }
     if (*rest > types_end_ - at - head_size) {
       return bad(fmt::format("type {} is cut off", end_id()));
@@ -238,7 +247,8 @@ std::optional<TypeId> Btf::find(std::string_view name, BtfKind kind) const {
   const std::uint32_t bucket =
       hash_name(name) & (static_cast<std::uint32_t>(bucket_starts_.size()) - 2);
   const std::uint32_t start = bucket_starts_[bucket];
-  const std::size_t length = std::min<std::size_t>(bucket_starts_[bucket + 1] - start, max_same_hash);
+  const std::size_t length =
+      std::min<std::size_t>(bucket_starts_[bucket + 1] - start, max_same_hash);
   std::optional<TypeId> empty;
   for (std::size_t i = 0; i < length; ++i) {
     const BtfType candidate = type(ids_by_name_[start + i]);

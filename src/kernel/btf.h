@@ -50,21 +50,21 @@ enum class BtfKind : std::uint8_t {
 struct BtfType {
   TypeId id = 0;
   BtfKind kind = BtfKind::void_type;
-  bool flag = false;           // bitfield offsets (struct), union (forward), signed (enum)
-  std::uint32_t count = 0;     // members, enumerators, parameters, section entries
-  std::uint32_t size = 0;      // bytes: integer, struct, union, enum, float, section
-  TypeId target = 0;           // what a pointer, typedef, const, function ... refers to
-  std::string_view name;       // "" if anonymous
-  std::uint32_t body = 0;      // where the rest lies; for the accessors only
+  bool flag = false;        // bitfield offsets (struct), union (forward), signed (enum)
+  std::uint32_t count = 0;  // members, enumerators, parameters, section entries
+  std::uint32_t size = 0;   // bytes: integer, struct, union, enum, float, section
+  TypeId target = 0;        // what a pointer, typedef, const, function ... refers to
+  std::string_view name;    // "" if anonymous
+  std::uint32_t body = 0;   // where the rest lies; for the accessors only
   bool is_composite() const { return kind == BtfKind::structure || kind == BtfKind::union_type; }
   bool is_enum() const { return kind == BtfKind::enumeration || kind == BtfKind::enumeration64; }
 };
 
 struct BtfMember {
-  std::string_view name;        // "" if anonymous
+  std::string_view name;  // "" if anonymous
   TypeId type = 0;
-  std::uint32_t bit_offset = 0; // from the start of the structure
-  std::uint32_t bit_size = 0;   // 0 unless a bitfield
+  std::uint32_t bit_offset = 0;  // from the start of the structure
+  std::uint32_t bit_size = 0;    // 0 unless a bitfield
 };
 /// Where a path leads within a structure.
 struct BtfPlace {
@@ -153,11 +153,11 @@ class Btf {
   std::vector<std::byte> blob_;
   const Btf* base_ = nullptr;
   TypeId first_id_ = 1;
-  std::uint32_t types_start_ = 0, types_end_ = 0;      // within blob_
-  std::uint32_t strings_start_ = 0, strings_size_ = 0; // within blob_
-  std::uint32_t first_string_ = 0;                     // string offsets below are the base's
-  bool enums_have_sign_ = false;                       // the flag of enums means something
-  std::vector<std::uint32_t> offsets_;                 // of each type, within blob_
+  std::uint32_t types_start_ = 0, types_end_ = 0;       // within blob_
+  std::uint32_t strings_start_ = 0, strings_size_ = 0;  // within blob_
+  std::uint32_t first_string_ = 0;                      // string offsets below are the base's
+  bool enums_have_sign_ = false;                        // the flag of enums means something
+  std::vector<std::uint32_t> offsets_;                  // of each type, within blob_
   // Ids by hash of the name: bucket b holds ids_by_name_[bucket_starts_[b] .. [b + 1]).
   std::vector<std::uint32_t> bucket_starts_;
   std::vector<TypeId> ids_by_name_;

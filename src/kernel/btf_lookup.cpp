@@ -44,7 +44,7 @@ class MemberSearch {
   explicit MemberSearch(const Btf& btf) : btf_(btf) {}
 
   std::optional<BtfPlace> find(const BtfType& composite, std::string_view name, std::uint64_t bits,
-                            unsigned depth) {
+                               unsigned depth) {
     if (depth > max_depth) return std::nullopt;
     for (std::uint32_t i = 0; i < composite.count; ++i) {
       if (budget_ == 0) return std::nullopt;
@@ -144,11 +144,11 @@ std::optional<Member> Btf::member(std::string_view type, std::string_view path) 
 
 std::optional<TypeId> Btf::find_type(std::string_view name) const {
   constexpr std::pair<std::string_view, BtfKind> tagged[] = {
-      {"struct ", BtfKind::structure},  {"union ", BtfKind::union_type},
-      {"enum ", BtfKind::enumeration},  {"enum ", BtfKind::enumeration64},
-      {"", BtfKind::structure},         {"", BtfKind::union_type},
-      {"", BtfKind::typedef_name},      {"", BtfKind::enumeration},
-      {"", BtfKind::enumeration64},     {"", BtfKind::integer},
+      {"struct ", BtfKind::structure}, {"union ", BtfKind::union_type},
+      {"enum ", BtfKind::enumeration}, {"enum ", BtfKind::enumeration64},
+      {"", BtfKind::structure},        {"", BtfKind::union_type},
+      {"", BtfKind::typedef_name},     {"", BtfKind::enumeration},
+      {"", BtfKind::enumeration64},    {"", BtfKind::integer},
       {"", BtfKind::floating}};
   for (const auto& [prefix, kind] : tagged) {
     if (!name.starts_with(prefix)) continue;
@@ -165,8 +165,11 @@ BtfType Btf::resolve(TypeId id) const {
       case BtfKind::volatile_type:
       case BtfKind::const_type:
       case BtfKind::restrict_type:
-      case BtfKind::type_tag: id = next.target; break;
-      default: return next;
+      case BtfKind::type_tag:
+        id = next.target;
+        break;
+      default:
+        return next;
     }
   }
   return {};
@@ -184,16 +187,22 @@ std::optional<std::uint64_t> Btf::size_of(TypeId id) const {
         id = array.element;
         continue;
       }
-      case BtfKind::variable: id = type.target; continue;
-      case BtfKind::pointer: size = 8; break;
+      case BtfKind::variable:
+        id = type.target;
+        continue;
+      case BtfKind::pointer:
+        size = 8;
+        break;
       case BtfKind::integer:
       case BtfKind::floating:
       case BtfKind::structure:
       case BtfKind::union_type:
       case BtfKind::enumeration:
       case BtfKind::enumeration64:
-      case BtfKind::data_section: break;
-      default: return std::nullopt;
+      case BtfKind::data_section:
+        break;
+      default:
+        return std::nullopt;
     }
     if (__builtin_mul_overflow(size, count, &size)) return std::nullopt;
     return size;

@@ -1,9 +1,9 @@
 #include "kernel/cache.h"
 
-#include <cerrno>
 #include <fcntl.h>
-#include <filesystem>
 #include <sys/stat.h>
+#include <cerrno>
+#include <filesystem>
 
 #include <fmt/format.h>
 
@@ -17,9 +17,7 @@ constexpr std::size_t max_file_size = 8U << 20;
 constexpr std::string_view suffix = ".kernel";
 
 /// Files are found by the banner, which is known before anything else is.
-std::string file_prefix(std::string_view banner) {
-  return fmt::format("{:016x}-", fnv1a(banner));
-}
+std::string file_prefix(std::string_view banner) { return fmt::format("{:016x}-", fnv1a(banner)); }
 
 Error distrusted(std::string what) {
   return {.code = ErrorCode::permission, .message = std::move(what)};

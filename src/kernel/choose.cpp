@@ -99,8 +99,9 @@ Error leftover(const FoundKernel& kernel) {
           .message = fmt::format("find the running kernel: \"{}\" is in memory, but no vCPU maps "
                                  "it and its clock stands still",
                                  kernel.image.banner),
-          .hint = "the guest may have been reset and be in its firmware or boot loader; "
-                  "--kernel 0 reads it all the same"};
+          .hint =
+              "the guest may have been reset and be in its firmware or boot loader; "
+              "--kernel 0 reads it all the same"};
 }
 
 }  // namespace

@@ -29,11 +29,21 @@ inline std::string quote_bytes(std::string_view bytes) {
   std::string text = "\"";
   for (const char byte : bytes) {
     switch (byte) {
-      case '"': text += "\\\""; break;
-      case '\\': text += "\\\\"; break;
-      case '\n': text += "\\n"; break;
-      case '\t': text += "\\t"; break;
-      default: text += escape_bytes({&byte, 1}); break;
+      case '"':
+        text += "\\\"";
+        break;
+      case '\\':
+        text += "\\\\";
+        break;
+      case '\n':
+        text += "\\n";
+        break;
+      case '\t':
+        text += "\\t";
+        break;
+      default:
+        text += escape_bytes({&byte, 1});
+        break;
     }
   }
   return text + '"';

@@ -168,8 +168,8 @@ class Finder {
   Error nothing_found() const {
     if (!rejected_.empty()) {
       Error error = rejected_.front().second;
-      error.message = fmt::format("found \"{}\" but cannot use it: {}", rejected_.front().first,
-                                  error.message);
+      error.message =
+          fmt::format("found \"{}\" but cannot use it: {}", rejected_.front().first, error.message);
       if (error.code == ErrorCode::bad_data) error.code = ErrorCode::not_found;
       return error;
     }
@@ -177,8 +177,10 @@ class Finder {
                 .message = "find a kernel: there is no Linux kernel in guest memory",
                 .hint = "the guest may be in its firmware or boot loader, or run another system"};
     if (searched_ && !searched_->banners.empty()) {
-      error.message += fmt::format("; the text \"{}\" is there, but no unpacked kernel with symbols "
-                                   "(kallsyms)", searched_->banners.front());
+      error.message += fmt::format(
+          "; the text \"{}\" is there, but no unpacked kernel with symbols "
+          "(kallsyms)",
+          searched_->banners.front());
     } else if (searched_) {
       error.message += fmt::format(" ({} MiB were searched)", searched_->bytes >> 20);
     }

@@ -13,7 +13,7 @@ namespace vmsight {
 
 struct FoundKernel {
   KernelImage image;
-  std::unique_ptr<KernelMemo> memo;      // on the heap: `symbols` refers to it
+  std::unique_ptr<KernelMemo> memo;  // on the heap: `symbols` refers to it
   std::unique_ptr<SymbolTable> symbols;
   KernelCandidate candidate;
 };

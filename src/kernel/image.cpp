@@ -115,8 +115,8 @@ std::string_view release_of(std::string_view banner) {
 
 /// The version text as the kernel prints it. That at the start of the read-only data can be an
 /// earlier form ("# SMP" for "#1 SMP") that the last link step left behind.
-Result<std::string> read_banner(GuestMemory& memory, const KernelImage& image,
-                                SymbolTable& symbols, std::string_view marker) {
+Result<std::string> read_banner(GuestMemory& memory, const KernelImage& image, SymbolTable& symbols,
+                                std::string_view marker) {
   VMSIGHT_TRY(const SymbolValue symbol, symbols.require("linux_banner"));
   std::array<std::byte, max_banner_length> text{};
   static_cast<void>(read_phys(memory, image.physical(symbol), text));

@@ -20,13 +20,13 @@
 namespace vmsight {
 
 struct KernelImage {
-  GuestPhys rodata;         // __start_rodata
-  std::string banner;       // linux_banner
-  std::string build_id;     // hex, "" if the kernel has none
-  GuestPhys text;           // _text
+  GuestPhys rodata;      // __start_rodata
+  std::string banner;    // linux_banner
+  std::string build_id;  // hex, "" if the kernel has none
+  GuestPhys text;        // _text
   GuestVirt text_va;
-  std::uint64_t size = 0;   // _text to _end
-  GuestPhys page_table;     // init_top_pgt
+  std::uint64_t size = 0;  // _text to _end
+  GuestPhys page_table;    // init_top_pgt
   bool five_level = false;
 
   std::uint64_t delta() const { return text_va.raw() - text.raw(); }
@@ -65,6 +65,7 @@ Result<std::vector<BannerHit>> banners_of_vcpus(GuestMemory& memory,
                                                 std::span<const std::uint64_t> cr3);
 
 /// Whether one of the vCPUs' page tables maps this image at its place.
-bool is_mapped_by(GuestMemory& memory, const KernelImage& image, std::span<const std::uint64_t> cr3);
+bool is_mapped_by(GuestMemory& memory, const KernelImage& image,
+                  std::span<const std::uint64_t> cr3);
 
 }  // namespace vmsight

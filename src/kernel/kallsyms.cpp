@@ -162,10 +162,12 @@ SymbolValue Kallsyms::raw_value(std::uint32_t index) const {
   const auto offset = load_le<std::int32_t>(tables_, slot);
   const auto extended = static_cast<std::uint64_t>(std::int64_t{offset});
   switch (layout_.encoding) {
-    case KallsymsLayout::Encoding::from_slot: return {.value = slot + extended};
+    case KallsymsLayout::Encoding::from_slot:
+      return {.value = slot + extended};
     case KallsymsLayout::Encoding::from_base:
       return {.value = base_ + static_cast<std::uint32_t>(offset)};
-    case KallsymsLayout::Encoding::absolute_percpu: break;
+    case KallsymsLayout::Encoding::absolute_percpu:
+      break;
   }
   if (offset >= 0) return {.value = extended, .absolute = true};
   return {.value = base_ - 1 - extended};

@@ -43,9 +43,9 @@ struct SymbolValue {
 /// can be kept for the next boot of the same build.
 struct KallsymsLayout {
   enum class Encoding : std::uint8_t {
-    from_base,         // address = base + unsigned offset
-    absolute_percpu,   // >= 0: the value itself; < 0: address = base - 1 - offset
-    from_slot,         // address = address of the offset's own slot + offset
+    from_base,        // address = base + unsigned offset
+    absolute_percpu,  // >= 0: the value itself; < 0: address = base - 1 - offset
+    from_slot,        // address = address of the offset's own slot + offset
   };
   std::uint32_t count = 0;
   Encoding encoding = Encoding::from_slot;
@@ -124,9 +124,9 @@ class Kallsyms {
 
   std::vector<std::byte> tables_;
   KallsymsLayout layout_;
-  std::uint64_t base_ = 0;                  // relative_base as found
-  std::uint64_t text_ = 0;                  // raw value of _text
-  std::vector<char> token_text_;            // padded: see expand()
+  std::uint64_t base_ = 0;        // relative_base as found
+  std::uint64_t text_ = 0;        // raw value of _text
+  std::vector<char> token_text_;  // padded: see expand()
   std::array<Token, 256> tokens_{};
   std::vector<std::uint32_t> name_starts_;  // of each symbol, within tables_
   // Without seqs_of_names: symbols by hash of the name, ascending within a bucket.

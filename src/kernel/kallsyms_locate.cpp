@@ -129,9 +129,7 @@ std::size_t find_seqs(Bytes bytes, std::size_t behind, std::uint32_t n) {
   return 0;
 }
 
-bool is_relative_base(std::uint64_t value) {
-  return value >= image_floor && value % 4096 == 0;
-}
+bool is_relative_base(std::uint64_t value) { return value >= image_floor && value % 4096 == 0; }
 
 /// Positions within the searched bytes; rebased to the first table at the end.
 struct Tables {
@@ -328,8 +326,8 @@ Error not_located(std::string_view what) {
 
 std::optional<TokenTable> find_token_table(Bytes bytes, std::size_t from) {
   for (unsigned attempt = 0; attempt < max_token_attempts && from < bytes.size(); ++attempt) {
-    const void* hit = memmem(bytes.data() + from, bytes.size() - from, digit_tokens.data(),
-                             digit_tokens.size());
+    const void* hit =
+        memmem(bytes.data() + from, bytes.size() - from, digit_tokens.data(), digit_tokens.size());
     if (hit == nullptr) return std::nullopt;
     const auto at = static_cast<std::size_t>(static_cast<const std::byte*>(hit) - bytes.data());
     if (const auto table = token_table_around(bytes, at)) return table;

@@ -68,8 +68,7 @@ LinuxKernel::LinuxKernel(GuestMemory& memory, FoundKernel found, KernelCache cac
 
 Result<std::unique_ptr<LinuxKernel>> LinuxKernel::create(GuestMemory& memory, FoundKernel found,
                                                          KernelCache cache) {
-  std::unique_ptr<LinuxKernel> kernel(
-      new LinuxKernel(memory, std::move(found), std::move(cache)));
+  std::unique_ptr<LinuxKernel> kernel(new LinuxKernel(memory, std::move(found), std::move(cache)));
   VMSIGHT_TRY_VOID(kernel->read_layout());
   VMSIGHT_TRY_VOID(kernel->read_per_cpu());
   VMSIGHT_TRY_VOID(kernel->check_types());
@@ -91,8 +90,8 @@ std::optional<std::uint64_t> LinuxKernel::variable(std::string_view name) {
 Result<void> LinuxKernel::read_layout() {
   const KernelImage& image = found_.image;
   space_.set_image({image.text_va, image.text_va + image.size, image.delta()});
-  page_offset_ = GuestVirt(
-      variable("page_offset_base").value_or(default_page_offset[image.five_level].raw()));
+  page_offset_ =
+      GuestVirt(variable("page_offset_base").value_or(default_page_offset[image.five_level].raw()));
   vmemmap_ = GuestVirt(variable("vmemmap_base").value_or(default_vmemmap[image.five_level].raw()));
   const auto mapped = space_.walk(memory_, page_offset_ + image.text.raw());
   if (!mapped || mapped->address != image.text)
@@ -233,9 +232,10 @@ Result<std::vector<std::byte>> LinuxKernel::read_btf() {
 Result<const Btf*> LinuxKernel::btf_of(std::string_view module) {
   VMSIGHT_TRY_VOID(btf());
   if (const Btf* types = module_btf(module)) return types;
-  return Error{.code = ErrorCode::not_found,
-               .message = fmt::format("no types of a module '{}'", escape_bytes(module)),
-               .hint = "`vmsight lsmod VM` lists modules; not every kernel has types of its modules"};
+  return Error{
+      .code = ErrorCode::not_found,
+      .message = fmt::format("no types of a module '{}'", escape_bytes(module)),
+      .hint = "`vmsight lsmod VM` lists modules; not every kernel has types of its modules"};
 }
 
 Result<const Btf*> LinuxKernel::btf() {
@@ -318,9 +318,9 @@ Result<void> LinuxKernel::look_for_another() {
     return {};
   }
   for (const BannerHit& hit : hits) {
-    const bool known = std::any_of(others_seen_->begin(), others_seen_->end(), [&](const auto& old) {
-      return old.rodata == hit.rodata && old.banner == hit.banner;
-    });
+    const bool known = std::any_of(
+        others_seen_->begin(), others_seen_->end(),
+        [&](const auto& old) { return old.rodata == hit.rodata && old.banner == hit.banner; });
     if (!known) return rebooted(fmt::format("\"{}\" is at {} by now", hit.banner, hit.rodata));
   }
   return {};

@@ -59,11 +59,11 @@ struct KernelMemo {
   std::string banner;    // at the start of the read-only data: known before anything else
   std::optional<Tables> kallsyms;
   Remembered<SymbolValue> symbols;
-  Remembered<Member> members;             // "type path", "module:type path"
+  Remembered<Member> members;  // "type path", "module:type path"
   Remembered<std::uint64_t> type_sizes;
   Remembered<std::int64_t> enumerators;
   Remembered<ModuleTypes> modules;
-  bool changed = false;                   // since it was loaded
+  bool changed = false;  // since it was loaded
 };
 
 }  // namespace vmsight

@@ -43,9 +43,9 @@ Result<ModuleLayout> resolve(Kernel& kernel) {
   for (const auto& item : needed) {
     const auto member = kernel.member(item.type, item.path);
     if (!member) {
-      return Error{.code = ErrorCode::unsupported,
-                   .message = fmt::format("read modules: the kernel has no {}.{}", item.type,
-                                          item.path)};
+      return Error{
+          .code = ErrorCode::unsupported,
+          .message = fmt::format("read modules: the kernel has no {}.{}", item.type, item.path)};
     }
     item.into = *member;
   }
@@ -120,8 +120,8 @@ class ModuleReader {
     if (!layout_.exports || !layout_.num_exports || !layout_.export_value || !layout_.export_name)
       return;
     const GuestVirt start(reader_.value(module, *layout_.exports));
-    const std::uint64_t n = std::min<std::uint64_t>(reader_.value(module, *layout_.num_exports),
-                                                    max_module_symbols);
+    const std::uint64_t n =
+        std::min<std::uint64_t>(reader_.value(module, *layout_.num_exports), max_module_symbols);
     for (std::uint64_t i = 0; i < n && reader_.ok(); ++i) {
       const GuestVirt entry = start + i * layout_.export_size;
       const GuestVirt value = follow(entry + layout_.export_value->offset);
@@ -138,8 +138,8 @@ class ModuleReader {
     const GuestVirt symtab(reader_.value(kallsyms, layout_.symtab));
     const GuestVirt strtab(reader_.value(kallsyms, layout_.strtab));
     const GuestVirt types(layout_.typetab ? reader_.value(kallsyms, *layout_.typetab) : 0);
-    const std::uint64_t n = std::min<std::uint64_t>(reader_.value(kallsyms, layout_.num_symtab),
-                                                    max_module_symbols);
+    const std::uint64_t n =
+        std::min<std::uint64_t>(reader_.value(kallsyms, layout_.num_symtab), max_module_symbols);
     for (std::uint64_t i = 1; i < n && reader_.ok() && total_ < max_all_symbols; ++i) {
       const GuestVirt entry = symtab + i * elf_symbol_size;
       ModuleSymbol symbol{.name = string(strtab + reader_.u32(entry)),
@@ -214,10 +214,10 @@ Result<std::optional<std::vector<std::byte>>> read_module_btf(Kernel& kernel, Re
   });
   if (const auto fault = reader.fault()) {
     reader.clear_fault();
-    return Error{.code = ErrorCode::fault,
-                 .message = fmt::format("read the types of module {}: {} is not mapped", module,
-                                        *fault),
-                 .address = fault->raw()};
+    return Error{
+        .code = ErrorCode::fault,
+        .message = fmt::format("read the types of module {}: {} is not mapped", module, *fault),
+        .address = fault->raw()};
   }
   return blob;
 }

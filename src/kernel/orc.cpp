@@ -1,8 +1,8 @@
 #include "kernel/orc.h"
 
+#include <fmt/format.h>
 #include <algorithm>
 #include <array>
-#include <fmt/format.h>
 #include <span>
 
 namespace vmsight {
@@ -10,7 +10,7 @@ namespace {
 
 constexpr std::uint32_t max_entries = 1u << 24;  // of a table; today's kernels have 0.8 million
 constexpr std::size_t max_orc_modules = 4096;
-constexpr std::size_t max_known = 1u << 16;      // remembered rules
+constexpr std::size_t max_known = 1u << 16;  // remembered rules
 constexpr std::size_t max_entry_size = 16;
 
 Error missing(std::string_view what) {
@@ -118,7 +118,7 @@ Result<void> OrcTables::add_kernel(Kernel& kernel) {
 Result<void> OrcTables::learn_numbers(Kernel& kernel, Reader& reader) {
   using Base = OrcRule::Base;
   constexpr std::array<Base, 16> first_numbers = {
-      Base::undefined, Base::previous_sp, Base::dx,  Base::di,          Base::bp,         Base::sp,
+      Base::undefined, Base::previous_sp, Base::dx,          Base::di,          Base::bp, Base::sp,
       Base::r10,       Base::r13,         Base::bp_indirect, Base::sp_indirect, Base::ax};
   constexpr std::array<Base, 16> second_numbers = {
       Base::undefined, Base::ax,  Base::dx,          Base::sp,          Base::bp,         Base::di,
@@ -191,7 +191,8 @@ std::optional<OrcTables::EntryBytes> OrcTables::read_entry(Reader& reader, Guest
   reader.clear_fault();
   const std::optional<std::uint32_t> index = search(reader, *table, code);
   EntryBytes entry{};
-  if (index) reader.copy(table->entries + entry_.size * *index, std::span(entry).first(entry_.size));
+  if (index)
+    reader.copy(table->entries + entry_.size * *index, std::span(entry).first(entry_.size));
   const bool readable = reader.ok();
   reader.clear_fault();
   return index && readable ? std::optional(entry) : std::nullopt;

@@ -28,7 +28,17 @@ namespace vmsight {
 struct OrcRule {
   enum class Kind : std::uint8_t { undefined, end_of_stack, call, regs, partial_regs };
   enum class Base : std::uint8_t {
-    undefined, previous_sp, ax, dx, di, bp, sp, r10, r13, bp_indirect, sp_indirect,
+    undefined,
+    previous_sp,
+    ax,
+    dx,
+    di,
+    bp,
+    sp,
+    r10,
+    r13,
+    bp_indirect,
+    sp_indirect,
   };
   Kind kind = Kind::undefined;
   Base sp_base = Base::undefined, bp_base = Base::undefined;
@@ -39,11 +49,11 @@ struct OrcRule {
 
 /// Members that unwinding needs.
 struct StackLayout {
-  Member stack, saved_sp, on_cpu;                         // task_struct
-  Member frame_bp, frame_return;                          // inactive_task_frame
+  Member stack, saved_sp, on_cpu;  // task_struct
+  Member frame_bp, frame_return;   // inactive_task_frame
   std::uint64_t frame_size = 0, regs_size = 0, stack_size = 0;
-  Member ip, sp, bp, cs, orig_ax, ax, dx, di, r10, r13;   // pt_regs
-  GuestVirt fork_start, fork_start_asm;                   // where a new task begins
+  Member ip, sp, bp, cs, orig_ax, ax, dx, di, r10, r13;  // pt_regs
+  GuestVirt fork_start, fork_start_asm;                  // where a new task begins
 };
 
 /// The ORC tables of the kernel and of the modules loaded at creation. Rules are read on demand

@@ -1,8 +1,8 @@
 // Walking one stack by ORC rules. The stack is copied once, from the saved stack pointer to its
 // end; everything that is followed must lie in that copy, and the stack pointer may only grow:
 // so a forged stack ends the walk and cannot lead it elsewhere.
-#include <cstring>
 #include <fmt/format.h>
+#include <cstring>
 
 #include "kernel/orc.h"
 
@@ -64,8 +64,8 @@ class Unwinder {
   GuestVirt start_;               // of bytes_
   std::vector<std::byte> bytes_;  // from the saved sp to the end of the stack
   std::uint64_t ip_ = 0, sp_ = 0, bp_ = 0;
-  std::uint64_t ip_at_ = 0;       // where ip_ was found
-  bool interrupted_ = false;      // ip_ is an interrupted instruction, not a return address
+  std::uint64_t ip_at_ = 0;   // where ip_ was found
+  bool interrupted_ = false;  // ip_ is an interrupted instruction, not a return address
   bool reliable_ = true;
   std::optional<std::uint64_t> regs_;  // full pt_regs of the frame, if an interrupt saved them
 };
@@ -104,7 +104,8 @@ bool Unwinder::load(GuestVirt task, const StackStart& start) {
   if (start_ < stack || start_ >= end) {
     end = GuestVirt((start.sp | (layout_.stack_size - 1)) + 1);
   }
-  if (start_ >= end || end - start_ > layout_.stack_size) return fail("the stack pointer is nowhere");
+  if (start_ >= end || end - start_ > layout_.stack_size)
+    return fail("the stack pointer is nowhere");
   bytes_.resize(end - start_);
   bytes_.resize(reader_.copy(start_, bytes_));
   reader_.clear_fault();
@@ -150,7 +151,8 @@ bool Unwinder::emit_frame() {
 OrcRule Unwinder::rule_here() {
   // A call that does not return may be a function's last instruction: its return address is
   // the next function's. So the rule is that of the call.
-  if (const auto rule = tables_.find(reader_, GuestVirt(interrupted_ ? ip_ : ip_ - 1))) return *rule;
+  if (const auto rule = tables_.find(reader_, GuestVirt(interrupted_ ? ip_ : ip_ - 1)))
+    return *rule;
   // As the kernel does: assume that code without ORC uses a frame pointer.
   reliable_ = false;
   return {Kind::call, Base::bp, Base::previous_sp, 16, -16, false};
@@ -163,16 +165,25 @@ std::optional<std::uint64_t> Unwinder::interrupted_register(const Member& member
 std::optional<std::uint64_t> Unwinder::frame_address(const OrcRule& rule) const {
   const auto offset = static_cast<std::uint64_t>(std::int64_t{rule.sp_offset});
   switch (rule.sp_base) {
-    case Base::sp: return sp_ + offset;
-    case Base::bp: return bp_ + offset;
-    case Base::bp_indirect: return word(bp_ + offset);
-    case Base::ax: return interrupted_register(layout_.ax);
-    case Base::dx: return interrupted_register(layout_.dx);
-    case Base::di: return interrupted_register(layout_.di);
-    case Base::r10: return interrupted_register(layout_.r10);
-    case Base::r13: return interrupted_register(layout_.r13);
+    case Base::sp:
+      return sp_ + offset;
+    case Base::bp:
+      return bp_ + offset;
+    case Base::bp_indirect:
+      return word(bp_ + offset);
+    case Base::ax:
+      return interrupted_register(layout_.ax);
+    case Base::dx:
+      return interrupted_register(layout_.dx);
+    case Base::di:
+      return interrupted_register(layout_.di);
+    case Base::r10:
+      return interrupted_register(layout_.r10);
+    case Base::r13:
+      return interrupted_register(layout_.r13);
     // sp_indirect: only where the kernel changes to an IRQ stack; no task sleeps there.
-    default: return std::nullopt;
+    default:
+      return std::nullopt;
   }
 }
 
@@ -221,9 +232,14 @@ bool Unwinder::restore_bp(const OrcRule& rule, std::uint64_t cfa) {
       // Unchanged by the code, unless an interrupt saved it.
       bp = rule.kind == Kind::regs ? interrupted_register(layout_.bp) : bp_;
       break;
-    case Base::previous_sp: bp = word(cfa + offset); break;
-    case Base::bp: bp = word(bp_ + offset); break;
-    default: return false;
+    case Base::previous_sp:
+      bp = word(cfa + offset);
+      break;
+    case Base::bp:
+      bp = word(bp_ + offset);
+      break;
+    default:
+      return false;
   }
   if (bp) bp_ = *bp;
   return bp.has_value();

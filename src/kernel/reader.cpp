@@ -30,10 +30,18 @@ std::uint64_t Reader::value(GuestVirt object, const Member& member) {
   const GuestVirt at = object + member.offset;
   std::uint64_t raw = 0;
   switch (member.bit_size != 0 ? 8U : member.size) {
-    case 1: raw = u8(at); break;
-    case 2: raw = u16(at); break;
-    case 4: raw = u32(at); break;
-    default: raw = u64(at); break;
+    case 1:
+      raw = u8(at);
+      break;
+    case 2:
+      raw = u16(at);
+      break;
+    case 4:
+      raw = u32(at);
+      break;
+    default:
+      raw = u64(at);
+      break;
   }
   if (member.bit_size == 0 || member.bit_size >= 64) return raw;
   return (raw >> member.bit_offset) & ((1ULL << member.bit_size) - 1);
@@ -92,7 +100,8 @@ void Reader::refetch() {
   std::vector<GuestPhys> moved;
   for (GuestVirt page : walked) {
     const auto physical = space_.translate(memory_, page);
-    if (physical && !std::binary_search(pages.begin(), pages.end(), *physical)) moved.push_back(*physical);
+    if (physical && !std::binary_search(pages.begin(), pages.end(), *physical))
+      moved.push_back(*physical);
   }
   memory_.forget(moved);
   flush();

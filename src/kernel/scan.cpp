@@ -63,7 +63,8 @@ void note_banners(std::span<const std::byte> chunk, TokenTableScan& into) {
        at != text.npos && into.banners.size() < max_banners_named;
        at = text.find(banner_prefix, at + 1)) {
     const auto banner = banner_text(text.substr(at, max_banner_length));
-    if (banner && std::find(into.banners.begin(), into.banners.end(), *banner) == into.banners.end())
+    if (banner &&
+        std::find(into.banners.begin(), into.banners.end(), *banner) == into.banners.end())
       into.banners.push_back(*banner);
   }
 }

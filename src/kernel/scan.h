@@ -33,9 +33,9 @@ Result<std::vector<BannerHit>> scan_banners(GuestMemory& memory);
 
 /// What a scan of all RAM for kallsyms token tables met; slow (seconds for many GiB).
 struct TokenTableScan {
-  std::vector<GuestPhys> tables;    // at most max_banner_hits
-  std::vector<std::string> banners; // version texts met anywhere, distinct, a few: for messages
-  std::uint64_t bytes = 0;          // populated bytes looked at
+  std::vector<GuestPhys> tables;     // at most max_banner_hits
+  std::vector<std::string> banners;  // version texts met anywhere, distinct, a few: for messages
+  std::uint64_t bytes = 0;           // populated bytes looked at
 };
 Result<TokenTableScan> scan_token_tables(GuestMemory& memory,
                                          const std::function<void(std::string_view)>& progress);

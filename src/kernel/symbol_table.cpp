@@ -35,8 +35,7 @@ Result<KallsymsAt> read_kallsyms(GuestMemory& memory, GuestPhys start, std::uint
     auto found = locate_kallsyms(bytes, *tokens);
     if (found) {
       const auto tables = bytes.subspan(found->start, found->layout.size);
-      VMSIGHT_TRY(Kallsyms kallsyms,
-                  Kallsyms::load({tables.begin(), tables.end()}, found->layout));
+      VMSIGHT_TRY(Kallsyms kallsyms, Kallsyms::load({tables.begin(), tables.end()}, found->layout));
       return KallsymsAt{start + found->start, std::move(kallsyms)};
     }
     last = found.error();

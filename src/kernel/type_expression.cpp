@@ -1,9 +1,9 @@
 #include "kernel/type_expression.h"
 
+#include <fmt/format.h>
 #include <algorithm>
 #include <cctype>
 #include <charconv>
-#include <fmt/format.h>
 
 #include "kernel/escape.h"
 #include "kernel/type_print.h"
@@ -187,7 +187,8 @@ class Evaluator {
     } else if (known != nullptr) {
       operand.type = btf_.find_type(known->type).value_or(0);
     }
-    const bool per_cpu = described ? is_per_cpu(*own, *described) : known != nullptr && known->per_cpu;
+    const bool per_cpu =
+        described ? is_per_cpu(*own, *described) : known != nullptr && known->per_cpu;
     if (!per_cpu) return operand;
     const std::size_t cpus = kernel_.per_cpu_offsets().size();
     if (!cpu_ || *cpu_ >= cpus) {
@@ -318,7 +319,8 @@ Result<const Btf*> types_of_expression(Kernel& kernel, std::string_view text) {
   while (const auto qualifier = next_qualifier(text, from)) {
     const std::string_view name = text.substr(qualifier->at, qualifier->length);
     if (!module.empty() && name != module) {
-      return Error{ErrorCode::usage, fmt::format("evaluate \"{}\": names two modules", escape_bytes(text))};
+      return Error{ErrorCode::usage,
+                   fmt::format("evaluate \"{}\": names two modules", escape_bytes(text))};
     }
     module = name;
     from = qualifier->at + qualifier->length + 1;

@@ -21,12 +21,12 @@ namespace vmsight {
 /// What an expression denotes: an object in guest memory, or a pointer or number by itself.
 struct Operand {
   TypeId type = 0;
-  unsigned pointers = 0;             // stars that "&" or a cast added to the type
-  std::optional<GuestVirt> address;  // of an object
+  unsigned pointers = 0;                       // stars that "&" or a cast added to the type
+  std::optional<GuestVirt> address;            // of an object
   std::uint32_t bit_offset = 0, bit_size = 0;  // of a bitfield at `address`
-  std::uint64_t value = 0;           // if it has no address
-  bool is_number = false;            // a bare number
-  std::uint32_t count = 0;           // elements, for arrays that BTF does not describe
+  std::uint64_t value = 0;                     // if it has no address
+  bool is_number = false;                      // a bare number
+  std::uint32_t count = 0;                     // elements, for arrays that BTF does not describe
 };
 
 /// The types an expression is about: the kernel's, or those of the module it names (which contain

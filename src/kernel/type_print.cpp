@@ -2,8 +2,8 @@
 // built from the name outwards while the type is followed inwards.
 #include "kernel/type_print.h"
 
-#include <algorithm>
 #include <fmt/format.h>
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "kernel/escape.h"
@@ -13,23 +13,31 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr unsigned max_nesting = 32;              // of declarators, and of anonymous members
-constexpr unsigned max_nodes = 1u << 14;        // types visited for one definition
+constexpr unsigned max_nesting = 32;      // of declarators, and of anonymous members
+constexpr unsigned max_nodes = 1u << 14;  // types visited for one definition
 constexpr std::size_t max_text = 4u << 20;
 constexpr std::size_t max_declarator = 4096;
 constexpr std::size_t comment_column = 56;
 
 std::string_view keyword(const BtfType& type) {
   switch (type.kind) {
-    case BtfKind::structure: return "struct";
-    case BtfKind::union_type: return "union";
+    case BtfKind::structure:
+      return "struct";
+    case BtfKind::union_type:
+      return "union";
     case BtfKind::enumeration:
-    case BtfKind::enumeration64: return "enum";
-    case BtfKind::forward: return type.flag ? "union" : "struct";
-    case BtfKind::const_type: return "const";
-    case BtfKind::volatile_type: return "volatile";
-    case BtfKind::restrict_type: return "restrict";
-    default: return "";
+    case BtfKind::enumeration64:
+      return "enum";
+    case BtfKind::forward:
+      return type.flag ? "union" : "struct";
+    case BtfKind::const_type:
+      return "const";
+    case BtfKind::volatile_type:
+      return "volatile";
+    case BtfKind::restrict_type:
+      return "restrict";
+    default:
+      return "";
   }
 }
 
@@ -49,8 +57,10 @@ class Declarator {
     --budget_;
     const BtfType type = btf_.type(id);
     switch (type.kind) {
-      case BtfKind::void_type: return join("void", inner);
-      case BtfKind::pointer: return pointer(type, std::move(inner), depth);
+      case BtfKind::void_type:
+        return join("void", inner);
+      case BtfKind::pointer:
+        return pointer(type, std::move(inner), depth);
       case BtfKind::array:
         inner += fmt::format("[{}]", btf_.array(type).count);
         return declare(btf_.array(type).element, std::move(inner), depth + 1);
@@ -59,13 +69,16 @@ class Declarator {
         return declare(type.target, std::move(inner), depth + 1);
       case BtfKind::const_type:
       case BtfKind::volatile_type:
-      case BtfKind::restrict_type: return modifier(type, std::move(inner), depth);
+      case BtfKind::restrict_type:
+        return modifier(type, std::move(inner), depth);
       case BtfKind::type_tag:
         if (!type.flag) inner = join(fmt::format("__{}", type.name), inner);
         return declare(type.target, std::move(inner), depth + 1);
       case BtfKind::function:
-      case BtfKind::variable: return declare(type.target, std::move(inner), depth + 1);
-      default: return join(named(type), inner);
+      case BtfKind::variable:
+        return declare(type.target, std::move(inner), depth + 1);
+      default:
+        return join(named(type), inner);
     }
   }
 
@@ -116,8 +129,8 @@ class Declarator {
 /// The composite or enum without a name that a member's type is, apart from array dimensions:
 /// its body is shown in place.
 struct Inlined {
-  BtfType type;             // void if there is none
-  std::string dimensions;   // "[4]"
+  BtfType type;            // void if there is none
+  std::string dimensions;  // "[4]"
 };
 
 Inlined inlined(const Btf& btf, TypeId id) {
@@ -148,11 +161,15 @@ class DefinitionPrinter {
         body(type, "", 0, 0);
         finish_line(";", size_comment(type));
         break;
-      case BtfKind::typedef_name: print_typedef(type); break;
+      case BtfKind::typedef_name:
+        print_typedef(type);
+        break;
       case BtfKind::function:
         finish_line(declarator_.declare(type.target, std::string(type.name)) + ";", "");
         break;
-      default: finish_line(Declarator::named(type) + ";", size_comment(type)); break;
+      default:
+        finish_line(Declarator::named(type) + ";", size_comment(type));
+        break;
     }
     return escape_lines(text_);
   }
@@ -191,8 +208,7 @@ class DefinitionPrinter {
   }
 
   /// "struct name {" to "}", without the end of the last line.
-  void body(const BtfType& type, std::string_view indent, std::uint64_t base_bits,
-            unsigned depth) {
+  void body(const BtfType& type, std::string_view indent, std::uint64_t base_bits, unsigned depth) {
     text_ += join(std::string(keyword(type)), type.name);
     text_ += " {\n";
     const std::string inner = std::string(indent) + "    ";
@@ -227,8 +243,8 @@ class DefinitionPrinter {
       const BtfMember member = btf_.member_at(type, i);
       if (type.kind == BtfKind::structure) hole(indent, end, member.bit_offset);
       print_member(member, indent, base_bits + member.bit_offset, depth);
-      const std::uint64_t bits = member.bit_size != 0 ? member.bit_size
-                                                      : btf_.size_of(member.type).value_or(0) * 8;
+      const std::uint64_t bits =
+          member.bit_size != 0 ? member.bit_size : btf_.size_of(member.type).value_or(0) * 8;
       end = std::max(end, member.bit_offset + bits);
     }
     if (type.kind == BtfKind::structure) hole(indent, end, std::uint64_t{type.size} * 8);
@@ -294,11 +310,16 @@ class JsonPrinter {
  private:
   static std::string_view kind_name(const BtfType& type) {
     switch (type.kind) {
-      case BtfKind::typedef_name: return "typedef";
-      case BtfKind::integer: return "int";
-      case BtfKind::floating: return "float";
-      case BtfKind::function: return "function";
-      default: return keyword(type);
+      case BtfKind::typedef_name:
+        return "typedef";
+      case BtfKind::integer:
+        return "int";
+      case BtfKind::floating:
+        return "float";
+      case BtfKind::function:
+        return "function";
+      default:
+        return keyword(type);
     }
   }
 

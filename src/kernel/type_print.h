@@ -42,31 +42,37 @@ struct PrintRequest {
   /// With `address`, a type: "struct task_struct". Of a module: "virtio_net:virtnet_driver".
   std::string expression;
   std::optional<GuestVirt> address;
-  std::optional<std::size_t> cpu;   // whose copy, for per-CPU variables
-  unsigned depth = 3;               // structures inside structures; anonymous ones do not count
-  unsigned max_elements = 64;       // of an array, counted after equal neighbours are folded
+  std::optional<std::size_t> cpu;  // whose copy, for per-CPU variables
+  unsigned depth = 3;              // structures inside structures; anonymous ones do not count
+  unsigned max_elements = 64;      // of an array, counted after equal neighbours are folded
 };
 
 /// A value read from the guest: a leaf with `text`, or a structure or array with children.
 struct TypedValue {
   enum class Kind {
-    signed_number, unsigned_number,
+    signed_number,
+    unsigned_number,
     wide_number,  // of 128 bits: only as text
-    boolean, enumerator, pointer, string, structure, array,
+    boolean,
+    enumerator,
+    pointer,
+    string,
+    structure,
+    array,
     omitted,     // too deep, too long: "..."
     unreadable,  // not mapped, or a type without a value; `text` says why
   };
   Kind kind = Kind::omitted;
-  std::string name;         // of the member; "" for elements and anonymous members
-  std::string text;         // raw bytes, for strings; else what to print
-  std::uint64_t number = 0; // two's complement; of numbers, enumerators, pointers
+  std::string name;                   // of the member; "" for elements and anonymous members
+  std::string text;                   // raw bytes, for strings; else what to print
+  std::uint64_t number = 0;           // two's complement; of numbers, enumerators, pointers
   std::uint32_t first = 0, last = 0;  // elements of an array that have this value
   std::vector<TypedValue> children;
 };
 
 struct Printed {
-  std::string type;                   // "struct task_struct"
-  std::optional<GuestVirt> address;   // nullopt for values without one (casts, "&x")
+  std::string type;                  // "struct task_struct"
+  std::optional<GuestVirt> address;  // nullopt for values without one (casts, "&x")
   TypedValue value;
 };
 
@@ -81,7 +87,7 @@ nlohmann::ordered_json to_json(const Printed& printed);
 /// per-CPU variables only.
 struct KnownGlobal {
   std::string_view symbol, type;
-  bool pointer = false;   // the variable is a pointer to `type`
+  bool pointer = false;  // the variable is a pointer to `type`
   bool per_cpu = false;
   std::uint32_t count = 0;  // elements, if an array
 };

@@ -1,8 +1,8 @@
 // Reads an object of guest memory as a tree of values. Its bytes are copied once and interpreted
 // from the copy, so that all of a structure is from one moment and each page is touched once.
+#include <fmt/format.h>
 #include <algorithm>
 #include <cstring>
-#include <fmt/format.h>
 
 #include "kernel/escape.h"
 #include "kernel/type_expression.h"
@@ -11,13 +11,13 @@
 namespace vmsight {
 namespace {
 
-constexpr std::uint64_t max_bytes = 1u << 20;       // of one object
-constexpr unsigned max_nodes = 1u << 16;            // values of one tree
-constexpr std::size_t max_members = 4096;           // of one structure; kernels have up to 600
-constexpr unsigned max_level = 48;                  // recursion
+constexpr std::uint64_t max_bytes = 1u << 20;  // of one object
+constexpr unsigned max_nodes = 1u << 16;       // values of one tree
+constexpr std::size_t max_members = 4096;      // of one structure; kernels have up to 600
+constexpr unsigned max_level = 48;             // recursion
 constexpr std::uint32_t max_read_elements = 1u << 16;
-constexpr std::size_t max_string = 256;             // behind a char pointer
-constexpr std::uint64_t max_symbol_offset = 1u << 16;  // beyond, a symbol says nothing
+constexpr std::size_t max_string = 256;                           // behind a char pointer
+constexpr std::uint64_t max_symbol_offset = 1u << 16;             // beyond, a symbol says nothing
 constexpr std::uint64_t kernel_image_start = 0xffffffff80000000;  // asm/page_64_types.h
 
 using Kind = TypedValue::Kind;
@@ -82,9 +82,9 @@ TypedValue ValueReader::read(const Operand& operand) {
     if (operand.is_number) {
       return leaf(Kind::unsigned_number, fmt::format("{:#x}", operand.value), operand.value);
     }
-    return operand.pointers > 0 ? pointer(operand.type, operand.pointers == 1, operand.value)
-                                : leaf(Kind::unsigned_number, fmt::to_string(operand.value),
-                                       operand.value);
+    return operand.pointers > 0
+               ? pointer(operand.type, operand.pointers == 1, operand.value)
+               : leaf(Kind::unsigned_number, fmt::to_string(operand.value), operand.value);
   }
   if (operand.pointers > 0) {
     load(*operand.address, 8);

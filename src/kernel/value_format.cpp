@@ -11,8 +11,8 @@ namespace {
 using Json = nlohmann::ordered_json;
 using Kind = TypedValue::Kind;
 
-constexpr std::size_t max_line = 76;           // longer structures get a line a member
-constexpr std::size_t max_json = 1u << 17;     // values, once repeats are written out
+constexpr std::size_t max_line = 76;        // longer structures get a line a member
+constexpr std::size_t max_json = 1u << 17;  // values, once repeats are written out
 
 bool has_children(const TypedValue& value) {
   return value.kind == Kind::structure || value.kind == Kind::array;
@@ -94,12 +94,18 @@ Json value_json(const TypedValue& value, std::size_t& budget) {
   if (budget == 0) return "...";
   --budget;
   switch (value.kind) {
-    case Kind::signed_number: return static_cast<std::int64_t>(value.number);
-    case Kind::unsigned_number: return value.number;
-    case Kind::boolean: return value.number != 0;
-    case Kind::string: return escape_bytes(value.text, "\n\t\r");
-    case Kind::unreadable: return nullptr;
-    case Kind::array: return array_json(value, budget);
+    case Kind::signed_number:
+      return static_cast<std::int64_t>(value.number);
+    case Kind::unsigned_number:
+      return value.number;
+    case Kind::boolean:
+      return value.number != 0;
+    case Kind::string:
+      return escape_bytes(value.text, "\n\t\r");
+    case Kind::unreadable:
+      return nullptr;
+    case Kind::array:
+      return array_json(value, budget);
     case Kind::structure: {
       Json object = Json::object();
       for (const TypedValue& child : value.children) {
@@ -107,7 +113,8 @@ Json value_json(const TypedValue& value, std::size_t& budget) {
       }
       return object;
     }
-    default: return value.text;
+    default:
+      return value.text;
   }
 }
 

@@ -1,8 +1,8 @@
 #include "probe/arguments.h"
 
+#include <fmt/format.h>
 #include <algorithm>
 #include <cstring>
-#include <fmt/format.h>
 
 #include "kernel/escape.h"
 #include "kernel/type_print.h"
@@ -34,7 +34,9 @@ constexpr Label labels[] = {
     {"linux_binprm", {}, "linux_binprm.filename"},
 };
 constexpr std::pair<std::string_view, std::string_view> inline_labels[] = {
-    {"task_struct", "comm"}, {"net_device", "name"}, {"module", "name"},
+    {"task_struct", "comm"},
+    {"net_device", "name"},
+    {"module", "name"},
 };
 
 /// Numbers behind pointers to these that are worth an argument of their own, behind the real ones.
@@ -91,9 +93,11 @@ class Planner {
 
   /// By the type alone; fetches are not made yet.
   ArgumentPlan shape_of(TypeId id) const {
-    ArgumentPlan argument{.name = {}, .type = type_name(btf_, id), .type_id = id, .label = {}, .problem = {}};
+    ArgumentPlan argument{
+        .name = {}, .type = type_name(btf_, id), .type_id = id, .label = {}, .problem = {}};
     const BtfType type = btf_.resolve(id);
-    argument.bits = static_cast<std::uint8_t>(std::min<std::uint64_t>(btf_.size_of(id).value_or(8), 8) * 8);
+    argument.bits =
+        static_cast<std::uint8_t>(std::min<std::uint64_t>(btf_.size_of(id).value_or(8), 8) * 8);
     if (argument.bits == 0) argument.bits = 64;
     if (type.kind == BtfKind::pointer) {
       const bool text = is_const_char(type.target);
@@ -214,7 +218,8 @@ class Planner {
       const auto place = kernel_.member(name, member);
       if (!place) return;
       fetch.offset = static_cast<std::int32_t>(place->offset);
-      fetch.size = static_cast<std::uint16_t>(std::min<std::uint32_t>(place->size, max_argument_text));
+      fetch.size =
+          static_cast<std::uint16_t>(std::min<std::uint32_t>(place->size, max_argument_text));
       return keep_label(argument, fetch);
     }
   }
@@ -223,7 +228,8 @@ class Planner {
     const ArgumentPlan outer = plan_.arguments[index];
     const std::string_view type = outer.pointee == 0 ? "" : btf_.type(outer.pointee).name;
     for (const Inner& inner : inner_numbers) {
-      const auto member = inner.type == type ? kernel_.member(inner.type, inner.member) : std::nullopt;
+      const auto member =
+          inner.type == type ? kernel_.member(inner.type, inner.member) : std::nullopt;
       ProbeFetch fetch = plan_.fetches[outer.value];
       if (!member || fetch.step_count != 0 || plan_.arguments.size() >= max_arguments) continue;
       fetch.steps[fetch.step_count++] = static_cast<std::int32_t>(member->offset);
@@ -254,8 +260,12 @@ class Planner {
 void plan_registers(FunctionPlan& plan, std::uint8_t texts = 0) {
   for (std::size_t i = 0; i < argument_registers.size(); ++i) {
     const bool is_text = (texts >> i & 1) != 0;
-    plan.arguments.push_back({.name = fmt::format("arg{}", i), .type = {}, .shape = is_text ? Shape::text : Shape::hexadecimal,
-                              .value = plan.fetches.size(), .label = {}, .problem = {}});
+    plan.arguments.push_back({.name = fmt::format("arg{}", i),
+                              .type = {},
+                              .shape = is_text ? Shape::text : Shape::hexadecimal,
+                              .value = plan.fetches.size(),
+                              .label = {},
+                              .problem = {}});
     ProbeFetch fetch{.base = argument_registers[i]};
     if (is_text) fetch.what = ProbeFetch::What::string, fetch.size = max_argument_text;
     plan.fetches.push_back(fetch);
@@ -326,7 +336,8 @@ bool plan_system_call(Kernel& kernel, Reader& reader, const Btf* btf, FunctionPl
     add_user_value(argument, fetch, plan);
     plan.arguments.push_back(std::move(argument));
   }
-  const bool address = std::find(std::begin(address_calls), std::end(address_calls), plan.name) != std::end(address_calls);
+  const bool address = std::find(std::begin(address_calls), std::end(address_calls), plan.name) !=
+                       std::end(address_calls);
   plan.result = ArgumentPlan{.name = "retval",
                              .type = "long",
                              .shape = address ? Shape::hexadecimal : Shape::number,
@@ -353,7 +364,8 @@ std::string enumerator_of(const Btf& btf, const ArgumentPlan& plan, std::uint64_
   const BtfType type = btf.resolve(plan.type_id);
   for (std::uint32_t i = 0; i < type.count && i < max_enumerators; ++i) {
     const BtfEnumerator named = btf.enumerator_at(type, i);
-    if (extend(plan, static_cast<std::uint64_t>(named.value)) == value) return escape_bytes(named.name);
+    if (extend(plan, static_cast<std::uint64_t>(named.value)) == value)
+      return escape_bytes(named.name);
   }
   return "";
 }
@@ -375,7 +387,8 @@ ProbeValue decode(const Btf* btf, const ArgumentPlan& plan, const std::vector<Fe
   if (plan.shape == Shape::enumerator && btf != nullptr) {
     value.names = enumerator_of(*btf, plan, value.number);
   }
-  if (value.known && plan.flags != FlagKind::none) value.names = flag_names(plan.flags, value.number, plan.bits);
+  if (value.known && plan.flags != FlagKind::none)
+    value.names = flag_names(plan.flags, value.number, plan.bits);
   return value;
 }
 
@@ -391,13 +404,15 @@ void apply(std::span<const FlagRule> rules, std::vector<ProbeValue>& values) {
         if (!rule.holds(is_int ? other.number & 0xffffffff : other.number)) continue;
       }
       values[i].unused = rule.kind == FlagKind::unused;
-      if (!values[i].text) values[i].names = flag_names(rule.kind, values[i].number, values[i].plan->bits);
+      if (!values[i].text)
+        values[i].names = flag_names(rule.kind, values[i].number, values[i].plan->bits);
       break;
     }
   }
 }
 
-std::string pointed_text(const ArgumentPlan& plan, const std::vector<ProbeValue>& values, const Hit& hit) {
+std::string pointed_text(const ArgumentPlan& plan, const std::vector<ProbeValue>& values,
+                         const Hit& hit) {
   const bool filled = is_filled(plan.user->kind);
   const std::vector<Fetched>& from = filled ? hit.fetched_return : hit.fetched;
   std::vector<const Fetched*> fetched;
@@ -431,7 +446,8 @@ std::string number_text(const ProbeValue& value) {
   if (!value.names.empty()) return value.names;
   const auto as_signed = static_cast<std::int64_t>(value.number);
   switch (value.plan->shape) {
-    case Shape::octal: return fmt::format("{:#o}", value.number);
+    case Shape::octal:
+      return fmt::format("{:#o}", value.number);
     case Shape::boolean:
       return value.number > 1 ? fmt::to_string(value.number) : value.number != 0 ? "true" : "false";
     case Shape::enumerator:
@@ -441,13 +457,15 @@ std::string number_text(const ProbeValue& value) {
     case Shape::text:
       if (value.number == 0) return "NULL";
       [[fallthrough]];
-    default: return fmt::format("{:#x}", value.number);
+    default:
+      return fmt::format("{:#x}", value.number);
   }
 }
 
 }  // namespace
 
-FunctionPlan plan_function(Kernel& kernel, Reader& reader, const ProbeSite& site, std::uint8_t texts) {
+FunctionPlan plan_function(Kernel& kernel, Reader& reader, const ProbeSite& site,
+                           std::uint8_t texts) {
   FunctionPlan plan;
   plan.name = site.function;
   if (site.user) {
@@ -491,7 +509,8 @@ FilterNames filter_names(const FunctionPlan& plan, bool at_return) {
                                   .index = index,
                                   .bits = argument.bits,
                                   .is_signed = argument.is_signed}};
-      const bool is_called_so = name == argument.name && argument.type.empty() && argument.shape == ArgumentPlan::Shape::text;
+      const bool is_called_so = name == argument.name && argument.type.empty() &&
+                                argument.shape == ArgumentPlan::Shape::text;
       if (name == fmt::format("arg{}", i) && !is_called_so) return numeric;
       if (name != argument.name) continue;
       if (argument.shape == Shape::text) {
@@ -528,11 +547,16 @@ std::string error_name(std::uint64_t result) {
   if (number < -4095 || number >= 0) return "";
   // Programs never see these; include/linux/errno.h.
   switch (-number) {
-    case 512: return "ERESTARTSYS";
-    case 513: return "ERESTARTNOINTR";
-    case 514: return "ERESTARTNOHAND";
-    case 516: return "ERESTART_RESTARTBLOCK";
-    default: break;
+    case 512:
+      return "ERESTARTSYS";
+    case 513:
+      return "ERESTARTNOINTR";
+    case 514:
+      return "ERESTARTNOHAND";
+    case 516:
+      return "ERESTART_RESTARTBLOCK";
+    default:
+      break;
   }
   const char* name = ::strerrorname_np(static_cast<int>(-number));
   return name == nullptr ? "" : name;
@@ -544,10 +568,12 @@ std::string to_text(const ProbeValue& value, bool is_result) {
   if (plan.shape == Shape::text) {
     if (value.text) return quote_bytes(*value.text) + (value.cut ? "..." : "");
     // A string that is not there still has an address.
-    return value.number == 0 && value.known ? "NULL" : fmt::format("{:#x} (not present)", value.number);
+    return value.number == 0 && value.known ? "NULL"
+                                            : fmt::format("{:#x} (not present)", value.number);
   }
   if (!value.known) return "? (not present)";
-  const std::string error = is_result && (plan.is_signed || plan.shape == Shape::pointer) ? error_name(value.number) : "";
+  const std::string error =
+      is_result && (plan.is_signed || plan.shape == Shape::pointer) ? error_name(value.number) : "";
   if (!error.empty() && plan.shape != Shape::pointer) {
     return fmt::format("{} ({})", static_cast<std::int64_t>(value.number), error);
   }

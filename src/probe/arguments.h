@@ -25,7 +25,12 @@ inline constexpr std::uint16_t max_argument_text = 256;
 
 struct ArgumentPlan {
   enum class Shape : std::uint8_t {
-    number, octal, hexadecimal, boolean, enumerator, pointer,
+    number,
+    octal,
+    hexadecimal,
+    boolean,
+    enumerator,
+    pointer,
     text,    // a char pointer: `value` has its bytes too
     opaque,  // cannot be decoded: `problem` says why
   };
@@ -35,16 +40,17 @@ struct ArgumentPlan {
   TypeId type_id = 0;
   std::uint8_t bits = 64;
   bool is_signed = false;
-  std::size_t value = 0;            // index of the fetch
-  std::optional<std::size_t> label; // of a fetch that names what a pointer points to
-  TypeId pointee = 0;               // of a pointer to a structure,
-  std::string structure;            // which is called so; "" if it has no name, or no members
+  std::size_t value = 0;             // index of the fetch
+  std::optional<std::size_t> label;  // of a fetch that names what a pointer points to
+  TypeId pointee = 0;                // of a pointer to a structure,
+  std::string structure;             // which is called so; "" if it has no name, or no members
   std::string problem;
   FlagKind flags = FlagKind::none;  // what its numbers are called; of system calls see FunctionPlan
   // Of system calls:
   const UserRule* user = nullptr;    // what it points to, by
   std::vector<std::size_t> pointed;  // these fetches; of what the call fills, fetches_return
-  std::optional<std::size_t> again;  // of fetches_return: a text whose page the call itself brought in
+  std::optional<std::size_t>
+      again;  // of fetches_return: a text whose page the call itself brought in
 };
 
 struct FunctionPlan {
@@ -52,15 +58,16 @@ struct FunctionPlan {
   std::vector<ArgumentPlan> arguments;
   std::optional<ArgumentPlan> result;
   std::vector<ProbeFetch> fetches, fetches_return;
-  const Btf* btf = nullptr;  // what the types are of; nullptr if none are known
+  const Btf* btf = nullptr;                 // what the types are of; nullptr if none are known
   std::optional<std::int64_t> system_call;  // its number
   std::span<const FlagRule> flag_rules;     // of a system call's arguments
-  std::string problem;       // why arguments are not known by name, "" if they are
+  std::string problem;                      // why arguments are not known by name, "" if they are
 };
 
 /// Never fails: without types, six registers as numbers; of user functions as texts those that `texts` has
 /// a bit for.
-FunctionPlan plan_function(Kernel& kernel, Reader& reader, const ProbeSite& site, std::uint8_t texts = 0);
+FunctionPlan plan_function(Kernel& kernel, Reader& reader, const ProbeSite& site,
+                           std::uint8_t texts = 0);
 
 /// What filters may name: the arguments, arg0 ... (as numbers), and for returns retval, duration.
 FilterNames filter_names(const FunctionPlan& plan, bool at_return);
@@ -68,8 +75,8 @@ FilterNames filter_names(const FunctionPlan& plan, bool at_return);
 /// A value at a hit.
 struct ProbeValue {
   const ArgumentPlan* plan = nullptr;
-  bool known = false;       // it could be fetched
-  std::uint64_t number = 0; // extended to 64 bits by its type
+  bool known = false;               // it could be fetched
+  std::uint64_t number = 0;         // extended to 64 bits by its type
   std::optional<std::string> text;  // raw bytes of a string, or the label of a pointer
   bool cut = false;                 // the text goes on
   std::string names;                // of the number: an enumerator, flags; "" if it has none

@@ -1,12 +1,12 @@
 #include "probe/elf_symbols.h"
 
-#include <algorithm>
-#include <cstring>
 #include <elf.h>
 #include <fcntl.h>
 #include <fnmatch.h>
-#include <memory>
 #include <sys/stat.h>
+#include <algorithm>
+#include <cstring>
+#include <memory>
 
 #include "base/os.h"
 
@@ -16,7 +16,7 @@ namespace {
 constexpr std::size_t max_segments = 64, max_sections = 4096, max_dynamic = 512;
 constexpr std::uint64_t max_table = 64u << 20;  // bytes of a symbol or string table
 constexpr std::size_t max_name = 1024;
-constexpr std::size_t max_chain = 1u << 16;     // of the hash table
+constexpr std::size_t max_chain = 1u << 16;  // of the hash table
 constexpr std::size_t max_functions = 1u << 16;
 
 template <typename T>
@@ -79,7 +79,8 @@ class ElfReader {
   void read_dynamic() {
     for (const Elf64_Phdr& segment : segments_) {
       if (segment.p_type != PT_DYNAMIC) continue;
-      std::vector<Elf64_Dyn> entries(std::min<std::size_t>(segment.p_filesz / sizeof(Elf64_Dyn), max_dynamic));
+      std::vector<Elf64_Dyn> entries(
+          std::min<std::size_t>(segment.p_filesz / sizeof(Elf64_Dyn), max_dynamic));
       if (!file_.read(segment.p_offset, std::as_writable_bytes(std::span(entries)))) return;
       for (const Elf64_Dyn& entry : entries) {
         const std::uint64_t at = offset_of(entry.d_un.d_ptr).value_or(0);
@@ -124,7 +125,8 @@ class ElfReader {
     while (name.size() < max_name) {
       std::size_t size = std::min<std::size_t>(piece.size(), page_size - (at & (page_size - 1)));
       size = std::min<std::uint64_t>(size, at < file_.size() ? file_.size() - at : 0);
-      if (size == 0 || !file_.read(at, std::as_writable_bytes(std::span(piece).first(size)))) return std::nullopt;
+      if (size == 0 || !file_.read(at, std::as_writable_bytes(std::span(piece).first(size))))
+        return std::nullopt;
       const std::size_t length = ::strnlen(piece.data(), size);
       name.append(piece.data(), length);
       if (length < size) return name;
@@ -150,7 +152,8 @@ class ElfReader {
   }
 
   bool scan(const Elf64_Shdr& table, const Elf64_Shdr& strings) {
-    if (table.sh_size > max_table || strings.sh_size > max_table || strings.sh_size == 0) return false;
+    if (table.sh_size > max_table || strings.sh_size > max_table || strings.sh_size == 0)
+      return false;
     // Sizes are the file's word: no more is allocated than it has bytes.
     if (table.sh_size > file_.size() || strings.sh_size > file_.size()) return false;
     std::vector<Elf64_Sym> symbols(table.sh_size / sizeof(Elf64_Sym));
@@ -168,7 +171,8 @@ class ElfReader {
 
   void consider(const std::string& name, const Elf64_Sym& symbol) {
     if (ELF64_ST_TYPE(symbol.st_info) != STT_FUNC || symbol.st_shndx == SHN_UNDEF) return;
-    const bool wanted = is_pattern_ ? ::fnmatch(name_->c_str(), name.c_str(), 0) == 0 : name == *name_;
+    const bool wanted =
+        is_pattern_ ? ::fnmatch(name_->c_str(), name.c_str(), 0) == 0 : name == *name_;
     const auto offset = wanted ? offset_of(symbol.st_value) : std::nullopt;
     if (!offset || answer_.functions.size() >= max_functions) return;
     const auto same = [&](const ElfFunction& known) { return known.file_offset == *offset; };
@@ -192,7 +196,8 @@ class HostFile final : public FileBytes {
   std::uint64_t size() const override { return size_; }
   bool read(std::uint64_t offset, std::span<std::byte> into) override {
     return offset <= size_ && into.size() <= size_ - offset &&
-           ::pread(fd_.get(), into.data(), into.size(), static_cast<off_t>(offset)) == static_cast<ssize_t>(into.size());
+           ::pread(fd_.get(), into.data(), into.size(), static_cast<off_t>(offset)) ==
+               static_cast<ssize_t>(into.size());
   }
 
  private:

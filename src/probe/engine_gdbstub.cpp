@@ -1,8 +1,8 @@
 // The engine for any QEMU: breakpoints of its gdbstub, which is started through the monitor for as
 // long as probes are armed, and ended with the last of them.
-#include <algorithm>
 #include <fmt/format.h>
 #include <poll.h>
+#include <algorithm>
 
 #include "probe/gdb_loop.h"
 #include "vm/gdb_stub.h"

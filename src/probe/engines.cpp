@@ -1,7 +1,7 @@
 // The table of engines.
+#include <fmt/format.h>
 #include <algorithm>
 #include <array>
-#include <fmt/format.h>
 
 #include "kernel/escape.h"
 #include "vmsight/probe.h"

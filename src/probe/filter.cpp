@@ -1,8 +1,8 @@
 #include "probe/filter.h"
 
+#include <fmt/format.h>
 #include <algorithm>
 #include <charconv>
-#include <fmt/format.h>
 
 #include "kernel/escape.h"
 
@@ -35,12 +35,13 @@ class Parser {
 
  private:
   Error wrong(std::string_view why) const {
-    return {.code = ErrorCode::usage,
-            .message = fmt::format("filter '{}': {}, at \"{}\"",
-                                   escape_bytes(text_.substr(0, 200)), why,
-                                   escape_bytes(text_.substr(std::min(at_, text_.size()), 20))),
-            .hint = "write NAME == VALUE, joined by && and ||; names are pid, tgid, comm, cpu and "
-                    "the function's arguments"};
+    return {
+        .code = ErrorCode::usage,
+        .message = fmt::format("filter '{}': {}, at \"{}\"", escape_bytes(text_.substr(0, 200)),
+                               why, escape_bytes(text_.substr(std::min(at_, text_.size()), 20))),
+        .hint =
+            "write NAME == VALUE, joined by && and ||; names are pid, tgid, comm, cpu and "
+            "the function's arguments"};
   }
 
   void skip_blanks() {
@@ -116,8 +117,8 @@ class Parser {
 
   Result<Compare> compare() {
     constexpr std::pair<std::string_view, Compare> all[] = {
-        {"==", Compare::equal},      {"!=", Compare::unequal}, {"<=", Compare::less_equal},
-        {">=", Compare::greater_equal}, {"<", Compare::less},  {">", Compare::greater},
+        {"==", Compare::equal},         {"!=", Compare::unequal}, {"<=", Compare::less_equal},
+        {">=", Compare::greater_equal}, {"<", Compare::less},     {">", Compare::greater},
     };
     for (const auto& [token, meaning] : all) {
       if (take(token)) return meaning;
@@ -175,12 +176,18 @@ const Fetched* fetched_of(const FilterTerm& term, const Hit& hit) {
 template <typename Value>
 bool holds(Compare compare, const Value& a, const Value& b) {
   switch (compare) {
-    case Compare::equal: return a == b;
-    case Compare::unequal: return a != b;
-    case Compare::less: return a < b;
-    case Compare::less_equal: return a <= b;
-    case Compare::greater: return a > b;
-    case Compare::greater_equal: return a >= b;
+    case Compare::equal:
+      return a == b;
+    case Compare::unequal:
+      return a != b;
+    case Compare::less:
+      return a < b;
+    case Compare::less_equal:
+      return a <= b;
+    case Compare::greater:
+      return a > b;
+    case Compare::greater_equal:
+      return a >= b;
   }
   return false;
 }
@@ -198,19 +205,27 @@ bool holds_number(const FilterTerm& term, std::uint64_t value) {
 bool holds(const FilterTerm& term, const Hit& hit) {
   const bool known = hit.task.task.raw() != 0;
   switch (term.field) {
-    case Field::pid: return known && holds<std::int64_t>(term.compare, hit.task.pid, term.number);
-    case Field::tgid: return known && holds<std::int64_t>(term.compare, hit.task.tgid, term.number);
-    case Field::comm: return known && term.text && holds(term.compare, hit.task.name(), std::string_view(*term.text));
-    case Field::cpu: return holds<std::int64_t>(term.compare, hit.vcpu, term.number);
+    case Field::pid:
+      return known && holds<std::int64_t>(term.compare, hit.task.pid, term.number);
+    case Field::tgid:
+      return known && holds<std::int64_t>(term.compare, hit.task.tgid, term.number);
+    case Field::comm:
+      return known && term.text &&
+             holds(term.compare, hit.task.name(), std::string_view(*term.text));
+    case Field::cpu:
+      return holds<std::int64_t>(term.compare, hit.vcpu, term.number);
     case Field::duration:
-      return hit.at_return && holds(term.compare, hit.duration_ns, static_cast<std::uint64_t>(term.number));
+      return hit.at_return &&
+             holds(term.compare, hit.duration_ns, static_cast<std::uint64_t>(term.number));
     case Field::fetch:
-    case Field::fetch_return: break;
+    case Field::fetch_return:
+      break;
   }
   const Fetched* fetched = fetched_of(term, hit);
   if (fetched == nullptr) return false;
-  return term.text ? holds(term.compare, std::string_view(fetched->bytes), std::string_view(*term.text))
-                   : holds_number(term, fetched->value);
+  return term.text
+             ? holds(term.compare, std::string_view(fetched->bytes), std::string_view(*term.text))
+             : holds_number(term, fetched->value);
 }
 
 }  // namespace

@@ -1,11 +1,11 @@
 // Which arguments have names: system calls by the position of an argument, which is their ABI; the
 // kernel's functions and structures by name.
-#include <algorithm>
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <netinet/in.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <algorithm>
 
 #include "probe/flags.h"
 
@@ -15,17 +15,22 @@ namespace {
 using K = FlagKind;
 
 /// O_TMPFILE has O_DIRECTORY in it.
-bool creates_nothing(std::uint64_t flags) { return (flags & O_CREAT) == 0 && (flags & O_TMPFILE) != O_TMPFILE; }
+bool creates_nothing(std::uint64_t flags) {
+  return (flags & O_CREAT) == 0 && (flags & O_TMPFILE) != O_TMPFILE;
+}
 bool sets_fd_flags(std::uint64_t command) { return command == F_SETFD; }
 bool sets_file_flags(std::uint64_t command) { return command == F_SETFL; }
 bool asks_only(std::uint64_t command) {
-  constexpr std::uint64_t asking[] = {F_GETFD, F_GETFL, F_GETOWN, F_GETSIG, F_GETLEASE, F_GETPIPE_SZ, F_GET_SEALS};
+  constexpr std::uint64_t asking[] = {F_GETFD,    F_GETFL,      F_GETOWN,   F_GETSIG,
+                                      F_GETLEASE, F_GETPIPE_SZ, F_GET_SEALS};
   return std::find(std::begin(asking), std::end(asking), command) != std::end(asking);
 }
 bool takes_number(std::uint64_t command) {
   return command == F_DUPFD || command == F_DUPFD_CLOEXEC || command == F_SETPIPE_SZ;
 }
-bool gives_no_address(std::uint64_t flags) { return (flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) == 0; }
+bool gives_no_address(std::uint64_t flags) {
+  return (flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) == 0;
+}
 bool is_internet(std::uint64_t family) { return family == AF_INET || family == AF_INET6; }
 bool is_netlink(std::uint64_t family) { return family == AF_NETLINK; }
 bool is_socket_level(std::uint64_t level) { return level == SOL_SOCKET; }
@@ -35,15 +40,22 @@ bool futex_has(std::uint64_t operation, unsigned argument) {
   switch (operation & 0x7f) {  // FUTEX_CMD_MASK
     case FUTEX_WAKE:
     case FUTEX_UNLOCK_PI:
-    case FUTEX_TRYLOCK_PI: return false;
+    case FUTEX_TRYLOCK_PI:
+      return false;
     case FUTEX_WAIT:
     case FUTEX_LOCK_PI:
-    case FUTEX_LOCK_PI2: return argument == 3;
-    case FUTEX_WAIT_BITSET: return argument == 3 || argument == 5;
-    case FUTEX_WAKE_BITSET: return argument == 5;
-    case FUTEX_REQUEUE: return argument != 5;
-    case FUTEX_WAIT_REQUEUE_PI: return argument != 5;
-    default: return true;
+    case FUTEX_LOCK_PI2:
+      return argument == 3;
+    case FUTEX_WAIT_BITSET:
+      return argument == 3 || argument == 5;
+    case FUTEX_WAKE_BITSET:
+      return argument == 5;
+    case FUTEX_REQUEUE:
+      return argument != 5;
+    case FUTEX_WAIT_REQUEUE_PI:
+      return argument != 5;
+    default:
+      return true;
   }
 }
 bool futex_lacks_timeout(std::uint64_t operation) { return !futex_has(operation, 3); }
@@ -243,7 +255,8 @@ constexpr FlagRule rules[] = {
     {"waitid", 0, K::id_type},
     {"waitid", 3, K::wait_options},
 };
-static_assert(std::is_sorted(std::begin(rules), std::end(rules), [](const FlagRule& a, const FlagRule& b) { return a.call < b.call; }));
+static_assert(std::is_sorted(std::begin(rules), std::end(rules),
+                             [](const FlagRule& a, const FlagRule& b) { return a.call < b.call; }));
 
 /// "" stands for any function, or for any type.
 struct FunctionRule {
@@ -306,10 +319,14 @@ std::span<const FlagRule> flag_rules(std::string_view system_call) {
   return {first, last};
 }
 
-FlagKind function_flags(std::string_view function, std::string_view argument, std::string_view type) {
-  const auto fits = [](std::string_view wanted, std::string_view is) { return wanted.empty() || wanted == is; };
+FlagKind function_flags(std::string_view function, std::string_view argument,
+                        std::string_view type) {
+  const auto fits = [](std::string_view wanted, std::string_view is) {
+    return wanted.empty() || wanted == is;
+  };
   for (const FunctionRule& rule : functions) {
-    if (fits(rule.function, function) && fits(rule.argument, argument) && fits(rule.type, type)) return rule.kind;
+    if (fits(rule.function, function) && fits(rule.argument, argument) && fits(rule.type, type))
+      return rule.kind;
   }
   return FlagKind::none;
 }

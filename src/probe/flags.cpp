@@ -1,7 +1,7 @@
 #include "probe/flags.h"
 
-#include <algorithm>
 #include <fmt/format.h>
+#include <algorithm>
 
 #include "probe/flag_tables.h"
 
@@ -21,7 +21,8 @@ const FlagTable* find_table(FlagKind kind) {
 }
 
 std::string_view name_of(std::span<const FlagName> names, std::uint64_t value) {
-  const auto at = std::find_if(names.begin(), names.end(), [&](const FlagName& n) { return n.value == value; });
+  const auto at =
+      std::find_if(names.begin(), names.end(), [&](const FlagName& n) { return n.value == value; });
   return at == names.end() ? "" : at->name;
 }
 

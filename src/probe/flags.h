@@ -16,18 +16,76 @@ namespace vmsight {
 enum class FlagKind : std::uint8_t {
   none,
   unused,  // not an argument at all, as other arguments are: the mode of open() without O_CREAT
-  hexadecimal, octal,  // no names, but not decimal either
-  open_flags, pipe_flags, directory, at_flags, unlink_flags, access_flags, access_mode, rename_flags,
-  statx_mask, resolve, whence, fcntl_command, fd_flags, file_lock, fallocate_mode, file_advice,
-  splice_flags, mount_flags, umount_flags, inotify_mask, sync_range, rw_flags, close_range,
-  ioctl_request, epoll_operation, eventfd_flags,
-  protection, map_flags, remap_flags, sync_flags, memory_advice, lock_all, lock_flags, memfd_flags,
-  family, socket_type, socket_flags, ip_protocol, netlink_protocol, message_flags, shutdown_how,
-  socket_level, socket_option, tcp_option,
-  signal, signal_mask_how, clone_flags, wait_options, id_type, futex_operation, prctl_option,
-  arch_prctl_option, random_flags, seccomp_operation, bpf_command, ptrace_request, membarrier,
-  clock, timer_flags, interval_timer, resource, priority_of, usage_of, policy, reboot_command,
-  file_mode, may, capability,  // the kernel's own
+  hexadecimal,
+  octal,  // no names, but not decimal either
+  open_flags,
+  pipe_flags,
+  directory,
+  at_flags,
+  unlink_flags,
+  access_flags,
+  access_mode,
+  rename_flags,
+  statx_mask,
+  resolve,
+  whence,
+  fcntl_command,
+  fd_flags,
+  file_lock,
+  fallocate_mode,
+  file_advice,
+  splice_flags,
+  mount_flags,
+  umount_flags,
+  inotify_mask,
+  sync_range,
+  rw_flags,
+  close_range,
+  ioctl_request,
+  epoll_operation,
+  eventfd_flags,
+  protection,
+  map_flags,
+  remap_flags,
+  sync_flags,
+  memory_advice,
+  lock_all,
+  lock_flags,
+  memfd_flags,
+  family,
+  socket_type,
+  socket_flags,
+  ip_protocol,
+  netlink_protocol,
+  message_flags,
+  shutdown_how,
+  socket_level,
+  socket_option,
+  tcp_option,
+  signal,
+  signal_mask_how,
+  clone_flags,
+  wait_options,
+  id_type,
+  futex_operation,
+  prctl_option,
+  arch_prctl_option,
+  random_flags,
+  seccomp_operation,
+  bpf_command,
+  ptrace_request,
+  membarrier,
+  clock,
+  timer_flags,
+  interval_timer,
+  resource,
+  priority_of,
+  usage_of,
+  policy,
+  reboot_command,
+  file_mode,
+  may,
+  capability,  // the kernel's own
 };
 
 /// "O_WRONLY|O_CREAT|0x40000000", "SIGTERM", "0644": text for the whole number, with bits that have no
@@ -40,14 +98,15 @@ struct FlagRule {
   std::string_view call;
   std::uint8_t argument = 0;
   FlagKind kind = FlagKind::none;
-  std::uint8_t other = 0;                      // which other argument decides,
+  std::uint8_t other = 0;                        // which other argument decides,
   bool (*holds)(std::uint64_t other) = nullptr;  // and how; nullptr: always so
 };
 /// The rules of one system call ("openat"); the first that holds for an argument counts.
 std::span<const FlagRule> flag_rules(std::string_view system_call);
 
 /// Of functions of the kernel: by the names and types of their arguments, where these are sure.
-FlagKind function_flags(std::string_view function, std::string_view argument, std::string_view type);
+FlagKind function_flags(std::string_view function, std::string_view argument,
+                        std::string_view type);
 /// Of members of the kernel's structures: ("open_how", "flags").
 FlagKind member_flags(std::string_view structure, std::string_view member);
 

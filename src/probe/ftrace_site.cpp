@@ -6,8 +6,8 @@
 namespace vmsight {
 namespace {
 
-constexpr std::size_t max_pages = 1u << 14;     // of records; a kernel has some hundreds
-constexpr std::uint32_t max_records = 1u << 20; // in one
+constexpr std::size_t max_pages = 1u << 14;      // of records; a kernel has some hundreds
+constexpr std::uint32_t max_records = 1u << 20;  // in one
 
 using Bytes = std::array<unsigned char, 9>;
 

@@ -23,12 +23,12 @@ namespace vmsight {
 
 struct FtraceSite {
   enum class State {
-    idle,        // `bytes` are the NOP
-    traced,      // the guest traces the function itself: must not be touched
-    probed,      // `bytes` are the trap of a probe
+    idle,    // `bytes` are the NOP
+    traced,  // the guest traces the function itself: must not be touched
+    probed,  // `bytes` are the trap of a probe
     unrecorded,  // the NOP, but the kernel has no record of it: a jump label's, or of a module that came later
-    none,        // no place; `bytes` are what is there instead
-    unread,      // the function's code is not mapped, or not in RAM
+    none,    // no place; `bytes` are what is there instead
+    unread,  // the function's code is not mapped, or not in RAM
   };
   static constexpr std::size_t size = 5;
   State state = State::unread;

@@ -1,9 +1,9 @@
 #include "probe/gdb_loop.h"
 
+#include <fmt/format.h>
 #include <algorithm>
 #include <bit>
 #include <cstring>
-#include <fmt/format.h>
 
 #include "kernel/page_table.h"
 
@@ -163,8 +163,10 @@ Result<GdbLoop::After> GdbLoop::handle(GdbClient& client, const GdbStop& stop,
     for (const ProbeId id : entries) {
       Probe& probe = armed_.at(id);
       const bool own = is_of(probe.order, moment);
-      if (own) on_entry(probe, moment, memory);
-      else ++probe.counts.foreign;
+      if (own)
+        on_entry(probe, moment, memory);
+      else
+        ++probe.counts.foreign;
       known = true;
     }
     // Another caller of a function that is not probed comes back to the same place.
@@ -182,11 +184,12 @@ Result<GdbLoop::After> GdbLoop::handle(GdbClient& client, const GdbStop& stop,
 bool GdbLoop::is_of(const ProbeOrder& order, const Moment& moment) {
   if (!order.site.user) return moment.gdb.cpl == 0;
   const std::uint64_t table = moment.gdb.registers.cr3 & entry_address;
-  return std::any_of(order.site.places.begin(), order.site.places.end(), [&](const UserPlace& place) {
-    if (place.address.raw() != moment.gdb.registers.rip) return false;
-    if (moment.who.mm.raw() != 0) return place.mm == moment.who.mm;
-    return place.root.raw() == table;
-  });
+  return std::any_of(order.site.places.begin(), order.site.places.end(),
+                     [&](const UserPlace& place) {
+                       if (place.address.raw() != moment.gdb.registers.rip) return false;
+                       if (moment.who.mm.raw() != 0) return place.mm == moment.who.mm;
+                       return place.root.raw() == table;
+                     });
 }
 
 void GdbLoop::fetch(std::span<const ProbeFetch> wanted, const ProbeRegisters& registers,
@@ -209,8 +212,10 @@ void GdbLoop::on_entry(Probe& probe, const Moment& moment, HitMemory& memory) {
     return expect_return(probe, moment, memory, std::move(hit), filtered);
   }
   ++probe.counts.hits;
-  if (filtered) ++probe.counts.filtered;
-  else tell(probe, std::move(hit));
+  if (filtered)
+    ++probe.counts.filtered;
+  else
+    tell(probe, std::move(hit));
 }
 
 void GdbLoop::expect_return(Probe& probe, const Moment& moment, HitMemory& memory, Hit hit,
@@ -230,7 +235,8 @@ void GdbLoop::expect_return(Probe& probe, const Moment& moment, HitMemory& memor
   // A call that never came back left its place on the stack to this one.
   std::erase_if(calls, [&](const Call& old) {
     if (old.probe != probe.order.id && old.return_address == *back) return false;
-    if (const auto at = armed_.find(old.probe); at != armed_.end()) ++at->second.counts.missed_returns;
+    if (const auto at = armed_.find(old.probe); at != armed_.end())
+      ++at->second.counts.missed_returns;
     forget_call(old);
     return true;
   });

@@ -107,7 +107,7 @@ class GdbLoop {
   };
   std::vector<Waiting> waiting_;  // hits of this stop
   std::uint64_t foreign_ = 0;
-  std::uint64_t stood_ns_ = 0;    // how long the guest stood for us in all
+  std::uint64_t stood_ns_ = 0;  // how long the guest stood for us in all
 };
 
 }  // namespace vmsight

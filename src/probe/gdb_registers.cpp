@@ -1,7 +1,7 @@
 #include "probe/gdb_registers.h"
 
-#include <cstring>
 #include <fmt/format.h>
+#include <cstring>
 
 #include "vm/gdb_text.h"
 
@@ -39,8 +39,8 @@ Result<GdbRegisters> parse_gdb_registers(std::string_view answer) {
   all.registers.rflags = load(eflags_at, 4);
   all.registers.gs_base = load(gs_base_at, 8);
   all.registers.cr3 = load(cr3_at, 8);
-  all.registers.known = reg::all_general | 1u << reg::rip | 1u << reg::rflags | 1u << reg::cr3 |
-                        1u << reg::gs_base;
+  all.registers.known =
+      reg::all_general | 1u << reg::rip | 1u << reg::rflags | 1u << reg::cr3 | 1u << reg::gs_base;
   all.kernel_gs_base = load(kernel_gs_base_at, 8);
   all.cpl = static_cast<unsigned>(load(cs_at, 4)) & 3;
   return all;

@@ -1,7 +1,7 @@
 #include "probe/gdb_traps.h"
 
-#include <cstring>
 #include <fmt/format.h>
+#include <cstring>
 
 namespace vmsight {
 

@@ -23,7 +23,7 @@ struct GdbTrap {
   std::vector<ProbeId> entries;  // probes armed here
   unsigned returns = 0;          // calls under way that return here
   bool inserted = false;
-  std::size_t nop = 0;           // bytes of the instruction, if it does nothing; else 0
+  std::size_t nop = 0;  // bytes of the instruction, if it does nothing; else 0
   std::array<std::byte, code_size> code{};
   bool is_needed() const { return returns != 0 || !entries.empty(); }
 };

@@ -13,8 +13,7 @@ constexpr bool is_user(std::uint64_t va) { return va >> 63 == 0; }
 }  // namespace
 
 HitMemory::HitMemory(Reader& kernel, std::uint64_t cr3)
-    : kernel_(kernel),
-      user_(GuestPhys(cr3 & entry_address), kernel.space().five_level()) {}
+    : kernel_(kernel), user_(GuestPhys(cr3 & entry_address), kernel.space().five_level()) {}
 
 std::size_t HitMemory::copy(std::uint64_t va, std::span<std::byte> into) {
   if (is_user(va)) return user_.copy(kernel_.memory(), GuestVirt(va), into);
@@ -42,7 +41,8 @@ Fetched HitMemory::fetch(const ProbeFetch& wanted, const ProbeRegisters& registe
   fetched.value = from.general[wanted.base];
   for (std::size_t i = 0; i < wanted.step_count && i < wanted.steps.size(); ++i) {
     if (fetched.value == 0) break;
-    const auto next = u64(fetched.value + static_cast<std::uint64_t>(std::int64_t{wanted.steps[i]}));
+    const auto next =
+        u64(fetched.value + static_cast<std::uint64_t>(std::int64_t{wanted.steps[i]}));
     if (!next) return fetched;
     fetched.value = *next;
   }

@@ -1,8 +1,8 @@
 #include "probe/kernel_sites.h"
 
-#include <algorithm>
 #include <fmt/format.h>
 #include <fnmatch.h>
+#include <algorithm>
 
 #include "kernel/escape.h"
 
@@ -14,8 +14,8 @@ constexpr std::size_t max_near = 5;
 
 bool is_function(const Symbol& symbol) {
   constexpr std::string_view text_types = "tTwW";
-  return text_types.find(symbol.type) != text_types.npos &&
-         !symbol.name.starts_with("__pfx_") && !symbol.name.starts_with("__cfi_");
+  return text_types.find(symbol.type) != text_types.npos && !symbol.name.starts_with("__pfx_") &&
+         !symbol.name.starts_with("__cfi_");
 }
 
 /// Edits that make `a` into `b`, at most `limit` + 1.
@@ -67,10 +67,10 @@ Result<std::vector<ProbeSite>> find_address(Kernel& kernel, const Site& wanted) 
   site.module = place->module;
   site.offset = place->offset;
   if (site.at_return && site.offset != 0) {
-    return Error{.code = ErrorCode::usage,
-                 .message = fmt::format("site '{}': {}+{:#x} is not where a function begins",
-                                        to_string(wanted), escape_bytes(site.function),
-                                        site.offset)};
+    return Error{
+        .code = ErrorCode::usage,
+        .message = fmt::format("site '{}': {}+{:#x} is not where a function begins",
+                               to_string(wanted), escape_bytes(site.function), site.offset)};
   }
   return std::vector{std::move(site)};
 }
@@ -101,7 +101,8 @@ Error no_function(const Site& wanted, std::span<const Symbol> symbols) {
   } else if (!wanted.is_pattern()) {
     error.hint = nearest.hint();
   }
-  if (error.hint.empty()) error.hint = "the compiler may have inlined it; `vmsight sym VM PATTERN` lists names";
+  if (error.hint.empty())
+    error.hint = "the compiler may have inlined it; `vmsight sym VM PATTERN` lists names";
   return error;
 }
 
@@ -137,11 +138,11 @@ Result<std::vector<ProbeSite>> find_kernel_sites(Kernel& kernel, const Site& wan
   if (sites.empty()) return no_function(wanted, symbols);
   if (!wanted.is_pattern() && sites.size() > 1) return several(wanted, sites);
   if (sites.size() > max_pattern_sites) {
-    return Error{.code = ErrorCode::usage,
-                 .message = fmt::format("site '{}': {} functions match, at most {} can be probed",
-                                        escape_bytes(to_string(wanted)), sites.size(),
-                                        max_pattern_sites),
-                 .hint = "write a narrower pattern"};
+    return Error{
+        .code = ErrorCode::usage,
+        .message = fmt::format("site '{}': {} functions match, at most {} can be probed",
+                               escape_bytes(to_string(wanted)), sites.size(), max_pattern_sites),
+        .hint = "write a narrower pattern"};
   }
   const ProbeSite& first = sites.front();
   if (first.size != 0 && first.offset >= first.size) {

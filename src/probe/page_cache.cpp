@@ -8,10 +8,10 @@ namespace {
 
 // include/linux/xarray.h: the low bits of an entry tell what it is; a node has 64 slots.
 constexpr std::uint64_t tag_mask = 3, internal_tag = 2;
-constexpr std::uint64_t first_node = 4096;   // smaller internal entries are siblings and the like
+constexpr std::uint64_t first_node = 4096;  // smaller internal entries are siblings and the like
 constexpr unsigned slot_bits = 6;
 constexpr std::uint64_t slot_mask = (1u << slot_bits) - 1;
-constexpr unsigned max_depth = 11;           // of 64-bit indices
+constexpr unsigned max_depth = 11;  // of 64-bit indices
 
 }  // namespace
 
@@ -98,7 +98,8 @@ std::optional<GuestPhys> PageCache::page(Reader& reader, GuestVirt inode,
     const bool of_file = reader.pointer(*first + at_.page_mapping) == mapping;
     const std::uint64_t frame = (*first - vmemmap_) / page_bytes_ + (index - first_index);
     const GuestPhys physical(frame << page_shift);
-    if (reader.ok() && of_file && first_index <= index && reader.memory().ram().contains(physical)) {
+    if (reader.ok() && of_file && first_index <= index &&
+        reader.memory().ram().contains(physical)) {
       found = physical;
     }
   }

@@ -1,8 +1,8 @@
 #include "vmsight/probe_c.h"
 
+#include <fmt/format.h>
 #include <algorithm>
 #include <cstring>
-#include <fmt/format.h>
 
 #include "probe/hit_memory.h"
 #include "vmsight/probe.h"
@@ -83,7 +83,8 @@ vmsight_probe_argument argument_of(const ProbeArgument& argument, Words& words) 
 void call(const ProbeEvent& event, vmsight_probe_handler handler, void* context) {
   Words words;
   std::vector<vmsight_probe_argument> arguments;
-  for (const ProbeArgument& argument : event.arguments) arguments.push_back(argument_of(argument, words));
+  for (const ProbeArgument& argument : event.arguments)
+    arguments.push_back(argument_of(argument, words));
   vmsight_probe_argument result{};
   if (event.result != nullptr) result = argument_of(*event.result, words);
   const Hit& hit = event.hit;
@@ -154,7 +155,9 @@ const char* vmsight_prober_error(const vmsight_prober* prober) { return prober->
 
 const char* vmsight_prober_engine(const vmsight_prober* prober) { return prober->engine.c_str(); }
 
-std::uint64_t vmsight_prober_foreign(const vmsight_prober* prober) { return prober->prober->foreign(); }
+std::uint64_t vmsight_prober_foreign(const vmsight_prober* prober) {
+  return prober->prober->foreign();
+}
 
 int vmsight_prober_find(vmsight_prober* prober, const vmsight_probe_request* request,
                         vmsight_probe_place place, void* context) {
@@ -164,7 +167,8 @@ int vmsight_prober_find(vmsight_prober* prober, const vmsight_probe_request* req
     const std::string text = to_string(site);
     if (place == nullptr) continue;
     if (!site.user) place(text.c_str(), site.address.raw(), 0, context);
-    for (const UserPlace& one : site.places) place(text.c_str(), one.address.raw(), one.tgid, context);
+    for (const UserPlace& one : site.places)
+      place(text.c_str(), one.address.raw(), one.tgid, context);
   }
   return static_cast<int>(sites->size());
 }
@@ -189,15 +193,23 @@ int vmsight_prober_remove(vmsight_prober* prober, std::uint32_t probe) {
   return done ? 0 : fail(prober, done);
 }
 
-int vmsight_prober_counts(vmsight_prober* prober, std::uint32_t probe, vmsight_probe_counts* counts) {
+int vmsight_prober_counts(vmsight_prober* prober, std::uint32_t probe,
+                          vmsight_probe_counts* counts) {
   const auto all = prober->prober->list();
   if (!all) return fail(prober, all);
   for (const ProbeInfo& info : *all) {
     if (info.id != probe) continue;
     const ProbeCounts& from = info.counts;
-    *counts = {.hits = from.hits, .filtered = from.filtered, .told = from.told, .lost = from.lost,
-               .missed_returns = from.missed_returns, .rate_limited = from.rate_limited,
-               .foreign = from.foreign, .durations = {}, .stormed = from.stormed ? 1 : 0, .reloads = from.reloads};
+    *counts = {.hits = from.hits,
+               .filtered = from.filtered,
+               .told = from.told,
+               .lost = from.lost,
+               .missed_returns = from.missed_returns,
+               .rate_limited = from.rate_limited,
+               .foreign = from.foreign,
+               .durations = {},
+               .stormed = from.stormed ? 1 : 0,
+               .reloads = from.reloads};
     std::copy(from.durations.begin(), from.durations.end(), counts->durations);
     return 0;
   }
@@ -212,5 +224,6 @@ int vmsight_prober_poll(vmsight_prober* prober, int milliseconds) {
 
 std::size_t vmsight_probe_read(const vmsight_probe_event* event, std::uint64_t address, void* into,
                                std::size_t size) {
-  return static_cast<HitMemory*>(event->memory)->copy(address, {static_cast<std::byte*>(into), size});
+  return static_cast<HitMemory*>(event->memory)
+      ->copy(address, {static_cast<std::byte*>(into), size});
 }

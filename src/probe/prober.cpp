@@ -1,6 +1,6 @@
 // Requests as text to orders of an engine, and its hits to events with names.
-#include <algorithm>
 #include <fmt/format.h>
+#include <algorithm>
 #include <map>
 
 #include "base/clock.h"
@@ -56,7 +56,8 @@ class EngineProber final : public Prober {
           continue;
         }
         VMSIGHT_TRY(ProbeOrder order, std::move(made));
-        if (auto can = engine_->check(order); !can && may_skip && can.error().code == ErrorCode::unsupported) {
+        if (auto can = engine_->check(order);
+            !can && may_skip && can.error().code == ErrorCode::unsupported) {
           if (left_out++ == 0) left_out_note_ = can.error().message;
           no_fit = std::move(can).error();
           continue;
@@ -88,7 +89,8 @@ class EngineProber final : public Prober {
     std::vector<ProbeInfo> all;
     for (const auto& [id, probe] : probes_) {
       VMSIGHT_TRY(const ProbeCounts counts, engine_->counts(id));
-      all.push_back({.id = id, .site = probe.site, .problem = probe.plan.problem, .counts = counts});
+      all.push_back(
+          {.id = id, .site = probe.site, .problem = probe.plan.problem, .counts = counts});
     }
     return all;
   }
@@ -108,9 +110,10 @@ class EngineProber final : public Prober {
   /// Where "auto" chose an engine by what it can do at all, another may have to take these sites.
   Result<void> arm(std::span<const ProbeOrder> orders) {
     auto armed = arm_by(*engine_, orders);
-    const bool any_user = std::any_of(orders.begin(), orders.end(), [](const ProbeOrder& order) { return order.site.user; });
-    if (armed || armed.error().code != ErrorCode::unsupported || !is_auto_ || !any_user || !probes_.empty() ||
-        engine_->abilities().any_instruction) {
+    const bool any_user = std::any_of(orders.begin(), orders.end(),
+                                      [](const ProbeOrder& order) { return order.site.user; });
+    if (armed || armed.error().code != ErrorCode::unsupported || !is_auto_ || !any_user ||
+        !probes_.empty() || engine_->abilities().any_instruction) {
       return armed;
     }
     auto other = open_gdbstub_engine(setting_);
@@ -185,7 +188,8 @@ class EngineProber final : public Prober {
     argument.is_text = value.plan->shape == ArgumentPlan::Shape::text;
     argument.structure = value.plan->structure;
     argument.names = value.names;
-    if (is_result && (argument.is_signed || argument.is_pointer)) argument.names = error_name(value.number);
+    if (is_result && (argument.is_signed || argument.is_pointer))
+      argument.names = error_name(value.number);
     argument.unused = value.unused;
     if (value.text) argument.bytes = *value.text;
     return argument;
@@ -252,7 +256,8 @@ class EngineProber final : public Prober {
 
 }  // namespace
 
-Result<std::unique_ptr<Prober>> Prober::open(const EngineSetting& setting, std::string_view engine) {
+Result<std::unique_ptr<Prober>> Prober::open(const EngineSetting& setting,
+                                             std::string_view engine) {
   const std::string_view technique = setting.memory.technique();
   if (technique != "live-map" && technique != "live-read") {
     return Error{.code = ErrorCode::unsupported,
@@ -260,7 +265,8 @@ Result<std::unique_ptr<Prober>> Prober::open(const EngineSetting& setting, std::
                  .hint = "use --technique live-map or live-read"};
   }
   VMSIGHT_TRY(auto opened, open_engine(setting, engine));
-  return std::unique_ptr<Prober>(std::make_unique<EngineProber>(setting, std::move(opened), engine == "auto"));
+  return std::unique_ptr<Prober>(
+      std::make_unique<EngineProber>(setting, std::move(opened), engine == "auto"));
 }
 
 }  // namespace vmsight

@@ -1,7 +1,7 @@
 // Sites as text: "kprobe:vfs_read+0x10", "uprobe:/bin/bash:readline".
+#include <fmt/format.h>
 #include <algorithm>
 #include <charconv>
-#include <fmt/format.h>
 
 #include "kernel/escape.h"
 #include "vmsight/probe.h"
@@ -33,8 +33,14 @@ struct Kind {
   bool user, at_return;
 };
 constexpr std::array<Kind, 8> kinds{{
-    {"kprobe", false, false}, {"k", false, false}, {"kretprobe", false, true}, {"kr", false, true},
-    {"uprobe", true, false}, {"u", true, false}, {"uretprobe", true, true}, {"ur", true, true},
+    {"kprobe", false, false},
+    {"k", false, false},
+    {"kretprobe", false, true},
+    {"kr", false, true},
+    {"uprobe", true, false},
+    {"u", true, false},
+    {"uretprobe", true, true},
+    {"ur", true, true},
 }};
 
 /// "SYMBOL", "SYMBOL+OFFSET", "0xADDRESS".
@@ -97,7 +103,7 @@ std::string to_string(const ProbeSite& site) {
   std::string text = site.module.empty() ? "" : site.module + ":";
   if (site.function.empty()) {
     return text + fmt::format("{:#x}", site.user && !site.module.empty() ? site.file_offset
-                                                                        : site.address.raw());
+                                                                         : site.address.raw());
   }
   text += site.function;
   if (site.offset != 0) text += fmt::format("+{:#x}", site.offset);

@@ -1,7 +1,7 @@
 #include "probe/system_calls.h"
 
-#include <array>
 #include <fmt/format.h>
+#include <array>
 
 #include "kernel/escape.h"
 #include "kernel/type_print.h"
@@ -19,12 +19,14 @@ struct Prefix {
   bool is_32bit;
 };
 constexpr Prefix prefixes[] = {
-    {"__x64_sys_", false}, {"__ia32_sys_", true}, {"__ia32_compat_sys_", true},
+    {"__x64_sys_", false},
+    {"__ia32_sys_", true},
+    {"__ia32_compat_sys_", true},
 };
 
 /// Programs and manuals know these by other names: arch/x86/entry/syscalls/syscall_64.tbl.
 constexpr std::pair<std::string_view, std::string_view> other_names[] = {
-    {"newfstat", "fstat"}, {"newlstat", "lstat"}, {"newstat", "stat"},
+    {"newfstat", "fstat"}, {"newlstat", "lstat"},      {"newstat", "stat"},
     {"newuname", "uname"}, {"sendfile64", "sendfile"}, {"umount", "umount2"},
 };
 
@@ -75,8 +77,8 @@ bool read_prototype(Kernel& kernel, SystemCall& call) {
     if (prototype.kind != BtfKind::function_proto || prototype.count > max_arguments) continue;
     for (std::uint32_t i = 0; i < prototype.count; ++i) {
       const BtfParameter parameter = (*btf)->parameter_at(prototype, i);
-      call.arguments.push_back({.type = type_name(**btf, parameter.type),
-                                .name = escape_bytes(parameter.name)});
+      call.arguments.push_back(
+          {.type = type_name(**btf, parameter.type), .name = escape_bytes(parameter.name)});
     }
     return true;
   }
@@ -106,8 +108,10 @@ std::optional<SystemCall> read_system_call(Kernel& kernel, Reader& reader,
       call.arguments.push_back({.type = "unsigned long", .name = fmt::format("arg{}", i)});
     }
   }
-  if (is_32bit) call.number.reset();
-  else call.name = program_name(call.name);
+  if (is_32bit)
+    call.number.reset();
+  else
+    call.name = program_name(call.name);
   for (std::size_t i = 0; i < call.arguments.size(); ++i) {
     const auto member = kernel.member("pt_regs", is_32bit ? registers_32[i] : registers[i]);
     if (!member) return std::nullopt;

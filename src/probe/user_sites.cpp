@@ -1,7 +1,7 @@
 #include "probe/user_sites.h"
 
-#include <algorithm>
 #include <fmt/format.h>
+#include <algorithm>
 #include <map>
 
 #include "kernel/escape.h"
@@ -15,9 +15,9 @@
 namespace vmsight {
 namespace {
 
-constexpr std::size_t max_areas = 1u << 20;      // of all processes
+constexpr std::size_t max_areas = 1u << 20;  // of all processes
 constexpr std::size_t max_processes = 1u << 22;
-constexpr std::uint64_t vm_exec = 4;             // include/linux/mm.h
+constexpr std::uint64_t vm_exec = 4;  // include/linux/mm.h
 
 struct Area {
   std::uint64_t start = 0, end = 0, file_offset = 0;
@@ -202,7 +202,9 @@ std::vector<UserPlace> places_of(const Programs& programs, GuestVirt inode, std:
       if (area.inode != inode || offset < area.file_offset) continue;
       const std::uint64_t within = offset - area.file_offset;
       if (within >= area.end - area.start) continue;
-      places.push_back({.tgid = process.tgid, .mm = process.mm, .root = process.root,
+      places.push_back({.tgid = process.tgid,
+                        .mm = process.mm,
+                        .root = process.root,
                         .address = GuestVirt(area.start + within)});
     }
   }
@@ -223,8 +225,8 @@ Result<std::vector<ProbeSite>> find_raw_address(const Programs& programs, const 
   const MappingProcess& process = programs.processes().front();
   ProbeSite found{.user = true, .at_return = site.at_return, .address = GuestVirt(*site.address)};
   found.any_process = false;
-  found.places.push_back({.tgid = process.tgid, .mm = process.mm, .root = process.root,
-                          .address = found.address});
+  found.places.push_back(
+      {.tgid = process.tgid, .mm = process.mm, .root = process.root, .address = found.address});
   return std::vector{std::move(found)};
 }
 
@@ -238,10 +240,11 @@ Result<std::vector<ProbeSite>> find_user_sites(Kernel& kernel, Reader& reader, c
   if (site.path.empty()) return find_raw_address(programs, site, options);
   const std::vector<GuestVirt> inodes = programs.inodes(site.path);
   if (inodes.empty()) {
-    return Error{.code = ErrorCode::not_found,
-                 .message = fmt::format("site '{}': no process {}runs code of this file",
-                                        escape_bytes(to_string(site)), options.pid ? "with this PID " : ""),
-                 .hint = programs.like(site.path)};
+    return Error{
+        .code = ErrorCode::not_found,
+        .message = fmt::format("site '{}': no process {}runs code of this file",
+                               escape_bytes(to_string(site)), options.pid ? "with this PID " : ""),
+        .hint = programs.like(site.path)};
   }
   std::vector<ProbeSite> sites;
   for (const GuestVirt inode : inodes) {
@@ -266,10 +269,11 @@ Result<std::vector<ProbeSite>> find_user_sites(Kernel& kernel, Reader& reader, c
     }
   }
   if (sites.size() > max_pattern_sites) {
-    return Error{.code = ErrorCode::usage,
-                 .message = fmt::format("site '{}': {} functions match, at most {} can be probed",
-                                        escape_bytes(to_string(site)), sites.size(), max_pattern_sites),
-                 .hint = "write a narrower pattern"};
+    return Error{
+        .code = ErrorCode::usage,
+        .message = fmt::format("site '{}': {} functions match, at most {} can be probed",
+                               escape_bytes(to_string(site)), sites.size(), max_pattern_sites),
+        .hint = "write a narrower pattern"};
   }
   if (!sites.empty()) return sites;
   return Error{.code = ErrorCode::not_found,

@@ -1,14 +1,14 @@
 #include "probe/user_values.h"
 
-#include <algorithm>
 #include <arpa/inet.h>
-#include <array>
-#include <cstring>
-#include <ctime>
 #include <fmt/format.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <ctime>
 
 #include "kernel/escape.h"
 #include "probe/flags.h"
@@ -23,15 +23,15 @@ constexpr std::uint16_t max_string = 64;
 constexpr std::size_t max_strings = 5;  // engine kvm keeps at most 1 KiB of an entry
 
 constexpr UserRule rules[] = {
-    {"write", 1, UserValue::given, 2},       {"pwrite64", 1, UserValue::given, 2},
-    {"sendto", 1, UserValue::given, 2},      {"read", 1, UserValue::filled},
-    {"pread64", 1, UserValue::filled},       {"recvfrom", 1, UserValue::filled},
-    {"readlink", 1, UserValue::filled},      {"readlinkat", 2, UserValue::filled},
-    {"getcwd", 0, UserValue::filled_line},   {"execve", 1, UserValue::strings},
-    {"execveat", 2, UserValue::strings},     {"connect", 1, UserValue::socket_address},
-    {"bind", 1, UserValue::socket_address},  {"sendto", 4, UserValue::socket_address},
-    {"nanosleep", 0, UserValue::time},       {"clock_nanosleep", 2, UserValue::time},
-    {"ppoll", 2, UserValue::time},           {"pselect6", 4, UserValue::time},
+    {"write", 1, UserValue::given, 2},      {"pwrite64", 1, UserValue::given, 2},
+    {"sendto", 1, UserValue::given, 2},     {"read", 1, UserValue::filled},
+    {"pread64", 1, UserValue::filled},      {"recvfrom", 1, UserValue::filled},
+    {"readlink", 1, UserValue::filled},     {"readlinkat", 2, UserValue::filled},
+    {"getcwd", 0, UserValue::filled_line},  {"execve", 1, UserValue::strings},
+    {"execveat", 2, UserValue::strings},    {"connect", 1, UserValue::socket_address},
+    {"bind", 1, UserValue::socket_address}, {"sendto", 4, UserValue::socket_address},
+    {"nanosleep", 0, UserValue::time},      {"clock_nanosleep", 2, UserValue::time},
+    {"ppoll", 2, UserValue::time},          {"pselect6", 4, UserValue::time},
 };
 
 template <typename Structure>
@@ -44,7 +44,9 @@ bool load(std::string_view bytes, Structure& into) {
 /// The bytes up to the first NUL were fetched, at most so many as could be.
 std::string buffer_text(const Fetched& fetched, std::uint64_t length, bool ended) {
   if (length == 0) return "\"\"";
-  const std::string_view bytes = std::string_view(fetched.bytes).substr(0, static_cast<std::size_t>(std::min<std::uint64_t>(length, max_shown)));
+  const std::string_view bytes =
+      std::string_view(fetched.bytes)
+          .substr(0, static_cast<std::size_t>(std::min<std::uint64_t>(length, max_shown)));
   const bool whole = ended ? bytes.size() + 1 >= length : bytes.size() >= length;
   return quote_bytes(bytes) + (whole ? "" : "...");
 }
@@ -64,7 +66,8 @@ std::string internet_text(int family, const void* address, std::uint16_t port) {
   std::array<char, INET6_ADDRSTRLEN> text{};
   if (::inet_ntop(family, address, text.data(), text.size()) == nullptr) return "";
   const bool is_v4 = family == AF_INET;
-  return fmt::format("{{{}{}{}:{}}}", is_v4 ? "AF_INET, " : "AF_INET6, [", text.data(), is_v4 ? "" : "]", ntohs(port));
+  return fmt::format("{{{}{}{}:{}}}", is_v4 ? "AF_INET, " : "AF_INET6, [", text.data(),
+                     is_v4 ? "" : "]", ntohs(port));
 }
 
 /// `fetched`: the first bytes; all that a longer address has; the path of a Unix socket.
@@ -74,11 +77,13 @@ std::string address_text(std::span<const Fetched* const> fetched) {
   if (!load(begin, family)) return "";
   sockaddr_in in4{};
   sockaddr_in6 in6{};
-  if (family == AF_INET && load(begin, in4)) return internet_text(AF_INET, &in4.sin_addr, in4.sin_port);
+  if (family == AF_INET && load(begin, in4))
+    return internet_text(AF_INET, &in4.sin_addr, in4.sin_port);
   if (family == AF_INET6 && fetched[1]->ok && load(fetched[1]->bytes, in6)) {
     return internet_text(AF_INET6, &in6.sin6_addr, in6.sin6_port);
   }
-  if (family == AF_UNIX && fetched[2]->ok) return fmt::format("{{AF_UNIX, {}}}", quote_bytes(fetched[2]->bytes));
+  if (family == AF_UNIX && fetched[2]->ok)
+    return fmt::format("{{AF_UNIX, {}}}", quote_bytes(fetched[2]->bytes));
   const std::string name = flag_names(FlagKind::family, family);
   return fmt::format("{{{}}}", name.empty() ? fmt::to_string(family) : name);
 }
@@ -125,16 +130,23 @@ std::vector<ProbeFetch> user_fetches(UserValue kind, const ProbeFetch& pointer) 
   return all;
 }
 
-std::string user_text(UserValue kind, std::span<const Fetched* const> fetched, std::uint64_t length) {
+std::string user_text(UserValue kind, std::span<const Fetched* const> fetched,
+                      std::uint64_t length) {
   if (fetched.empty() || !fetched[0]->ok || fetched[0]->value == 0) return "";
   switch (kind) {
     case UserValue::given:
-    case UserValue::filled: return buffer_text(*fetched[0], length, false);
-    case UserValue::filled_line: return buffer_text(*fetched[0], length, true);
-    case UserValue::strings: return strings_text(fetched);
-    case UserValue::socket_address: return fetched.size() < 3 ? "" : address_text(fetched);
-    case UserValue::time: return time_text(*fetched[0]);
-    case UserValue::none: break;
+    case UserValue::filled:
+      return buffer_text(*fetched[0], length, false);
+    case UserValue::filled_line:
+      return buffer_text(*fetched[0], length, true);
+    case UserValue::strings:
+      return strings_text(fetched);
+    case UserValue::socket_address:
+      return fetched.size() < 3 ? "" : address_text(fetched);
+    case UserValue::time:
+      return time_text(*fetched[0]);
+    case UserValue::none:
+      break;
   }
   return "";
 }

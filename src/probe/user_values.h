@@ -14,12 +14,12 @@ namespace vmsight {
 
 enum class UserValue : std::uint8_t {
   none,
-  given,           // a buffer that the call reads: as many bytes as another argument says
-  filled,          // a buffer that the call writes: as many bytes as its result says
-  filled_line,     // the same, ended by a NUL that the result counts
-  strings,         // argv: pointers to texts, ended by a null pointer
+  given,        // a buffer that the call reads: as many bytes as another argument says
+  filled,       // a buffer that the call writes: as many bytes as its result says
+  filled_line,  // the same, ended by a NUL that the result counts
+  strings,      // argv: pointers to texts, ended by a null pointer
   socket_address,
-  time,            // struct timespec
+  time,  // struct timespec
 };
 
 struct UserRule {
@@ -41,6 +41,7 @@ std::vector<ProbeFetch> user_fetches(UserValue kind, const ProbeFetch& pointer);
 
 /// "\"abc\"...", "[\"ls\", \"-l\"]", "{AF_INET, 127.0.0.1:80}", "{1.500000000}"; "" if it could not be
 /// read. `length` is what the argument or the result says.
-std::string user_text(UserValue kind, std::span<const Fetched* const> fetched, std::uint64_t length);
+std::string user_text(UserValue kind, std::span<const Fetched* const> fetched,
+                      std::uint64_t length);
 
 }  // namespace vmsight

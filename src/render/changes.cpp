@@ -28,11 +28,15 @@ std::string ids(const Process& p) {
 std::string text(const Process& p) {
   return fmt::format("{} {} ({})", p.pid, command_text(p), ids(p));
 }
-std::string text(const OpenFile& f) { return fmt::format("{} fd {} {}", f.pid, f.fd, known(f.path)); }
+std::string text(const OpenFile& f) {
+  return fmt::format("{} fd {} {}", f.pid, f.fd, known(f.path));
+}
 std::string text(const MemoryMap& m) {
   return fmt::format("{} {:x}-{:x} {} {}", m.pid, m.start, m.end, m.perms, known(m.path));
 }
-std::string text(const Module& m) { return fmt::format("{} {} bytes, {}", known(m.name), m.size, known(m.state)); }
+std::string text(const Module& m) {
+  return fmt::format("{} {} bytes, {}", known(m.name), m.size, known(m.state));
+}
 std::string text(const NetDevice& d) {
   return fmt::format("{} {} {} {} <{}>", known(d.name), known(d.hwaddr), fmt::join(d.ipv4, " "),
                      fmt::join(d.ipv6, " "), fmt::join(d.flags, ","));
@@ -87,8 +91,10 @@ class Objects {
     const Record& record = change.after != nullptr ? *change.after : *change.before;
     const bool both = change.before != nullptr && change.after != nullptr;
     object(words(record).part,
-           both ? "changed" : change.before == nullptr ? "added" : "removed", to_json(record),
-           both ? to_json(*change.before) : Json(nullptr));
+           both                       ? "changed"
+           : change.before == nullptr ? "added"
+                                      : "removed",
+           to_json(record), both ? to_json(*change.before) : Json(nullptr));
   }
 
   void object(std::string_view part, std::string_view change, Json record, Json before) {

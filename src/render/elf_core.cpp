@@ -1,10 +1,10 @@
 #include "render/elf_core.h"
 
+#include <elf.h>
+#include <sys/procfs.h>
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <elf.h>
-#include <sys/procfs.h>
 
 namespace vmsight {
 namespace {
@@ -159,8 +159,8 @@ CoreHeader make_core_header(const RamMap& ram, const CoreDetails& details) {
   for (const RamRange& range : ram.ranges()) {
     const std::uint64_t address =
         details.direct_map ? (*details.direct_map + range.start.raw()).raw() : range.start.raw();
-    append(header.bytes, load_segment(range.start, range.size, address,
-                                      header.offset_of(ram, range.start)));
+    append(header.bytes,
+           load_segment(range.start, range.size, address, header.offset_of(ram, range.start)));
   }
   header.bytes += notes;
   return header;

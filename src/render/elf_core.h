@@ -9,8 +9,8 @@
 namespace vmsight {
 
 struct CoreHeader {
-  std::string bytes;               // everything before the RAM
-  std::uint64_t ram_offset = 0;    // where the first RAM range begins
+  std::string bytes;             // everything before the RAM
+  std::uint64_t ram_offset = 0;  // where the first RAM range begins
   std::uint64_t file_size = 0;
 
   /// Where a guest-physical address of RAM is in the file.

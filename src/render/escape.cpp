@@ -1,7 +1,7 @@
 #include "render/escape.h"
 
-#include <cwchar>
 #include <fmt/format.h>
+#include <cwchar>
 
 namespace vmsight {
 namespace {
@@ -64,8 +64,10 @@ std::string for_terminal(std::string_view text) {
     const Utf8Step step = decode_utf8(text);
     if (!step.valid || step.code_point < 0x80) {
       const auto byte = static_cast<unsigned char>(text.front());
-      if (step.valid && !misleads(byte)) out += text.front();
-      else out += fmt::format("\\x{:02x}", byte);
+      if (step.valid && !misleads(byte))
+        out += text.front();
+      else
+        out += fmt::format("\\x{:02x}", byte);
     } else if (misleads(step.code_point)) {
       out += fmt::format("\\u{{{:04x}}}", step.code_point);
     } else {
@@ -81,8 +83,10 @@ std::string for_json(std::string_view text) {
   out.reserve(text.size());
   while (!text.empty()) {
     const Utf8Step step = decode_utf8(text);
-    if (step.valid) out += text.substr(0, step.length);
-    else out += fmt::format("\\x{:02x}", static_cast<unsigned char>(text.front()));
+    if (step.valid)
+      out += text.substr(0, step.length);
+    else
+      out += fmt::format("\\x{:02x}", static_cast<unsigned char>(text.front()));
     text.remove_prefix(step.length);
   }
   return out;

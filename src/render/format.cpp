@@ -1,7 +1,7 @@
 #include "render/format.h"
 
-#include <array>
 #include <fmt/format.h>
+#include <array>
 
 #include "base/units.h"
 
@@ -32,11 +32,16 @@ std::string terminal_name(std::int32_t tty_nr) {
   const unsigned major = number >> 8 & 0xfff;
   const unsigned minor = (number & 0xff) | (number >> 12 & 0xfff00);
   switch (major) {  // Documentation/admin-guide/devices.txt of Linux
-    case 0: return "?";
-    case 4: return minor < 64 ? fmt::format("tty{}", minor) : fmt::format("ttyS{}", minor - 64);
-    case 5: return minor == 1 ? "console" : fmt::format("5:{}", minor);
-    case 229: return fmt::format("hvc{}", minor);
-    default: break;
+    case 0:
+      return "?";
+    case 4:
+      return minor < 64 ? fmt::format("tty{}", minor) : fmt::format("ttyS{}", minor - 64);
+    case 5:
+      return minor == 1 ? "console" : fmt::format("5:{}", minor);
+    case 229:
+      return fmt::format("hvc{}", minor);
+    default:
+      break;
   }
   if (major >= 136 && major < 144) return fmt::format("pts/{}", (major - 136) * 256 + minor);
   return fmt::format("{}:{}", major, minor);

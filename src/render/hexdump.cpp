@@ -26,8 +26,10 @@ void HexDump::print_line(std::span<const std::byte> bytes) {
   out_.print("{:016x} ", address_);
   for (std::size_t i = 0; i < line_bytes; ++i) {
     if (i % 8 == 0) out_.write(" ");
-    if (i < bytes.size()) out_.print("{:02x} ", std::to_integer<unsigned>(bytes[i]));
-    else out_.write("   ");
+    if (i < bytes.size())
+      out_.print("{:02x} ", std::to_integer<unsigned>(bytes[i]));
+    else
+      out_.write("   ");
   }
   std::string text;
   for (std::byte byte : bytes) {

@@ -83,8 +83,7 @@ Json to_json(const ViewInfo& view) {
   return {{"technique", view.technique},   {"paused", view.paused},
           {"start_ns", view.start_ns},     {"duration_ns", view.duration_ns},
           {"bytes_read", view.bytes_read}, {"pages", view.pages},
-          {"retries", view.retries},
-          {"pause_ns", view.pause_ns}};
+          {"retries", view.retries},       {"pause_ns", view.pause_ns}};
 }
 
 Json to_json(const TickInfo& tick) {
@@ -95,10 +94,10 @@ Json to_json(const TickInfo& tick) {
 }
 
 Json to_json(const OsInfo& os) {
-  return {{"sysname", json_text(os.sysname)},     {"nodename", json_text(os.nodename)},
-          {"release", json_text(os.release)},     {"version", json_text(os.version)},
-          {"machine", json_text(os.machine)},     {"uptime_s", optional_json(os.uptime_s)},
-          {"cmdline", json_text(os.cmdline)},     {"boot_unix_ns", optional_json(os.boot_unix_ns)}};
+  return {{"sysname", json_text(os.sysname)}, {"nodename", json_text(os.nodename)},
+          {"release", json_text(os.release)}, {"version", json_text(os.version)},
+          {"machine", json_text(os.machine)}, {"uptime_s", optional_json(os.uptime_s)},
+          {"cmdline", json_text(os.cmdline)}, {"boot_unix_ns", optional_json(os.boot_unix_ns)}};
 }
 
 Json to_json(const CpuInfo& cpu) {
@@ -126,9 +125,12 @@ Json to_json(const NetDevice& device) {
 }
 
 Json to_json(const Module& module) {
-  return {{"name", json_text(module.name)},      {"state", json_text(module.state)},
-          {"size", module.size},                 {"refcount", module.refcount},
-          {"used_by", text_list(module.used_by)}, {"base", address_json(module.base)}};
+  return {{"name", json_text(module.name)},
+          {"state", json_text(module.state)},
+          {"size", module.size},
+          {"refcount", module.refcount},
+          {"used_by", text_list(module.used_by)},
+          {"base", address_json(module.base)}};
 }
 
 Json to_json(const Process& process) {

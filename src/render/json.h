@@ -25,13 +25,13 @@ struct VmSummary {
   std::string_view accelerator{};  // nullptr: null
   std::optional<unsigned> vcpus;
   std::uint64_t memory_bytes = 0;
-  std::string machine;             // "" : null
+  std::string machine;  // "" : null
 };
 
 /// Where a document stands in a schedule (`monitor`): the `tick` object.
 struct TickInfo {
-  std::uint64_t number = 0;   // of the schedule; gaps are missed ticks
-  std::uint64_t late_ns = 0;  // how long after its time this view began
+  std::uint64_t number = 0;            // of the schedule; gaps are missed ticks
+  std::uint64_t late_ns = 0;           // how long after its time this view began
   std::uint64_t late = 0, missed = 0;  // ticks so far
 };
 

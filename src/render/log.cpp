@@ -11,12 +11,12 @@ namespace vmsight {
 namespace {
 
 // syslog(3)
-constexpr std::string_view levels[] = {"emerg", "alert", "crit", "err",
+constexpr std::string_view levels[] = {"emerg", "alert",  "crit", "err",
                                        "warn",  "notice", "info", "debug"};
 constexpr std::string_view facilities[] = {
-    "kern",   "user",   "mail",   "daemon", "auth",   "syslog", "lpr",    "news",
-    "uucp",   "cron",   "authpriv", "ftp",  "res0",   "res1",   "res2",   "res3",
-    "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7"};
+    "kern",   "user",   "mail",     "daemon", "auth",   "syslog", "lpr",    "news",
+    "uucp",   "cron",   "authpriv", "ftp",    "res0",   "res1",   "res2",   "res3",
+    "local0", "local1", "local2",   "local3", "local4", "local5", "local6", "local7"};
 
 std::string name_at(std::span<const std::string_view> names, unsigned index) {
   return index < names.size() ? std::string(names[index]) : std::to_string(index);
@@ -40,7 +40,8 @@ std::string stamp(const LogRecord& record, const LogFormat& format) {
     std::tm fields{};
     char text[64];
     ::localtime_r(&seconds, &fields);
-    return {"[" + std::string(text, std::strftime(text, sizeof text, "%a %b %e %T %Y", &fields)) + "] "};
+    return {"[" + std::string(text, std::strftime(text, sizeof text, "%a %b %e %T %Y", &fields)) +
+            "] "};
   }
   return fmt::format("[{:5}.{:06}] ", record.time_ns / ns_per_s, record.time_ns % ns_per_s / 1000);
 }
@@ -52,7 +53,8 @@ void print_log(Output& out, const std::vector<LogRecord>& records, const LogForm
     if (out.failed()) return;
     std::string prefix;
     if (format.decode) {
-      prefix = fmt::format("{:<6}:{:<6}: ", facility_name(record.facility), level_name(record.level));
+      prefix =
+          fmt::format("{:<6}:{:<6}: ", facility_name(record.facility), level_name(record.level));
     }
     prefix += stamp(record, format);
     // A record of several lines: the later ones stand below the text of the first.

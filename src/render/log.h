@@ -9,9 +9,9 @@
 namespace vmsight {
 
 struct LogFormat {
-  bool wall_clock = false;                    // -T; needs boot_unix_ns
-  bool decode = false;                        // -x: facility and level
-  bool timestamps = true;                     // -t turns them off
+  bool wall_clock = false;  // -T; needs boot_unix_ns
+  bool decode = false;      // -x: facility and level
+  bool timestamps = true;   // -t turns them off
   std::optional<std::int64_t> boot_unix_ns;
 };
 

@@ -49,9 +49,15 @@ class OpenFileTable {
  public:
   explicit OpenFileTable(const State& state)
       : state_(state),
-        table_({{"COMMAND"}, {"PID", Align::right}, {"USER", Align::right}, {"FD", Align::right},
-                {"TYPE"}, {"DEVICE", Align::right}, {"SIZE/OFF", Align::right},
-                {"NODE", Align::right}, {"NAME"}}) {
+        table_({{"COMMAND"},
+                {"PID", Align::right},
+                {"USER", Align::right},
+                {"FD", Align::right},
+                {"TYPE"},
+                {"DEVICE", Align::right},
+                {"SIZE/OFF", Align::right},
+                {"NODE", Align::right},
+                {"NAME"}}) {
     for (const Socket& socket : state.sockets) {
       if (socket.pid && socket.fd) sockets_.emplace(key(*socket.pid, *socket.fd), &socket);
     }
@@ -102,7 +108,8 @@ class OpenFileTable {
     std::unordered_set<std::string_view> seen;
     for (const MemoryMap* map : maps->second) {
       if (map->inode == 0 || map->path == process.exe || !seen.insert(map->path).second) continue;
-      row(process, {"mem", "REG", device_text(map->device), "", std::to_string(map->inode), map->path});
+      row(process,
+          {"mem", "REG", device_text(map->device), "", std::to_string(map->inode), map->path});
     }
   }
 

@@ -7,9 +7,9 @@
 namespace vmsight {
 
 struct PmapFormat {
-  bool residency = false;  // -x: what is in RAM and what is dirty
-  bool extended = false;   // -X: offset, device and inode too
-  bool full_paths = false; // -p
+  bool residency = false;   // -x: what is in RAM and what is dirty
+  bool extended = false;    // -X: offset, device and inode too
+  bool full_paths = false;  // -p
   TableOptions table;
 };
 

@@ -1,10 +1,10 @@
 #include "render/memory_image.h"
 
+#include <unistd.h>
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <unistd.h>
 
 #include "render/elf_core.h"
 

@@ -33,10 +33,10 @@ struct VirtualAlias {
 
 /// What the core tells beside memory; everything may be absent.
 struct CoreDetails {
-  std::optional<GuestVirt> direct_map;   // where guest-physical 0 is mapped
-  std::vector<VirtualAlias> aliases;     // the kernel image
+  std::optional<GuestVirt> direct_map;  // where guest-physical 0 is mapped
+  std::vector<VirtualAlias> aliases;    // the kernel image
   std::vector<VcpuRegisters> registers;
-  std::string vmcoreinfo;                // text of the note
+  std::string vmcoreinfo;  // text of the note
 };
 
 /// Told how many bytes of guest memory are done, of how many.

@@ -20,8 +20,9 @@ std::string count(const std::optional<std::uint64_t>& value) {
 }
 
 std::string_view link_type(const NetDevice& device) {
-  return has_flag(device, "LOOPBACK") ? "link/loopback" : device.hwaddr.empty() ? "link/none"
-                                                                                : "link/ether";
+  return has_flag(device, "LOOPBACK") ? "link/loopback"
+         : device.hwaddr.empty()      ? "link/none"
+                                      : "link/ether";
 }
 
 std::string_view oper_state(const NetDevice& device) {

@@ -7,9 +7,9 @@
 namespace vmsight {
 
 struct IpFormat {
-  bool addresses = true;   // `ip addr`; false: `ip link`
-  bool statistics = false; // -s
-  bool brief = false;      // -br
+  bool addresses = true;    // `ip addr`; false: `ip link`
+  bool statistics = false;  // -s
+  bool brief = false;       // -br
   TableOptions table;
 };
 

@@ -1,7 +1,7 @@
 #include "render/output.h"
 
-#include <cerrno>
 #include <unistd.h>
+#include <cerrno>
 
 namespace vmsight {
 

@@ -22,7 +22,7 @@ Result<const PsColumn*> column_named(std::string_view name) {
 }
 
 Result<std::vector<const PsColumn*>> columns_of(const PsFormat& format) {
-  static const std::vector<std::string> full = {"uid", "pid",   "ppid", "c",
+  static const std::vector<std::string> full = {"uid",   "pid", "ppid", "c",
                                                 "stime", "tty", "time", "cmd"};
   static const std::vector<std::string> threads = {"uid",   "pid", "tid",  "ppid", "c",
                                                    "stime", "tty", "time", "comm"};
@@ -106,7 +106,10 @@ class Forest {
   }
 
  private:
-  struct Step { const PsRow* row; std::size_t depth; };
+  struct Step {
+    const PsRow* row;
+    std::size_t depth;
+  };
   static constexpr std::size_t max_indent = 40;
 
   void visit(const PsRow& root) {
@@ -153,7 +156,8 @@ Result<void> print_processes(Output& out, const State& state, const PsFormat& fo
   sort_rows(rows, keys, clock);
   if (format.forest) rows = Forest(rows).take();
   std::vector<Column> headers;
-  for (const PsColumn* column : columns) headers.push_back({std::string(column->header), column->align});
+  for (const PsColumn* column : columns)
+    headers.push_back({std::string(column->header), column->align});
   Table table(std::move(headers));
   for (const PsRow& row : rows) {
     for (const PsColumn* column : columns) table.cell(column->text(row, clock));

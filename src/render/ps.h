@@ -17,7 +17,7 @@ struct PsFormat {
   bool threads = false;              // a row a thread
   bool forest = false;               // children under their parents
   TableOptions table;
-  std::int64_t now_unix_ns = 0;      // decides how STIME is written
+  std::int64_t now_unix_ns = 0;  // decides how STIME is written
 };
 
 /// usage, naming the known columns, if a column does not exist.

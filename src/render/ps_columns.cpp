@@ -81,11 +81,18 @@ std::int32_t task_cpu(const PsRow& row) {
   return row.thread != nullptr ? row.thread->cpu : row.process->cpu;
 }
 
-#define TEXT(expression) [](const PsRow& row, const PsClock&) -> std::string { \
-    const Process& p = process_of(row); static_cast<void>(p); return expression; }
-#define KEY(expression) [](const PsRow& row) -> std::int64_t { \
-    const Process& p = process_of(row); static_cast<void>(p); \
-    return static_cast<std::int64_t>(expression); }
+#define TEXT(expression)                                \
+  [](const PsRow& row, const PsClock&) -> std::string { \
+    const Process& p = process_of(row);                 \
+    static_cast<void>(p);                               \
+    return expression;                                  \
+  }
+#define KEY(expression)                           \
+  [](const PsRow& row) -> std::int64_t {          \
+    const Process& p = process_of(row);           \
+    static_cast<void>(p);                         \
+    return static_cast<std::int64_t>(expression); \
+  }
 constexpr Align left = Align::left, right = Align::right;
 
 constexpr std::array columns = {
@@ -103,7 +110,8 @@ constexpr std::array columns = {
     PsColumn{"stat", "S", left, TEXT(std::string(1, task_state(row))), nullptr},
     PsColumn{"stime", "STIME", left, start_text, KEY(p.start_time_ns)},
     PsColumn{"lstart", "STARTED", left, long_start_text, KEY(p.start_time_ns)},
-    PsColumn{"etime", "ELAPSED", right, elapsed_text, KEY(-static_cast<std::int64_t>(p.start_time_ns))},
+    PsColumn{"etime", "ELAPSED", right, elapsed_text,
+             KEY(-static_cast<std::int64_t>(p.start_time_ns))},
     PsColumn{"tty", "TTY", left, TEXT(terminal_name(p.tty_nr)), KEY(p.tty_nr)},
     PsColumn{"time", "TIME", right, TEXT(row.thread ? "-" : cpu_time(cpu_ns(p))), KEY(cpu_ns(p))},
     PsColumn{"rss", "RSS", right, TEXT(kib(p.rss_bytes)), KEY(p.rss_bytes.value_or(0))},
@@ -129,11 +137,12 @@ constexpr std::array columns = {
 
 /// Other names that people type.
 constexpr std::pair<std::string_view, std::string_view> aliases[] = {
-    {"args", "cmd"},   {"command", "cmd"}, {"user", "uid"},    {"ruid", "uid"},  {"lwp", "tid"},
-    {"spid", "tid"},   {"s", "stat"},      {"state", "stat"},  {"start", "stime"}, {"tt", "tty"},
-    {"cputime", "time"}, {"thcount", "nlwp"}, {"sess", "sid"},  {"session", "sid"}, {"pgrp", "pgid"},
-    {"nice", "ni"},    {"pcpu", "c"},      {"%cpu", "c"},      {"rssize", "rss"}, {"rsz", "rss"},
-    {"vsize", "vsz"},  {"ucmd", "comm"},   {"ucomm", "comm"},  {"start_time", "stime"},
+    {"args", "cmd"},    {"command", "cmd"}, {"user", "uid"},     {"ruid", "uid"},
+    {"lwp", "tid"},     {"spid", "tid"},    {"s", "stat"},       {"state", "stat"},
+    {"start", "stime"}, {"tt", "tty"},      {"cputime", "time"}, {"thcount", "nlwp"},
+    {"sess", "sid"},    {"session", "sid"}, {"pgrp", "pgid"},    {"nice", "ni"},
+    {"pcpu", "c"},      {"%cpu", "c"},      {"rssize", "rss"},   {"rsz", "rss"},
+    {"vsize", "vsz"},   {"ucmd", "comm"},   {"ucomm", "comm"},   {"start_time", "stime"},
 };
 
 }  // namespace

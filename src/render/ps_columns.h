@@ -24,7 +24,7 @@ struct PsClock {
 };
 
 struct PsColumn {
-  std::string_view name;     // of -o
+  std::string_view name;  // of -o
   std::string_view header;
   Align align = Align::left;
   std::string (*text)(const PsRow&, const PsClock&);

@@ -126,11 +126,14 @@ void print_socket_summary(Output& out, const State& state) {
     ++(socket.family == "inet" ? transport.ipv4 : transport.ipv6);
   }
   out.print("Total: {}\n", rows.size());
-  out.print("TCP:   {} (estab {}, listen {}, closed {}, timewait {})\n\n", tcp.total(), tcp_states["ESTAB"],
-            tcp_states["LISTEN"], tcp_states["UNCONN"], tcp_states["TIME-WAIT"]);
-  Table table({{"Transport"}, {"Total", Align::right}, {"IP", Align::right}, {"IPv6", Align::right}});
+  out.print("TCP:   {} (estab {}, listen {}, closed {}, timewait {})\n\n", tcp.total(),
+            tcp_states["ESTAB"], tcp_states["LISTEN"], tcp_states["UNCONN"],
+            tcp_states["TIME-WAIT"]);
+  Table table(
+      {{"Transport"}, {"Total", Align::right}, {"IP", Align::right}, {"IPv6", Align::right}});
   const auto line = [&](std::string_view name, const Transport& transport) {
-    table.row({name, std::to_string(transport.total()), std::to_string(transport.ipv4), std::to_string(transport.ipv6)});
+    table.row({name, std::to_string(transport.total()), std::to_string(transport.ipv4),
+               std::to_string(transport.ipv6)});
   };
   line("RAW", raw);
   line("UDP", udp);
@@ -149,7 +152,8 @@ void print_socket_summary(Output& out, const State& state) {
 void print_sockets(Output& out, const State& state, const SsFormat& format) {
   std::vector<Column> columns;
   if (format.netid) columns.push_back({"Netid"});
-  for (const char* name : {"State", "Recv-Q", "Send-Q", "Local Address:Port", "Peer Address:Port"}) {
+  for (const char* name :
+       {"State", "Recv-Q", "Send-Q", "Local Address:Port", "Peer Address:Port"}) {
     columns.push_back({name});
   }
   if (format.netns) columns.push_back({"Netns"});

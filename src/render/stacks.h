@@ -13,8 +13,8 @@ namespace vmsight {
 
 struct StackFrame {
   GuestVirt address;
-  std::string symbol;  // "" if it is in none
-  std::string module;  // "" for the kernel itself
+  std::string symbol;                  // "" if it is in none
+  std::string module;                  // "" for the kernel itself
   std::uint64_t offset = 0, size = 0;  // within the symbol
   bool reliable = true;
 };

@@ -1,8 +1,8 @@
 #include "render/strace.h"
 
+#include <fmt/format.h>
 #include <algorithm>
 #include <cstring>
-#include <fmt/format.h>
 #include <utility>
 
 #include "probe/flags.h"
@@ -16,8 +16,9 @@ constexpr std::size_t result_column = 40;
 constexpr std::uint64_t first_restart = 512, last_restart = 516;  // of the kernel's own errors
 
 const ProbeArgument* find(const ProbeEvent& event, std::string_view name) {
-  const auto at = std::find_if(event.arguments.begin(), event.arguments.end(),
-                               [&](const ProbeArgument& argument) { return argument.name == name; });
+  const auto at =
+      std::find_if(event.arguments.begin(), event.arguments.end(),
+                   [&](const ProbeArgument& argument) { return argument.name == name; });
   return at == event.arguments.end() || !at->known ? nullptr : &*at;
 }
 
@@ -26,7 +27,8 @@ std::string result_text(const ProbeArgument& result) {
   if (result.names.empty()) return result.text;
   const std::uint64_t error = 0 - result.number;
   // strace's words: what the call gives is not decided yet.
-  if (error >= first_restart && error <= last_restart) return fmt::format("? {} (To be restarted)", result.names);
+  if (error >= first_restart && error <= last_restart)
+    return fmt::format("? {} (To be restarted)", result.names);
   const char* description = ::strerrordesc_np(static_cast<int>(error));
   return fmt::format("-1 {} ({})", result.names, description == nullptr ? "unknown" : description);
 }
@@ -60,7 +62,8 @@ std::string strace_text(const ProbeEvent& event) {
     if (const ProbeArgument* code = find(event, "code")) return exit_text(code->number);
   }
   if (event.function == signal_function) {
-    if (const ProbeArgument* signal = find(event, "ksig.sig")) return fmt::format("--- {} ---", signal->text);
+    if (const ProbeArgument* signal = find(event, "ksig.sig"))
+      return fmt::format("--- {} ---", signal->text);
   }
   std::string text = call_text(event);
   if (event.hit.at_return) text += fmt::format(" <{}>", duration(event.hit.duration_ns));

@@ -55,13 +55,16 @@ void print_counts(Output& out, const State& state) {
   const auto online = std::count_if(state.cpus.begin(), state.cpus.end(),
                                     [](const CpuInfo& cpu) { return cpu.online; });
   line(out, "cpus", fmt::format("{}, {} online", state.cpus.size(), online));
-  line(out, "processes", fmt::format("{}{}; {} threads", state.processes.size(),
-                                     census(state.processes, kind), threads));
-  line(out, "open files", fmt::format("{}{}", state.open_files.size(),
-                                      census(state.open_files, [](auto& f) { return f.type; })));
+  line(out, "processes",
+       fmt::format("{}{}; {} threads", state.processes.size(), census(state.processes, kind),
+                   threads));
+  line(out, "open files",
+       fmt::format("{}{}", state.open_files.size(),
+                   census(state.open_files, [](auto& f) { return f.type; })));
   line(out, "memory maps", fmt::format("{}", state.memory_maps.size()));
-  line(out, "sockets", fmt::format("{}{}", state.sockets.size(),
-                                   census(state.sockets, [](auto& s) { return s.protocol; })));
+  line(out, "sockets", fmt::format("{}{}", state.sockets.size(), census(state.sockets, [](auto& s) {
+                                     return s.protocol;
+                                   })));
   line(out, "mounts", fmt::format("{}", state.mounts.size()));
   line(out, "modules", fmt::format("{}", state.modules.size()));
   line(out, "network", devices_text(state));

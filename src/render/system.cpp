@@ -58,8 +58,12 @@ void print_cpu_summary(Output& out, const State& state) {
 }
 
 void print_cpu_table(Output& out, const State& state, const TableOptions& options) {
-  Table table({{"CPU", Align::right}, {"ONLINE"}, {"MHZ", Align::right}, {"CACHE", Align::right},
-               {"VENDOR"}, {"MODEL NAME"}});
+  Table table({{"CPU", Align::right},
+               {"ONLINE"},
+               {"MHZ", Align::right},
+               {"CACHE", Align::right},
+               {"VENDOR"},
+               {"MODEL NAME"}});
   for (const CpuInfo& cpu : state.cpus) {
     table.row({std::to_string(cpu.cpu), cpu.online ? "yes" : "no", mhz(cpu), cache(cpu),
                known(cpu.vendor), known(cpu.model_name)});

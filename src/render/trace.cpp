@@ -11,18 +11,21 @@ namespace vmsight {
 namespace {
 
 constexpr std::size_t bar_width = 40;
-constexpr std::size_t few_probes = 20;          // of more, those without hits are not listed
+constexpr std::size_t few_probes = 20;  // of more, those without hits are not listed
 constexpr std::size_t max_named_threads = 1u << 16;
 
 std::string who(const ProbeTask& task) {
   if (task.task.raw() == 0) return "?";
-  return task.pid == task.tgid ? fmt::to_string(task.pid) : fmt::format("{}/{}", task.tgid, task.pid);
+  return task.pid == task.tgid ? fmt::to_string(task.pid)
+                               : fmt::format("{}/{}", task.tgid, task.pid);
 }
 
 std::string call_text(const ProbeEvent& event) {
   std::string text(event.function);
-  if (text.empty()) text = to_string(event.site);
-  else if (event.site.offset != 0) text += fmt::format("+{:#x}", event.site.offset);
+  if (text.empty())
+    text = to_string(event.site);
+  else if (event.site.offset != 0)
+    text += fmt::format("+{:#x}", event.site.offset);
   if (event.site.offset != 0 || event.site.function.empty()) return for_terminal(text);
   text = for_terminal(text) + "(";
   for (const ProbeArgument& argument : event.arguments) {
@@ -84,8 +87,9 @@ Json unused_json(const ProbeEvent& event) {
 }
 
 Json registers_json(const ProbeRegisters& registers) {
-  constexpr std::array names{"rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rsp", "rbp", "r8",  "r9",
-                             "r10", "r11", "r12", "r13", "r14", "r15", "rip", "rflags", "cr3", "gs_base"};
+  constexpr std::array names{"rax", "rbx", "rcx", "rdx",    "rsi", "rdi",    "rsp",
+                             "rbp", "r8",  "r9",  "r10",    "r11", "r12",    "r13",
+                             "r14", "r15", "rip", "rflags", "cr3", "gs_base"};
   Json all = Json::object();
   for (unsigned i = 0; i < names.size(); ++i) {
     const std::uint64_t value = i < 16             ? registers.general[i]
@@ -116,7 +120,8 @@ void print_histogram(Output& out, const ProbeInfo& probe) {
     const auto bit = static_cast<unsigned>(at - counts.begin());
     const std::uint64_t length = (*at * bar_width + most - 1) / most;
     out.print("{:>10} .. {:<10} {:>8} |{:<{}}|\n", duration(1ULL << bit),
-              duration(bit == 63 ? ~0ULL : 1ULL << (bit + 1)), *at, std::string(length, '@'), bar_width);
+              duration(bit == 63 ? ~0ULL : 1ULL << (bit + 1)), *at, std::string(length, '@'),
+              bar_width);
   }
 }
 
@@ -128,10 +133,12 @@ std::string trace_header() {
 
 std::string trace_line(const ProbeEvent& event, const TraceExtras& extras, std::uint64_t start_ns,
                        TraceStyle style) {
-  const double time = static_cast<double>(static_cast<std::int64_t>(event.hit.time_ns - start_ns)) / 1e9;
-  std::string text = fmt::format("{:>12.6f} {:>3} {:<15} {:>7}  {}\n", time, event.hit.vcpu,
-                                 for_terminal(event.hit.task.name()), who(event.hit.task),
-                                 style == TraceStyle::strace ? strace_text(event) : call_text(event));
+  const double time =
+      static_cast<double>(static_cast<std::int64_t>(event.hit.time_ns - start_ns)) / 1e9;
+  std::string text =
+      fmt::format("{:>12.6f} {:>3} {:<15} {:>7}  {}\n", time, event.hit.vcpu,
+                  for_terminal(event.hit.task.name()), who(event.hit.task),
+                  style == TraceStyle::strace ? strace_text(event) : call_text(event));
   for (const TraceExtras::Structure& structure : extras.structures) {
     text += fmt::format("    {}: {}", structure.argument, indented(structure.text));
   }
@@ -185,8 +192,13 @@ Json trace_json(const ProbeEvent& event, const TraceExtras& extras) {
 }
 
 void print_probe_counts(Output& out, const std::vector<ProbeInfo>& probes) {
-  Table table({{"HITS", Align::right}, {"FILTERED", Align::right}, {"LOST", Align::right},
-               {"MISSED", Align::right}, {"LIMITED", Align::right}, {"FOREIGN", Align::right}, {"PROBE"}});
+  Table table({{"HITS", Align::right},
+               {"FILTERED", Align::right},
+               {"LOST", Align::right},
+               {"MISSED", Align::right},
+               {"LIMITED", Align::right},
+               {"FOREIGN", Align::right},
+               {"PROBE"}});
   std::vector<const ProbeInfo*> order;
   for (const ProbeInfo& probe : probes) {
     const ProbeCounts& counts = probe.counts;
@@ -198,12 +210,14 @@ void print_probe_counts(Output& out, const std::vector<ProbeInfo>& probes) {
   for (const ProbeInfo* one : order) {
     const ProbeInfo& probe = *one;
     const ProbeCounts& counts = probe.counts;
-    table.row({fmt::to_string(counts.hits), fmt::to_string(counts.filtered), fmt::to_string(counts.lost),
-               fmt::to_string(counts.missed_returns), fmt::to_string(counts.rate_limited),
-               fmt::to_string(counts.foreign), probe_text(probe.site)});
+    table.row({fmt::to_string(counts.hits), fmt::to_string(counts.filtered),
+               fmt::to_string(counts.lost), fmt::to_string(counts.missed_returns),
+               fmt::to_string(counts.rate_limited), fmt::to_string(counts.foreign),
+               probe_text(probe.site)});
   }
   table.print(out, {});
-  if (order.size() < probes.size()) out.print("{} more probes were not hit\n", probes.size() - order.size());
+  if (order.size() < probes.size())
+    out.print("{} more probes were not hit\n", probes.size() - order.size());
   for (const ProbeInfo* probe : order) print_histogram(out, *probe);
 }
 
@@ -211,23 +225,25 @@ Json to_json(const ProbeInfo& probe) {
   const ProbeCounts& counts = probe.counts;
   Json durations = Json::array();
   for (unsigned i = 0; i < counts.durations.size(); ++i) {
-    if (counts.durations[i] != 0) durations.push_back({{"from_ns", 1ULL << i}, {"count", counts.durations[i]}});
+    if (counts.durations[i] != 0)
+      durations.push_back({{"from_ns", 1ULL << i}, {"count", counts.durations[i]}});
   }
-  return {{"probe", probe.id},
-          {"site", json_text(probe_text(probe.site))},
-          {"address", probe.site.user ? Json(nullptr) : Json(json_address(probe.site.address.raw()))},
-          {"problem", probe.problem.empty() ? Json(nullptr) : json_text(probe.problem)},
-          {"hits", counts.hits},
-          {"filtered", counts.filtered},
-          {"told", counts.told},
-          {"lost", counts.lost},
-          {"missed_returns", counts.missed_returns},
-          {"rate_limited", counts.rate_limited},
-          {"foreign", counts.foreign},
-          {"reloads", counts.reloads},
-          {"absent", counts.absent},
-          {"stormed", counts.stormed},
-          {"durations", std::move(durations)}};
+  return {
+      {"probe", probe.id},
+      {"site", json_text(probe_text(probe.site))},
+      {"address", probe.site.user ? Json(nullptr) : Json(json_address(probe.site.address.raw()))},
+      {"problem", probe.problem.empty() ? Json(nullptr) : json_text(probe.problem)},
+      {"hits", counts.hits},
+      {"filtered", counts.filtered},
+      {"told", counts.told},
+      {"lost", counts.lost},
+      {"missed_returns", counts.missed_returns},
+      {"rate_limited", counts.rate_limited},
+      {"foreign", counts.foreign},
+      {"reloads", counts.reloads},
+      {"absent", counts.absent},
+      {"stormed", counts.stormed},
+      {"durations", std::move(durations)}};
 }
 
 /// Once, and again when it has another name: after an execve().
@@ -239,7 +255,11 @@ void PerfettoFile::name_thread(const ProbeTask& task) {
   at->second = name;
   for (const char* kind : {"process_name", "thread_name"}) {
     if (kind[0] == 'p' && task.pid != task.tgid) continue;
-    const Json json = {{"name", kind}, {"ph", "M"}, {"pid", task.tgid}, {"tid", task.pid}, {"args", {{"name", json_text(name)}}}};
+    const Json json = {{"name", kind},
+                       {"ph", "M"},
+                       {"pid", task.tgid},
+                       {"tid", task.pid},
+                       {"args", {{"name", json_text(name)}}}};
     out_.print("{}{}", std::exchange(first_, false) ? "" : ",\n", dump(json));
   }
 }
@@ -250,17 +270,21 @@ void PerfettoFile::add(const ProbeEvent& event) {
   Json arguments = arguments_json(event);
   const Json names = names_json(event);
   for (const auto& [name, text] : names.items()) arguments[name] = text;
-  if (event.result != nullptr && event.result->names.empty()) arguments["result"] = value_json(*event.result);
+  if (event.result != nullptr && event.result->names.empty())
+    arguments["result"] = value_json(*event.result);
   arguments["vcpu"] = hit.vcpu;
-  Json json = {{"name", event.function.empty() ? json_text(to_string(event.site)) : json_text(event.function)},
+  Json json = {{"name", event.function.empty() ? json_text(to_string(event.site))
+                                               : json_text(event.function)},
                {"cat", event.site.user ? "user" : "kernel"},
                {"ph", hit.at_return ? "X" : "i"},
                {"ts", static_cast<double>(begin_ns) / 1e3},
                {"pid", hit.task.tgid},
                {"tid", hit.task.pid},
                {"args", std::move(arguments)}};
-  if (hit.at_return) json["dur"] = static_cast<double>(hit.duration_ns) / 1e3;
-  else json["s"] = "t";
+  if (hit.at_return)
+    json["dur"] = static_cast<double>(hit.duration_ns) / 1e3;
+  else
+    json["s"] = "t";
   name_thread(hit.task);
   out_.print("{}{}", std::exchange(first_, false) ? "" : ",\n", dump(json));
 }

@@ -34,8 +34,6 @@ std::string_view Arena::copy(std::string_view text) {
   return {to.data(), to.size()};
 }
 
-void Arena::clear() {
-  block_ = used_ = total_ = 0;
-}
+void Arena::clear() { block_ = used_ = total_ = 0; }
 
 }  // namespace vmsight

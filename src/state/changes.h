@@ -26,7 +26,7 @@ struct Changes {
   std::vector<Change<NetDevice>> net_devices;  // ... network namespace and index
   std::vector<Change<Mount>> mounts;           // ... mount namespace and id
   std::vector<Change<CpuInfo>> cpus;
-  std::vector<Change<LogRecord>> kernel_log;   // new ones only
+  std::vector<Change<LogRecord>> kernel_log;  // new ones only
 
   bool empty() const;
 };

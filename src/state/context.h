@@ -13,7 +13,7 @@ namespace vmsight {
 /// An open file that is a socket, found by the open-files part, for the sockets part.
 struct SocketFile {
   std::int32_t pid = 0, fd = 0;
-  GuestVirt socket;          // struct socket
+  GuestVirt socket;  // struct socket
   std::uint64_t inode = 0;
 };
 

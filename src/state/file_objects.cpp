@@ -38,8 +38,8 @@ FileObjects::Inode FileObjects::read_inode(Reader& reader, GuestVirt inode) cons
 }
 
 FileObjects::Mapped FileObjects::mapped(Reader& reader, GuestVirt file) const {
-  const bool backing = at_.user_path != absent &&
-                       (reader.u32(file + at_.f_mode) & backing_flag_) != 0;
+  const bool backing =
+      at_.user_path != absent && (reader.u32(file + at_.f_mode) & backing_flag_) != 0;
   if (!backing) return {path_of(file), inode_of(reader, file)};
   const GuestVirt path = file + at_.user_path;
   return {path, reader.pointer(reader.pointer(path + at_.path_dentry) + at_.d_inode)};

@@ -1,8 +1,8 @@
 #include "state/files.h"
 
-#include <bit>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <bit>
 
 namespace vmsight {
 
@@ -12,14 +12,22 @@ constexpr std::uint32_t max_table = 1u << 26;  // far beyond any sysctl fs.nr_op
 
 std::string_view type_name(std::uint16_t mode) {
   switch (mode & S_IFMT) {
-    case S_IFREG: return "REG";
-    case S_IFDIR: return "DIR";
-    case S_IFCHR: return "CHR";
-    case S_IFBLK: return "BLK";
-    case S_IFIFO: return "FIFO";
-    case S_IFSOCK: return "SOCK";
-    case S_IFLNK: return "LNK";
-    default: return "ANON";  // anonymous inodes have no type
+    case S_IFREG:
+      return "REG";
+    case S_IFDIR:
+      return "DIR";
+    case S_IFCHR:
+      return "CHR";
+    case S_IFBLK:
+      return "BLK";
+    case S_IFIFO:
+      return "FIFO";
+    case S_IFSOCK:
+      return "SOCK";
+    case S_IFLNK:
+      return "LNK";
+    default:
+      return "ANON";  // anonymous inodes have no type
   }
 }
 

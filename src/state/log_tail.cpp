@@ -1,14 +1,15 @@
 #include "state/log_tail.h"
 
-#include <algorithm>
 #include <fmt/format.h>
+#include <algorithm>
 
 namespace vmsight {
 
 bool LogTail::is_of_another_boot(const std::vector<LogRecord>& log) const {
   return std::any_of(log.begin(), log.end(), [&](const LogRecord& record) {
     const auto known = std::lower_bound(marks_.begin(), marks_.end(), Mark{record.sequence, 0});
-    return known != marks_.end() && known->first == record.sequence && known->second != record.time_ns;
+    return known != marks_.end() && known->first == record.sequence &&
+           known->second != record.time_ns;
   });
 }
 
@@ -22,11 +23,12 @@ void LogTail::take(State& state) {
   for (std::size_t i = 0; i < log.size(); ++i) {
     if (!is_first && log[i].sequence > *next_) {
       if (++waited_ < patience) return log.resize(i);
-      state.problem("kernel_log", fmt::format("{} records before number {} were not seen", log[i].sequence - *next_,
-                                              log[i].sequence));
+      state.problem("kernel_log", fmt::format("{} records before number {} were not seen",
+                                              log[i].sequence - *next_, log[i].sequence));
     }
     waited_ = 0;
-    if (log[i].sequence != ~std::uint64_t{0}) next_ = std::max(next_.value_or(0), log[i].sequence + 1);
+    if (log[i].sequence != ~std::uint64_t{0})
+      next_ = std::max(next_.value_or(0), log[i].sequence + 1);
   }
 }
 

@@ -66,8 +66,9 @@ class MapleTree {
   bool descend(Walk& state, std::uint64_t tagged, std::uint64_t min, std::uint64_t max,
                unsigned height, Visit&& visit) const {
     Node node;
-    const Shape* shape =
-        height < max_height && ++state.nodes < max_nodes ? load(state.reader, tagged, node) : nullptr;
+    const Shape* shape = height < max_height && ++state.nodes < max_nodes
+                             ? load(state.reader, tagged, node)
+                             : nullptr;
     if (shape == nullptr) {
       state.reader.set_fault(GuestVirt(tagged));
       return false;

@@ -31,8 +31,8 @@ Result<MapsReader> MapsReader::resolve(Kernel& kernel, const FileObjects& object
       .mm_list = members.find("mm_struct", "mmap"),
       .map_count = members.offset("mm_struct", "map_count"),
       .total_vm = members.offset("mm_struct", "total_vm"),
-      .change_count = members.find("mm_struct", {"mm_lock_seq.sequence", "mm_lock_seq",
-                                                "vmacache_seqnum"}),
+      .change_count =
+          members.find("mm_struct", {"mm_lock_seq.sequence", "mm_lock_seq", "vmacache_seqnum"}),
       .start_brk = members.offset("mm_struct", "start_brk"),
       .brk = members.offset("mm_struct", "brk"),
       .start_stack = members.offset("mm_struct", "start_stack"),
@@ -53,8 +53,8 @@ Result<MapsReader> MapsReader::resolve(Kernel& kernel, const FileObjects& object
       .anon_name_text = members.find("anon_vma_name", "name"),
   };
   // Until 6.1 the name shares its place with the links of file areas.
-  maps.anon_names_are_private_ =
-      maps.at_.anon_name != absent && maps.at_.anon_name == members.find("vm_area_struct", "shared");
+  maps.anon_names_are_private_ = maps.at_.anon_name != absent &&
+                                 maps.at_.anon_name == members.find("vm_area_struct", "shared");
   // vma_is_initial_heap() excludes areas that only touch since 6.8; the nearest change to a
   // structure is the lock sequence of 6.4.
   maps.heap_touches_ = members.find("mm_struct", "mm_lock_seq") == absent;

@@ -40,7 +40,7 @@ GuestVirt Members::symbol(std::string_view name) {
 }
 
 std::optional<std::uint32_t> Members::optional_offset(std::string_view type,
-                                                     std::string_view path) {
+                                                      std::string_view path) {
   const std::optional<Member> found = kernel_.member(type, path);
   if (!found) return std::nullopt;
   return found->offset;

@@ -18,7 +18,7 @@ constexpr std::uint32_t mnt_readonly = 0x40, mnt_cursor = 0x10000000;
 constexpr struct {
   std::uint32_t flag;
   std::string_view name;
-} option_names[] = {{0x01, ",nosuid"},     {0x02, ",nodev"},    {0x04, ",noexec"},
+} option_names[] = {{0x01, ",nosuid"},     {0x02, ",nodev"},      {0x04, ",noexec"},
                     {0x08, ",noatime"},    {0x10, ",nodiratime"}, {0x20, ",relatime"},
                     {0x80, ",nosymfollow"}};
 
@@ -52,8 +52,8 @@ Result<MountsReader> MountsReader::resolve(Kernel& kernel) {
     mounts.at_.list = members.offset("mnt_namespace", "list");
     mounts.at_.mount_list = members.offset("mount", "mnt_list");
   }
-  mounts.no_idmap_ = members.find_symbol(
-      kernel.member("vfsmount", "mnt_idmap") ? "nop_mnt_idmap" : "init_user_ns");
+  mounts.no_idmap_ = members.find_symbol(kernel.member("vfsmount", "mnt_idmap") ? "nop_mnt_idmap"
+                                                                                : "init_user_ns");
   VMSIGHT_TRY_VOID(members.check());
   return mounts;
 }
@@ -141,8 +141,7 @@ void MountsReader::read_mount(Context& context, Paths& paths, const MountNamespa
 /// "ext4", "fuse.sshfs".
 std::string_view MountsReader::file_system(Context& context, GuestVirt super) const {
   Reader& reader = context.reader;
-  const auto name =
-      text(context, reader.pointer(reader.pointer(super + at_.type) + at_.type_name));
+  const auto name = text(context, reader.pointer(reader.pointer(super + at_.type) + at_.type_name));
   const GuestVirt subtype =
       at_.subtype != absent ? reader.pointer(super + at_.subtype) : GuestVirt(0);
   if (subtype.raw() == 0) return name;

@@ -34,11 +34,11 @@ class MountsReader {
   std::string_view text(Context& context, GuestVirt from) const;
 
   struct Offsets {
-    Offset list, mount_list;                        // until 6.7
-    Offset tree, mount_node, left, right;           // since 6.8
-    Offset mnt, parent, devname, id;                // of mount
-    Offset root, super, flags, idmap;               // of vfsmount
-    Offset device, type, subtype, type_name;        // of super_block, file_system_type
+    Offset list, mount_list;                  // until 6.7
+    Offset tree, mount_node, left, right;     // since 6.8
+    Offset mnt, parent, devname, id;          // of mount
+    Offset root, super, flags, idmap;         // of vfsmount
+    Offset device, type, subtype, type_name;  // of super_block, file_system_type
   } at_{};
   GuestVirt no_idmap_{};  // what vfsmount.mnt_idmap is if the mount maps no ids
 };

@@ -1,8 +1,8 @@
 #include "state/os.h"
 
+#include <fmt/format.h>
 #include <algorithm>
 #include <cstring>
-#include <fmt/format.h>
 #include <utility>
 
 #include "state/members.h"
@@ -19,7 +19,8 @@ constexpr std::uint64_t max_uptime_ns = 1ULL << 63;
 template <typename Value>
 Value value_at(std::span<const std::byte> bytes, std::uint64_t offset) {
   Value value{};
-  if (offset <= bytes.size() - sizeof(value)) std::memcpy(&value, bytes.data() + offset, sizeof(value));
+  if (offset <= bytes.size() - sizeof(value))
+    std::memcpy(&value, bytes.data() + offset, sizeof(value));
   return value;
 }
 
@@ -90,7 +91,8 @@ void OsReader::read_names(Context& context) const {
   os.machine = name(machine_);
 }
 
-OsReader::ClockReading OsReader::read_clock(GuestMemory& memory, const AddressSpace& space, ClockBytes& bytes) const {
+OsReader::ClockReading OsReader::read_clock(GuestMemory& memory, const AddressSpace& space,
+                                            ClockBytes& bytes) const {
   // The count, what it guards, and the count again, in this order. In one call: a guest ticks hundreds of times a
   // second, and a slow agent needs longer for two. (Where reads are merged into one copy only an odd count tells.)
   std::uint32_t again = 0;
@@ -119,13 +121,15 @@ void OsReader::read_uptime(Context& context) const {
   ClockBytes bytes{};
   ClockReading reading = read_clock(memory, context.kernel.space(), bytes);
   // A vCPU that is not running may stand in the middle of its tick.
-  for (unsigned i = 1; reading == ClockReading::torn && memory.is_live() && i < context.options.attempts; ++i) {
+  for (unsigned i = 1;
+       reading == ClockReading::torn && memory.is_live() && i < context.options.attempts; ++i) {
     prepare_retry(context, i);
     reading = read_clock(memory, context.kernel.space(), bytes);
   }
   const auto offs_boot = value_at<std::uint64_t>(bytes, offs_boot_);
-  const std::uint64_t ns = boot_time_ns(value_at<std::uint64_t>(bytes, base_), value_at<std::uint64_t>(bytes, nsec_),
-                                        value_at<std::uint32_t>(bytes, shift_), offs_boot);
+  const std::uint64_t ns =
+      boot_time_ns(value_at<std::uint64_t>(bytes, base_), value_at<std::uint64_t>(bytes, nsec_),
+                   value_at<std::uint32_t>(bytes, shift_), offs_boot);
   OsInfo& os = context.state.os;
   os.uptime_s.reset();
   os.boot_unix_ns.reset();
@@ -139,7 +143,8 @@ void OsReader::read_uptime(Context& context) const {
   }
   os.uptime_s = ns / ns_per_second;
   // Both offsets are from the monotonic clock: their difference is the wall clock at boot.
-  os.boot_unix_ns = static_cast<std::int64_t>(value_at<std::uint64_t>(bytes, offs_real_) - offs_boot);
+  os.boot_unix_ns =
+      static_cast<std::int64_t>(value_at<std::uint64_t>(bytes, offs_real_) - offs_boot);
 }
 
 void OsReader::read_command_line(Context& context) const {

@@ -170,8 +170,7 @@ bool Paths::prepend_name(GuestVirt dentry) {
   const GuestVirt from = reader_->pointer(name + at_.qstr_name);
   names_.expect(*reader_, name + at_.qstr_len, length);
   names_.expect(*reader_, name + at_.qstr_name, from);
-  const std::span<char> into =
-      length <= max_name ? text_.reserve(length + 1) : std::span<char>{};
+  const std::span<char> into = length <= max_name ? text_.reserve(length + 1) : std::span<char>{};
   if (into.empty()) {
     reader_->set_fault(name);
     return false;
@@ -219,22 +218,27 @@ std::string_view Paths::made_name(Naming how, GuestVirt dentry) {
   const GuestVirt inode = reader_->pointer(dentry + at_.d_inode);
   char buffer[64];
   const auto numbered = [&](std::string_view kind) {
-    const auto* end = fmt::format_to_n(buffer, sizeof buffer, "{}:[{}]", kind,
-                                       reader_->u64(inode + at_.i_ino)).out;
+    const auto* end =
+        fmt::format_to_n(buffer, sizeof buffer, "{}:[{}]", kind, reader_->u64(inode + at_.i_ino))
+            .out;
     return reader_->ok() ? arena_->copy({buffer, static_cast<std::size_t>(end - buffer)})
                          : std::string_view{};
   };
   switch (how) {
-    case Naming::pipe: return numbered("pipe");
-    case Naming::socket: return numbered("socket");
-    case Naming::pidfd: return "anon_inode:[pidfd]";
+    case Naming::pipe:
+      return numbered("pipe");
+    case Naming::socket:
+      return numbered("socket");
+    case Naming::pidfd:
+      return "anon_inode:[pidfd]";
     case Naming::ns: {
       char kind[32];
       const GuestVirt ns = reader_->pointer(inode + at_.i_private);
       const GuestVirt operations = reader_->pointer(ns + at_.ns_ops);
       return numbered(reader_->c_string(reader_->pointer(operations + at_.ns_ops_name), kind));
     }
-    default: break;
+    default:
+      break;
   }
   text_.clear();
   if (how == Naming::simple) text_.prepend(" (deleted)");

@@ -30,9 +30,9 @@ inline constexpr std::uint64_t max_view_ns = 30'000'000'000;
 struct Shared {
   FlatMap<NamespaceSet> namespaces;  // by nsproxy
   std::vector<MountNamespace> mount_namespaces;
-  std::vector<GuestVirt> threads;    // scratch: those of the process being read
-  std::size_t cmdline_bytes = 0;     // of all processes
-  Stopwatch watch;                   // since the view began
+  std::vector<GuestVirt> threads;  // scratch: those of the process being read
+  std::size_t cmdline_bytes = 0;   // of all processes
+  Stopwatch watch;                 // since the view began
 
   bool out_of_time() const { return watch.elapsed_ns() > max_view_ns; }
   void clear() {

@@ -227,9 +227,8 @@ void gather(std::vector<Record>& records, const Ranges& ranges) {
 void ProcessTable::in_order(Context& context) {
   if (!disordered_) return;
   std::erase_if(entries_, [](const Entry& entry) { return entry.gone; });
-  std::sort(entries_.begin(), entries_.end(), [](const Entry& a, const Entry& b) {
-    return a.identity.pid < b.identity.pid;
-  });
+  std::sort(entries_.begin(), entries_.end(),
+            [](const Entry& a, const Entry& b) { return a.identity.pid < b.identity.pid; });
   const auto ranges = [&](std::size_t Mark::*member) {
     std::vector<std::pair<std::size_t, std::size_t>> result;
     for (const Entry& entry : entries_) {

@@ -61,8 +61,8 @@ void TimesReader::read(ProcessContext& process, GuestVirt leader, GuestVirt sign
     sampled.runtime += reader.u64(task + task_at.sum_exec_runtime);
     if (process.wants(part_threads)) read_thread(process, task, record.tgid);
   }
-  const CpuTime before{reader.u64(signal + at_.before_user),
-                       reader.u64(signal + at_.before_system), 0};
+  const CpuTime before{reader.u64(signal + at_.before_user), reader.u64(signal + at_.before_system),
+                       0};
   if (!reader.ok()) return;
   const CpuTime shown = adjust_cpu_time(sampled, before);
   record.threads = count;

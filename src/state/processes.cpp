@@ -108,8 +108,8 @@ ProcessesReader::Pointers ProcessesReader::read_task(ProcessContext& process, Gu
     return process.proofs.expect(reader, task + offset, reader.pointer(task + offset));
   };
   const auto flags = reader.u32(task + at.flags);
-  const auto exit_state = process.proofs.expect(reader, task + at.exit_state,
-                                                reader.u32(task + at.exit_state));
+  const auto exit_state =
+      process.proofs.expect(reader, task + at.exit_state, reader.u32(task + at.exit_state));
   const Pointers to{proven(at.mm),      proven(at.files),  proven(at.fs),
                     proven(at.nsproxy), proven(at.signal), proven(at.thread_pid)};
   const GuestVirt sighand = proven(at.sighand), parent = proven(at.real_parent);

@@ -14,11 +14,11 @@ namespace vmsight {
 
 /// What decides the validity of a process, as the kernel itself keeps it.
 struct LifeMarks {
-  std::uint64_t state = 0;       // task_struct.__state
+  std::uint64_t state = 0;  // task_struct.__state
   std::uint32_t exit_state = 0;
-  std::uint32_t flags = 0;       // PF_*
-  bool has_pid = false;          // struct pid still attached
-  bool has_signals = false;      // sighand still attached
+  std::uint32_t flags = 0;   // PF_*
+  bool has_pid = false;      // struct pid still attached
+  bool has_signals = false;  // sighand still attached
 };
 Validity judge(const LifeMarks& marks);
 

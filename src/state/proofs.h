@@ -68,7 +68,7 @@ class Proofs {
   Owner owner_ = 0;
   bool live_ = false;
 
-  std::vector<FreshRead> reads_;   // scratch of changed(), kept for its allocation
+  std::vector<FreshRead> reads_;  // scratch of changed(), kept for its allocation
   std::vector<std::byte> copies_;
 };
 

@@ -8,9 +8,9 @@ namespace vmsight {
 namespace {
 
 // Software bits of a user entry: arch/x86/include/asm/pgtable_types.h.
-constexpr std::uint64_t entry_protnone = 1ULL << 8;     // present, but every access faults
-constexpr std::uint64_t entry_special = 1ULL << 9;      // no page of the kernel's: zero page, vvar
-constexpr std::uint64_t entry_saved_dirty = 1ULL << 58; // of a write-protected page, since 6.6
+constexpr std::uint64_t entry_protnone = 1ULL << 8;      // present, but every access faults
+constexpr std::uint64_t entry_special = 1ULL << 9;       // no page of the kernel's: zero page, vvar
+constexpr std::uint64_t entry_saved_dirty = 1ULL << 58;  // of a write-protected page, since 6.6
 constexpr int huge_level = 1;  // a transparent huge page is mapped by the second table from below
 
 constexpr bool is_present(std::uint64_t entry) {
@@ -46,7 +46,8 @@ Result<ResidencyReader> ResidencyReader::resolve(Kernel& kernel) {
   VMSIGHT_TRY_VOID(members.check());
   const auto dirty = kernel.enumerator("PG_dirty");
   if (!dirty || *dirty < 0 || *dirty > 63 || reader.page_bytes_ == 0) {
-    return Error{.code = ErrorCode::unsupported, .message = "the kernel's page flags are not known"};
+    return Error{.code = ErrorCode::unsupported,
+                 .message = "the kernel's page flags are not known"};
   }
   reader.dirty_flag_ = 1ULL << *dirty;
   return reader;
@@ -56,7 +57,9 @@ void ResidencyReader::measure(ProcessContext& process, GuestVirt mm, bool is_hug
                               MemoryMap& map) const {
   Reader& reader = process.reader();
   const auto root = reader.space().translate(reader.memory(), reader.pointer(mm + at_.pgd));
-  Walk walk{.process = process, .start = map.start, .end = map.end,
+  Walk walk{.process = process,
+            .start = map.start,
+            .end = map.end,
             .huge_zero_frame = huge_zero_frame(reader)};
   const int top = reader.space().five_level() ? 4 : 3;
   const bool whole = is_hugetlb || (root && walk_table(walk, root->page(), top, 0));

@@ -25,9 +25,10 @@ Result<SocketsReader> SocketsReader::resolve(Kernel& kernel) {
 }
 
 void SocketsReader::read(Context& context) const {
-  View view{
-      context,    namespaces_.list(context, "sockets"), owners(context), {}, max_nodes, max_listed_buckets,
-      max_retries};
+  View view{context,         namespaces_.list(context, "sockets"),
+            owners(context), {},
+            max_nodes,       max_listed_buckets,
+            max_retries};
   const std::vector<SocketTable> tables = tables_.list(context, view.namespaces);
   std::sort(view.namespaces.begin(), view.namespaces.end(),
             [](const NetNamespace& a, const NetNamespace& b) { return a.net < b.net; });

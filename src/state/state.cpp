@@ -9,12 +9,18 @@ constexpr std::size_t max_problems = 1000;
 
 std::string_view to_string(Validity validity) {
   switch (validity) {
-    case Validity::live: return "live";
-    case Validity::fresh: return "fresh";
-    case Validity::zombie: return "zombie";
-    case Validity::dying: return "dying";
-    case Validity::as_good_as_dead: return "as-good-as-dead";
-    case Validity::torn: return "torn";
+    case Validity::live:
+      return "live";
+    case Validity::fresh:
+      return "fresh";
+    case Validity::zombie:
+      return "zombie";
+    case Validity::dying:
+      return "dying";
+    case Validity::as_good_as_dead:
+      return "as-good-as-dead";
+    case Validity::torn:
+      return "torn";
   }
   return "torn";
 }

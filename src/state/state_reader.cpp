@@ -6,8 +6,8 @@
 namespace vmsight {
 
 namespace {
-constexpr unsigned process_parts = part_processes | part_open_files | part_memory_maps |
-                                   part_sockets | part_mounts | part_threads;
+constexpr unsigned process_parts =
+    part_processes | part_open_files | part_memory_maps | part_sockets | part_mounts | part_threads;
 
 /// Parts of processes stop at their bounds without a word; here it is said.
 void tell_left_out(State& state) {

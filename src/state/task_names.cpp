@@ -5,9 +5,9 @@
 namespace vmsight {
 
 namespace {
-constexpr std::size_t comm_size = 16;    // TASK_COMM_LEN
-constexpr std::size_t shown_size = 64;   // what proc_task_name() has room for, with its NUL
-constexpr std::size_t desc_size = 32;    // WORKER_DESC_LEN
+constexpr std::size_t comm_size = 16;   // TASK_COMM_LEN
+constexpr std::size_t shown_size = 64;  // what proc_task_name() has room for, with its NUL
+constexpr std::size_t desc_size = 32;   // WORKER_DESC_LEN
 }  // namespace
 
 /// A name as the kernel's scnprintf builds it: cut at 63 bytes.
@@ -53,8 +53,8 @@ Result<TaskNames> TaskNames::resolve(Kernel& kernel) {
       .wq_name = members.find("workqueue_struct", "name"),
   };
   const Offsets& at = names.at_;
-  names.has_workers_ = at.data != absent && at.pool != absent && at.desc != absent &&
-                       at.current_work != absent;
+  names.has_workers_ =
+      at.data != absent && at.pool != absent && at.desc != absent && at.current_work != absent;
   names.whole_worker_ids_ =
       names.has_workers_ && at.id != absent && at.rescue_wq != absent && at.pool_cpu != absent &&
       at.pool_id != absent && at.pool_attrs != absent && at.attrs_nice != absent &&

@@ -28,8 +28,8 @@ class TaskNames {
   void append_worker_id(Reader& reader, Buffer& name, GuestVirt worker, GuestVirt pool) const;
 
   struct Offsets {
-    Offset comm, kthread;                   // of task_struct
-    Offset full_name, data;                 // of kthread
+    Offset comm, kthread;                            // of task_struct
+    Offset full_name, data;                          // of kthread
     Offset pool, desc, current_work, id, rescue_wq;  // of worker
     Offset pool_cpu, pool_id, pool_attrs, attrs_nice, wq_name;
   } at_{};

@@ -11,8 +11,8 @@ namespace {
 // include/linux/sched.h, the same in 5.10-7.2
 constexpr std::uint32_t task_uninterruptible = 0x2;
 constexpr std::uint32_t task_report = 0x7f;
-constexpr std::uint32_t task_idle = 0x402;       // TASK_UNINTERRUPTIBLE | TASK_NOLOAD
-constexpr std::uint32_t task_rtlock = 0x1000;    // waits for a lock of an RT kernel
+constexpr std::uint32_t task_idle = 0x402;     // TASK_UNINTERRUPTIBLE | TASK_NOLOAD
+constexpr std::uint32_t task_rtlock = 0x1000;  // waits for a lock of an RT kernel
 constexpr std::uint32_t task_frozen = 0x8000;
 
 // LIST_POISON2, include/linux/poison.h: what list_del_rcu() leaves in `prev`
@@ -82,8 +82,7 @@ void Tasks::walk(Reader& reader, std::size_t limit, std::vector<TaskIdentity>& i
   if (node == head && reader.pointer(head + 8) != from) reader.set_fault(head);
 }
 
-void Tasks::walk_forward(Reader& reader, std::size_t limit,
-                         std::vector<TaskIdentity>& into) const {
+void Tasks::walk_forward(Reader& reader, std::size_t limit, std::vector<TaskIdentity>& into) const {
   walk_list(reader, init_task_ + at_.tasks, [&](GuestVirt node) {
     if (into.size() < limit) into.push_back(identity(reader, node - at_.tasks));
   });
@@ -106,8 +105,8 @@ bool Tasks::is_listed(Reader& reader, GuestVirt task) const {
 }
 
 char Tasks::state_letter(Reader& reader, GuestVirt task) const {
-  const auto state = static_cast<std::uint32_t>(
-      at_.state_size == 8 ? reader.u64(task + at_.state) : reader.u32(task + at_.state));
+  const auto state = static_cast<std::uint32_t>(at_.state_size == 8 ? reader.u64(task + at_.state)
+                                                                    : reader.u32(task + at_.state));
   if ((state & task_idle) == task_idle) return 'I';
   std::uint32_t shown = (state | reader.u32(task + at_.exit_state)) & task_report;
   if ((state & (task_rtlock | task_frozen)) != 0) shown = task_uninterruptible;

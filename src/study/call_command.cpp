@@ -1,9 +1,5 @@
 #include "study/call_command.h"
 
-#include <cerrno>
-#include <charconv>
-#include <csignal>
-#include <cstdlib>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
@@ -11,6 +7,10 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <cerrno>
+#include <charconv>
+#include <csignal>
+#include <cstdlib>
 
 #include "base/clock.h"
 #include "base/os.h"
@@ -18,10 +18,12 @@
 namespace vmsight {
 namespace {
 
-constexpr std::size_t most_output = 64 << 10;  // of a command that talks without end the last is kept
+constexpr std::size_t most_output = 64
+                                    << 10;  // of a command that talks without end the last is kept
 
 /// Never returns.
-[[noreturn]] void become(const std::string& command, const std::string& calls, int output, pid_t parent) {
+[[noreturn]] void become(const std::string& command, const std::string& calls, int output,
+                         pid_t parent) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (::getppid() != parent) ::_exit(127);
   ::setpgid(0, 0);
@@ -52,14 +54,16 @@ std::string last_line(std::string_view text) {
 /// A process that is ended with us, whatever comes.
 class Child {
  public:
-  explicit Child(pid_t pid) : pid_(pid), alive_(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0))) {}
+  explicit Child(pid_t pid)
+      : pid_(pid), alive_(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0))) {}
   Child(const Child&) = delete;
   Child& operator=(const Child&) = delete;
   ~Child() {
     if (pid_ < 0) return;
     ::kill(-pid_, SIGKILL);
     ::kill(pid_, SIGKILL);
-    while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {}
+    while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
+    }
   }
   /// Its status if it ends within that time.
   std::optional<int> ended(std::chrono::milliseconds within) {
@@ -125,7 +129,8 @@ Result<CallRun> CallCommand::run(std::uint64_t calls, double seconds,
     VMSIGHT_TRY_VOID(meanwhile.run());
     if (static_cast<double>(watch.elapsed_ns()) < seconds * 1e9) continue;
     return Error{.code = ErrorCode::timeout,
-                 .message = fmt::format("the command that makes the guest call did not end within {:.0f} s", seconds),
+                 .message = fmt::format(
+                     "the command that makes the guest call did not end within {:.0f} s", seconds),
                  .hint = "fewer --calls, or more --timeout"};
   }
   CallRun run{.elapsed_ns = watch.elapsed_ns()};

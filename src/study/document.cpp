@@ -1,7 +1,7 @@
 #include "study/document.h"
 
-#include <fstream>
 #include <sys/utsname.h>
+#include <fstream>
 #include <thread>
 
 #include "render/escape.h"
@@ -29,8 +29,9 @@ Json host_json() {
 Json row_json(const TechniqueRow& row) {
   Json measurements = Json::array();
   for (const Measurement& measured : row.measurements) measurements.push_back(to_json(measured));
-  return {{"name", row.name},     {"class", class_of(row.name)}, {"what", row.what},
-          {"cost", row.cost},     {"usable", row.usable},        {"reason", for_json(row.reason)},
+  return {{"name", row.name},           {"class", class_of(row.name)},
+          {"what", row.what},           {"cost", row.cost},
+          {"usable", row.usable},       {"reason", for_json(row.reason)},
           {"hint", for_json(row.hint)}, {"measurements", std::move(measurements)}};
 }
 
@@ -87,8 +88,9 @@ void add_row(Table& table, const ProbesStudy& study, const ProbeRow& row) {
   }
   const auto times = study.times_raw(row);
   table.row({name, microseconds(row.extra_ns.median), microseconds(row.extra_ns.mad),
-             times ? fmt::format("{:.2f}", *times) : "-", counts_hits(row.kind) ? std::to_string(row.hits) : "-",
-             properties.where, properties.when, properties.changes,
+             times ? fmt::format("{:.2f}", *times) : "-",
+             counts_hits(row.kind) ? std::to_string(row.hits) : "-", properties.where,
+             properties.when, properties.changes,
              row.lost > 0 ? fmt::format("{} lost", row.lost) : ""});
 }
 
@@ -101,17 +103,24 @@ Json techniques_document(const VmInfo& info, const TechniquesOptions& options,
   return {{"schema", "vmsight.study.techniques/1"},
           {"host", host_json()},
           {"vm", vm_json(info)},
-          {"options", {{"seconds", options.measure.seconds},
-                       {"rounds", options.measure.rounds},
-                       {"rates", options.rates}}},
+          {"options",
+           {{"seconds", options.measure.seconds},
+            {"rounds", options.measure.rounds},
+            {"rates", options.rates}}},
           {"techniques", std::move(techniques)}};
 }
 
 void print_techniques(Output& out, const std::vector<TechniqueRow>& rows,
                       const TableOptions& options) {
-  Table table({{"TECHNIQUE"}, {"WANTED", Align::right}, {"VIEWS/S", Align::right},
-               {"VIEW MS", Align::right}, {"PAUSE MS", Align::right}, {"PAGES", Align::right},
-               {"CPU MS", Align::right}, {"CPU%/HZ", Align::right}, {"MIB", Align::right},
+  Table table({{"TECHNIQUE"},
+               {"WANTED", Align::right},
+               {"VIEWS/S", Align::right},
+               {"VIEW MS", Align::right},
+               {"PAUSE MS", Align::right},
+               {"PAGES", Align::right},
+               {"CPU MS", Align::right},
+               {"CPU%/HZ", Align::right},
+               {"MIB", Align::right},
                {"NOTE"}});
   for (const TechniqueRow& row : rows) {
     if (!row.usable) table.row({row.name, "", "-", "-", "-", "-", "-", "-", "-", row.reason});
@@ -124,17 +133,21 @@ Json probes_document(const VmInfo& info, const ProbesOptions& options, const Pro
   Json rows = Json::array(), published = Json::array();
   for (const ProbeRow& row : study.rows) rows.push_back(row_json(study, row));
   for (const PublishedProbe& one : published_probes()) {
-    published.push_back({{"name", one.name}, {"us", one.microseconds}, {"where", one.where}, {"when", one.when},
+    published.push_back({{"name", one.name},
+                         {"us", one.microseconds},
+                         {"where", one.where},
+                         {"when", one.when},
                          {"changes", one.changes}});
   }
   const bool raw = study.raw_ns.count > 0;
   return {{"schema", "vmsight.study.probes/1"},
           {"host", host_json()},
           {"vm", vm_json(info)},
-          {"options", {{"site", for_json(options.site)},
-                       {"calls", options.calls},
-                       {"slow_calls", options.slow_calls},
-                       {"rounds", options.rounds}}},
+          {"options",
+           {{"site", for_json(options.site)},
+            {"calls", options.calls},
+            {"slow_calls", options.slow_calls},
+            {"rounds", options.rounds}}},
           {"call_ns", study.call_ns.count > 0 ? to_json(study.call_ns) : Json(nullptr)},
           {"raw_exit_ns", raw ? to_json(study.raw_ns) : Json(nullptr)},
           {"raw_exit_problem", raw ? Json(nullptr) : Json(for_json(study.raw_problem))},
@@ -142,22 +155,31 @@ Json probes_document(const VmInfo& info, const ProbesOptions& options, const Pro
           {"published", std::move(published)}};
 }
 
-void print_probes(Output& out, const ProbesOptions& options, const ProbesStudy& study, const TableOptions& how) {
-  Table table({{"PROBE"}, {"US/HIT", Align::right}, {"+-", Align::right}, {"X RAW", Align::right}, {"HITS", Align::right},
-               {"WHERE"}, {"WHEN"}, {"CHANGES"}, {"NOTE"}});
+void print_probes(Output& out, const ProbesOptions& options, const ProbesStudy& study,
+                  const TableOptions& how) {
+  Table table({{"PROBE"},
+               {"US/HIT", Align::right},
+               {"+-", Align::right},
+               {"X RAW", Align::right},
+               {"HITS", Align::right},
+               {"WHERE"},
+               {"WHEN"},
+               {"CHANGES"},
+               {"NOTE"}});
   for (const PublishedProbe& one : published_probes()) {
-    table.row({one.name, fmt::format("{:.3g}", one.microseconds), "", "", "", one.where, one.when, one.changes,
-               "published, another machine"});
+    table.row({one.name, fmt::format("{:.3g}", one.microseconds), "", "", "", one.where, one.when,
+               one.changes, "published, another machine"});
   }
   for (const ProbeRow& row : study.rows) add_row(table, study, row);
   table.print(out, how);
   out.write("\n");
   if (study.call_ns.count > 0) {
-    out.print("{}: a call without a probe takes {} us\n", for_terminal(options.site), microseconds(study.call_ns.median));
+    out.print("{}: a call without a probe takes {} us\n", for_terminal(options.site),
+              microseconds(study.call_ns.median));
   }
   if (study.raw_ns.count > 0) {
-    out.print("raw exit of this host's KVM to user space and back: {} us +- {}\n", microseconds(study.raw_ns.median),
-              microseconds(study.raw_ns.mad));
+    out.print("raw exit of this host's KVM to user space and back: {} us +- {}\n",
+              microseconds(study.raw_ns.median), microseconds(study.raw_ns.mad));
   } else {
     out.print("raw exit: not measured: {}\n", for_terminal(study.raw_problem));
   }
@@ -175,8 +197,8 @@ Json loop_document(std::string_view technique, double rate, const LoopOutcome& o
           {"view_ns", to_json(outcome.view_ns.spread())},
           {"pause_ns", to_json(outcome.pause_ns.spread())},
           {"pause_share", outcome.elapsed_ns == 0 ? 0.0
-                              : static_cast<double>(outcome.pause_total_ns) /
-                                    static_cast<double>(outcome.elapsed_ns)},
+                                                  : static_cast<double>(outcome.pause_total_ns) /
+                                                        static_cast<double>(outcome.elapsed_ns)},
           {"problems", outcome.problems}};
 }
 

@@ -19,7 +19,8 @@ void print_techniques(Output& out, const std::vector<TechniqueRow>& rows,
 
 /// The study of probes (schema vmsight.study.probes/1).
 Json probes_document(const VmInfo& info, const ProbesOptions& options, const ProbesStudy& study);
-void print_probes(Output& out, const ProbesOptions& options, const ProbesStudy& study, const TableOptions& table);
+void print_probes(Output& out, const ProbesOptions& options, const ProbesStudy& study,
+                  const TableOptions& table);
 
 /// What `study loop` says at its end.
 Json loop_document(std::string_view technique, double rate, const LoopOutcome& outcome);

@@ -1,13 +1,13 @@
 #include "study/host_usage.h"
 
+#include <sys/resource.h>
+#include <unistd.h>
 #include <algorithm>
 #include <charconv>
 #include <chrono>
 #include <condition_variable>
 #include <ctime>
 #include <mutex>
-#include <sys/resource.h>
-#include <unistd.h>
 
 #include "vm/process.h"
 

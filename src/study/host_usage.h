@@ -1,10 +1,10 @@
 // What looking into a guest costs its host: CPU time and memory, ours and QEMU's.
 #pragma once
 
+#include <sys/types.h>
 #include <atomic>
 #include <cstdint>
 #include <optional>
-#include <sys/types.h>
 #include <thread>
 #include <vector>
 
@@ -15,9 +15,9 @@ namespace vmsight {
 
 /// CPU time used so far. Only differences mean something.
 struct CpuTimes {
-  std::uint64_t own_ns = 0;    // this process, and its children that have ended
-  std::uint64_t qemu_ns = 0;   // all of QEMU's threads, those that have ended included
-  std::uint64_t vcpu_ns = 0;   // of these the vCPU threads; 0 if they cannot be told apart
+  std::uint64_t own_ns = 0;   // this process, and its children that have ended
+  std::uint64_t qemu_ns = 0;  // all of QEMU's threads, those that have ended included
+  std::uint64_t vcpu_ns = 0;  // of these the vCPU threads; 0 if they cannot be told apart
 };
 
 /// Reads the CPU times of one QEMU process.

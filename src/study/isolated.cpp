@@ -1,14 +1,14 @@
 #include "study/isolated.h"
 
-#include <array>
-#include <cerrno>
-#include <csignal>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <array>
+#include <cerrno>
+#include <csignal>
 
 #include "base/clock.h"
 #include "base/os.h"
@@ -32,7 +32,8 @@ bool read_until(int fd, std::uint64_t deadline_ns, std::string& into) {
     const std::uint64_t now = monotonic_ns();
     if (now >= deadline_ns) return false;
     pollfd ready{.fd = fd, .events = POLLIN};
-    const auto wait_ms = static_cast<int>(std::min<std::uint64_t>((deadline_ns - now) / 1'000'000 + 1, 1000));
+    const auto wait_ms =
+        static_cast<int>(std::min<std::uint64_t>((deadline_ns - now) / 1'000'000 + 1, 1000));
     if (::poll(&ready, 1, wait_ms) <= 0) continue;
     const ssize_t size = ::read(fd, buffer.data(), buffer.size());
     if (size == 0) return true;
@@ -42,7 +43,8 @@ bool read_until(int fd, std::uint64_t deadline_ns, std::string& into) {
 
 int wait_for(pid_t child) {
   int status = 0;
-  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {}
+  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
   return status;
 }
 
@@ -63,8 +65,8 @@ Result<std::string> run_isolated(const std::function<std::string()>& work, doubl
   }
   to.reset();
   std::string answer;
-  const bool ended = read_until(
-      from.get(), monotonic_ns() + static_cast<std::uint64_t>(seconds * 1e9), answer);
+  const bool ended =
+      read_until(from.get(), monotonic_ns() + static_cast<std::uint64_t>(seconds * 1e9), answer);
   if (!ended) ::kill(child, SIGKILL);
   const int status = wait_for(child);
   if (!ended) {
@@ -72,10 +74,11 @@ Result<std::string> run_isolated(const std::function<std::string()>& work, doubl
                  .message = fmt::format("measure: not done after {:.0f} s", seconds)};
   }
   if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
-    return Error{.code = ErrorCode::os,
-                 .message = WIFSIGNALED(status)
-                                ? fmt::format("measure: its process died of signal {}", WTERMSIG(status))
-                                : std::string("measure: its process failed")};
+    return Error{
+        .code = ErrorCode::os,
+        .message = WIFSIGNALED(status)
+                       ? fmt::format("measure: its process died of signal {}", WTERMSIG(status))
+                       : std::string("measure: its process failed")};
   }
   return answer;
 }

@@ -10,8 +10,8 @@
 namespace vmsight {
 
 struct LoopLimits {
-  double rate = 0;              // views a second; 0: one after the other
-  double seconds = 0;           // 0: until stopped
+  double rate = 0;     // views a second; 0: one after the other
+  double seconds = 0;  // 0: until stopped
   const std::atomic<bool>* stop = nullptr;
 };
 
@@ -19,13 +19,13 @@ struct LoopLimits {
 struct LoopOutcome {
   std::uint64_t views = 0;
   std::uint64_t elapsed_ns = 0;
-  std::uint64_t missed = 0;     // ticks that passed while the view before them was still being read
-  std::uint64_t late = 0;       // ticks that began more than a tenth of the period after their time
+  std::uint64_t missed = 0;  // ticks that passed while the view before them was still being read
+  std::uint64_t late = 0;    // ticks that began more than a tenth of the period after their time
   Samples view_ns, pause_ns, bytes, pages;
   std::uint64_t pause_total_ns = 0;
-  std::size_t processes = 0;    // in the last view
-  std::uint64_t problems = 0;   // of all views
-  double rate() const;          // views a second, as achieved
+  std::size_t processes = 0;   // in the last view
+  std::uint64_t problems = 0;  // of all views
+  double rate() const;         // views a second, as achieved
 };
 
 /// Reads whole states until a limit is reached. The first error of a view ends it.

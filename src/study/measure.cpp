@@ -12,9 +12,9 @@ namespace {
 
 constexpr unsigned warm_up_views = 2;
 constexpr double reached_share = 0.95;
-constexpr double fewest_views = 3;          // a low rate is measured for so many ticks
-constexpr double baseline_seconds = 0.5;    // QEMU without us
-constexpr double attach_seconds = 120;      // the slowest interface reads a page in milliseconds
+constexpr double fewest_views = 3;        // a low rate is measured for so many ticks
+constexpr double baseline_seconds = 0.5;  // QEMU without us
+constexpr double attach_seconds = 120;    // the slowest interface reads a page in milliseconds
 constexpr double ns_per_ms = 1e6;
 
 /// CPU time that QEMU uses a second when nobody looks on, as shares of a core.
@@ -80,10 +80,10 @@ Result<void> measure_rounds(Watcher& watcher, const CpuMeter& meter, const Basel
   std::vector<double> rates;
   for (unsigned round = 0; round < rounds; ++round) {
     VMSIGHT_TRY(const CpuTimes before, meter.read());
-    VMSIGHT_TRY(const LoopOutcome outcome,
-                run_loop(*watcher.reader,
-                         {.rate = into.wanted_rate,
-                          .seconds = round_seconds(into.wanted_rate, options.seconds)}));
+    VMSIGHT_TRY(
+        const LoopOutcome outcome,
+        run_loop(*watcher.reader, {.rate = into.wanted_rate,
+                                   .seconds = round_seconds(into.wanted_rate, options.seconds)}));
     VMSIGHT_TRY(const CpuTimes after, meter.read());
     const double rate = outcome.rate();
     rates.push_back(rate);
@@ -154,8 +154,8 @@ Measurement measure(const VmInfo& info, std::string_view technique, double rate,
 
 Measurement measure_isolated(const VmInfo& info, std::string_view technique, double rate,
                              const MeasureOptions& options) {
-  const double limit = attach_seconds + 3 * std::max(options.rounds, 1u) *
-                                            round_seconds(rate, options.seconds);
+  const double limit =
+      attach_seconds + 3 * std::max(options.rounds, 1u) * round_seconds(rate, options.seconds);
   const auto work = [&] { return dump(to_json(measure(info, technique, rate, options))); };
   const auto text = run_isolated(work, limit);
   if (!text) return failed(technique, rate, text.error());

@@ -13,9 +13,9 @@
 namespace vmsight {
 
 struct MeasureOptions {
-  double seconds = 1;        // of a round
-  unsigned rounds = 5;       // at maximum rate; a given rate is measured in one
-  std::string cache_dir;     // what was learnt about kernels
+  double seconds = 1;     // of a round
+  unsigned rounds = 5;    // at maximum rate; a given rate is measured in one
+  std::string cache_dir;  // what was learnt about kernels
 };
 
 /// All that looking into a VM takes, opened by one technique.

@@ -54,9 +54,8 @@ Measurement parse(const Json& json) {
 }  // namespace
 
 Json to_json(const Spread& spread) {
-  return {{"n", spread.count}, {"median", spread.median}, {"q1", spread.q1},
-          {"q3", spread.q3},   {"mad", spread.mad},       {"min", spread.smallest},
-          {"max", spread.largest}};
+  return {{"n", spread.count}, {"median", spread.median}, {"q1", spread.q1},      {"q3", spread.q3},
+          {"mad", spread.mad}, {"min", spread.smallest},  {"max", spread.largest}};
 }
 
 Json to_json(const Measurement& m) {

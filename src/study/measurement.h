@@ -11,12 +11,12 @@ namespace vmsight {
 
 struct Measurement {
   std::string technique;
-  double wanted_rate = 0;       // views a second; 0: as many as can be
-  std::string error, hint;      // why there are no figures, or ""
+  double wanted_rate = 0;   // views a second; 0: as many as can be
+  std::string error, hint;  // why there are no figures, or ""
 
-  double rate = 0;              // achieved; of several rounds the best
+  double rate = 0;  // achieved; of several rounds the best
   Spread round_rates;
-  bool reached = false;         // at least 95% of what was wanted
+  bool reached = false;  // at least 95% of what was wanted
   std::uint64_t views = 0, missed = 0, problems = 0;
   std::size_t processes = 0;
   Spread view_ns, pause_ns, bytes, pages;
@@ -28,7 +28,7 @@ struct Measurement {
   /// What the vCPU threads used more a view than without us: work of an agent in the guest, page
   /// faults of copy-on-write. Means something on an idle guest only.
   std::optional<double> guest_cpu_ms;
-  double cpu_percent = 0;       // of one core of the host, ours and QEMU's, at this rate
+  double cpu_percent = 0;  // of one core of the host, ours and QEMU's, at this rate
 
   std::uint64_t own_anonymous_kib = 0;  // peak
   std::uint64_t qemu_growth_kib = 0;    // peak, above what it was before

@@ -14,12 +14,15 @@ struct Described {
 constexpr std::array described{
     Described{ProbeKind::counting, "count", "hits are counted"},
     Described{ProbeKind::event, "event", "time, vCPU, registers, pid, comm are told"},
-    Described{ProbeKind::event_string, "event+string", "and a string that the first argument points to"},
-    Described{ProbeKind::call, "entry+return", "both are trapped; the return is told, with its duration"},
+    Described{ProbeKind::event_string, "event+string",
+              "and a string that the first argument points to"},
+    Described{ProbeKind::call, "entry+return",
+              "both are trapped; the return is told, with its duration"},
     Described{ProbeKind::rejected_pid, "rejected: pid", "the filter asks for another pid"},
     Described{ProbeKind::rejected_comm, "rejected: comm", "the filter asks for another comm"},
     Described{ProbeKind::idle, "no hits", "a function is probed that nobody calls"},
-    Described{ProbeKind::rejected_address, "rejected: address", "a trap at an address that has no probe"},
+    Described{ProbeKind::rejected_address, "rejected: address",
+              "a trap at an address that has no probe"},
     Described{ProbeKind::rejected_vm, "rejected: VM", "a trap in another VM than the probed one"},
     Described{ProbeKind::unwatched, "trap alone", "a trap at which nobody looks"},
 };
@@ -40,8 +43,10 @@ const Described& description(ProbeKind kind) {
 /// Nobody has it: pids are positive, and a comm of digits like these is no program's.
 ProbeFilter filter_of_nobody(ProbeKind kind) {
   ProbeFilter filter;
-  if (kind == ProbeKind::rejected_pid) filter.terms = {{.field = FilterTerm::Field::pid, .number = -1}};
-  if (kind == ProbeKind::rejected_comm) filter.terms = {{.field = FilterTerm::Field::comm, .text = "0123456789"}};
+  if (kind == ProbeKind::rejected_pid)
+    filter.terms = {{.field = FilterTerm::Field::pid, .number = -1}};
+  if (kind == ProbeKind::rejected_comm)
+    filter.terms = {{.field = FilterTerm::Field::comm, .text = "0123456789"}};
   if (!filter.terms.empty()) filter.steps = {{FilterStep::Kind::term, 0}};
   return filter;
 }

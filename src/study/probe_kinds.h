@@ -17,10 +17,10 @@ enum class ProbeKind {
   rejected_vm,       // a trap in a VM that is not ours
   rejected_pid,
   rejected_comm,
-  idle,              // armed, and not hit
-  unwatched,         // the trap alone, at which nobody looks
+  idle,       // armed, and not hit
+  unwatched,  // the trap alone, at which nobody looks
 };
-std::string_view name_of(ProbeKind kind);   // "event+string"
+std::string_view name_of(ProbeKind kind);  // "event+string"
 std::string_view what_of(ProbeKind kind);
 
 /// Kinds that an engine must open for in its own way come one after the other.

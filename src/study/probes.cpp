@@ -1,7 +1,7 @@
 #include "study/probes.h"
 
-#include <algorithm>
 #include <fmt/format.h>
+#include <algorithm>
 
 #include "probe/kernel_sites.h"
 #include "probe/kvm/engine_kvm.h"
@@ -13,10 +13,10 @@
 namespace vmsight {
 namespace {
 
-
 constexpr unsigned raw_exits = 20'000;        // in a round
 constexpr std::uint64_t first_calls = 1'000;  // of the run that only looks whether hits come
-constexpr std::uint64_t fits_unread = 20'000; // events that an engine keeps for us: not read meanwhile
+constexpr std::uint64_t fits_unread =
+    20'000;  // events that an engine keeps for us: not read meanwhile
 constexpr unsigned most_reads = 1000;
 constexpr std::chrono::milliseconds drain_interval{5}, rest{1000}, poll_patience{1};
 
@@ -28,7 +28,8 @@ KvmEngineOptions::Blind blindness_of(ProbeKind kind) {
   return KvmEngineOptions::Blind::not_at_all;
 }
 
-Result<std::unique_ptr<ProbeEngine>> open_for(const EngineSetting& setting, std::string_view engine, ProbeKind kind) {
+Result<std::unique_ptr<ProbeEngine>> open_for(const EngineSetting& setting, std::string_view engine,
+                                              ProbeKind kind) {
   if (engine != "kvm") return open_engine(setting, engine);
   return open_kvm_engine(setting, {.blind = blindness_of(kind), .end_storms = false});
 }
@@ -70,9 +71,10 @@ class ProbesBench {
     }
     VMSIGHT_TRY(auto found, find_kernel_sites(*watcher_.kernel, wanted));
     if (found.size() != 1) {
-      return Error{.code = ErrorCode::usage,
-                   .message = fmt::format("study probes: {} stands for {} functions", text, found.size()),
-                   .hint = "name one that does next to nothing"};
+      return Error{
+          .code = ErrorCode::usage,
+          .message = fmt::format("study probes: {} stands for {} functions", text, found.size()),
+          .hint = "name one that does next to nothing"};
     }
     return std::move(found.front());
   }
@@ -83,8 +85,10 @@ class ProbesBench {
       return;
     }
     auto raw = RawExit::open();
-    if (raw) raw_ = *std::move(raw);
-    else study_.raw_problem = raw.error().message;
+    if (raw)
+      raw_ = *std::move(raw);
+    else
+      study_.raw_problem = raw.error().message;
   }
 
   std::vector<std::string_view> wanted_engines() const {
@@ -104,8 +108,10 @@ class ProbesBench {
       auto opened = open_for(setting(), engine, kinds[first]);
       if (!opened) {
         options_.progress(fmt::format("{}: not here: {}", engine, opened.error().message));
-        study_.rows.push_back({.engine = std::string(engine), .kind = kinds[first],
-                               .error = opened.error().message, .hint = opened.error().hint});
+        study_.rows.push_back({.engine = std::string(engine),
+                               .kind = kinds[first],
+                               .error = opened.error().message,
+                               .hint = opened.error().hint});
         return {};
       }
       engine_ = *std::move(opened);
@@ -126,7 +132,8 @@ class ProbesBench {
       VMSIGHT_TRY_VOID(check_hits(options_.site, some, first.hits));
     }
     const std::size_t start = study_.rows.size();
-    for (const ProbeKind kind : kinds) study_.rows.push_back({.engine = std::string(engine), .kind = kind});
+    for (const ProbeKind kind : kinds)
+      study_.rows.push_back({.engine = std::string(engine), .kind = kind});
     std::vector<std::vector<double>> extras(kinds.size());
     VMSIGHT_TRY(RunFigures before, run_without(calls, engine));
     for (unsigned round = 0; round < options_.rounds; ++round) {
@@ -137,21 +144,25 @@ class ProbesBench {
         VMSIGHT_TRY(const RunFigures probed, run_with(kinds[i], calls, engine));
         VMSIGHT_TRY(const RunFigures after, run_without(calls, engine));
         VMSIGHT_TRY_VOID(add(row, extras[i], calls, before, probed, after));
-        options_.progress(fmt::format("{} {}: round {} of {}: {}", engine, name_of(row.kind), round + 1, options_.rounds,
-                                      row.error.empty() ? fmt::format("+{:.3g} us", extras[i].back() / 1e3) : row.error));
+        options_.progress(fmt::format(
+            "{} {}: round {} of {}: {}", engine, name_of(row.kind), round + 1, options_.rounds,
+            row.error.empty() ? fmt::format("+{:.3g} us", extras[i].back() / 1e3) : row.error));
         before = after;
       }
     }
-    for (std::size_t i = 0; i < kinds.size(); ++i) study_.rows[start + i].extra_ns = spread_of(extras[i]);
+    for (std::size_t i = 0; i < kinds.size(); ++i)
+      study_.rows[start + i].extra_ns = spread_of(extras[i]);
     return {};
   }
 
-  Result<void> add(ProbeRow& row, std::vector<double>& extras, std::uint64_t calls, const RunFigures& before,
-                   const RunFigures& probed, const RunFigures& after) {
+  Result<void> add(ProbeRow& row, std::vector<double>& extras, std::uint64_t calls,
+                   const RunFigures& before, const RunFigures& probed, const RunFigures& after) {
     if (counts_hits(row.kind)) VMSIGHT_TRY_VOID(check_hits(options_.site, calls, probed.hits));
-    if (row.kind == ProbeKind::event_string && probed.texts < probed.told - probed.told / 50) {  // others may call it too
+    if (row.kind == ProbeKind::event_string &&
+        probed.texts < probed.told - probed.told / 50) {  // others may call it too
       row.error = "the first argument of the calls is no string";
-      row.hint = "make them with one, for example: perl -e 'syscall(110, @ARGV) for 1..$ENV{CALLS}' text";
+      row.hint =
+          "make them with one, for example: perl -e 'syscall(110, @ARGV) for 1..$ENV{CALLS}' text";
       return {};
     }
     row.told_clock = probed.told_clock;
@@ -159,7 +170,8 @@ class ProbesBench {
     row.hits += probed.hits;
     row.told += probed.told;
     row.lost += probed.lost;
-    extras.push_back(extra_of(probed.ns, before.ns, after.ns, counts_hits(row.kind) ? probed.hits : calls));
+    extras.push_back(
+        extra_of(probed.ns, before.ns, after.ns, counts_hits(row.kind) ? probed.hits : calls));
     return {};
   }
 
@@ -178,7 +190,8 @@ class ProbesBench {
 
   Result<RunFigures> run_with(ProbeKind kind, std::uint64_t calls, std::string_view engine) {
     const ProbeId id = ++last_id_;
-    const ProbeOrder order = order_for(kind, id, kind == ProbeKind::idle ? idle_site_ : site_, text_);
+    const ProbeOrder order =
+        order_for(kind, id, kind == ProbeKind::idle ? idle_site_ : site_, text_);
     told_ = texts_ = 0;
     const std::uint64_t strangers = engine_->foreign();
     VMSIGHT_TRY_VOID(engine_->arm({&order, 1}));
@@ -186,7 +199,8 @@ class ProbesBench {
     VMSIGHT_TRY_VOID(read_rest(engine));
     VMSIGHT_TRY(const ProbeCounts counts, engine_->counts(id));
     VMSIGHT_TRY_VOID(engine_->disarm({&id, 1}));
-    figures.hits = kind == ProbeKind::rejected_address ? engine_->foreign() - strangers : counts.hits;
+    figures.hits =
+        kind == ProbeKind::rejected_address ? engine_->foreign() - strangers : counts.hits;
     figures.lost = counts.lost;
     figures.told = told_;
     figures.texts = texts_;
@@ -196,19 +210,24 @@ class ProbesBench {
   /// Events are read meanwhile only if they would not all fit: reading takes the host's CPU, not the guest's.
   Result<RunFigures> run_command(std::uint64_t calls, std::string_view engine, ProbeKind kind) {
     const bool stops_guest = engine != "kvm";
-    const bool reads = kind == ProbeKind::event || kind == ProbeKind::event_string || kind == ProbeKind::call;
+    const bool reads =
+        kind == ProbeKind::event || kind == ProbeKind::event_string || kind == ProbeKind::call;
     const bool drains = reads && calls > fits_unread;
-    CallCommand::Meanwhile meanwhile{.every = stops_guest ? std::chrono::milliseconds(0) : drains ? drain_interval : rest};
+    CallCommand::Meanwhile meanwhile{.every = stops_guest ? std::chrono::milliseconds(0)
+                                              : drains    ? drain_interval
+                                                          : rest};
     meanwhile.run = [&]() -> Result<void> {
       if (!stops_guest && !drains) return watcher_.vm->check_alive();
-      VMSIGHT_TRY(const std::size_t told, poll(stops_guest ? poll_patience : std::chrono::milliseconds(0)));
+      VMSIGHT_TRY(const std::size_t told,
+                  poll(stops_guest ? poll_patience : std::chrono::milliseconds(0)));
       static_cast<void>(told);
       return {};
     };
     VMSIGHT_TRY(const CallRun ran, command_.run(calls, options_.seconds, meanwhile));
     // The clock of a guest that is stopped at each hit stands still meanwhile.
     const bool told_clock = !stops_guest && ran.told_ns.has_value();
-    return RunFigures{.ns = static_cast<double>(told_clock ? *ran.told_ns : ran.elapsed_ns), .told_clock = told_clock};
+    return RunFigures{.ns = static_cast<double>(told_clock ? *ran.told_ns : ran.elapsed_ns),
+                      .told_clock = told_clock};
   }
 
   /// Events that wait; the guest may go on to make more.
@@ -257,21 +276,26 @@ Result<ProbesStudy> study_probes(const VmInfo& info, const ProbesOptions& option
 
 Result<void> check_hits(std::string_view site, std::uint64_t calls, std::uint64_t hits) {
   if (hits == 0) {
-    return Error{.code = ErrorCode::not_found,
-                 .message = fmt::format("study probes: {} was not hit at all", site),
-                 .hint = "--call CMD must make the guest call it $CALLS times, and end when that is done; "
-                         "--site names another function"};
+    return Error{
+        .code = ErrorCode::not_found,
+        .message = fmt::format("study probes: {} was not hit at all", site),
+        .hint =
+            "--call CMD must make the guest call it $CALLS times, and end when that is done; "
+            "--site names another function"};
   }
   if (hits < calls) {
-    return Error{.code = ErrorCode::bad_data,
-                 .message = fmt::format("study probes: {} was hit {} times, not {}", site, hits, calls),
-                 .hint = "--call CMD finds the number of calls in $CALLS, and must wait until they are made"};
+    return Error{
+        .code = ErrorCode::bad_data,
+        .message = fmt::format("study probes: {} was hit {} times, not {}", site, hits, calls),
+        .hint =
+            "--call CMD finds the number of calls in $CALLS, and must wait until they are made"};
   }
   const std::uint64_t others = calls / 50 + 20;  // what else may call it
   if (hits > calls + others) {
-    return Error{.code = ErrorCode::bad_data,
-                 .message = fmt::format("study probes: {} was hit {} times, not {}", site, hits, calls),
-                 .hint = "others call it as well: choose a --site that nobody else calls"};
+    return Error{
+        .code = ErrorCode::bad_data,
+        .message = fmt::format("study probes: {} was hit {} times, not {}", site, hits, calls),
+        .hint = "others call it as well: choose a --site that nobody else calls"};
   }
   return {};
 }

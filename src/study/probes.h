@@ -15,14 +15,14 @@
 namespace vmsight {
 
 struct ProbesOptions {
-  std::string call;                              // shell command: the guest makes $CALLS calls of `site`
-  std::string site = "kprobe:__x64_sys_getppid"; // does next to nothing
+  std::string call;  // shell command: the guest makes $CALLS calls of `site`
+  std::string site = "kprobe:__x64_sys_getppid";           // does next to nothing
   std::string idle_site = "kprobe:__x64_sys_sethostname";  // nobody calls it meanwhile
-  std::vector<std::string> engines;              // empty: all that can be used
-  std::uint64_t calls = 1'000'000;               // a run
-  std::uint64_t slow_calls = 100;                // a run of an engine that stops the guest at each hit
+  std::vector<std::string> engines;                        // empty: all that can be used
+  std::uint64_t calls = 1'000'000;                         // a run
+  std::uint64_t slow_calls = 100;  // a run of an engine that stops the guest at each hit
   unsigned rounds = 5;
-  double seconds = 600;                          // at most, of a run
+  double seconds = 600;  // at most, of a run
   std::string cache_dir;
   std::function<void(std::string_view)> progress;
 };
@@ -32,16 +32,16 @@ struct ProbesOptions {
 struct ProbeRow {
   std::string engine;
   ProbeKind kind = ProbeKind::counting;
-  std::string error, hint;      // why there are no figures, or ""
-  std::uint64_t calls = 0;      // of all runs
+  std::string error, hint;  // why there are no figures, or ""
+  std::uint64_t calls = 0;  // of all runs
   std::uint64_t hits = 0, told = 0, lost = 0;
-  bool told_clock = false;      // timed by the command itself; else by the host's clock around it
-  Spread extra_ns;              // of a hit, by the rounds
+  bool told_clock = false;  // timed by the command itself; else by the host's clock around it
+  Spread extra_ns;          // of a hit, by the rounds
 };
 
 struct ProbesStudy {
-  Spread call_ns;               // a call without a probe; none if only slow engines were asked for
-  Spread raw_ns;                // an exit to user space and back; none if `raw_problem`
+  Spread call_ns;  // a call without a probe; none if only slow engines were asked for
+  Spread raw_ns;   // an exit to user space and back; none if `raw_problem`
   std::string raw_problem;
   std::vector<ProbeRow> rows;
 

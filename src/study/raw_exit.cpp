@@ -1,11 +1,11 @@
 #include "study/raw_exit.h"
 
-#include <cerrno>
-#include <cstring>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/kvm.h>
 #include <sys/ioctl.h>
+#include <cerrno>
+#include <cstring>
 
 #include "base/clock.h"
 #include "vmsight/address.h"
@@ -39,22 +39,27 @@ Result<RawExit> RawExit::open() {
 
 Result<void> RawExit::set_up() {
   if (::ioctl(kvm_.get(), KVM_GET_API_VERSION, 0) != KVM_API_VERSION) {
-    return Error{.code = ErrorCode::unsupported, .message = "measure an exit: /dev/kvm is none of KVM's"};
+    return Error{.code = ErrorCode::unsupported,
+                 .message = "measure an exit: /dev/kvm is none of KVM's"};
   }
   vm_ = UniqueFd(::ioctl(kvm_.get(), KVM_CREATE_VM, 0));
   if (!vm_) return explain(errno, "make a VM");
-  void* page = ::mmap(nullptr, page_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  void* page =
+      ::mmap(nullptr, page_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (page == MAP_FAILED) return explain(errno, "map a page");
   page_ = Mapping(page, page_size);
   std::memcpy(page, code, sizeof(code));
   kvm_userspace_memory_region region{.guest_phys_addr = code_at, .memory_size = page_size};
   region.userspace_addr = reinterpret_cast<std::uint64_t>(page);
-  if (::ioctl(vm_.get(), KVM_SET_USER_MEMORY_REGION, &region) != 0) return explain(errno, "give a VM memory");
+  if (::ioctl(vm_.get(), KVM_SET_USER_MEMORY_REGION, &region) != 0)
+    return explain(errno, "give a VM memory");
   vcpu_ = UniqueFd(::ioctl(vm_.get(), KVM_CREATE_VCPU, 0));
   if (!vcpu_) return explain(errno, "make a vCPU");
   const int size = ::ioctl(kvm_.get(), KVM_GET_VCPU_MMAP_SIZE, 0);
-  if (size < static_cast<int>(sizeof(kvm_run))) return explain(errno, "ask KVM for the size of a vCPU's page");
-  void* run = ::mmap(nullptr, static_cast<std::size_t>(size), PROT_READ | PROT_WRITE, MAP_SHARED, vcpu_.get(), 0);
+  if (size < static_cast<int>(sizeof(kvm_run)))
+    return explain(errno, "ask KVM for the size of a vCPU's page");
+  void* run = ::mmap(nullptr, static_cast<std::size_t>(size), PROT_READ | PROT_WRITE, MAP_SHARED,
+                     vcpu_.get(), 0);
   if (run == MAP_FAILED) return explain(errno, "map a vCPU's page");
   run_ = Mapping(run, static_cast<std::size_t>(size));
   return {};
@@ -63,14 +68,17 @@ Result<void> RawExit::set_up() {
 /// Real mode, with its code segment at 0.
 Result<void> RawExit::set_registers() {
   kvm_sregs system{};
-  if (::ioctl(vcpu_.get(), KVM_GET_SREGS, &system) != 0) return explain(errno, "read a vCPU's registers");
+  if (::ioctl(vcpu_.get(), KVM_GET_SREGS, &system) != 0)
+    return explain(errno, "read a vCPU's registers");
   system.cs.base = 0;
   system.cs.selector = 0;
-  if (::ioctl(vcpu_.get(), KVM_SET_SREGS, &system) != 0) return explain(errno, "set a vCPU's registers");
+  if (::ioctl(vcpu_.get(), KVM_SET_SREGS, &system) != 0)
+    return explain(errno, "set a vCPU's registers");
   kvm_regs registers{};
   registers.rip = code_at;
   registers.rflags = 2;
-  if (::ioctl(vcpu_.get(), KVM_SET_REGS, &registers) != 0) return explain(errno, "set a vCPU's registers");
+  if (::ioctl(vcpu_.get(), KVM_SET_REGS, &registers) != 0)
+    return explain(errno, "set a vCPU's registers");
   return {};
 }
 
@@ -84,7 +92,8 @@ Result<std::uint64_t> RawExit::run(unsigned exits) {
     }
     if (run->exit_reason != KVM_EXIT_IO) {
       return Error{.code = ErrorCode::unsupported,
-                   .message = fmt::format("measure an exit: the vCPU left for reason {}", std::uint32_t{run->exit_reason})};
+                   .message = fmt::format("measure an exit: the vCPU left for reason {}",
+                                          std::uint32_t{run->exit_reason})};
     }
     ++done;
   }

@@ -1,7 +1,7 @@
 #include "study/resume.h"
 
-#include <cerrno>
 #include <fcntl.h>
+#include <cerrno>
 #include <fstream>
 
 namespace vmsight {
@@ -11,8 +11,10 @@ Result<Resume> Resume::open(const std::string& path, const VmInfo& info,
   Resume resume;
   if (path.empty()) return resume;
   resume.path_ = path;
-  resume.key_ = {{"pid", info.pid}, {"start_time", info.start_time},
-                 {"seconds", options.seconds}, {"rounds", options.rounds}};
+  resume.key_ = {{"pid", info.pid},
+                 {"start_time", info.start_time},
+                 {"seconds", options.seconds},
+                 {"rounds", options.rounds}};
   std::ifstream lines(path);
   for (std::string line; std::getline(lines, line);) resume.learn(line);
   resume.file_ = UniqueFd(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
@@ -38,9 +40,9 @@ const Measurement* Resume::find(std::string_view technique, double rate) const {
 }
 
 Result<void> Resume::keep(const Measurement& measured) {
-  if (!file_ || !measured.error.empty() || find(measured.technique, measured.wanted_rate)) return {};
-  const std::string line =
-      dump({{"key", key_}, {"measurement", to_json(measured)}}) + "\n";
+  if (!file_ || !measured.error.empty() || find(measured.technique, measured.wanted_rate))
+    return {};
+  const std::string line = dump({{"key", key_}, {"measurement", to_json(measured)}}) + "\n";
   if (::write(file_.get(), line.data(), line.size()) != static_cast<ssize_t>(line.size())) {
     return os_error(errno, "write " + path_);
   }

@@ -12,8 +12,8 @@ namespace vmsight {
 struct Spread {
   std::size_t count = 0;
   double median = 0;
-  double q1 = 0, q3 = 0;   // quartiles, interpolated
-  double mad = 0;          // median of the distances from the median
+  double q1 = 0, q3 = 0;  // quartiles, interpolated
+  double mad = 0;         // median of the distances from the median
   double smallest = 0, largest = 0;
 };
 Spread spread_of(std::span<const double> values);

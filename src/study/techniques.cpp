@@ -43,8 +43,10 @@ Measurement one(const VmInfo& info, const TechniqueRow& row, double rate,
   }
   Measurement measured;
   if (rate > 0 && !row.measurements.front().error.empty()) {
-    measured = {.technique = row.name, .wanted_rate = rate,
-                .error = row.measurements.front().error, .hint = row.measurements.front().hint};
+    measured = {.technique = row.name,
+                .wanted_rate = rate,
+                .error = row.measurements.front().error,
+                .hint = row.measurements.front().hint};
   } else if (rate > 0 && row.measurements.front().rate < rate / 2) {
     measured = unreachable(row.measurements.front(), rate);
   } else {

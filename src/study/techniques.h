@@ -12,9 +12,9 @@ namespace vmsight {
 
 struct TechniquesOptions {
   MeasureOptions measure;
-  std::vector<std::string> names;   // techniques or classes; empty: all there are
-  std::vector<double> rates;        // views a second, beside the maximum
-  std::string resume_file;          // "": none
+  std::vector<std::string> names;  // techniques or classes; empty: all there are
+  std::vector<double> rates;       // views a second, beside the maximum
+  std::string resume_file;         // "": none
   std::function<void(std::string_view)> progress;
 };
 

@@ -28,9 +28,8 @@ Result<void> AgentReads::ask(Runs runs) {
 std::vector<PhysRange> AgentReads::shown(GuestPhys from, std::uint64_t size) const {
   const std::vector<PhysRange>& all = agent_->ranges();
   std::vector<PhysRange> found;
-  auto range = std::upper_bound(all.begin(), all.end(), from, [](GuestPhys at, const auto& r) {
-    return at < r.start + r.size;
-  });
+  auto range = std::upper_bound(all.begin(), all.end(), from,
+                                [](GuestPhys at, const auto& r) { return at < r.start + r.size; });
   for (; range != all.end() && range->start < from + size; ++range) {
     const GuestPhys start = std::max(from, range->start);
     found.push_back({start, std::min(from + size, range->start + range->size) - start});
@@ -75,7 +74,8 @@ Result<void> AgentReads::ask_planned(std::span<FreshRead> reads, std::uint64_t m
       room = room.subspan(run.size);
     }
     VMSIGHT_TRY_VOID(ask(batch));
-    for (std::size_t i = 0; i < count; ++i) plan.deliver(left[i], batch[i].into.first(batch[i].got));
+    for (std::size_t i = 0; i < count; ++i)
+      plan.deliver(left[i], batch[i].into.first(batch[i].got));
     left = left.subspan(count);
   }
   return {};

@@ -118,8 +118,8 @@ Result<std::unique_ptr<GuestMemory>> open_copy_snapshot(const Vm& vm) {
   VMSIGHT_TRY(std::unique_ptr<Halter> halter, open_ptrace_halter(vm));
   VMSIGHT_TRY(std::unique_ptr<CopySnapshotter> snapshotter,
               CopySnapshotter::open(vm, std::move(copied), std::move(halter)));
-  return std::unique_ptr<GuestMemory>(std::make_unique<SnapshotMemory>(
-      "halt-snap:copy", std::move(live), std::move(snapshotter)));
+  return std::unique_ptr<GuestMemory>(
+      std::make_unique<SnapshotMemory>("halt-snap:copy", std::move(live), std::move(snapshotter)));
 }
 
 }  // namespace vmsight

@@ -34,7 +34,7 @@ class ForkSnapshotter final : public Snapshotter {
   const Vm& vm_;
   std::unique_ptr<Halter> halter_;
   std::unique_ptr<Attendant> attendant_;
-  JournalEntry entry_;  // the attendant writes it before a copy, and removes it after
+  JournalEntry entry_;             // the attendant writes it before a copy, and removes it after
   ProcessReads* reads_ = nullptr;  // owned by memory_
   std::unique_ptr<CachedMemory> memory_;
 };

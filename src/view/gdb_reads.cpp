@@ -44,8 +44,7 @@ Result<void> GdbReads::read(std::span<FreshRead> reads) {
   return {};
 }
 
-Result<void> GdbReads::ask(GdbClient& client, ReadPlan& plan,
-                           std::span<const ReadPlan::Run> runs) {
+Result<void> GdbReads::ask(GdbClient& client, ReadPlan& plan, std::span<const ReadPlan::Run> runs) {
   std::vector<std::string> questions;
   for (const ReadPlan::Run& run : runs) {
     questions.push_back(GdbClient::memory_question(run.start, run.size));
@@ -71,8 +70,8 @@ Result<std::unique_ptr<GuestMemory>> open_gdbstub(const Vm& vm) {
   VMSIGHT_TRY(std::unique_ptr<GdbStub> stub, GdbStub::open(vm));
   std::unique_ptr<PageSource> source = std::make_unique<GdbReads>(*stub, std::move(monitor));
   VMSIGHT_TRY(std::unique_ptr<GuestMemory> access, CachedMemory::make(std::move(source)));
-  return std::unique_ptr<GuestMemory>(std::make_unique<PausedMemory>(
-      "halt-interface:gdbstub", std::move(access), std::move(stub)));
+  return std::unique_ptr<GuestMemory>(
+      std::make_unique<PausedMemory>("halt-interface:gdbstub", std::move(access), std::move(stub)));
 }
 
 }  // namespace vmsight

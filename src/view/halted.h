@@ -17,8 +17,8 @@ Result<std::unique_ptr<GuestMemory>> open_halted(const Vm& vm) {
   VMSIGHT_CHECK(access->technique().starts_with(live));
   std::string technique = fmt::format("halt-{}", access->technique().substr(live.size()));
   if (technique.find(':') == std::string::npos) technique += fmt::format(":{}", halter->name());
-  return std::unique_ptr<GuestMemory>(std::make_unique<PausedMemory>(
-      std::move(technique), std::move(access), std::move(halter)));
+  return std::unique_ptr<GuestMemory>(
+      std::make_unique<PausedMemory>(std::move(technique), std::move(access), std::move(halter)));
 }
 
 }  // namespace vmsight

@@ -13,9 +13,9 @@ Result<void> check_vcpus_known(const Vm& vm) {
   if (!threads.others.empty()) return {};
   return Error{.code = ErrorCode::unsupported,
                .message = "copy the VM's process: its vCPU threads cannot be told from others",
-               .hint = fmt::format("{}; QEMU names its threads with -name debug-threads=on",
-                                   vm.monitor_note().empty() ? "there is no monitor to ask"
-                                                             : vm.monitor_note())};
+               .hint = fmt::format(
+                   "{}; QEMU names its threads with -name debug-threads=on",
+                   vm.monitor_note().empty() ? "there is no monitor to ask" : vm.monitor_note())};
 }
 
 }  // namespace

@@ -12,13 +12,25 @@ constexpr unsigned max_blocks = 4096;
 
 // Of a section: include/migration/vmstate.h and migration/savevm.c of QEMU.
 enum Section : std::uint8_t {
-  end_of_file = 0, start = 1, part = 2, end = 3, full = 4, subsection = 5, description = 6,
-  configuration = 7, command = 8, footer = 0x7e,
+  end_of_file = 0,
+  start = 1,
+  part = 2,
+  end = 3,
+  full = 4,
+  subsection = 5,
+  description = 6,
+  configuration = 7,
+  command = 8,
+  footer = 0x7e,
 };
 
 // Low bits of a word of the ram section: migration/ram.c.
 enum Flags : std::uint64_t {
-  zero = 0x02, mem_size = 0x04, whole_page = 0x08, end_of_section = 0x10, same_block = 0x20,
+  zero = 0x02,
+  mem_size = 0x04,
+  whole_page = 0x08,
+  end_of_section = 0x10,
+  same_block = 0x20,
   multifd_flush = 0x200,
 };
 constexpr std::uint64_t flag_mask = page_size - 1;
@@ -35,7 +47,8 @@ class Parser {
   Result<std::vector<StreamBlock>> parse() {
     VMSIGHT_TRY(const std::uint32_t magic, number<std::uint32_t>());
     VMSIGHT_TRY(const std::uint32_t version, number<std::uint32_t>());
-    if (magic != file_magic || version != file_version) return malformed("not one, or not of version 3");
+    if (magic != file_magic || version != file_version)
+      return malformed("not one, or not of version 3");
     while (!done_) VMSIGHT_TRY_VOID(section());
     return std::move(found_);
   }
@@ -79,16 +92,24 @@ class Parser {
   Result<void> section() {
     VMSIGHT_TRY(const std::uint8_t type, number<std::uint8_t>());
     switch (type) {
-      case configuration: return read_configuration();
+      case configuration:
+        return read_configuration();
       case start:
-      case full: return begin_section();
+      case full:
+        return begin_section();
       case part:
-      case Section::end: return go_on_with_section();
-      case footer: return skip(sizeof(std::uint32_t));
-      case command: return skip_command();
+      case Section::end:
+        return go_on_with_section();
+      case footer:
+        return skip(sizeof(std::uint32_t));
+      case command:
+        return skip_command();
       case end_of_file:
-      case description: done_ = true; return finish();
-      default: return malformed(fmt::format("a section of type {:#x}", type));
+      case description:
+        done_ = true;
+        return finish();
+      default:
+        return malformed(fmt::format("a section of type {:#x}", type));
     }
   }
 
@@ -154,11 +175,19 @@ class Parser {
       VMSIGHT_TRY(const std::uint64_t word, number<std::uint64_t>());
       const std::uint64_t flags = word & flag_mask, offset = word & ~flag_mask;
       switch (flags & ~std::uint64_t{same_block}) {
-        case end_of_section: return {};
-        case multifd_flush: break;
-        case mem_size: VMSIGHT_TRY_VOID(block_list(offset)); break;
-        case zero: VMSIGHT_TRY_VOID(zero_page(flags, offset)); break;
-        case whole_page: VMSIGHT_TRY_VOID(page(flags, offset)); break;
+        case end_of_section:
+          return {};
+        case multifd_flush:
+          break;
+        case mem_size:
+          VMSIGHT_TRY_VOID(block_list(offset));
+          break;
+        case zero:
+          VMSIGHT_TRY_VOID(zero_page(flags, offset));
+          break;
+        case whole_page:
+          VMSIGHT_TRY_VOID(page(flags, offset));
+          break;
         default:
           return Error{.code = ErrorCode::unsupported,
                        .message = fmt::format("read migration file: RAM flags {:#x}", flags)};
@@ -243,7 +272,7 @@ class Parser {
   }
 
   Result<void> zero_page(std::uint64_t flags, std::uint64_t offset) {
-    VMSIGHT_TRY(Block* block, block_of(flags, offset));
+    VMSIGHT_TRY(Block * block, block_of(flags, offset));
     VMSIGHT_TRY(const std::uint8_t fill, number<std::uint8_t>());
     if (fill != 0) return malformed("a page filled with another byte than zero");
     put(*block, offset, 0);
@@ -251,7 +280,7 @@ class Parser {
   }
 
   Result<void> page(std::uint64_t flags, std::uint64_t offset) {
-    VMSIGHT_TRY(Block* block, block_of(flags, offset));
+    VMSIGHT_TRY(Block * block, block_of(flags, offset));
     put(*block, offset, at_);
     return skip(page_size);
   }

@@ -15,7 +15,7 @@ namespace {
 // QEMU 7.2): a gap of many pages is worth saving along, one of a few words worth printing.
 constexpr ReadPlan::Limits save_limits{.max_gap = 32 * page_size, .max_size = 1 << 20};
 constexpr ReadPlan::Limits xp_limits{.max_gap = 256, .max_size = 16 * page_size, .unit = 8};
-constexpr std::size_t batch = 64;            // commands in one write
+constexpr std::size_t batch = 64;  // commands in one write
 constexpr std::size_t scan_piece = 64u << 20;
 
 /// QEMU needs about 2 ms to save a MiB; a busy host may need fifty times as much.
@@ -126,10 +126,9 @@ Result<std::vector<PhysRange>> MonitorReads::populated() {
 }
 
 Result<void> MonitorReads::scan(GuestPhys from, std::span<std::byte> into) {
-  return for_each_ram_piece(ram(), from, into, scan_piece,
-                            [&](const RamRange&, GuestPhys at, std::span<std::byte> piece) {
-                              return copy(at, piece);
-                            });
+  return for_each_ram_piece(
+      ram(), from, into, scan_piece,
+      [&](const RamRange&, GuestPhys at, std::span<std::byte> piece) { return copy(at, piece); });
 }
 
 /// A long run is saved whatever the way of pages is: as text it would take a minute for 512 MiB.
@@ -144,8 +143,8 @@ Result<void> MonitorReads::copy(GuestPhys from, std::span<std::byte> into) {
   std::vector<FreshRead> reads;
   for (std::size_t done = 0; done < into.size();) {
     const GuestPhys at = from + done;
-    const std::size_t size = std::min<std::uint64_t>(page_size - at.page_offset(),
-                                                     into.size() - done);
+    const std::size_t size =
+        std::min<std::uint64_t>(page_size - at.page_offset(), into.size() - done);
     reads.push_back({.from = at, .into = into.subspan(done, size)});
     done += size;
   }

@@ -109,8 +109,8 @@ Result<std::size_t> ProcessReads::transfer(std::span<FreshRead> reads) {
     append_iovec(remote_, host(read.from).raw(), read.into.size());
   }
   ++calls_;
-  const ssize_t got = ::process_vm_readv(pid_, local_.data(), local_.size(),
-                                         remote_.data(), remote_.size(), 0);
+  const ssize_t got =
+      ::process_vm_readv(pid_, local_.data(), local_.size(), remote_.data(), remote_.size(), 0);
   if (got < 0 && errno != EFAULT) return read_error(errno);
   std::size_t left = got < 0 ? 0 : static_cast<std::size_t>(got);
   std::size_t done = 0;
@@ -122,11 +122,11 @@ Result<std::size_t> ProcessReads::transfer(std::span<FreshRead> reads) {
 }
 
 Result<void> ProcessReads::scan(GuestPhys from, std::span<std::byte> into) {
-  return for_each_ram_piece(
-      vm_.ram(), from, into, into.size(),
-      [&](const RamRange& range, GuestPhys at, std::span<std::byte> piece) {
-        return files_.find(at) != nullptr ? files_.scan(at, piece) : scan_process(range, at, piece);
-      });
+  return for_each_ram_piece(vm_.ram(), from, into, into.size(),
+                            [&](const RamRange& range, GuestPhys at, std::span<std::byte> piece) {
+                              return files_.find(at) != nullptr ? files_.scan(at, piece)
+                                                                : scan_process(range, at, piece);
+                            });
 }
 
 /// RAM that no file of ours shows: anonymous memory gives zeros for holes and stays as it is,
@@ -154,10 +154,10 @@ Result<void> ProcessReads::copy(const RamRange& range, GuestPhys from, std::span
     const ssize_t got = ::process_vm_readv(pid_, &local, 1, &remote, 1, 0);
     if (got < 0 && errno != EFAULT) return read_error(errno);
     if (got <= 0) {
-      return Error{.code = ErrorCode::fault,
-                   .message = fmt::format("read {}: {} is not readable in process {}", from, at,
-                                          pid_),
-                   .address = from.raw()};
+      return Error{
+          .code = ErrorCode::fault,
+          .message = fmt::format("read {}: {} is not readable in process {}", from, at, pid_),
+          .address = from.raw()};
     }
     into = into.subspan(static_cast<std::size_t>(got));
     from = from + static_cast<std::uint64_t>(got);

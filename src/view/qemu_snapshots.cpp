@@ -219,8 +219,10 @@ class Migrated final : public QemuSnapshotter {
       auto& segments = image.segments;
       const bool after_zeros = !segments.empty() && segments.back().file_size == 0 &&
                                segments.back().start + segments.back().size == start;
-      if (at == 0 && after_zeros) segments.back().size += page_size;
-      else segments.push_back({start, page_size, at, at == 0 ? 0 : page_size});
+      if (at == 0 && after_zeros)
+        segments.back().size += page_size;
+      else
+        segments.push_back({start, page_size, at, at == 0 ? 0 : page_size});
     }
   }
 
@@ -278,9 +280,9 @@ Result<std::unique_ptr<GuestMemory>> open_halt_snap_dump(const Vm& vm) {
 Result<std::unique_ptr<GuestMemory>> open_halt_snap_pmemsave(const Vm& vm) {
   VMSIGHT_TRY(Common common, open_common(vm));
   VMSIGHT_TRY(std::unique_ptr<Halter> halter, open_stop_halter(vm));
-  return snapshots_of(vm, "halt-snap:pmemsave",
-                      std::make_unique<Saved>(vm, common.session, *std::move(common.files),
-                                              std::move(halter)));
+  return snapshots_of(
+      vm, "halt-snap:pmemsave",
+      std::make_unique<Saved>(vm, common.session, *std::move(common.files), std::move(halter)));
 }
 
 Result<std::unique_ptr<GuestMemory>> open_halt_snap_migrate(const Vm& vm) {

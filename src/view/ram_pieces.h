@@ -1,10 +1,10 @@
 // A run of guest-physical memory, taken apart where RAM ranges meet.
 #pragma once
 
+#include <fmt/format.h>
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <fmt/format.h>
 #include <span>
 
 #include "vmsight/memory.h"

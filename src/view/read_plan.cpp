@@ -23,7 +23,8 @@ ReadPlan::ReadPlan(std::span<FreshRead> reads, const RamMap& ram, const Limits& 
     if (!runs_.empty() && same_range) {
       Run& run = runs_.back();
       const GuestPhys reached = std::max(run.start + run.size, end);
-      if (start <= run.start + run.size + limits.max_gap && reached - run.start <= limits.max_size) {
+      if (start <= run.start + run.size + limits.max_gap &&
+          reached - run.start <= limits.max_size) {
         run.size = reached - run.start;
         ++run.count;
         continue;

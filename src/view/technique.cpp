@@ -110,7 +110,8 @@ constexpr std::array<Technique, 23> techniques{{
      .open = open_live_snap_background},
     {.name = "live-snap:mapped-ram",
      .what = "QEMU's migration into a file with a place for each page: the moment at its end",
-     .cost = "a pause of milliseconds at the end, and until we let it run on; dirty tracking before",
+     .cost =
+         "a pause of milliseconds at the end, and until we let it run on; dirty tracking before",
      .consistent = true,
      .pauses = true,
      .open = open_live_snap_mapped_ram},

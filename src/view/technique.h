@@ -11,8 +11,8 @@ namespace vmsight {
 
 struct Technique {
   std::string_view name;
-  std::string_view what;  // one line: how memory is reached
-  std::string_view cost;  // one line: what a view costs the guest
+  std::string_view what;    // one line: how memory is reached
+  std::string_view cost;    // one line: what a view costs the guest
   bool consistent = false;  // a view shows one moment
   bool pauses = false;      // the guest stands still for a part of each view
   bool injects = false;     // system calls are run inside the QEMU process

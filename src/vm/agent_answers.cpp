@@ -1,9 +1,9 @@
 #include "vm/agent_answers.h"
 
+#include <fmt/format.h>
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <fmt/format.h>
 
 namespace vmsight {
 namespace {
@@ -30,7 +30,8 @@ Result<Taken> take_welcome(std::string_view came, const agent::Nonce& nonce,
                    agent::welcome_mark.size());
   ours.append(reinterpret_cast<const char*>(&nonce), sizeof nonce);
   const auto at = came.find(ours);
-  if (at == std::string_view::npos) return Taken{came.size() - std::min(came.size(), ours.size() - 1)};
+  if (at == std::string_view::npos)
+    return Taken{came.size() - std::min(came.size(), ours.size() - 1)};
   std::string_view rest = came.substr(at);
   if (rest.size() < sizeof(agent::Welcome)) return Taken{at};
   const auto welcome = take<agent::Welcome>(rest);

@@ -1,11 +1,11 @@
 #include "vm/agent_port.h"
 
-#include <algorithm>
-#include <cerrno>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <algorithm>
+#include <cerrno>
 
 #include "base/wait.h"
 #include "vm/info.h"
@@ -22,7 +22,8 @@ using nlohmann::json;
 using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::milliseconds connect_time{1000};
-constexpr std::string_view held_hint = "close the other client (for a libvirt domain it may be libvirtd)";
+constexpr std::string_view held_hint =
+    "close the other client (for a libvirt domain it may be libvirtd)";
 
 Error unusable(std::string_view name, std::string_view why, std::string hint) {
   return {.code = ErrorCode::unsupported,
@@ -31,10 +32,11 @@ Error unusable(std::string_view name, std::string_view why, std::string hint) {
 }
 
 std::string port_hint(std::string_view name) {
-  return fmt::format("start QEMU with -device virtio-serial -chardev "
-                     "socket,id=agent,path=PATH,server=on,wait=off "
-                     "-device virtserialport,chardev=agent,name={}",
-                     name);
+  return fmt::format(
+      "start QEMU with -device virtio-serial -chardev "
+      "socket,id=agent,path=PATH,server=on,wait=off "
+      "-device virtserialport,chardev=agent,name={}",
+      name);
 }
 
 /// What a socket among QEMU's descriptors listens on.
@@ -42,8 +44,7 @@ std::string path_of_descriptor(pid_t pid, std::uint64_t fd) {
   constexpr std::string_view prefix = "socket:[";
   const auto link = read_proc_link(pid, fmt::format("fd/{}", fd));
   if (!link || !link->starts_with(prefix) || !link->ends_with(']')) return "";
-  const auto inode =
-      parse_number(link->substr(prefix.size(), link->size() - prefix.size() - 1));
+  const auto inode = parse_number(link->substr(prefix.size(), link->size() - prefix.size() - 1));
   const auto sockets = read_proc_file(pid, "net/unix");
   return inode && sockets ? unix_socket_path(*sockets, *inode) : "";
 }
@@ -124,7 +125,8 @@ std::string unix_socket_path(std::string_view net_unix, std::uint64_t inode) {
       word = line.substr(0, line.find(' '));
       line.remove_prefix(word.size());
     }
-    if (parse_number(word) == inode) return std::string(line.substr(std::min<std::size_t>(1, line.size())));
+    if (parse_number(word) == inode)
+      return std::string(line.substr(std::min<std::size_t>(1, line.size())));
   }
   return "";
 }
@@ -182,7 +184,8 @@ Result<void> AgentPort::exchange(std::string_view out, const Take& take, Millise
 Result<void> AgentPort::receive(std::size_t most) {
   const std::size_t before = received_.size();
   received_.resize(std::min(most, before + chunk));
-  const ssize_t got = ::recv(socket_.get(), received_.data() + before, received_.size() - before, 0);
+  const ssize_t got =
+      ::recv(socket_.get(), received_.data() + before, received_.size() - before, 0);
   const int err = errno;
   received_.resize(before + (got > 0 ? static_cast<std::size_t>(got) : 0));
   if (got > 0 || (got < 0 && (err == EAGAIN || err == EINTR))) return {};

@@ -3,10 +3,10 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <fmt/format.h>
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <fmt/format.h>
 
 #include "base/os.h"
 #include "vm/process.h"

@@ -3,11 +3,11 @@
 // cgroup-v1/freezer-subsystem.rst.) Nothing here changes anything.
 #pragma once
 
+#include <sys/types.h>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
-#include <sys/types.h>
 #include <vector>
 
 #include "vmsight/result.h"
@@ -24,10 +24,10 @@ struct Freezing {
   std::string_view state;
   std::string_view frozen;  // what `state` then contains
 };
-inline constexpr Freezing freezing_v1{"cgroup v1", 1, "tasks",  "freezer.state",
-                                      "FROZEN", "THAWED", "freezer.state", "FROZEN"};
-inline constexpr Freezing freezing_v2{"cgroup v2", 2, "cgroup.threads", "cgroup.freeze",
-                                      "1", "0", "cgroup.events", "frozen 1"};
+inline constexpr Freezing freezing_v1{"cgroup v1", 1,        "tasks",         "freezer.state",
+                                      "FROZEN",    "THAWED", "freezer.state", "FROZEN"};
+inline constexpr Freezing freezing_v2{"cgroup v2", 2,   "cgroup.threads", "cgroup.freeze",
+                                      "1",         "0", "cgroup.events",  "frozen 1"};
 
 /// Where a hierarchy that can freeze is mounted: `root` of it is seen at `path`.
 struct CgroupMount {

@@ -2,9 +2,9 @@
 
 #include <fcntl.h>
 
+#include <fmt/format.h>
 #include <algorithm>
 #include <cerrno>
-#include <fmt/format.h>
 
 #include "vm/monitor.h"
 #include "vm/monitor_session.h"
@@ -28,11 +28,13 @@ Result<std::string> read_bytes(const RamWriter& ram, const CodePatch& patch) {
 }
 
 std::string place_of(const CodePatch& patch) {
-  return patch.instruction.raw() != 0 ? fmt::format("{}", patch.instruction) : fmt::format("{}", patch.at);
+  return patch.instruction.raw() != 0 ? fmt::format("{}", patch.instruction)
+                                      : fmt::format("{}", patch.at);
 }
 
 bool is_inside(const CodePatch& patch, std::uint64_t rip) {
-  return patch.instruction.raw() != 0 && rip > patch.instruction.raw() && rip < patch.address.raw() + patch.before.size();
+  return patch.instruction.raw() != 0 && rip > patch.instruction.raw() &&
+         rip < patch.address.raw() + patch.before.size();
 }
 
 Result<void> check_outside(std::span<const CodePatch> patches,
@@ -131,7 +133,8 @@ std::optional<CodePatch> parse_patch(const json& entry) {
                    .after = *after};
 }
 
-Result<void> undo_by_ptrace(const VmInfo& info, const RamWriter& ram, std::span<const CodePatch> armed) {
+Result<void> undo_by_ptrace(const VmInfo& info, const RamWriter& ram,
+                            std::span<const CodePatch> armed) {
   VMSIGHT_TRY(const auto vm, open_vm(info));
   VMSIGHT_TRY(const auto halter, open_ptrace_halter(*vm));
   VMSIGHT_TRY(Paused paused, halter->halt());
@@ -170,7 +173,8 @@ class UndoPause {
   bool stopped_ = false;
 };
 
-Result<void> undo_by_monitor(const VmInfo& info, const RamWriter& ram, std::span<const CodePatch> armed) {
+Result<void> undo_by_monitor(const VmInfo& info, const RamWriter& ram,
+                             std::span<const CodePatch> armed) {
   VMSIGHT_TRY(QmpClient monitor, connect_monitor(info));
   UndoPause pause(monitor);
   VMSIGHT_TRY_VOID(pause.begin(info));
@@ -222,7 +226,8 @@ Result<void> apply_patches(const Vm& vm, const RamWriter& ram, std::span<const C
   return paused.resume();
 }
 
-Result<void> revert_patches(const Vm& vm, const RamWriter& ram, std::span<const CodePatch> patches) {
+Result<void> revert_patches(const Vm& vm, const RamWriter& ram,
+                            std::span<const CodePatch> patches) {
   VMSIGHT_TRY(const auto halter, open_halter(vm));
   VMSIGHT_TRY(Paused paused, halter->halt());
   VMSIGHT_TRY_VOID(check_outside(vm, *halter, patches));

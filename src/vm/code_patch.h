@@ -37,9 +37,10 @@ class RamWriter {
 
 struct CodePatch {
   static constexpr std::size_t max_size = 16;
-  GuestVirt instruction;  // where the instruction begins that is replaced; 0: it has no address of its
-                          // own, as in a page that processes share, and nobody can stand within it
-  GuestVirt address;      // of the bytes: the same, or behind if it crosses a page
+  GuestVirt
+      instruction;    // where the instruction begins that is replaced; 0: it has no address of its
+                      // own, as in a page that processes share, and nobody can stand within it
+  GuestVirt address;  // of the bytes: the same, or behind if it crosses a page
   GuestPhys at;
   HostVirt host;
   std::string before, after;  // of the same length; within one page

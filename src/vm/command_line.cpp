@@ -14,15 +14,45 @@ constexpr std::uint64_t default_memory = 128 * mebibyte;  // QEMU: -m "default: 
 
 /// Options of qemu-system-x86_64 (5.2 to 11) that take no argument. Every other one takes one,
 /// which may itself begin with '-' (-append "-m 5").
-constexpr std::array flags = {
-    "h",          "help",         "version",     "nodefaults",  "nographic",
-    "enable-kvm", "snapshot",     "S",           "s",           "no-reboot",
-    "no-shutdown", "no-acpi",     "no-hpet",     "no-fd-bootchk", "daemonize",
-    "win2k-hack", "rtc-td-hack",  "full-screen", "alt-grab",    "ctrl-grab",
-    "no-quit",    "singlestep",   "no-user-config", "preconfig", "mem-prealloc",
-    "usb",        "enable-fips",  "sdl",         "curses",      "enable-sync-profile",
-    "only-migratable", "xen-attach", "xen-domid-restrict", "old-param", "semihosting",
-    "no-kvm",     "portrait",     "no-frame",    "no-tdf"};
+constexpr std::array flags = {"h",
+                              "help",
+                              "version",
+                              "nodefaults",
+                              "nographic",
+                              "enable-kvm",
+                              "snapshot",
+                              "S",
+                              "s",
+                              "no-reboot",
+                              "no-shutdown",
+                              "no-acpi",
+                              "no-hpet",
+                              "no-fd-bootchk",
+                              "daemonize",
+                              "win2k-hack",
+                              "rtc-td-hack",
+                              "full-screen",
+                              "alt-grab",
+                              "ctrl-grab",
+                              "no-quit",
+                              "singlestep",
+                              "no-user-config",
+                              "preconfig",
+                              "mem-prealloc",
+                              "usb",
+                              "enable-fips",
+                              "sdl",
+                              "curses",
+                              "enable-sync-profile",
+                              "only-migratable",
+                              "xen-attach",
+                              "xen-domid-restrict",
+                              "old-param",
+                              "semihosting",
+                              "no-kvm",
+                              "portrait",
+                              "no-frame",
+                              "no-tdf"};
 
 bool is_flag(std::string_view option) {
   return std::find(flags.begin(), flags.end(), option) != flags.end();
@@ -146,8 +176,8 @@ void Parser::memory(const OptionList& options) {
 void Parser::smp(const OptionList& options) {
   constexpr std::uint64_t max_vcpus = 65536;
   std::uint64_t product = 1;
-  for (const char* level : {"drawers", "books", "sockets", "dies", "clusters", "modules", "cores",
-                            "threads"}) {
+  for (const char* level :
+       {"drawers", "books", "sockets", "dies", "clusters", "modules", "cores", "threads"}) {
     product = std::min(max_vcpus, product * options.number(level).value_or(1));
   }
   // Without cpus= all of maxcpus are present; without that, the whole topology is.
@@ -193,8 +223,8 @@ void Parser::device(const OptionList& options) {
   }
   const bool dimm = driver == "pc-dimm" || driver == "nvdimm";
   if (!dimm && !driver.starts_with("virtio-mem")) return;
-  line_.dimms.push_back({std::string(options.get("memdev")),
-                         options.number(dimm ? "addr" : "memaddr")});
+  line_.dimms.push_back(
+      {std::string(options.get("memdev")), options.number(dimm ? "addr" : "memaddr")});
 }
 
 void Parser::chardev(const OptionList& options) {

@@ -51,7 +51,7 @@ struct CommandLine {
   std::vector<Dimm> dimms;
   std::vector<std::string> qmp_sockets;  // listening unix sockets, as written
   std::vector<GuestPort> ports;
-  bool libvirt = false;                  // a monitor named as libvirt does
+  bool libvirt = false;  // a monitor named as libvirt does
 };
 
 /// `arguments` with argv[0]. Options that say nothing about the above are skipped, malformed

@@ -1,7 +1,7 @@
+#include <gelf.h>
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <gelf.h>
 #include <memory>
 
 #include "vm/image_formats.h"
@@ -75,8 +75,8 @@ Result<void> read_notes(const ImageFile& file, const GElf_Phdr& header, Elf* elf
   GElf_Nhdr note;
   std::size_t name_at = 0, content_at = 0, next = 0;
   while ((next = gelf_getnote(data, next, &note, &name_at, &content_at)) > 0) {
-    const auto named = std::string_view(reinterpret_cast<const char*>(&bytes[name_at]),
-                                        note.n_namesz);
+    const auto named =
+        std::string_view(reinterpret_cast<const char*>(&bytes[name_at]), note.n_namesz);
     const std::string_view name = named.substr(0, named.find('\0'));
     const auto content = bytes.subspan(content_at, note.n_descsz);
     if (name == "QEMU") add_cpu(image, content);
@@ -140,8 +140,7 @@ Result<void> check_header(Elf* elf) {
   }
   const bool x86 = header.e_machine == EM_X86_64 || header.e_machine == EM_386;
   if (!x86 || header.e_ident[EI_DATA] != ELFDATA2LSB) {
-    return Error{.code = ErrorCode::unsupported,
-                 .message = "read ELF core: not of an x86 machine"};
+    return Error{.code = ErrorCode::unsupported, .message = "read ELF core: not of an x86 machine"};
   }
   return {};
 }

@@ -83,8 +83,10 @@ Result<std::unique_ptr<Freezer>> Freezer::prepare(const VmInfo& info, std::span<
   for (const Freezing& how : ways) {
     auto freezer = prepare_one(info, tids, how);
     if (freezer || freezer.error().code == ErrorCode::vm_gone) return freezer;
-    if (!all) all = std::move(freezer).error();
-    else all->message += "; " + freezer.error().message;
+    if (!all)
+      all = std::move(freezer).error();
+    else
+      all->message += "; " + freezer.error().message;
   }
   VMSIGHT_CHECK(all);
   return *std::move(all);
@@ -179,7 +181,8 @@ Result<void> Freezer::tell(std::string_view word) {
   Result<void> all;
   for (const Group& group : groups_) {
     if (::pwrite(group.control.get(), word.data(), word.size(), 0) >= 0) continue;
-    if (all) all = os_error(errno, fmt::format("write {} to {}/{}", word, group.path, how_.control));
+    if (all)
+      all = os_error(errno, fmt::format("write {} to {}/{}", word, group.path, how_.control));
   }
   return all;
 }

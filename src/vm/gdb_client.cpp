@@ -1,11 +1,11 @@
 #include "vm/gdb_client.h"
 
-#include <algorithm>
-#include <cerrno>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <algorithm>
+#include <cerrno>
 
 #include "base/wait.h"
 
@@ -40,9 +40,9 @@ Result<GdbClient> GdbClient::negotiate(UniqueFd socket, Milliseconds patience) {
 Result<void> GdbClient::expect_ok(std::string question, Milliseconds patience) {
   VMSIGHT_TRY(const std::string answer, ask(question, patience));
   if (answer == "OK") return {};
-  return Error{.code = ErrorCode::unsupported,
-               .message = fmt::format("gdbstub {}: answered \"{}\"", question,
-                                      answer.substr(0, 40))};
+  return Error{
+      .code = ErrorCode::unsupported,
+      .message = fmt::format("gdbstub {}: answered \"{}\"", question, answer.substr(0, 40))};
 }
 
 Result<std::vector<std::string>> GdbClient::ask_all(std::span<const std::string> questions,
@@ -84,9 +84,9 @@ Result<void> GdbClient::run(std::span<const std::string> orders, std::string_vie
     if (answer != "OK") {
       VMSIGHT_TRY(const GdbStop stop, interrupt(patience));
       static_cast<void>(stop);
-      return Error{.code = ErrorCode::bad_data,
-                   .message = fmt::format("gdbstub {}: answered \"{}\"", order,
-                                          answer.substr(0, 40))};
+      return Error{
+          .code = ErrorCode::bad_data,
+          .message = fmt::format("gdbstub {}: answered \"{}\"", order, answer.substr(0, 40))};
     }
   }
   return {};

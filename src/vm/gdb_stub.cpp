@@ -1,12 +1,12 @@
 #include "vm/gdb_stub.h"
 
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <poll.h>
 #include <random>
-#include <sys/socket.h>
-#include <sys/un.h>
 
 #include "vm/monitor.h"
 #include "vm/recovery.h"

@@ -1,8 +1,8 @@
 #include "vm/gdb_text.h"
 
+#include <fmt/format.h>
 #include <algorithm>
 #include <charconv>
-#include <fmt/format.h>
 
 namespace vmsight {
 namespace {

@@ -1,10 +1,10 @@
 #include "vm/guest_agent.h"
 
+#include <fmt/format.h>
+#include <sys/random.h>
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <fmt/format.h>
-#include <sys/random.h>
 
 #include "vm/recovery.h"
 
@@ -21,7 +21,8 @@ constexpr std::uint64_t buffer_reach = 64u << 10;
 /// Memory is not plugged in more often.
 constexpr std::chrono::milliseconds header_validity{100};
 
-constexpr char sentinel = '\xff';  // begins the answer to guest-sync-delimited, and ends any garbage
+constexpr char sentinel =
+    '\xff';  // begins the answer to guest-sync-delimited, and ends any garbage
 constexpr std::string_view agent_hint =
     "start qemu-guest-agent in the guest; one that is paused or reboots does not answer";
 
@@ -36,7 +37,8 @@ json parse_line(std::string_view line) {
 }
 
 Error bad_answer(std::string_view what) {
-  return {.code = ErrorCode::bad_data, .message = fmt::format("read from qemu-guest-agent: {}", what)};
+  return {.code = ErrorCode::bad_data,
+          .message = fmt::format("read from qemu-guest-agent: {}", what)};
 }
 
 Result<json> value_of(const GuestAgent::Command& command, json answer) {
@@ -45,9 +47,9 @@ Result<json> value_of(const GuestAgent::Command& command, json answer) {
   const json error = answer.value("error", json());
   const json words = error.is_object() ? error.value("desc", json()) : json();
   return Error{.code = ErrorCode::unsupported,
-               .message = fmt::format("qemu-guest-agent {}: {}", command.name,
-                                      words.is_string() ? words.get<std::string>()
-                                                        : "refused without a reason")};
+               .message = fmt::format(
+                   "qemu-guest-agent {}: {}", command.name,
+                   words.is_string() ? words.get<std::string>() : "refused without a reason")};
 }
 
 /// The bytes of an answer to guest-file-read.
@@ -65,9 +67,9 @@ Result<void> undo_guest_file(AgentPort port, const json& payload) {
   GuestAgent agent(std::move(port));
   std::array<std::byte, agent::kcore_header_size> header{};
   std::size_t got = 0;
-  const std::array<GuestAgent::Command, 2> questions{{
-      {"guest-file-seek", {{"handle", handle}, {"offset", 0}, {"whence", 0}}},
-      {"guest-file-read", {{"handle", handle}, {"count", header.size()}}}}};
+  const std::array<GuestAgent::Command, 2> questions{
+      {{"guest-file-seek", {{"handle", handle}, {"offset", 0}, {"whence", 0}}},
+       {"guest-file-read", {{"handle", handle}, {"count", header.size()}}}}};
   VMSIGHT_TRY_VOID(agent.execute_all(questions, [&](std::size_t, Result<json> answer) {
     got = bytes_of(answer, header);
     return Result<void>();
@@ -215,9 +217,8 @@ Result<void> GuestAgentMemory::check_commands() {
                                    "guest-file-close"};
   for (const json& command : commands) {
     if (!command.is_object() || command.value("enabled", json()) != true) continue;
-    std::erase_if(missing, [&](const std::string& name) {
-      return command.value("name", json()) == name;
-    });
+    std::erase_if(missing,
+                  [&](const std::string& name) { return command.value("name", json()) == name; });
   }
   if (missing.empty()) return {};
   return Error{.code = ErrorCode::unsupported,

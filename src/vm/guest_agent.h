@@ -81,9 +81,9 @@ class GuestAgentMemory final : public AgentMemory {
   GuestAgent agent_;
   std::optional<std::int64_t> handle_;
   std::optional<ResumeGuard> guard_;
-  std::vector<std::byte> header_;  // of kcore, when segments_ were read
+  std::vector<std::byte> header_;                    // of kcore, when segments_ were read
   std::chrono::steady_clock::time_point checked_{};  // when it was last the same
-  std::uint64_t last_end_ = 0;     // where in kcore the last read ended
+  std::uint64_t last_end_ = 0;                       // where in kcore the last read ended
   std::vector<agent::Segment> segments_;
   std::vector<PhysRange> ranges_;
   std::uint64_t calls_ = 0;

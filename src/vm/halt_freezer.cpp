@@ -2,8 +2,8 @@
 // first halt and stay there while the halter lives; a halt is one write, and so is resuming.
 //
 // What stands is what stands under ptrace: all guest instructions, not QEMU's other threads.
-#include <array>
 #include <fmt/format.h>
+#include <array>
 #include <memory>
 
 #include "vm/freezer.h"

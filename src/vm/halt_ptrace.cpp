@@ -47,8 +47,7 @@ class PtraceHalter final : public Halter {
     VMSIGHT_TRY_VOID(traced_->wait(deadline));
     VMSIGHT_TRY_VOID(stop_newcomers(deadline));
     if (traced_->size() > 0) return {};
-    return Error{.code = ErrorCode::vm_gone,
-                 .message = fmt::format("process {} has ended", pid_)};
+    return Error{.code = ErrorCode::vm_gone, .message = fmt::format("process {} has ended", pid_)};
   }
 
   Result<void> stop_newcomers(TracedThreads::Clock::time_point deadline) {

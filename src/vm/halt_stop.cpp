@@ -1,8 +1,8 @@
 // Halting by QMP: stop and cont. QEMU lets go of its vCPUs, of the guest's clock and of transfers
 // that were under way, so nothing at all changes in the guest's RAM meanwhile.
+#include <fmt/format.h>
 #include <algorithm>
 #include <array>
-#include <fmt/format.h>
 
 #include "vm/monitor.h"
 #include "vm/monitor_session.h"
@@ -15,7 +15,7 @@ namespace {
 /// States that QEMU leaves only if it is told to. (QMP RunState; of the others "suspended" ends with
 /// an interrupt, and "save-vm", "finish-migrate", "inmigrate" and the like end by themselves.)
 constexpr std::array<std::string_view, 9> stands = {
-    "debug",    "guest-panicked", "internal-error", "io-error", "paused",
+    "debug",     "guest-panicked", "internal-error", "io-error", "paused",
     "prelaunch", "postmigrate",    "shutdown",       "watchdog"};
 
 class StopHalter final : public Halter {

@@ -1,9 +1,9 @@
 #include "vm/host_maps.h"
 
+#include <sys/sysmacros.h>
 #include <algorithm>
 #include <charconv>
 #include <optional>
-#include <sys/sysmacros.h>
 
 namespace vmsight {
 namespace {
@@ -140,12 +140,11 @@ std::vector<HostMapping> joined(std::span<const HostMapping> maps) {
   for (const HostMapping& next : maps) {
     if (!runs.empty()) {
       HostMapping& run = runs.back();
-      const bool continues =
-          run.end == next.start && run.writable == next.writable && run.shared == next.shared &&
-          run.executable == next.executable && run.inode == next.inode &&
-          run.device == next.device && run.path == next.path &&
-          run.dont_fork == next.dont_fork &&
-          (next.inode == 0 || run.offset + run.size() == next.offset);
+      const bool continues = run.end == next.start && run.writable == next.writable &&
+                             run.shared == next.shared && run.executable == next.executable &&
+                             run.inode == next.inode && run.device == next.device &&
+                             run.path == next.path && run.dont_fork == next.dont_fork &&
+                             (next.inode == 0 || run.offset + run.size() == next.offset);
       if (continues) {
         run.end = next.end;
         continue;
@@ -168,10 +167,10 @@ bool resembles_heap(const MemoryBackend& backend) {
 }
 
 Error no_mapping(const MemoryBackend& backend, bool several) {
-  return {.code = several ? ErrorCode::ambiguous : ErrorCode::not_found,
-          .message = fmt::format("find RAM block \"{}\": {} of {} MiB in the QEMU process",
-                                 backend.id, several ? "several mappings" : "no mapping",
-                                 backend.size >> 20)};
+  return {
+      .code = several ? ErrorCode::ambiguous : ErrorCode::not_found,
+      .message = fmt::format("find RAM block \"{}\": {} of {} MiB in the QEMU process", backend.id,
+                             several ? "several mappings" : "no mapping", backend.size >> 20)};
 }
 
 /// Maps first; smaps if they are not enough.
@@ -261,8 +260,7 @@ Result<std::vector<RamBlock>> find_plugged_blocks(std::string_view smaps,
   });
   std::vector<RamBlock> blocks;
   for (const HostMapping& mapping : found) {
-    const MemoryBackend name{.id = fmt::format("plugged{}", blocks.size()),
-                             .size = mapping.size()};
+    const MemoryBackend name{.id = fmt::format("plugged{}", blocks.size()), .size = mapping.size()};
     blocks.push_back(to_block(mapping, name));
   }
   return blocks;

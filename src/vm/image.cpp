@@ -1,10 +1,10 @@
 // open_image: a memory image as a set of guest-physical segments.
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <fcntl.h>
 #include <string_view>
-#include <sys/stat.h>
 
 #include "vm/image_formats.h"
 
@@ -27,14 +27,17 @@ constexpr std::array foreign_formats = {
     Format{"DISKDUMP"sv, "a compressed diskdump", dump_hint},
     Format{"makedumpfile"sv, "a flattened kdump", dump_hint},
     Format{"LibvirtQemudSave"sv, "a saved libvirt domain", "use virsh dump --memory-only"},
-    Format{"LibvirtQemudPart"sv, "an unfinished saved libvirt domain", "use virsh dump --memory-only"},
+    Format{"LibvirtQemudPart"sv, "an unfinished saved libvirt domain",
+           "use virsh dump --memory-only"},
     Format{"QEVM"sv, "a QEMU migration stream", dump_hint},
     Format{"QFI\xfb"sv, "a qcow2 disk image", dump_hint},
     Format{"PAGEDU"sv, "a Windows crash dump", "vmsight reads Linux guests"},
     Format{"EMiL"sv, "a LiME dump", dump_hint},
     Format{"\x1f\x8b"sv, "compressed by gzip", unpack_hint},
     Format{"\x28\xb5\x2f\xfd"sv, "compressed by zstd", unpack_hint},
-    Format{"\xfd""7zXZ"sv, "compressed by xz", unpack_hint},
+    Format{"\xfd"
+           "7zXZ"sv,
+           "compressed by xz", unpack_hint},
     Format{"\x04\x22\x4d\x18"sv, "compressed by lz4", unpack_hint},
 };
 
@@ -62,7 +65,11 @@ Result<Image> read_image(const ImageFile& file) {
                  .message = fmt::format("read image: it is {}", format.what),
                  .hint = std::string(format.hint)};
   }
-  return magic.starts_with("\x7f""ELF") ? read_elf_core(file) : read_raw_memory(file);
+  return magic.starts_with(
+             "\x7f"
+             "ELF")
+             ? read_elf_core(file)
+             : read_raw_memory(file);
 }
 
 Result<RamMap> ram_of(const std::vector<ImageSegment>& segments) {

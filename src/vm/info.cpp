@@ -1,9 +1,9 @@
 #include "vm/info.h"
 
+#include <sys/stat.h>
 #include <algorithm>
 #include <array>
 #include <optional>
-#include <sys/stat.h>
 
 #include "vm/libvirt.h"
 #include "vm/options.h"
@@ -22,7 +22,8 @@ Accelerator accelerator_of(pid_t pid, const CommandLine& line) {
 }
 
 bool same_file(const std::string& a, const std::string& b) {
-  struct stat first {}, second {};
+  struct stat first {
+  }, second{};
   return ::stat(a.c_str(), &first) == 0 && ::stat(b.c_str(), &second) == 0 &&
          first.st_dev == second.st_dev && first.st_ino == second.st_ino;
 }
@@ -53,9 +54,10 @@ std::optional<Error> hidden_vm(std::string_view spec) {
     if (!cmdline) continue;
     const auto line = parse_command_line(split_arguments(*cmdline));
     if (!line || (line->name != spec && line->uuid != spec)) continue;
-    return Error{.code = ErrorCode::permission,
-                 .message = fmt::format("find VM \"{}\": process {} belongs to another user", spec, pid),
-                 .hint = "run vmsight as root, or as the user that runs QEMU"};
+    return Error{
+        .code = ErrorCode::permission,
+        .message = fmt::format("find VM \"{}\": process {} belongs to another user", spec, pid),
+        .hint = "run vmsight as root, or as the user that runs QEMU"};
   }
   return std::nullopt;
 }
@@ -69,7 +71,8 @@ bool has_vm_arguments(const VmInfo& info) {
 }
 
 Error no_such_vm(std::string_view spec, const VmList& all) {
-  Error error{.code = ErrorCode::not_found, .message = fmt::format("find VM \"{}\": no such VM", spec)};
+  Error error{.code = ErrorCode::not_found,
+              .message = fmt::format("find VM \"{}\": no such VM", spec)};
   error.hint = all.vms.empty() ? "no QEMU process of ours runs on this host"
                                : "running VMs: " + names_of(all.vms);
   if (all.unreadable > 0) {
@@ -156,9 +159,10 @@ Result<VmInfo> find_vm(std::string_view spec) {
   auto info = describe_vm(static_cast<pid_t>(*pid));
   if (!info && info.error().code == ErrorCode::vm_gone) return no_such_vm(spec, all);
   if (info && !has_vm_arguments(*info)) {
-    return Error{.code = ErrorCode::not_found,
-                 .message = fmt::format("process {} runs {}, which is not QEMU", *pid, info->executable),
-                 .hint = "`vmsight list` shows the VMs of this host"};
+    return Error{
+        .code = ErrorCode::not_found,
+        .message = fmt::format("process {} runs {}, which is not QEMU", *pid, info->executable),
+        .hint = "`vmsight list` shows the VMs of this host"};
   }
   return info;
 }

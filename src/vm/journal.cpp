@@ -3,11 +3,11 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include <fmt/format.h>
 #include <atomic>
 #include <cerrno>
 #include <cstdlib>
 #include <filesystem>
-#include <fmt/format.h>
 
 namespace vmsight {
 namespace {
@@ -107,9 +107,9 @@ Result<JournalEntry> JournalEntry::prepare(const ProcessId& vm, Change change) {
   entry.record_.vm = vm;
   entry.record_.change = std::move(change);
   // The author's start time makes it unlike a name that an earlier process with our PID left.
-  entry.record_.path = fmt::format("{}/{}-{}-{}-{}.json", directory, vm.pid,
-                                   entry.record_.author.pid, entry.record_.author.start_time,
-                                   number++);
+  entry.record_.path =
+      fmt::format("{}/{}-{}-{}-{}.json", directory, vm.pid, entry.record_.author.pid,
+                  entry.record_.author.start_time, number++);
   return entry;
 }
 

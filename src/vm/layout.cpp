@@ -42,9 +42,8 @@ Result<HostLayout> without_monitor(const CommandLine& line, const ReadText& read
 Result<BlocksAndMap> ask(const VmInfo& info, const CommandLine& line,
                          const std::vector<HostMapping>& maps) {
   VMSIGHT_TRY(const auto session, MonitorSession::of(info));
-  VMSIGHT_TRY(MonitorLayout layout, session->with_client([&](QmpClient& monitor) {
-    return ask_layout(monitor, line);
-  }));
+  VMSIGHT_TRY(MonitorLayout layout,
+              session->with_client([&](QmpClient& monitor) { return ask_layout(monitor, line); }));
   BlocksAndMap found;
   for (RamBlock& block : layout.blocks) {
     VMSIGHT_TRY_VOID(complete_block(maps, block));

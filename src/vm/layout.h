@@ -34,8 +34,7 @@ Result<BlocksAndMap> derive_layout(const CommandLine& line, std::span<const Host
 
 /// Adds what was plugged in since the start, where the command line has room for it. True if
 /// there was any: its place then is a guess.
-Result<bool> add_plugged(const CommandLine& line, const ReadText& read_smaps,
-                         BlocksAndMap& layout);
+Result<bool> add_plugged(const CommandLine& line, const ReadText& read_smaps, BlocksAndMap& layout);
 
 /// The error is that of deriving, if there is no monitor either.
 Result<HostLayout> find_layout(const VmInfo& info, const CommandLine& line);

@@ -1,10 +1,10 @@
 #include "vm/libvirt.h"
 
+#include <unistd.h>
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
 #include <memory>
-#include <unistd.h>
 #include <vector>
 
 #include "base/os.h"

@@ -2,11 +2,11 @@
 // asked. System domains: /run/libvirt/qemu; a user's: $XDG_RUNTIME_DIR/libvirt/qemu/run.
 #pragma once
 
+#include <sys/types.h>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <sys/types.h>
 
 namespace vmsight {
 

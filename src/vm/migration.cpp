@@ -19,9 +19,9 @@ constexpr const char* descriptor_name = "vmsight";  // of the file, in QEMU
 
 /// What changes the file's format, or does not go with what we need.
 constexpr std::array<std::string_view, 12> unwanted = {
-    "multifd",       "xbzrle",          "compress",     "postcopy-ram", "postcopy-preempt",
-    "release-ram",   "x-ignore-shared", "auto-converge", "zero-blocks",  "dirty-bitmaps",
-    "return-path",   "pause-before-switchover"};
+    "multifd",          "xbzrle",        "compress",        "postcopy-ram",
+    "postcopy-preempt", "release-ram",   "x-ignore-shared", "auto-converge",
+    "zero-blocks",      "dirty-bitmaps", "return-path",     "pause-before-switchover"};
 
 bool has_name(std::span<const std::string_view> names, const std::string& name) {
   return std::find(names.begin(), names.end(), name) != names.end();
@@ -148,8 +148,8 @@ Result<void> Migration::run_guarded(const SaveFile& into, std::uint64_t bytes) {
     session_->with_client([&](QmpClient& monitor) { restore_settings(monitor, theirs_, limit_); });
   });
   VMSIGHT_TRY_VOID(set_capabilities(true));
-  VMSIGHT_TRY(const json set, session_->execute(
-                                  {"migrate-set-parameters", {{"max-bandwidth", bandwidth}}}));
+  VMSIGHT_TRY(const json set,
+              session_->execute({"migrate-set-parameters", {{"max-bandwidth", bandwidth}}}));
   static_cast<void>(set);
   if (kind_ == MigrationKind::stopped) {
     VMSIGHT_TRY(const json stopped, session_->execute({"stop"}));
@@ -182,8 +182,8 @@ Result<void> Migration::start(const SaveFile& into) {
 Result<void> Migration::wait(std::uint64_t bytes) {
   const auto deadline = std::chrono::steady_clock::now() + save_patience(bytes);
   while (true) {
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(
-        deadline - std::chrono::steady_clock::now());
+    const auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
     auto event = session_->wait_event("MIGRATION", std::max(left, 0ms));
     if (!event) return std::move(event).error();
     const json status = event->data.is_object() ? event->data.value("status", json()) : json();
@@ -192,9 +192,9 @@ Result<void> Migration::wait(std::uint64_t bytes) {
     VMSIGHT_TRY(const json info, session_->execute({"query-migrate"}));
     const json words = info.is_object() ? info.value("error-desc", json()) : json();
     return Error{.code = ErrorCode::os,
-                 .message = fmt::format("migrate to a file: {}: {}", status.get<std::string>(),
-                                        words.is_string() ? words.get<std::string>()
-                                                          : "QEMU does not say why")};
+                 .message = fmt::format(
+                     "migrate to a file: {}: {}", status.get<std::string>(),
+                     words.is_string() ? words.get<std::string>() : "QEMU does not say why")};
   }
 }
 

@@ -50,7 +50,7 @@ class Migration {
   const Vm& vm_;
   std::shared_ptr<MonitorSession> session_;
   MigrationKind kind_;
-  bool has_files_ = false;                         // "file:" is a place to migrate to
+  bool has_files_ = false;                           // "file:" is a place to migrate to
   nlohmann::json ours_ = nlohmann::json::array();    // capabilities that we change ...
   nlohmann::json theirs_ = nlohmann::json::array();  // ... and what they were
   nlohmann::json limit_;                             // max-bandwidth, as it was

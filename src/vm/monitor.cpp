@@ -88,9 +88,8 @@ Result<std::vector<RamBlock>> ask_blocks(QmpClient& monitor, const std::vector<R
 /// Sizes of the blocks from the ranges, host addresses of the ranges from the blocks.
 void connect_ranges(MonitorLayout& layout) {
   for (RamRange& range : layout.ranges) {
-    const auto block =
-        std::find_if(layout.blocks.begin(), layout.blocks.end(),
-                     [&](const RamBlock& b) { return b.name == range.block; });
+    const auto block = std::find_if(layout.blocks.begin(), layout.blocks.end(),
+                                    [&](const RamBlock& b) { return b.name == range.block; });
     VMSIGHT_CHECK(block != layout.blocks.end());
     block->size = std::max(block->size, range.block_offset + range.size);
     range.host = block->host + range.block_offset;
@@ -122,8 +121,8 @@ Result<QmpClient> connect_socket(const VmInfo& info, const Socket& socket) {
   if (is_stopped(info.pid)) {
     return no_monitor("the QEMU process is stopped", fmt::format("kill -CONT {}", info.pid));
   }
-  auto client = QmpClient::connect(
-      socket.path, socket.held ? QmpClient::held_time : QmpClient::greeting_time);
+  auto client = QmpClient::connect(socket.path,
+                                   socket.held ? QmpClient::held_time : QmpClient::greeting_time);
   if (!client) {
     return no_monitor(fmt::format("{}: {}", socket.path, client.error().message),
                       client.error().hint);

@@ -1,7 +1,7 @@
 #include "vm/monitor_session.h"
 
-#include <map>
 #include <poll.h>
+#include <map>
 #include <utility>
 
 #include "vm/monitor.h"

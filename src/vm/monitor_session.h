@@ -36,10 +36,9 @@ class MonitorSession {
   explicit MonitorSession(QmpClient client) : client_(std::move(client)) {}
 
   /// As the functions of QmpClient that have these names.
-  Result<std::vector<nlohmann::json>> execute_all(
-      std::span<const Command> commands, Milliseconds patience = QmpClient::command_time);
-  Result<nlohmann::json> execute(Command command,
-                                 Milliseconds patience = QmpClient::command_time);
+  Result<std::vector<nlohmann::json>> execute_all(std::span<const Command> commands,
+                                                  Milliseconds patience = QmpClient::command_time);
+  Result<nlohmann::json> execute(Command command, Milliseconds patience = QmpClient::command_time);
   std::vector<Event> take_events();
   Result<Event> wait_event(std::string_view name, Milliseconds patience);
 

@@ -1,7 +1,7 @@
 #include "vm/monitor_text.h"
 
-#include <array>
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cstring>
 #include <optional>
@@ -72,7 +72,8 @@ std::optional<std::string_view> memory_view(std::string_view text) {
   constexpr std::string_view wanted = "\n AS \"memory\", root: ";
   for (auto at = text.find(heading); at != std::string_view::npos;) {
     const auto next = text.find(heading, at + heading.size());
-    const std::string_view view = text.substr(at, next == std::string_view::npos ? next : next - at);
+    const std::string_view view =
+        text.substr(at, next == std::string_view::npos ? next : next - at);
     if (view.find(wanted) != std::string_view::npos) return view;
     at = next;
   }

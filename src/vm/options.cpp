@@ -129,8 +129,7 @@ std::optional<std::uint64_t> parse_size(std::string_view text, std::uint64_t uni
   }
   double fraction = 0;
   const char* end = text.data() + text.size();
-  const auto [stop, error] =
-      std::from_chars(text.data(), end, fraction, std::chars_format::fixed);
+  const auto [stop, error] = std::from_chars(text.data(), end, fraction, std::chars_format::fixed);
   const double bytes = fraction * static_cast<double>(unit);
   if (error != std::errc() || stop != end || !(bytes >= 0) || bytes >= 0x1p63) return std::nullopt;
   return static_cast<std::uint64_t>(bytes);

@@ -1,14 +1,14 @@
 #include "vm/process.h"
 
-#include <algorithm>
-#include <cerrno>
-#include <chrono>
-#include <climits>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <climits>
 #include <thread>
 
 #include "vm/options.h"
@@ -56,8 +56,8 @@ void classify(pid_t pid, QemuProcesses& found) {
     }
     return;  // a kernel thread, or it ended meanwhile
   }
-  const bool matches = is_dynamic_loader(*executable) ? looks_like_qemu(pid)
-                                                      : is_qemu(*executable, {});
+  const bool matches =
+      is_dynamic_loader(*executable) ? looks_like_qemu(pid) : is_qemu(*executable, {});
   if (matches) found.readable.push_back(pid);
 }
 

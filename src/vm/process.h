@@ -1,13 +1,13 @@
 // QEMU processes as /proc shows them.
 #pragma once
 
+#include <sys/types.h>
 #include <chrono>
 #include <cstdint>
 #include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <sys/types.h>
 #include <vector>
 
 #include "base/os.h"
@@ -23,8 +23,7 @@ struct ProcessId {
 
 /// A whole file of /proc, at most `limit` bytes. vm_gone if the process has ended, permission if
 /// the rights are missing.
-Result<std::string> read_proc_file(pid_t pid, std::string_view name,
-                                   std::size_t limit = 16u << 20);
+Result<std::string> read_proc_file(pid_t pid, std::string_view name, std::size_t limit = 16u << 20);
 
 /// A link of /proc/PID, such as "exe" or "cwd".
 Result<std::string> read_proc_link(pid_t pid, std::string_view name);

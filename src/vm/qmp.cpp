@@ -1,11 +1,11 @@
 #include "vm/qmp.h"
 
-#include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
 
 #include "base/wait.h"
 #include "vm/unix_socket.h"
@@ -106,17 +106,16 @@ Result<json> QmpClient::answer_to(const Command& command, std::uint64_t id,
     const json error = answer.value("error", json::object());
     const json words = error.is_object() ? error.value("desc", json()) : json();
     return Error{.code = ErrorCode::unsupported,
-                 .message = fmt::format("QMP {}: {}", command.name,
-                                        words.is_string() ? words.get<std::string>()
-                                                          : "refused without a reason")};
+                 .message = fmt::format(
+                     "QMP {}: {}", command.name,
+                     words.is_string() ? words.get<std::string>() : "refused without a reason")};
   }
 }
 
 pid_t QmpClient::peer() const {
   ucred credentials{};
   socklen_t size = sizeof credentials;
-  const int failed =
-      ::getsockopt(socket_.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &size);
+  const int failed = ::getsockopt(socket_.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &size);
   return failed ? 0 : credentials.pid;
 }
 

@@ -3,13 +3,13 @@
 // commands. A socket serves one client at a time: a second one connects but is not greeted.
 #pragma once
 
+#include <sys/types.h>
 #include <chrono>
 #include <deque>
 #include <nlohmann/json.hpp>
 #include <span>
 #include <string>
 #include <string_view>
-#include <sys/types.h>
 #include <vector>
 
 #include "base/os.h"

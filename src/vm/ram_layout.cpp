@@ -120,8 +120,8 @@ std::vector<RamRange> comparable(const RamMap& map) {
   constexpr GuestPhys low_start{0xa0000}, low_end{0x100000}, top{~std::uint64_t{0}};
   std::vector<RamRange> parts;
   for (const RamRange& range : map.ranges()) {
-    for (const RamRange& piece : std::array{part(range, GuestPhys(0), low_start),
-                                      part(range, low_end, top)}) {
+    for (const RamRange& piece :
+         std::array{part(range, GuestPhys(0), low_start), part(range, low_end, top)}) {
       if (piece.size > 0) parts.push_back(piece);
     }
   }

@@ -1,8 +1,8 @@
 #include "vm/recovery.h"
 
+#include <fmt/format.h>
 #include <algorithm>
 #include <array>
-#include <fmt/format.h>
 
 #include "vm/freezer.h"
 #include "vm/monitor.h"

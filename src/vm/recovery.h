@@ -18,18 +18,18 @@ Result<void> undo_change(const VmInfo& info, const Change& change);
 Result<void> undo_stop(QmpClient& monitor, const nlohmann::json& payload);
 Result<void> undo_migration(QmpClient& monitor, const nlohmann::json& payload);  // migration.cpp
 // "frozen": undo_freezer() of vm/freezer.h; "fork": undo_copy() of vm/undo_copy.h
-Result<void> undo_probes(const VmInfo& info, const nlohmann::json& payload);     // code_patch.cpp
-Result<void> undo_gdbstub(const VmInfo& info, const nlohmann::json& payload);    // gdb_stub.cpp
+Result<void> undo_probes(const VmInfo& info, const nlohmann::json& payload);      // code_patch.cpp
+Result<void> undo_gdbstub(const VmInfo& info, const nlohmann::json& payload);     // gdb_stub.cpp
 Result<void> undo_guest_file(const VmInfo& info, const nlohmann::json& payload);  // guest_agent.cpp
 
 struct Recovery {
-  pid_t pid = 0;        // of the VM
-  std::string vm;       // its name
+  pid_t pid = 0;   // of the VM
+  std::string vm;  // its name
   std::string kind;
-  std::string what;     // "the guest was stopped by QMP"
+  std::string what;  // "the guest was stopped by QMP"
   bool undone = false;
-  std::string reason;   // why not
-  std::string hint;     // what to do then, or ""
+  std::string reason;  // why not
+  std::string hint;    // what to do then, or ""
 };
 
 /// Undoes the records whose author and guard are gone, of one VM or of all, and removes them.

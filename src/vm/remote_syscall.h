@@ -104,7 +104,7 @@ class BorrowedThread {
   std::uint64_t mask_ = 0;  // of its signals
   HostVirt instruction_;    // a `syscall`
   std::optional<WayBack> way_back_;
-  pid_t copy_ = 0;          // of the last clone()
+  pid_t copy_ = 0;  // of the last clone()
 };
 
 }  // namespace vmsight

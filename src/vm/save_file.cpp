@@ -13,8 +13,8 @@ namespace {
 Error no_space(const std::string& directory, std::uint64_t size, std::uint64_t available) {
   constexpr std::uint64_t mib = 1 << 20;
   Error error = os_error(ENOSPC, "save guest memory in " + directory);
-  error.message += fmt::format(": {} MiB needed, {} MiB free", (size + mib - 1) / mib,
-                               available / mib);
+  error.message +=
+      fmt::format(": {} MiB needed, {} MiB free", (size + mib - 1) / mib, available / mib);
   error.hint = "set TMPDIR to a directory on a larger file system";
   return error;
 }

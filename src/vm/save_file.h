@@ -53,7 +53,7 @@ class SaveFiles {
   Result<void> try_saving(GuestPhys from);
 
   std::shared_ptr<MonitorSession> session_;
-  uid_t owner_ = 0;  // of the QEMU process
+  uid_t owner_ = 0;    // of the QEMU process
   bool pass_ = false;  // QEMU cannot open our descriptors: it is passed copies
 };
 

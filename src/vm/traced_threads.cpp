@@ -5,13 +5,13 @@
 #include <sys/uio.h>
 #include <sys/wait.h>
 
+#include <fmt/format.h>
+#include <sched.h>
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <ctime>
-#include <fmt/format.h>
 #include <optional>
-#include <sched.h>
 #include <system_error>
 
 #include "vm/options.h"

@@ -1,9 +1,9 @@
 #include "vm/undo_copy.h"
 
-#include <algorithm>
-#include <csignal>
 #include <fmt/format.h>
 #include <poll.h>
+#include <algorithm>
+#include <csignal>
 
 #include "vm/attendant.h"
 #include "vm/options.h"
@@ -63,8 +63,8 @@ Result<std::vector<RamBlock>> parse_blocks(const json& payload) {
     if (!block.is_object()) return bad;
     const json host = block.value("host", json()), size = block.value("size", json());
     if (!host.is_number_unsigned() || !size.is_number_unsigned()) return bad;
-    blocks.push_back({.size = size.get<std::uint64_t>(),
-                      .host = HostVirt(host.get<std::uint64_t>())});
+    blocks.push_back(
+        {.size = size.get<std::uint64_t>(), .host = HostVirt(host.get<std::uint64_t>())});
   }
   return blocks;
 }

@@ -3,10 +3,10 @@
 // into children.
 #pragma once
 
+#include <sys/types.h>
 #include <nlohmann/json.hpp>
 #include <span>
 #include <string_view>
-#include <sys/types.h>
 #include <vector>
 
 #include "vmsight/vm.h"

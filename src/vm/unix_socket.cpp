@@ -1,12 +1,12 @@
 #include "vm/unix_socket.h"
 
-#include <cerrno>
-#include <cstring>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <cerrno>
+#include <cstring>
 
 namespace vmsight {
 namespace {
@@ -40,7 +40,8 @@ Result<UniqueFd> connect_unix(const std::string& path,
   VMSIGHT_TRY(const UniqueFd directory, fill_address(path, address, action));
   // It only waits while the backlog is full of others, and QEMU's has one place.
   constexpr int pause_ms = 2;  // there is no event for a free place in a backlog
-  while (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+  while (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) !=
+         0) {
     if (errno != EAGAIN && errno != EINTR) return os_error(errno, action);
     if (std::chrono::steady_clock::now() >= deadline) {
       return Error{.code = ErrorCode::timeout,

@@ -1,8 +1,8 @@
 #include "vm/vcpu_threads.h"
 
+#include <fmt/format.h>
 #include <algorithm>
 #include <cerrno>
-#include <fmt/format.h>
 #include <functional>
 #include <optional>
 

@@ -4,11 +4,11 @@
 // the vCPUs cannot be told from the others, all are taken, and `source` says so.
 #pragma once
 
+#include <sys/types.h>
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string_view>
-#include <sys/types.h>
 #include <vector>
 
 #include "vmsight/result.h"

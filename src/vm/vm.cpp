@@ -41,8 +41,8 @@ class QemuVm final : public Vm {
   Result<Answer> ask(Result<Answer> (*question)(QmpClient&)) {
     VMSIGHT_TRY_VOID(check_alive());
     auto session = MonitorSession::of(info_);
-    auto answer = session ? (*session)->with_client(question)
-                          : Result<Answer>(std::move(session).error());
+    auto answer =
+        session ? (*session)->with_client(question) : Result<Answer>(std::move(session).error());
     if (!answer) VMSIGHT_TRY_VOID(check_alive());
     return answer;
   }
@@ -56,18 +56,24 @@ class QemuVm final : public Vm {
 
 std::string_view to_string(Accelerator accelerator) {
   switch (accelerator) {
-    case Accelerator::tcg: return "tcg";
-    case Accelerator::kvm: return "kvm";
-    case Accelerator::unknown: break;
+    case Accelerator::tcg:
+      return "tcg";
+    case Accelerator::kvm:
+      return "kvm";
+    case Accelerator::unknown:
+      break;
   }
   return "unknown";
 }
 
 std::string_view to_string(Backing backing) {
   switch (backing) {
-    case Backing::anonymous: return "anonymous";
-    case Backing::shared_file: return "shared file";
-    case Backing::private_file: return "private file";
+    case Backing::anonymous:
+      return "anonymous";
+    case Backing::shared_file:
+      return "shared file";
+    case Backing::private_file:
+      return "private file";
   }
   return "unknown";
 }

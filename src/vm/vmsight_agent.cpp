@@ -1,7 +1,7 @@
 #include "vm/vmsight_agent.h"
 
-#include <cerrno>
 #include <sys/random.h>
+#include <cerrno>
 
 #include "vm/agent_answers.h"
 
@@ -39,7 +39,8 @@ Result<void> VmsightAgent::greet(Milliseconds patience) {
   std::string out;
   append(out, hello);
   auto done = port_.exchange(
-      out, [&](std::string_view came) { return take_welcome(came, hello.nonce, ranges_); }, patience);
+      out, [&](std::string_view came) { return take_welcome(came, hello.nonce, ranges_); },
+      patience);
   greeted_ = done.has_value();
   if (!done && done.error().code == ErrorCode::timeout) {
     return port_.silence("vmsight-agent", std::string(agent_hint));

@@ -17,8 +17,8 @@ class VmsightAgent final : public AgentMemory {
   /// or speaks another version; timeout if nobody answers.
   static Result<std::unique_ptr<VmsightAgent>> open(const VmInfo& info);
   /// Greets on this port. For tests.
-  static Result<std::unique_ptr<VmsightAgent>> greet(AgentPort port,
-                                                     Milliseconds patience = AgentPort::answer_time);
+  static Result<std::unique_ptr<VmsightAgent>> greet(
+      AgentPort port, Milliseconds patience = AgentPort::answer_time);
 
   const std::vector<PhysRange>& ranges() const override { return ranges_; }
   Result<void> read(std::span<Run> runs) override;

@@ -99,7 +99,7 @@ static_assert(sizeof(user_fpregs_struct) == 512 && offsetof(Frame, fpu) == 320);
 ucontext_t context_of(const user_regs_struct& from, std::uint64_t fpu) {
   const user_regs_struct r = as_restarted(from);
   ucontext_t context{};
-  context.uc_flags = 6;  // UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS: ss is what it was
+  context.uc_flags = 6;                 // UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS: ss is what it was
   context.uc_stack.ss_flags = 0x12345;  // none that there is: the alternate stack stays as it is
   auto& to = context.uc_mcontext.gregs;
   const auto put = [&](int which, std::uint64_t value) { to[which] = static_cast<greg_t>(value); };

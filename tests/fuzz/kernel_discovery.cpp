@@ -81,8 +81,7 @@ void use(Kernel& kernel, GuestMemory& memory) {
     if (address) static_cast<void>(kernel.space().translate(memory, *address));
   }
   for (std::size_t cpu = 0; cpu < kernel.per_cpu_offsets().size(); ++cpu) {
-    static_cast<void>(
-        kernel.space().translate(memory, kernel.per_cpu(GuestVirt(0x1000), cpu)));
+    static_cast<void>(kernel.space().translate(memory, kernel.per_cpu(GuestVirt(0x1000), cpu)));
   }
 }
 

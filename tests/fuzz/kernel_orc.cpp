@@ -15,10 +15,14 @@ std::uint64_t take_word(const OrcGuest& guest, test::FuzzInput& input) {
   const auto what = input.take<std::uint8_t>();
   const auto where = input.take<std::uint16_t>();
   switch (what % 4) {
-    case 0: return where;
-    case 1: return guest.guest.image(where).raw();
-    case 2: return (guest.stack + where).raw();
-    default: return (guest.guest.image(0x300000) + where).raw();
+    case 0:
+      return where;
+    case 1:
+      return guest.guest.image(where).raw();
+    case 2:
+      return (guest.stack + where).raw();
+    default:
+      return (guest.guest.image(0x300000) + where).raw();
   }
 }
 

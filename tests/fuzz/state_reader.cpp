@@ -56,10 +56,15 @@ class Scene {
     const GuestVirt mm = object(), files = object(), fs = object(), signal = object();
     const GuestVirt nsproxy = object(), ns = object(), pid = object(), file = object();
     kernel_.put(task, "task_struct", "pid", std::uint32_t{1});
-    for (const auto& [member, to] : {std::pair{"mm", mm}, {"files", files}, {"fs", fs},
-                                     {"signal", signal}, {"sighand", object()},
-                                     {"real_cred", object()}, {"nsproxy", nsproxy},
-                                     {"thread_pid", pid}, {"real_parent", init}}) {
+    for (const auto& [member, to] : {std::pair{"mm", mm},
+                                     {"files", files},
+                                     {"fs", fs},
+                                     {"signal", signal},
+                                     {"sighand", object()},
+                                     {"real_cred", object()},
+                                     {"nsproxy", nsproxy},
+                                     {"thread_pid", pid},
+                                     {"real_parent", init}}) {
       point(task, "task_struct", member, to);
     }
     point(*kernel_.symbol("init_pid_ns"), "pid_namespace", "child_reaper", task);

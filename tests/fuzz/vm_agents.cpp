@@ -25,7 +25,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   AnswerReader reader(1, runs);
   std::string_view rest;
   for (const std::size_t end : {size / 2, size}) {
-    const std::size_t used = static_cast<std::size_t>(rest.data() == nullptr ? 0 : rest.data() - text.data());
+    const std::size_t used =
+        static_cast<std::size_t>(rest.data() == nullptr ? 0 : rest.data() - text.data());
     rest = text.substr(used, end - used);
     const auto done = reader.take_from(rest);
     if (!done || *done) break;

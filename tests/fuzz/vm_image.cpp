@@ -16,7 +16,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (!image) return 0;
   for (const ImageSegment& segment : image->segments) {
     VMSIGHT_CHECK(segment.file_size <= segment.size);
-    VMSIGHT_CHECK(segment.file_offset + segment.file_size <= std::max<std::uint64_t>(size, file_size));
+    VMSIGHT_CHECK(segment.file_offset + segment.file_size <=
+                  std::max<std::uint64_t>(size, file_size));
   }
   return 0;
 }

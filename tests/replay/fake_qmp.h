@@ -2,9 +2,9 @@
 // test wants it.
 #pragma once
 
+#include <sys/socket.h>
 #include <nlohmann/json.hpp>
 #include <string>
-#include <sys/socket.h>
 #include <thread>
 
 #include "base/os.h"
@@ -49,11 +49,12 @@ class FakeQmp {
     using nlohmann::json;
     std::string key = command.at("execute");
     if (key == "human-monitor-command") key = command.at("arguments").at("command-line");
-    json answer = key == "qmp_capabilities"
-                      ? json{{"return", json::object()}}
-                      : recording_["answers"].value(key, json{{"error", {{"desc", "not recorded"}}}});
+    json answer = key == "qmp_capabilities" ? json{{"return", json::object()}}
+                                            : recording_["answers"].value(
+                                                  key, json{{"error", {{"desc", "not recorded"}}}});
     answer["id"] = command.at("id");
-    send(R"({"event": "RESUME", "timestamp": {"seconds": 1, "microseconds": 2}})" "\r\n");
+    send(R"({"event": "RESUME", "timestamp": {"seconds": 1, "microseconds": 2}})"
+         "\r\n");
     send(answer.dump() + "\r\n");
   }
 

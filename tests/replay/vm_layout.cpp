@@ -10,8 +10,8 @@
 #include "vm/host_maps.h"
 #include "vm/layout.h"
 #include "vm/libvirt.h"
-#include "vm/monitor_text.h"
 #include "vm/monitor.h"
+#include "vm/monitor_text.h"
 #include "vm/ram_layout.h"
 
 namespace vmsight {
@@ -153,12 +153,13 @@ TEST(LiveFlatView, JoinsWhatTheFirmwareCut) {
   // Of a running guest the BIOS area is RAM, in pieces of several rights.
   auto flat = parse_flat_view(text_of(recordings / "mtree-live.txt"));
   ASSERT_TRUE(flat) << flat.error().message;
-  test::FakeQmp qemu({{"greeting", {{"QMP", nlohmann::json::object()}}},
-                      {"answers",
-                       {{"query-memory-devices", {{"return", nlohmann::json::array()}}},
-                        {"info mtree -f", {{"return", text_of(recordings / "mtree-live.txt")}}},
-                        {"gpa2hva 0x0",
-                         {{"return", "Host virtual address for 0x0 (ram) is 0x7f69c7fff000\r\n"}}}}}});
+  test::FakeQmp qemu(
+      {{"greeting", {{"QMP", nlohmann::json::object()}}},
+       {"answers",
+        {{"query-memory-devices", {{"return", nlohmann::json::array()}}},
+         {"info mtree -f", {{"return", text_of(recordings / "mtree-live.txt")}}},
+         {"gpa2hva 0x0",
+          {{"return", "Host virtual address for 0x0 (ram) is 0x7f69c7fff000\r\n"}}}}}});
   auto monitor = QmpClient::negotiate(qemu.take_client());
   ASSERT_TRUE(monitor);
   CommandLine line;

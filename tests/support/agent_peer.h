@@ -1,11 +1,11 @@
 // The other end of an AgentPort: a thread that plays an agent in a guest.
 #pragma once
 
+#include <sys/socket.h>
 #include <array>
 #include <cstring>
 #include <functional>
 #include <string>
-#include <sys/socket.h>
 #include <thread>
 
 #include "agent/session.h"
@@ -21,9 +21,8 @@ class AgentPeer {
     std::array<int, 2> ends{};
     VMSIGHT_CHECK(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) == 0);
     ours_ = UniqueFd(ends[0]);
-    thread_ = std::thread([play = std::move(play), theirs = UniqueFd(ends[1])] {
-      play(theirs.get());
-    });
+    thread_ =
+        std::thread([play = std::move(play), theirs = UniqueFd(ends[1])] { play(theirs.get()); });
   }
   ~AgentPeer() {
     ours_.reset();
@@ -56,8 +55,7 @@ inline std::byte pattern(std::uint64_t address) {
 /// RAM from 0 to 1 MiB with a hole from 0xa0000 on, and 4 GiB to 4 GiB + 4 MiB.
 class PatternMemory final : public agent::Memory {
  public:
-  static constexpr std::array<agent::Range, 2> there{
-      {{0, 0xa0000}, {1ull << 32, 4u << 20}}};
+  static constexpr std::array<agent::Range, 2> there{{{0, 0xa0000}, {1ull << 32, 4u << 20}}};
 
   int open() override { return error; }
   void check() override { ++checks; }
@@ -68,7 +66,8 @@ class PatternMemory final : public agent::Memory {
   std::size_t read(std::uint64_t start, std::span<std::byte> into) override {
     for (const agent::Range& range : there) {
       if (start < range.start || start - range.start >= range.size) continue;
-      const std::size_t size = std::min<std::uint64_t>(into.size(), range.start + range.size - start);
+      const std::size_t size =
+          std::min<std::uint64_t>(into.size(), range.start + range.size - start);
       for (std::size_t i = 0; i < size; ++i) into[i] = pattern(start + i);
       return size;
     }

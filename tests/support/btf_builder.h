@@ -16,12 +16,12 @@ class BtfBuilder {
   struct Field {
     std::string_view name;
     TypeId type = 0;
-    std::uint32_t bits = 0;       // offset
-    std::uint32_t bit_size = 0;   // of a bitfield
+    std::uint32_t bits = 0;      // offset
+    std::uint32_t bit_size = 0;  // of a bitfield
   };
   struct Named {
     std::string_view name;
-    std::uint64_t value = 0;      // of an enumerator, or the type of a parameter
+    std::uint64_t value = 0;  // of an enumerator, or the type of a parameter
   };
 
   BtfBuilder() = default;
@@ -105,8 +105,8 @@ class BtfBuilder {
 
   std::vector<std::byte> blob(std::uint32_t header_size = 24) const {
     std::vector<std::byte> bytes(header_size + types_size() + strings_size());
-    const std::uint32_t header[] = {0x0001eb9f, header_size,   0, types_size(),
-                                    types_size(), strings_size()};
+    const std::uint32_t header[] = {0x0001eb9f,   header_size,  0,
+                                    types_size(), types_size(), strings_size()};
     std::memcpy(bytes.data(), header, sizeof header);
     if (!types_.empty()) std::memcpy(bytes.data() + header_size, types_.data(), types_size());
     std::memcpy(bytes.data() + header_size + types_size(), strings_.data(), strings_size());

@@ -47,8 +47,8 @@ void see_signal(int) { ++shared->signals; }
 
 CountingVm::CountingVm(unsigned vcpus, ThreadNames names) {
   VMSIGHT_CHECK(vcpus <= max_vcpus);
-  void* start = ::mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE,
-                       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  void* start =
+      ::mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   VMSIGHT_CHECK(start != MAP_FAILED);
   mapping_ = Mapping(start, sizeof(Shared));
   shared_ = new (start) Shared;

@@ -56,7 +56,6 @@ class MonitoredVm final : public StubVm {
  public:
   explicit MonitoredVm(const FakeMonitor& monitor);
   std::string monitor_note() const override { return ""; }
-
 };
 
 }  // namespace vmsight::test

@@ -27,20 +27,31 @@ inline std::unique_ptr<Btf> make_orc_types(OrcFormat format) {
   const TypeId big = b.array(u64, 2048);
   const bool old = format == OrcFormat::with_end_bit;
   b.structure("orc_entry", 6,
-              {{"sp_offset", s16, 0}, {"bp_offset", s16, 16}, {"sp_reg", u32, 32, 4},
-               {"bp_reg", u32, 36, 4}, {"type", u32, 40, old ? 2u : 3u},
+              {{"sp_offset", s16, 0},
+               {"bp_offset", s16, 16},
+               {"sp_reg", u32, 32, 4},
+               {"bp_reg", u32, 36, 4},
+               {"type", u32, 40, old ? 2u : 3u},
                {old ? "end" : "signal", u32, old ? 42u : 43u, 1}});
   const TypeId thread = b.structure("thread_struct", 16, {{"sp", u64, 64}});
-  b.structure("task_struct", 64, {{"stack", u64, 64}, {"on_cpu", u32, 128}, {"thread", thread, 192}});
+  b.structure("task_struct", 64,
+              {{"stack", u64, 64}, {"on_cpu", u32, 128}, {"thread", thread, 192}});
   b.structure("inactive_task_frame", 56, {{"bp", u64, 320}, {"ret_addr", u64, 384}});
   b.structure("pt_regs", 168,
-              {{"r13", u64, 128}, {"bp", u64, 256}, {"r10", u64, 448}, {"ax", u64, 640},
-               {"dx", u64, 768}, {"di", u64, 896}, {"orig_ax", u64, 960}, {"ip", u64, 1024}, {"cs", u64, 1088},
+              {{"r13", u64, 128},
+               {"bp", u64, 256},
+               {"r10", u64, 448},
+               {"ax", u64, 640},
+               {"dx", u64, 768},
+               {"di", u64, 896},
+               {"orig_ax", u64, 960},
+               {"ip", u64, 1024},
+               {"cs", u64, 1088},
                {"sp", u64, 1216}});
   b.structure("irq_stack", 16384, {{"stack", big, 0}});
-  const TypeId arch = b.structure("mod_arch_specific", 24, {{"num_orcs", u32, 0},
-                                                            {"orc_unwind_ip", u64, 64},
-                                                            {"orc_unwind", u64, 128}});
+  const TypeId arch =
+      b.structure("mod_arch_specific", 24,
+                  {{"num_orcs", u32, 0}, {"orc_unwind_ip", u64, 64}, {"orc_unwind", u64, 128}});
   const TypeId memory = b.structure("module_memory", 16, {{"base", u64, 0}, {"size", u32, 64}});
   const TypeId memories = b.array(memory, 7);
   b.structure("module", 256, {{"list", u64, 64}, {"arch", arch, 256}, {"mem", memories, 512}});
@@ -121,12 +132,12 @@ class OrcGuest {
 
  private:
   unsigned number(Base base) const {
-    constexpr Base first[] = {Base::undefined, Base::previous_sp, Base::dx, Base::di, Base::bp,
-                              Base::sp, Base::r10, Base::r13, Base::bp_indirect,
-                              Base::sp_indirect, Base::ax};
-    constexpr Base second[] = {Base::undefined, Base::ax, Base::dx, Base::sp, Base::bp, Base::di,
-                               Base::r10, Base::r13, Base::previous_sp, Base::sp_indirect,
-                               Base::bp_indirect};
+    constexpr Base first[] = {Base::undefined,   Base::previous_sp, Base::dx,  Base::di,
+                              Base::bp,          Base::sp,          Base::r10, Base::r13,
+                              Base::bp_indirect, Base::sp_indirect, Base::ax};
+    constexpr Base second[] = {Base::undefined,   Base::ax,          Base::dx,         Base::sp,
+                               Base::bp,          Base::di,          Base::r10,        Base::r13,
+                               Base::previous_sp, Base::sp_indirect, Base::bp_indirect};
     const auto& numbers = format_ == OrcFormat::renumbered ? second : first;
     return static_cast<unsigned>(std::find(numbers, std::end(numbers), base) - numbers);
   }
@@ -139,8 +150,10 @@ class OrcGuest {
     const unsigned flag = old ? (end ? 4u : 0u) : (rule.interrupted ? 8u : 0u);
     const auto sp_offset = static_cast<std::uint16_t>(rule.sp_offset);
     const auto bp_offset = static_cast<std::uint16_t>(rule.bp_offset);
-    return {static_cast<std::uint8_t>(sp_offset), static_cast<std::uint8_t>(sp_offset >> 8),
-            static_cast<std::uint8_t>(bp_offset), static_cast<std::uint8_t>(bp_offset >> 8),
+    return {static_cast<std::uint8_t>(sp_offset),
+            static_cast<std::uint8_t>(sp_offset >> 8),
+            static_cast<std::uint8_t>(bp_offset),
+            static_cast<std::uint8_t>(bp_offset >> 8),
             static_cast<std::uint8_t>(number(rule.sp_base) | number(rule.bp_base) << 4),
             static_cast<std::uint8_t>(type | flag)};
   }

@@ -23,7 +23,7 @@ struct KallsymsSpec {
   TableOrder order = TableOrder::fresh;
   KallsymsLayout::Encoding encoding = KallsymsLayout::Encoding::absolute_percpu;
   std::size_t marker_width = 4;
-  std::vector<SyntheticSymbol> symbols;  // absolute ones first, then ascending
+  std::vector<SyntheticSymbol> symbols;     // absolute ones first, then ascending
   std::uint64_t text = 0xffffffff81000000;  // the base; for from_slot: _text - first table
 };
 

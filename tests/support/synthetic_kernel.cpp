@@ -159,10 +159,8 @@ class Planter {
     if (spec_.encoding == KallsymsLayout::Encoding::absolute_percpu)
       symbols_.insert(symbols_.begin(), {"cpu_number", 'A', 0x1000, true});
     const std::uint64_t text = from_slot ? 0 - kallsyms_at : spec_.text_va.raw();
-    const auto built = build_kallsyms({.order = spec_.order,
-                                       .encoding = spec_.encoding,
-                                       .symbols = symbols_,
-                                       .text = text});
+    const auto built = build_kallsyms(
+        {.order = spec_.order, .encoding = spec_.encoding, .symbols = symbols_, .text = text});
     memory_.write(at(kallsyms_at), built.bytes);
     planted_.kallsyms = at(kallsyms_at);
   }

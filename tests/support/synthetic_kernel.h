@@ -16,21 +16,21 @@
 namespace vmsight::test {
 
 struct KernelSpec {
-  GuestPhys text{16U << 20};                 // multiple of 2 MiB
-  GuestVirt text_va{0xffffffff81000000};     // the same
+  GuestPhys text{16U << 20};              // multiple of 2 MiB
+  GuestVirt text_va{0xffffffff81000000};  // the same
   GuestVirt page_offset{0xffff888000000000};
   GuestVirt vmemmap{0xffffea0000000000};
   bool five_level = false;
-  bool small_pages = false;                  // the first 2 MiB of text are mapped by 4 KiB pages
+  bool small_pages = false;  // the first 2 MiB of text are mapped by 4 KiB pages
   TableOrder order = TableOrder::fresh;
   KallsymsLayout::Encoding encoding = KallsymsLayout::Encoding::absolute_percpu;
   std::string banner = "Linux version 6.1.0-test (builder) #1 SMP Debian";
-  std::uint64_t banner_offset = 0x100;       // in rodata; from 0x1000 on it is hidden
-  std::byte build_id{0xab};                  // all 20 bytes of it
+  std::uint64_t banner_offset = 0x100;  // in rodata; from 0x1000 on it is hidden
+  std::byte build_id{0xab};             // all 20 bytes of it
   bool btf = true;
   std::uint64_t jiffies = 4294892296;
   unsigned cpus = 2;
-  bool started = true;                       // page tables are filled in
+  bool started = true;  // page tables are filled in
 };
 
 /// Where the tests find things again.

@@ -14,8 +14,7 @@ namespace vmsight::test {
 
 class TypedKernel final : public Kernel {
  public:
-  TypedKernel(AddressSpace space, std::unique_ptr<Btf> btf)
-      : space_(space), btf_(std::move(btf)) {}
+  TypedKernel(AddressSpace space, std::unique_ptr<Btf> btf) : space_(space), btf_(std::move(btf)) {}
 
   void add_symbol(std::string name, GuestVirt address) { symbols_[std::move(name)] = address; }
   /// `btf` continues that of the kernel.

@@ -51,10 +51,10 @@ TEST(Kcore, FindsTheDirectMap) {
   const auto head = kcore({
       {0, 0, 0x1000, 0x200, PT_NOTE},
       {0xffff'ffff'8100'0000, 0x100'0000, 0x200'0000, 0x7fff'8100'3000},  // the kernel's text
-      {0xffff'c900'0000'0000, nowhere, 1ull << 45, 0x4900'0000'3000},      // vmalloc
+      {0xffff'c900'0000'0000, nowhere, 1ull << 45, 0x4900'0000'3000},     // vmalloc
       {direct_map + 0x10'0000, 0x10'0000, 0x1fe0'0000, 0x880'0010'3000},
       {direct_map + 0x1000, 0x1000, 0x9e000, 0x880'0000'4000},
-      {0xffff'ea00'0000'0000, nowhere, 0x80'0000, 0x6a00'0000'3000},       // struct pages
+      {0xffff'ea00'0000'0000, nowhere, 0x80'0000, 0x6a00'0000'3000},  // struct pages
   });
   EXPECT_EQ(kcore_head_size(std::span(head).first(kcore_header_size)), head.size());
   const auto segments = segments_of(head);
@@ -72,11 +72,11 @@ TEST(Kcore, FindsTheDirectMap) {
 
 TEST(Kcore, LeavesOutWhatCannotBe) {
   const auto segments = segments_of(kcore({
-      {direct_map, 0x10'0000, 0, 0x1000},                        // empty
-      {direct_map, 0x10'0000, nowhere, 0x1000},                  // endless
-      {direct_map, 0x10'0000, 0x1000, nowhere},                  // beyond any file
+      {direct_map, 0x10'0000, 0, 0x1000},        // empty
+      {direct_map, 0x10'0000, nowhere, 0x1000},  // endless
+      {direct_map, 0x10'0000, 0x1000, nowhere},  // beyond any file
       {direct_map, 0x20'0000, 0x2000, 0x1000},
-      {direct_map, 0x20'1000, 0x2000, 0x5000},                   // overlaps
+      {direct_map, 0x20'1000, 0x2000, 0x5000},  // overlaps
   }));
   ASSERT_EQ(segments.size(), 1u);
   EXPECT_EQ(segments[0].start, 0x20'0000u);
@@ -90,8 +90,9 @@ TEST(Kcore, RefusesWhatIsNone) {
     EXPECT_TRUE(segments_of({head.begin(), head.begin() + static_cast<long>(size)}).empty());
   }
   EXPECT_TRUE(segments_of({head.begin(), head.end() - 1}).empty()) << "half a program header";
-  for (const std::size_t at : {std::size_t{0}, std::size_t{EI_CLASS}, offsetof(Elf64_Ehdr, e_type),
-                               offsetof(Elf64_Ehdr, e_machine), offsetof(Elf64_Ehdr, e_phentsize)}) {
+  for (const std::size_t at :
+       {std::size_t{0}, std::size_t{EI_CLASS}, offsetof(Elf64_Ehdr, e_type),
+        offsetof(Elf64_Ehdr, e_machine), offsetof(Elf64_Ehdr, e_phentsize)}) {
     auto bad = head;
     bad[at] = std::byte{99};
     EXPECT_FALSE(kcore_head_size(bad)) << at;

@@ -1,8 +1,8 @@
 #include "kernel/btf.h"
 
+#include <gtest/gtest.h>
 #include <filesystem>
 #include <fstream>
-#include <gtest/gtest.h>
 #include <iterator>
 #include <random>
 
@@ -81,10 +81,12 @@ TEST(Btf, BitfieldsLieInTheirStorageUnit) {
   b.structure("s", 12, {{"plain", u32, 0}, {"a", u32, 32, 3}, {"b", u32, 51, 5}, {"c", u8, 77, 3}});
   const auto btf = parsed(b);
   EXPECT_EQ(btf->member("s", "plain"), (Member{.offset = 0, .size = 4}));
-  EXPECT_EQ(btf->member("s", "a"), (Member{.offset = 4, .size = 4, .bit_offset = 0, .bit_size = 3}));
+  EXPECT_EQ(btf->member("s", "a"),
+            (Member{.offset = 4, .size = 4, .bit_offset = 0, .bit_size = 3}));
   EXPECT_EQ(btf->member("s", "b"),
             (Member{.offset = 4, .size = 4, .bit_offset = 19, .bit_size = 5}));
-  EXPECT_EQ(btf->member("s", "c"), (Member{.offset = 9, .size = 1, .bit_offset = 5, .bit_size = 3}));
+  EXPECT_EQ(btf->member("s", "c"),
+            (Member{.offset = 9, .size = 1, .bit_offset = 5, .bit_size = 3}));
 }
 
 TEST(Btf, SizesOfEveryKind) {
@@ -168,11 +170,11 @@ TEST(Btf, ALongerHeaderIsHonoured) {
 
 TEST(Btf, CyclesEnd) {
   BtfBuilder b;
-  b.refer(BtfKind::typedef_name, 2, "a");                   // 1 -> 2 -> 1
-  b.refer(BtfKind::const_type, 1);                          // 2
-  b.array(3, 2);                                            // 3, an array of itself
-  b.structure("self", 8, {{"", 4, 0}, {"", 4, 0}});         // 4, holds itself twice, unnamed
-  b.structure("deep", 8, {{"arr", 3, 0}, {"", 4, 0}});      // 5
+  b.refer(BtfKind::typedef_name, 2, "a");               // 1 -> 2 -> 1
+  b.refer(BtfKind::const_type, 1);                      // 2
+  b.array(3, 2);                                        // 3, an array of itself
+  b.structure("self", 8, {{"", 4, 0}, {"", 4, 0}});     // 4, holds itself twice, unnamed
+  b.structure("deep", 8, {{"arr", 3, 0}, {"", 4, 0}});  // 5
   const auto btf = parsed(b);
   EXPECT_FALSE(btf->size_of("a"));
   EXPECT_EQ(btf->resolve(1).kind, BtfKind::void_type);
@@ -212,7 +214,8 @@ TEST(Btf, EveryTruncationAndManyCorruptionsAreSurvived) {
   BtfBuilder b;
   const TypeId integer = b.integer("int", 4, 1);
   const TypeId array = b.array(integer, 4);
-  const TypeId inner = b.composite(BtfKind::union_type, "", 16, {{"a", array, 0}, {"b", integer, 0}});
+  const TypeId inner =
+      b.composite(BtfKind::union_type, "", 16, {{"a", array, 0}, {"b", integer, 0}});
   b.structure("s", 24, {{"", inner, 0}, {"p", b.pointer(integer), 128}, {"f", integer, 128, 5}});
   b.enumeration("e", {{"E", 1}}, false);
   b.enumeration("e64", {{"E64", 1}}, true, 8);

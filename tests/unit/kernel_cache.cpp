@@ -2,9 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <sys/stat.h>
 #include <filesystem>
 #include <fstream>
-#include <sys/stat.h>
 
 namespace vmsight {
 namespace {
@@ -18,8 +18,14 @@ KernelMemo example() {
   memo.kallsyms = {.from_rodata = 12345,
                    .layout = {.count = 5,
                               .encoding = KallsymsLayout::Encoding::absolute_percpu,
-                              .names = 1, .names_size = 2, .token_table = 3, .token_index = 4,
-                              .offsets = 5, .relative_base = 6, .seqs = 7, .size = 8}};
+                              .names = 1,
+                              .names_size = 2,
+                              .token_table = 3,
+                              .token_index = 4,
+                              .offsets = 5,
+                              .relative_base = 6,
+                              .seqs = 7,
+                              .size = 8}};
   memo.symbols.set("init_task", SymbolValue{0x1234567, false, 'D'});
   memo.symbols.set("cpu_number", SymbolValue{0x1a000, true, 'A'});
   memo.symbols.set("udp_table", std::nullopt);

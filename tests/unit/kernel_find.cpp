@@ -50,17 +50,17 @@ struct Shape {
 class FindShapesTest : public FindKernelTest, public testing::WithParamInterface<Shape> {};
 INSTANTIATE_TEST_SUITE_P(
     Shapes, FindShapesTest,
-    testing::Values(
-        Shape{"old_tables", {.order = TableOrder::old}},
-        Shape{"old_tables_with_seqs", {.order = TableOrder::old_with_seqs}},
-        Shape{"new_tables", {.text_va = GuestVirt(0xffffffffb2200000)}},
-        Shape{"offsets_from_base", {.encoding = Encoding::from_base}},
-        Shape{"offsets_from_slots", {.encoding = Encoding::from_slot}},
-        Shape{"five_levels", {.page_offset = GuestVirt(0xff11000000000000), .five_level = true}},
-        Shape{"text_of_small_pages", {.small_pages = true}},
-        Shape{"banner_elsewhere", {.banner_offset = 0x8000}},
-        Shape{"banner_elsewhere_slots",
-              {.encoding = Encoding::from_slot, .banner_offset = 0x8000}}),
+    testing::Values(Shape{"old_tables", {.order = TableOrder::old}},
+                    Shape{"old_tables_with_seqs", {.order = TableOrder::old_with_seqs}},
+                    Shape{"new_tables", {.text_va = GuestVirt(0xffffffffb2200000)}},
+                    Shape{"offsets_from_base", {.encoding = Encoding::from_base}},
+                    Shape{"offsets_from_slots", {.encoding = Encoding::from_slot}},
+                    Shape{"five_levels",
+                          {.page_offset = GuestVirt(0xff11000000000000), .five_level = true}},
+                    Shape{"text_of_small_pages", {.small_pages = true}},
+                    Shape{"banner_elsewhere", {.banner_offset = 0x8000}},
+                    Shape{"banner_elsewhere_slots",
+                          {.encoding = Encoding::from_slot, .banner_offset = 0x8000}}),
     [](const auto& shape) { return std::string(shape.param.name); });
 
 TEST_P(FindShapesTest, FindsItsPlaceSymbolsAndTypes) {
@@ -97,9 +97,8 @@ TEST_P(FindShapesTest, SymbolsAreSortedAndLocated) {
   const auto symbols = kernel->symbols();
   ASSERT_TRUE(symbols);
   EXPECT_GT(symbols->size(), 600U);
-  EXPECT_TRUE(std::is_sorted(symbols->begin(), symbols->end(), [](const auto& a, const auto& b) {
-    return a.address < b.address;
-  }));
+  EXPECT_TRUE(std::is_sorted(symbols->begin(), symbols->end(),
+                             [](const auto& a, const auto& b) { return a.address < b.address; }));
   const auto location = kernel->locate(spec.text_va + 0x1000 + 16 * 7 + 5);
   ASSERT_TRUE(location);
   EXPECT_EQ(location->name, "filler_0007");
@@ -175,14 +174,14 @@ TEST(ClockWatchTest, TellsAKernelThatStandsStill) {
   constexpr std::uint64_t second = 1'000'000'000;
   ClockWatch watch;
   EXPECT_FALSE(watch.falls_behind(1000, 0));
-  EXPECT_FALSE(watch.falls_behind(1000, second));          // idle
-  EXPECT_FALSE(watch.falls_behind(1300, 2 * second));      // caught up
-  EXPECT_FALSE(watch.falls_behind(1301, 4 * second));      // less than it should, for 2 s
+  EXPECT_FALSE(watch.falls_behind(1000, second));      // idle
+  EXPECT_FALSE(watch.falls_behind(1300, 2 * second));  // caught up
+  EXPECT_FALSE(watch.falls_behind(1301, 4 * second));  // less than it should, for 2 s
   EXPECT_FALSE(watch.falls_behind(1301, 6 * second));
-  EXPECT_TRUE(watch.falls_behind(1301, 8 * second));       // 4 s without a tick
-  EXPECT_FALSE(watch.falls_behind(1301, 9 * second));      // starts anew
-  EXPECT_TRUE(watch.falls_behind(1310, 69 * second));      // 9 ticks in a minute: it stopped
-  EXPECT_FALSE(watch.falls_behind(7310, 129 * second));    // 100 a second
+  EXPECT_TRUE(watch.falls_behind(1301, 8 * second));     // 4 s without a tick
+  EXPECT_FALSE(watch.falls_behind(1301, 9 * second));    // starts anew
+  EXPECT_TRUE(watch.falls_behind(1310, 69 * second));    // 9 ticks in a minute: it stopped
+  EXPECT_FALSE(watch.falls_behind(7310, 129 * second));  // 100 a second
 }
 
 /// What three warm reboots leave: the same build at different places.
@@ -206,8 +205,9 @@ class StaleKernelsTest : public FindKernelTest {
   /// The guest's clock: changes with each reading.
   test::FaultyMemory ticking(GuestPhys clock) {
     return test::FaultyMemory(memory, {.change = [this, clock](GuestPhys page, auto bytes) {
-      if (page == clock.page()) bytes[clock.page_offset()] = static_cast<std::byte>(++ticks);
-    }});
+                                if (page == clock.page())
+                                  bytes[clock.page_offset()] = static_cast<std::byte>(++ticks);
+                              }});
   }
   PlantedKernel first, second, third;
   std::uint64_t ticks = 0;
@@ -352,7 +352,8 @@ TEST_F(CachedKernelTest, AnotherBuildWithTheSameBannerIsNotMistaken) {
 
 TEST_F(CachedKernelTest, DamageIsSaidAndRepaired) {
   learn({});
-  for (const auto& file : fs::directory_iterator(options.cache_dir)) fs::resize_file(file.path(), 99);
+  for (const auto& file : fs::directory_iterator(options.cache_dir))
+    fs::resize_file(file.path(), 99);
   const auto kernel = found();
   ASSERT_TRUE(kernel);
   EXPECT_NE(kernel->attach_report().cache_note.find("rebuilt"), std::string::npos);

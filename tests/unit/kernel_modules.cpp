@@ -23,20 +23,27 @@ std::unique_ptr<Btf> types() {
   const TypeId character = b.integer("char", 1), pointer = b.pointer(0);
   const TypeId list = b.structure("list_head", 16, {{"next", pointer, 0}, {"prev", pointer, 64}});
   const TypeId memory = b.structure("module_memory", 16, {{"base", pointer, 0}, {"size", u32, 64}});
-  b.structure("mod_kallsyms", 32, {{"symtab", pointer, 0}, {"num_symtab", u32, 64},
-                                   {"strtab", pointer, 128}, {"typetab", pointer, 192}});
-  b.structure("kernel_symbol", 12, {{"value_offset", u32, 0}, {"name_offset", u32, 32},
-                                    {"namespace_offset", u32, 64}});
+  b.structure("mod_kallsyms", 32,
+              {{"symtab", pointer, 0},
+               {"num_symtab", u32, 64},
+               {"strtab", pointer, 128},
+               {"typetab", pointer, 192}});
+  b.structure("kernel_symbol", 12,
+              {{"value_offset", u32, 0}, {"name_offset", u32, 32}, {"namespace_offset", u32, 64}});
   b.structure("module", module_size,
-              {{"state", u32, state_at * 8}, {"list", list, list_at * 8},
+              {{"state", u32, state_at * 8},
+               {"list", list, list_at * 8},
                {"name", b.array(character, 56), name_at * 8},
-               {"kallsyms", pointer, kallsyms_at * 8}, {"mem", b.array(memory, 3), mem_at * 8},
-               {"syms", pointer, syms_at * 8}, {"num_syms", u32, num_syms_at * 8}});
+               {"kallsyms", pointer, kallsyms_at * 8},
+               {"mem", b.array(memory, 3), mem_at * 8},
+               {"syms", pointer, syms_at * 8},
+               {"num_syms", u32, num_syms_at * 8}});
   b.enumeration("module_state", {{"MODULE_STATE_LIVE", 0}, {"MODULE_STATE_UNFORMED", 3}}, false);
-  const TypeId btf = b.structure("btf", 128, {{"data", pointer, 0}, {"data_size", u32, 64},
-                                              {"name", b.array(character, 56), 128}});
-  b.structure("btf_module", 32, {{"list", list, 0}, {"module", pointer, 128},
-                                 {"btf", b.pointer(btf), 192}});
+  const TypeId btf = b.structure(
+      "btf", 128,
+      {{"data", pointer, 0}, {"data_size", u32, 64}, {"name", b.array(character, 56), 128}});
+  b.structure("btf_module", 32,
+              {{"list", list, 0}, {"module", pointer, 128}, {"btf", b.pointer(btf), 192}});
   static_cast<void>(u64);
   return *Btf::parse(b.blob());
 }
@@ -61,8 +68,10 @@ class ModulesTest : public testing::Test {
   GuestVirt add_module(std::string_view name, GuestVirt start) {
     const GuestVirt module = guest.allocate(module_size);
     guest.write(module + name_at, std::as_bytes(std::span(name)));
-    const ElfSymbol symbols[] = {{0, 0, 0, 0, 0}, {1, 0, 0, 1, start.raw() + 0x10},
-                                 {7, 0, 0, 1, start.raw() + 0x20}, {0, 0, 0, 1, start.raw()}};
+    const ElfSymbol symbols[] = {{0, 0, 0, 0, 0},
+                                 {1, 0, 0, 1, start.raw() + 0x10},
+                                 {7, 0, 0, 1, start.raw() + 0x20},
+                                 {0, 0, 0, 1, start.raw()}};
     const GuestVirt kallsyms = guest.allocate(32);
     guest.put_pointer(kallsyms, guest.place(std::as_bytes(std::span(symbols))));
     guest.put(kallsyms + 8, std::uint32_t{4});

@@ -13,7 +13,8 @@ using test::OrcGuest;
 using Base = OrcRule::Base;
 using Entry = OrcGuest::Entry;
 
-OrcRule call(Base base, std::int16_t offset, Base bp = Base::undefined, std::int16_t bp_offset = 0) {
+OrcRule call(Base base, std::int16_t offset, Base bp = Base::undefined,
+             std::int16_t bp_offset = 0) {
   return {OrcRule::Kind::call, base, bp, offset, bp_offset, false};
 }
 OrcRule regs(OrcRule::Kind kind, std::int16_t offset) {
@@ -215,8 +216,8 @@ TEST_P(OrcTest, RandomStacksAndTablesAreSurvived) {
     std::vector<Entry> rows;
     for (std::uint64_t code = 0; code < 0xff00; code += 1 + random() % 0x800) {
       OrcRule rule{static_cast<OrcRule::Kind>(random() % 5), static_cast<Base>(random() % 11),
-                   static_cast<Base>(random() % 11), static_cast<std::int16_t>(random()),
-                   static_cast<std::int16_t>(random()), random() % 2 == 0};
+                   static_cast<Base>(random() % 11),         static_cast<std::int16_t>(random()),
+                   static_cast<std::int16_t>(random()),      random() % 2 == 0};
       if (random() % 2 == 0) rule = call(Base::sp, static_cast<std::int16_t>(8 * (random() % 8)));
       rows.push_back({code, rule});
     }
@@ -240,7 +241,7 @@ INSTANTIATE_TEST_SUITE_P(Formats, OrcTest,
                          [](const auto& format) {
                            return format.param == OrcFormat::with_end_bit      ? "EndBit"
                                   : format.param == OrcFormat::with_signal_bit ? "SignalBit"
-                                                                          : "Renumbered";
+                                                                               : "Renumbered";
                          });
 
 }  // namespace

@@ -145,7 +145,8 @@ TEST_P(ReaderTest, RefetchReadsTheObjectAnew) {
 }
 
 TEST_P(ReaderTest, RefetchFollowsAPageThatMoved) {
-  test::FaultyMemory cached(guest_.memory(), {});  // keeps a page as first read until it is forgotten
+  test::FaultyMemory cached(guest_.memory(),
+                            {});  // keeps a page as first read until it is forgotten
   const GuestPhys before = guest_.allocate_phys(page_size, page_size);
   const GuestPhys after = guest_.allocate_phys(page_size, page_size);
   guest_.map(vmalloc, before);

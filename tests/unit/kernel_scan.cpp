@@ -19,7 +19,8 @@ TEST(BannerTest, IsALineThatBeginsWithAVersion) {
   const auto banner = [](std::string_view text) {
     return banner_in(std::as_bytes(std::span(text)));
   };
-  EXPECT_EQ(banner("..\0Linux version 6.1.0 (gcc) #1\n\0more"), std::nullopt);  // not text before NUL
+  EXPECT_EQ(banner("..\0Linux version 6.1.0 (gcc) #1\n\0more"),
+            std::nullopt);  // not text before NUL
   EXPECT_EQ(banner("abc Linux version 6.1.0 (gcc) #1\nmore"), "Linux version 6.1.0 (gcc) #1");
   EXPECT_EQ(banner("Linux version 6.1"), "Linux version 6.1");
   EXPECT_EQ(banner("Linux version %s (%s)\n"), std::nullopt);
@@ -53,8 +54,7 @@ TEST(ScanTest, ForgedBannersAreBounded) {
 
 TEST(ScanTest, FindsTokenTablesAnywhereOnce) {
   ByteMemory memory({{GuestPhys(0), 32 * mib}});
-  const auto built = test::build_kallsyms(
-      {.symbols = {{"_text", 'T', 0}, {"_end", 'B', 4096}}});
+  const auto built = test::build_kallsyms({.symbols = {{"_text", 'T', 0}, {"_end", 'B', 4096}}});
   const GuestPhys inside(9 * mib), across(16 * mib - built.layout.token_table - 100);
   memory.write(inside, built.bytes);
   memory.write(across, built.bytes);
@@ -62,7 +62,8 @@ TEST(ScanTest, FindsTokenTablesAnywhereOnce) {
   std::string progress;
   const auto scan = scan_token_tables(memory, [&](std::string_view text) { progress = text; });
   ASSERT_TRUE(scan);
-  EXPECT_EQ(scan->tables, (std::vector{inside + built.layout.token_table, across + built.layout.token_table}));
+  EXPECT_EQ(scan->tables,
+            (std::vector{inside + built.layout.token_table, across + built.layout.token_table}));
   EXPECT_EQ(scan->banners, std::vector<std::string>{"Linux version 3.2 compressed"});
   EXPECT_NE(progress.find("32 MiB"), progress.npos);
 }

@@ -29,27 +29,27 @@ std::unique_ptr<Btf> make_types(std::uint32_t& strings_size) {
   const TypeId list = b.structure("list", 16, {{"next", to_list, 0}, {"prev", to_list, 64}});
   const TypeId handler = b.pointer(b.prototype(integer, {{"fd", integer}, {"", 0}}));
   const TypeId number = b.refer(BtfKind::typedef_name, u64, "u64");
-  const TypeId unnamed = b.composite(BtfKind::union_type, "", 8, {{"whole", u64, 0}, {"low", integer, 0}});
+  const TypeId unnamed =
+      b.composite(BtfKind::union_type, "", 8, {{"whole", u64, 0}, {"low", integer, 0}});
   const TypeId point = b.structure("", 8, {{"x", integer, 0}, {"y", integer, 32}});
   b.refer(BtfKind::typedef_name, point, "point_t");
   const TypeId comm = b.array(character, 16);
   const TypeId table = b.array(integer, 6);
   const TypeId self = b.pointer(b.next_id() + 1);
-  const TypeId thing = b.structure(
-      "thing", 120,
-      {{"comm", comm, 0},
-       {"name", text, 128},
-       {"color", color, 192},
-       {"ready", boolean, 224},
-       {"a", integer, 256, 3},
-       {"b", integer, 259, 5},
-       {"", unnamed, 320},
-       {"handler", handler, 384},
-       {"self", self, 448},
-       {"table", table, 512},
-       {"nested", list, 704},
-       {"where", point, 832},
-       {"when", number, 896}});
+  const TypeId thing = b.structure("thing", 120,
+                                   {{"comm", comm, 0},
+                                    {"name", text, 128},
+                                    {"color", color, 192},
+                                    {"ready", boolean, 224},
+                                    {"a", integer, 256, 3},
+                                    {"b", integer, 259, 5},
+                                    {"", unnamed, 320},
+                                    {"handler", handler, 384},
+                                    {"self", self, 448},
+                                    {"table", table, 512},
+                                    {"nested", list, 704},
+                                    {"where", point, 832},
+                                    {"when", number, 896}});
   b.refer(BtfKind::function, b.prototype(integer, {{"it", b.pointer(thing)}}), "do_thing");
   b.section(".data..percpu", {b.variable("per_cpu_number", u64)});
   strings_size = b.strings_size();
@@ -60,7 +60,8 @@ std::unique_ptr<Btf> make_types(std::uint32_t& strings_size) {
 
 class PrintTest : public ::testing::Test {
  protected:
-  PrintTest() : kernel(guest.space(), make_types(strings_size)), reader(guest.memory(), kernel.space()) {
+  PrintTest()
+      : kernel(guest.space(), make_types(strings_size)), reader(guest.memory(), kernel.space()) {
     thing = guest.image(0x1000);
     kernel.add_symbol("the_thing", thing);
     kernel.add_symbol("per_cpu_number", guest.image(0x4000));
@@ -173,8 +174,8 @@ TEST_F(PrintTest, DefinitionsAreCWithOffsetsAndHoles) {
 TEST_F(PrintTest, DefinitionsAsJson) {
   const ordered_json json = *type_to_json(**kernel.btf(), "thing");
   EXPECT_EQ(json["size"], 120);
-  EXPECT_EQ(json["members"][0], ordered_json::parse(
-                                    R"({"name":"comm","type":"char [16]","offset":0,"size":16})"));
+  EXPECT_EQ(json["members"][0],
+            ordered_json::parse(R"({"name":"comm","type":"char [16]","offset":0,"size":16})"));
   EXPECT_EQ(json["members"][5]["bit_offset"], 3);
   EXPECT_EQ(json["members"][6]["members"][1]["name"], "low");
   EXPECT_EQ((*type_to_json(**kernel.btf(), "do_thing"))["parameters"][0]["type"], "struct thing *");

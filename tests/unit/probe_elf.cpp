@@ -18,7 +18,8 @@ class Bytes final : public FileBytes {
   std::uint64_t size() const override { return bytes_.size(); }
   bool read(std::uint64_t offset, std::span<std::byte> into) override {
     if (offset > bytes_.size() || into.size() > bytes_.size() - offset) return false;
-    for (std::uint64_t page = offset >> 12; page <= (offset + into.size() - (into.empty() ? 0 : 1)) >> 12; ++page) {
+    for (std::uint64_t page = offset >> 12;
+         page <= (offset + into.size() - (into.empty() ? 0 : 1)) >> 12; ++page) {
       if (page >= missing_from_ && page < missing_to_) return false;
     }
     std::memcpy(into.data(), bytes_.data() + offset, into.size());

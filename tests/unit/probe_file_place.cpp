@@ -36,7 +36,10 @@ class Place : public ::testing::Test {
     kernel_.put(mapping_, "folio", "mapping", std::uint64_t{0});
     places_ = FilePlaces::resolve(guest_.memory().ram(), kernel_).value();
     const PageCache cache = PageCache::resolve(kernel_).value();
-    place_ = {.inode = inode_, .file = cache.identity(reader_, inode_).value(), .offset = offset, .behind = {}};
+    place_ = {.inode = inode_,
+              .file = cache.identity(reader_, inode_).value(),
+              .offset = offset,
+              .behind = {}};
   }
   /// The guest reads the page into new memory.
   GuestPhys load(std::string_view code) {
@@ -49,7 +52,8 @@ class Place : public ::testing::Test {
     return at;
   }
   void write(GuestPhys at, std::string_view code) {
-    for (std::size_t i = 0; i < code.size(); ++i) guest_.put(guest_.direct(at) + offset + i, static_cast<std::uint8_t>(code[i]));
+    for (std::size_t i = 0; i < code.size(); ++i)
+      guest_.put(guest_.direct(at) + offset + i, static_cast<std::uint8_t>(code[i]));
   }
   FilePlaces::Look look() {
     reader_.flush();
@@ -95,7 +99,8 @@ TEST_F(Place, AFileThatChangedIsNotTheSame) {
   EXPECT_EQ(look().state, State::replaced);
   load(std::string(endbr64) + body);
   EXPECT_EQ(look().state, State::original);
-  kernel_.put(inode_, "inode", "i_generation", std::uint32_t{6});  // its number was given to another one
+  kernel_.put(inode_, "inode", "i_generation",
+              std::uint32_t{6});  // its number was given to another one
   EXPECT_EQ(look().state, State::replaced);
 }
 

@@ -8,14 +8,17 @@ namespace {
 using Field = FilterTerm::Field;
 
 std::optional<FilterName> names(std::string_view name) {
-  if (name == "dfd") return FilterName{.term = {.field = Field::fetch, .index = 0, .bits = 32, .is_signed = true}};
-  if (name == "filename") return FilterName{.term = {.field = Field::fetch, .index = 1}, .is_text = true};
+  if (name == "dfd")
+    return FilterName{.term = {.field = Field::fetch, .index = 0, .bits = 32, .is_signed = true}};
+  if (name == "filename")
+    return FilterName{.term = {.field = Field::fetch, .index = 1}, .is_text = true};
   if (name == "size") return FilterName{.term = {.field = Field::fetch, .index = 2}};
   return std::nullopt;
 }
 
 Hit a_hit() {
-  Hit hit{.vcpu = 1, .task = {.task = GuestVirt(0xffff888000000000), .pid = 12, .tgid = 10, .comm = {"cat"}}};
+  Hit hit{.vcpu = 1,
+          .task = {.task = GuestVirt(0xffff888000000000), .pid = 12, .tgid = 10, .comm = {"cat"}}};
   hit.fetched = {{.ok = true, .value = 0x12345678ffffff9c},  // -100 in 32 bits
                  {.ok = true, .bytes = "/etc/passwd"},
                  {.ok = true, .value = ~0ULL}};
@@ -29,15 +32,16 @@ bool passes_text(std::string_view text, const Hit& hit = a_hit()) {
 }
 
 TEST(ProbeFilter, ComparesWhatAProbeKnows) {
-  for (const char* text : {"pid == 12", "tgid != 12", "cpu < 2", "cpu >= 1", "comm == cat", "comm == \"cat\"",
-                           "comm != 'dog'", "dfd == -100", "dfd < 0", "filename == /etc/passwd", "size > 5",
-                           "size == 0xffffffffffffffff", "pid==12&&tgid==10", "pid == 1 || tgid == 10",
-                           "!(pid == 1)", "!pid == 1 && !!pid == 12", "(pid == 1 || pid == 12) && cpu == 1",
-                           "pid == 12 || pid == 1 && pid == 2"}) {
+  for (const char* text :
+       {"pid == 12", "tgid != 12", "cpu < 2", "cpu >= 1", "comm == cat", "comm == \"cat\"",
+        "comm != 'dog'", "dfd == -100", "dfd < 0", "filename == /etc/passwd", "size > 5",
+        "size == 0xffffffffffffffff", "pid==12&&tgid==10", "pid == 1 || tgid == 10", "!(pid == 1)",
+        "!pid == 1 && !!pid == 12", "(pid == 1 || pid == 12) && cpu == 1",
+        "pid == 12 || pid == 1 && pid == 2"}) {
     EXPECT_TRUE(passes_text(text)) << text;
   }
-  for (const char* text : {"pid == 13", "comm == ca", "dfd == 100", "size < 5", "pid == 12 && tgid == 11",
-                           "(pid == 12 || pid == 1) && pid == 2"}) {
+  for (const char* text : {"pid == 13", "comm == ca", "dfd == 100", "size < 5",
+                           "pid == 12 && tgid == 11", "(pid == 12 || pid == 1) && pid == 2"}) {
     EXPECT_FALSE(passes_text(text)) << text;
   }
 }
@@ -56,12 +60,26 @@ TEST(ProbeFilter, WhatCouldNotBeReadPassesNoTerm) {
 TEST(ProbeFilter, RefusesGarbage) {
   std::string many = "pid == 1";
   for (int i = 0; i < 40; ++i) many += " && pid == 1";
-  for (const std::string& text :
-       {std::string(), std::string("pid"), std::string("pid =="), std::string("== 1"), std::string("pid = 1"),
-        std::string("pid == x"), std::string("pid == 1 &&"), std::string("pid == 1 pid"), std::string("(pid == 1"),
-        std::string("pid == 1)"), std::string("nothing == 1"), std::string("comm < cat"), std::string("comm == \"cat"),
-        std::string("comm =="), std::string("pid == 99999999999999999999"), std::string("\xff\x00\x01", 3),
-        std::string(200, '('), std::string(200, '!'), std::string(10000, 'a'), many}) {
+  for (const std::string& text : {std::string(),
+                                  std::string("pid"),
+                                  std::string("pid =="),
+                                  std::string("== 1"),
+                                  std::string("pid = 1"),
+                                  std::string("pid == x"),
+                                  std::string("pid == 1 &&"),
+                                  std::string("pid == 1 pid"),
+                                  std::string("(pid == 1"),
+                                  std::string("pid == 1)"),
+                                  std::string("nothing == 1"),
+                                  std::string("comm < cat"),
+                                  std::string("comm == \"cat"),
+                                  std::string("comm =="),
+                                  std::string("pid == 99999999999999999999"),
+                                  std::string("\xff\x00\x01", 3),
+                                  std::string(200, '('),
+                                  std::string(200, '!'),
+                                  std::string(10000, 'a'),
+                                  many}) {
     const auto filter = parse_filter(text, names);
     ASSERT_FALSE(filter) << text.substr(0, 40);
     EXPECT_EQ(filter.error().code, ErrorCode::usage);

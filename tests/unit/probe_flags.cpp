@@ -18,15 +18,20 @@ std::string named(std::string_view call, std::size_t index, std::vector<std::uin
 TEST(Flags, AreAValueAndBits) {
   EXPECT_EQ(flag_names(FlagKind::open_flags, 0), "O_RDONLY");
   EXPECT_EQ(flag_names(FlagKind::open_flags, 0100000), "O_RDONLY|O_LARGEFILE");
-  EXPECT_EQ(flag_names(FlagKind::open_flags, 01 | 0100 | 01000 | 02000000), "O_WRONLY|O_CREAT|O_TRUNC|O_CLOEXEC");
-  EXPECT_EQ(flag_names(FlagKind::open_flags, 020200000 | 2), "O_RDWR|O_TMPFILE");  // it has O_DIRECTORY in it
-  EXPECT_EQ(flag_names(FlagKind::open_flags, 04010000), "O_RDONLY|O_SYNC");        // and this O_DSYNC
+  EXPECT_EQ(flag_names(FlagKind::open_flags, 01 | 0100 | 01000 | 02000000),
+            "O_WRONLY|O_CREAT|O_TRUNC|O_CLOEXEC");
+  EXPECT_EQ(flag_names(FlagKind::open_flags, 020200000 | 2),
+            "O_RDWR|O_TMPFILE");  // it has O_DIRECTORY in it
+  EXPECT_EQ(flag_names(FlagKind::open_flags, 04010000), "O_RDONLY|O_SYNC");  // and this O_DSYNC
   EXPECT_EQ(flag_names(FlagKind::map_flags, 0x22), "MAP_PRIVATE|MAP_ANONYMOUS");
-  EXPECT_EQ(flag_names(FlagKind::map_flags, 0x20), "MAP_ANONYMOUS");  // neither shared nor private: no name
+  EXPECT_EQ(flag_names(FlagKind::map_flags, 0x20),
+            "MAP_ANONYMOUS");  // neither shared nor private: no name
   EXPECT_EQ(flag_names(FlagKind::socket_type, 0x80801), "SOCK_STREAM|SOCK_CLOEXEC|SOCK_NONBLOCK");
-  EXPECT_EQ(flag_names(FlagKind::clone_flags, 0x1200011), "CLONE_CHILD_CLEARTID|CLONE_CHILD_SETTID|SIGCHLD");
+  EXPECT_EQ(flag_names(FlagKind::clone_flags, 0x1200011),
+            "CLONE_CHILD_CLEARTID|CLONE_CHILD_SETTID|SIGCHLD");
   EXPECT_EQ(flag_names(FlagKind::clone_flags, 0x80000000), "CLONE_IO");
-  EXPECT_EQ(flag_names(FlagKind::futex_operation, 0x189), "FUTEX_WAIT_BITSET_PRIVATE|FUTEX_CLOCK_REALTIME");
+  EXPECT_EQ(flag_names(FlagKind::futex_operation, 0x189),
+            "FUTEX_WAIT_BITSET_PRIVATE|FUTEX_CLOCK_REALTIME");
 }
 
 TEST(Flags, NoBitHasANameToo) {

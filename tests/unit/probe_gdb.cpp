@@ -15,8 +15,13 @@ using namespace test;
 TEST(GdbRegisters, AreWhereQemuHasThem) {
   std::string answer;
   for (unsigned i = 0; i < 17; ++i) answer += fmt::format("{:02x}00000000000000", i + 1);
-  answer += "46020000" "33000000" + std::string(5 * 8, '0');                // eflags cs ss ds es fs gs
-  answer += std::string(16, '0') + "8800000000000000" "9900000000000000";   // fs_base gs_base k_gs_base
+  answer +=
+      "46020000"
+      "33000000" +
+      std::string(5 * 8, '0');  // eflags cs ss ds es fs gs
+  answer += std::string(16, '0') +
+            "8800000000000000"
+            "9900000000000000";  // fs_base gs_base k_gs_base
   answer += std::string(32, '0') + "0010abcd00000000" + std::string(400, '0');  // cr0 cr2 cr3 ...
   const auto all = parse_gdb_registers(answer);
   ASSERT_TRUE(all) << all.error().message;
@@ -105,9 +110,12 @@ class Loop : public ::testing::Test {
     }
   }
   /// The answer to "g".
-  std::string registers(std::uint64_t rip, std::uint64_t rsp, std::uint64_t rax = 0, unsigned cs = 0x10) const {
+  std::string registers(std::uint64_t rip, std::uint64_t rsp, std::uint64_t rax = 0,
+                        unsigned cs = 0x10) const {
     std::array<std::byte, 240> bytes{};
-    const auto put = [&](std::size_t at, std::uint64_t value, std::size_t size = 8) { std::memcpy(bytes.data() + at, &value, size); };
+    const auto put = [&](std::size_t at, std::uint64_t value, std::size_t size = 8) {
+      std::memcpy(bytes.data() + at, &value, size);
+    };
     put(0, rax);
     put(5 * 8, 0xabc);  // rdi
     put(7 * 8, rsp);
@@ -160,8 +168,10 @@ TEST_F(Loop, TellsHitsAndSkipsWhatDoesNothing) {
   say({xml, "OK"});
   ASSERT_TRUE(loop.arm(*client_, std::array{order(7)}));
   EXPECT_EQ(heard().back(), insert(code_));
-  EXPECT_EQ(hit(loop, {"OK", registers(code_.raw(), stack_.raw() + 64), "OK"}).value(), GdbLoop::After::runs);
-  EXPECT_EQ(heard(), (std::vector<std::string>{"Hgp1.2", "g", set_rip(code_.raw() + 5), "vCont;c"}));
+  EXPECT_EQ(hit(loop, {"OK", registers(code_.raw(), stack_.raw() + 64), "OK"}).value(),
+            GdbLoop::After::runs);
+  EXPECT_EQ(heard(),
+            (std::vector<std::string>{"Hgp1.2", "g", set_rip(code_.raw() + 5), "vCont;c"}));
   ASSERT_EQ(hits_.size(), 1u);
   EXPECT_EQ(hits_[0].task.pid, 42);
   EXPECT_EQ(hits_[0].task.tgid, 40);
@@ -177,8 +187,10 @@ TEST_F(Loop, StepsOverWhatTheGuestHasPatched) {
   ASSERT_TRUE(loop.arm(*client_, std::array{order(7)}));
   heard();
   guest_.put(code_, std::uint8_t{0xe8});  // the guest's own tracer
-  ASSERT_TRUE(hit(loop, {"OK", registers(code_.raw(), stack_.raw() + 64), "OK", "T05thread:p01.02;", "OK"}));
-  EXPECT_EQ(heard(), (std::vector<std::string>{"Hgp1.2", "g", removal(code_), "vCont;s:p1.2", insert(code_), "vCont;c"}));
+  ASSERT_TRUE(hit(
+      loop, {"OK", registers(code_.raw(), stack_.raw() + 64), "OK", "T05thread:p01.02;", "OK"}));
+  EXPECT_EQ(heard(), (std::vector<std::string>{"Hgp1.2", "g", removal(code_), "vCont;s:p1.2",
+                                               insert(code_), "vCont;c"}));
 }
 
 TEST_F(Loop, SeesCallsReturn) {
@@ -187,10 +199,12 @@ TEST_F(Loop, SeesCallsReturn) {
   ASSERT_TRUE(loop.arm(*client_, std::array{order(7, true)}));
   heard();
   ASSERT_TRUE(hit(loop, {"OK", registers(code_.raw(), stack_.raw() + 64), "OK", "OK"}));
-  EXPECT_EQ(heard(), (std::vector<std::string>{"Hgp1.2", "g", insert(caller_), set_rip(code_.raw() + 5), "vCont;c"}));
+  EXPECT_EQ(heard(), (std::vector<std::string>{"Hgp1.2", "g", insert(caller_),
+                                               set_rip(code_.raw() + 5), "vCont;c"}));
   EXPECT_TRUE(hits_.empty());
   // Somebody else comes by there: stepped over, as the call is still under way.
-  ASSERT_TRUE(hit(loop, {"OK", registers(caller_.raw(), stack_.raw() + 200, 9), "OK", "T05thread:p01.02;", "OK"}));
+  ASSERT_TRUE(hit(loop, {"OK", registers(caller_.raw(), stack_.raw() + 200, 9), "OK",
+                         "T05thread:p01.02;", "OK"}));
   EXPECT_TRUE(hits_.empty());
   EXPECT_EQ(loop.foreign(), 0u);
   heard();
@@ -210,7 +224,8 @@ TEST_F(Loop, RecursionIsToldApartByTheStack) {
   ASSERT_TRUE(loop.arm(*client_, std::array{order(7, true)}));
   ASSERT_TRUE(hit(loop, {"OK", registers(code_.raw(), stack_.raw() + 128), "OK", "OK"}));
   ASSERT_TRUE(hit(loop, {"OK", registers(code_.raw(), stack_.raw() + 64), "OK"}));
-  ASSERT_TRUE(hit(loop, {"OK", registers(caller_.raw(), stack_.raw() + 72, 1), "OK", "T05thread:p01.02;", "OK"}));
+  ASSERT_TRUE(hit(loop, {"OK", registers(caller_.raw(), stack_.raw() + 72, 1), "OK",
+                         "T05thread:p01.02;", "OK"}));
   ASSERT_TRUE(hit(loop, {"OK", registers(caller_.raw(), stack_.raw() + 136, 2), "OK"}));
   ASSERT_EQ(hits_.size(), 2u);
   EXPECT_EQ(hits_[0].fetched_return[0].value, 1u);
@@ -256,11 +271,14 @@ TEST_F(Loop, UserProcessesAreToldApart) {
   GdbLoop loop = make();
   ProbeOrder own = order(1), others = order(2);
   for (ProbeOrder* one : {&own, &others}) one->site.user = true;
-  own.site.places = {{.tgid = 40, .mm = GuestVirt(0x1234), .root = guest_.root(), .address = GuestVirt(0x401000)}};
-  others.site.places = {{.tgid = 50, .mm = GuestVirt(0x5678), .root = guest_.root(), .address = GuestVirt(0x401000)}};
+  own.site.places = {
+      {.tgid = 40, .mm = GuestVirt(0x1234), .root = guest_.root(), .address = GuestVirt(0x401000)}};
+  others.site.places = {
+      {.tgid = 50, .mm = GuestVirt(0x5678), .root = guest_.root(), .address = GuestVirt(0x401000)}};
   say({xml, "OK"});
   ASSERT_TRUE(loop.arm(*client_, std::array{own, others}));
-  ASSERT_TRUE(hit(loop, {"OK", registers(0x401000, 0x7000, 0, 0x33), "OK", "T05thread:p01.02;", "OK"}));
+  ASSERT_TRUE(
+      hit(loop, {"OK", registers(0x401000, 0x7000, 0, 0x33), "OK", "T05thread:p01.02;", "OK"}));
   EXPECT_EQ(loop.counts(1)->hits, 1u);
   EXPECT_EQ(loop.counts(2)->hits, 0u);
   EXPECT_EQ(loop.counts(2)->foreign, 1u);
@@ -275,9 +293,11 @@ TEST_F(Loop, ForeignTrapsRunOn) {
 
 TEST_F(Loop, WhomSomebodyElseStopsStands) {
   GdbLoop loop = make();
-  EXPECT_EQ(loop.handle(*client_, {.signal = 2, .vcpu = 0}, sink_, told_).value(), GdbLoop::After::stands);
+  EXPECT_EQ(loop.handle(*client_, {.signal = 2, .vcpu = 0}, sink_, told_).value(),
+            GdbLoop::After::stands);
   EXPECT_TRUE(heard().empty());
-  EXPECT_EQ(loop.handle(*client_, {.signal = 0, .ended = true}, sink_, told_).error().code, ErrorCode::vm_gone);
+  EXPECT_EQ(loop.handle(*client_, {.signal = 0, .ended = true}, sink_, told_).error().code,
+            ErrorCode::vm_gone);
 }
 
 TEST_F(Loop, RefusalsArmNothing) {
@@ -310,7 +330,8 @@ TEST(GdbStopText, IsUnderstood) {
   EXPECT_EQ(parse_stop_reply("T05thread:03;")->vcpu, 2u);
   EXPECT_EQ(parse_stop_reply("T02")->signal, 2u);
   EXPECT_TRUE(parse_stop_reply("W00")->ended);
-  for (const char* text : {"T05thread:p01.00;", "T05thread:p01.;", "T05thread:p;", "T05thread:", "T05thread:zz;"}) {
+  for (const char* text :
+       {"T05thread:p01.00;", "T05thread:p01.;", "T05thread:p;", "T05thread:", "T05thread:zz;"}) {
     EXPECT_EQ(parse_stop_reply(text)->vcpu, std::nullopt) << text;
   }
   for (const char* text : {"", "OK", "Tzz", "E22"}) EXPECT_FALSE(parse_stop_reply(text)) << text;

@@ -1,10 +1,10 @@
 // The kvm engine's parts that need no host: trampolines, orders as the program evaluates them, events.
-#include <cstring>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <cstring>
 
-#include "probe/kvm/trampoline.h"
 #include "probe/kvm/hypercall.h"
+#include "probe/kvm/trampoline.h"
 #include "probe/kvm/translate.h"
 
 namespace vmsight {
@@ -20,8 +20,8 @@ std::string bytes(std::initializer_list<int> values) {
 
 TEST(ProbeTrampoline, CallsBehindTheSiteAndTrapsTwice) {
   const GuestVirt at = site - 20;  // the function's padding: endbr64 stands between
-  EXPECT_EQ(Trampoline::code(at, site),
-            bytes({0x49, 0x89, 0xe3, 0x0f, 0x08, 0xe8, 0x0f, 0, 0, 0, 0x49, 0x89, 0xe3, 0x0f, 0x08, 0xc3}));
+  EXPECT_EQ(Trampoline::code(at, site), bytes({0x49, 0x89, 0xe3, 0x0f, 0x08, 0xe8, 0x0f, 0, 0, 0,
+                                               0x49, 0x89, 0xe3, 0x0f, 0x08, 0xc3}));
   EXPECT_EQ(Trampoline::jump(site, at), bytes({0xe9, 0xe7, 0xff, 0xff, 0xff}));
 }
 
@@ -47,7 +47,10 @@ ProbeOrder order_with(FilterTerm term) {
 }
 
 TEST(ProbeKvmOrder, RegistersAreInKvmsOrder) {
-  ProbeOrder order{.id = 7, .site = {.function = "f", }};
+  ProbeOrder order{.id = 7,
+                   .site = {
+                       .function = "f",
+                   }};
   for (const unsigned base : {reg::rdi, reg::rsi, reg::rbx, reg::rsp, reg::r15}) {
     order.fetches.push_back({.base = static_cast<std::uint8_t>(base)});
   }
@@ -63,20 +66,25 @@ TEST(ProbeKvmOrder, AFilterOfTheTaskIsEvaluatedFirst) {
   for (const Field field : {Field::pid, Field::tgid, Field::comm, Field::cpu}) {
     FilterTerm term{.field = field};
     if (field == Field::comm) term.text = "init";
-    EXPECT_EQ(kvm::describe_probe(order_with(term))->flags & kvm::probe_filter_early, kvm::probe_filter_early);
+    EXPECT_EQ(kvm::describe_probe(order_with(term))->flags & kvm::probe_filter_early,
+              kvm::probe_filter_early);
   }
   ProbeOrder order = order_with({.field = Field::pid});
   order.fetches.push_back({});
   order.filter.terms.push_back({.field = Field::fetch});
   order.filter.steps.push_back({FilterStep::Kind::term, 1});
   order.filter.steps.push_back({FilterStep::Kind::both});
-  EXPECT_EQ(kvm::describe_probe(order)->flags & kvm::probe_filter_early, 0u);  // an argument has to be read before
-  EXPECT_EQ(kvm::describe_probe(order_with({.field = Field::duration}))->flags & kvm::probe_filter_early, 0u);
+  EXPECT_EQ(kvm::describe_probe(order)->flags & kvm::probe_filter_early,
+            0u);  // an argument has to be read before
+  EXPECT_EQ(
+      kvm::describe_probe(order_with({.field = Field::duration}))->flags & kvm::probe_filter_early,
+      0u);
   EXPECT_FALSE(kvm::filters_early({.id = 7}));  // nothing to evaluate
 }
 
 TEST(ProbeKvmOrder, TextsAreComparedWithTheirEnd) {
-  const auto probe = kvm::describe_probe(order_with({.field = FilterTerm::Field::comm, .text = "cat"}));
+  const auto probe =
+      kvm::describe_probe(order_with({.field = FilterTerm::Field::comm, .text = "cat"}));
   ASSERT_TRUE(probe);
   EXPECT_EQ(probe->term[0].mask[0], 0xffffffffu);  // three letters and the NUL
   EXPECT_EQ(probe->term[0].mask[1], 0u);
@@ -85,9 +93,12 @@ TEST(ProbeKvmOrder, TextsAreComparedWithTheirEnd) {
 }
 
 TEST(ProbeKvmOrder, RefusesWhatDoesNotFit) {
-  EXPECT_FALSE(kvm::describe_probe(order_with({.field = FilterTerm::Field::comm, .text = std::string(16, 'x')})));
-  EXPECT_TRUE(kvm::describe_probe(order_with({.field = FilterTerm::Field::fetch, .text = std::string(63, 'x')})));
-  EXPECT_FALSE(kvm::describe_probe(order_with({.field = FilterTerm::Field::fetch, .text = std::string(64, 'x')})));
+  EXPECT_FALSE(kvm::describe_probe(
+      order_with({.field = FilterTerm::Field::comm, .text = std::string(16, 'x')})));
+  EXPECT_TRUE(kvm::describe_probe(
+      order_with({.field = FilterTerm::Field::fetch, .text = std::string(63, 'x')})));
+  EXPECT_FALSE(kvm::describe_probe(
+      order_with({.field = FilterTerm::Field::fetch, .text = std::string(64, 'x')})));
   EXPECT_FALSE(kvm::describe_probe(order_with({.field = FilterTerm::Field::fetch, .index = 16})));
   ProbeOrder order{.site = {.function = "f"}};
   order.fetches.resize(17);
@@ -145,8 +156,14 @@ std::string fetched_bytes(std::uint64_t value, std::string text) {
 
 TEST(ProbeKvmEvent, IsReadWithItsTexts) {
   const std::string data = fetched_bytes(0x1234, "/etc/passwd") + fetched_bytes(5, "");
-  kvm::event event{.time = 9, .known = 0xffff & ~(1u << 11), .probe = 3, .vcpu = 1, .entry_fetches = 3,
-                   .pid = 42, .tgid = 41, .size = static_cast<__u32>(data.size())};
+  kvm::event event{.time = 9,
+                   .known = 0xffff & ~(1u << 11),
+                   .probe = 3,
+                   .vcpu = 1,
+                   .entry_fetches = 3,
+                   .pid = 42,
+                   .tgid = 41,
+                   .size = static_cast<__u32>(data.size())};
   event.registers[kvm::kvm_rdi] = 77;
   std::memcpy(event.comm, "cat", 4);
   Hit hit;

@@ -28,7 +28,8 @@ class Cache : public ::testing::Test {
   /// A page of RAM with its descriptor; what the tree holds for it.
   std::uint64_t make_page(std::uint64_t index, std::uint64_t pages = 1) {
     const GuestPhys at = guest_.allocate_phys(pages * page_size, page_size);
-    for (std::uint64_t i = 0; i < pages; ++i) guest_.put(guest_.direct(at) + i * page_size, index + i + 1000);
+    for (std::uint64_t i = 0; i < pages; ++i)
+      guest_.put(guest_.direct(at) + i * page_size, index + i + 1000);
     const GuestVirt page = vmemmap_ + at.pfn() * page_bytes;
     kernel_.put(page, "folio", "index", index);
     kernel_.put(page, "folio", "mapping", mapping_.raw());
@@ -39,9 +40,13 @@ class Cache : public ::testing::Test {
     guest_.put(node, shift);
     return node;
   }
-  void slot(GuestVirt node, unsigned number, std::uint64_t entry) { guest_.put(node + 64 + number * 8, entry); }
+  void slot(GuestVirt node, unsigned number, std::uint64_t entry) {
+    guest_.put(node + 64 + number * 8, entry);
+  }
   static std::uint64_t as_entry(GuestVirt node) { return node.raw() | 2; }
-  void head(std::uint64_t entry) { kernel_.put(mapping_, "address_space", "i_pages.xa_head", entry); }
+  void head(std::uint64_t entry) {
+    kernel_.put(mapping_, "address_space", "i_pages.xa_head", entry);
+  }
   /// The number that make_page() wrote, 0 if the page is not there.
   std::uint64_t content(std::uint64_t index) {
     reader_.flush();

@@ -31,8 +31,9 @@ TEST(ProbeSiteText, UnderstandsWhatBpftraceWrites) {
 }
 
 TEST(ProbeSiteText, PrintsWhatItUnderstands) {
-  for (const char* text : {"kprobe:vfs_read", "kprobe:vfs_read+0x10", "kretprobe:ext4:ext4_sync_file",
-                           "uprobe:/bin/bash:readline", "uretprobe:/a:b:c", "kprobe:0xffffffff81000000"}) {
+  for (const char* text :
+       {"kprobe:vfs_read", "kprobe:vfs_read+0x10", "kretprobe:ext4:ext4_sync_file",
+        "uprobe:/bin/bash:readline", "uretprobe:/a:b:c", "kprobe:0xffffffff81000000"}) {
     EXPECT_EQ(to_string(parse_site(text).value()), text);
   }
 }
@@ -99,7 +100,8 @@ TEST_F(KernelSites, NamesTheNearest) {
   EXPECT_EQ(unknown.code, ErrorCode::not_found);
   EXPECT_NE(unknown.hint.find("vfs_read"), std::string::npos) << unknown.hint;
   EXPECT_NE(find("kprobe:schedule").error().hint.find("schedule.isra.0"), std::string::npos);
-  EXPECT_NE(find("kprobe:nothing:vfs_read").error().message.find("no module 'nothing'"), std::string::npos);
+  EXPECT_NE(find("kprobe:nothing:vfs_read").error().message.find("no module 'nothing'"),
+            std::string::npos);
 }
 
 TEST_F(KernelSites, SaysWhatIsAmbiguous) {

@@ -5,7 +5,9 @@
 namespace vmsight {
 namespace {
 
-Fetched bytes(std::string text) { return {.ok = true, .value = 0x7ffe0000, .bytes = std::move(text)}; }
+Fetched bytes(std::string text) {
+  return {.ok = true, .value = 0x7ffe0000, .bytes = std::move(text)};
+}
 constexpr Fetched null{.ok = true}, absent{.value = 0x7ffe0000};
 
 std::string text(UserValue kind, std::vector<Fetched> fetched, std::uint64_t length = 0) {
@@ -16,9 +18,11 @@ std::string text(UserValue kind, std::vector<Fetched> fetched, std::uint64_t len
 
 TEST(UserValues, BuffersEndWhereTheCallSays) {
   EXPECT_EQ(text(UserValue::given, {bytes("hello\nand what stands behind")}, 6), "\"hello\\n\"");
-  EXPECT_EQ(text(UserValue::given, {bytes("ELF")}, 100), "\"ELF\"...");  // a NUL within, or too long
+  EXPECT_EQ(text(UserValue::given, {bytes("ELF")}, 100),
+            "\"ELF\"...");  // a NUL within, or too long
   EXPECT_EQ(text(UserValue::given, {bytes("x")}, 0), "\"\"");
-  EXPECT_EQ(text(UserValue::given, {bytes(std::string(256, 'a'))}, ~0ULL), "\"" + std::string(256, 'a') + "\"...");
+  EXPECT_EQ(text(UserValue::given, {bytes(std::string(256, 'a'))}, ~0ULL),
+            "\"" + std::string(256, 'a') + "\"...");
   EXPECT_EQ(text(UserValue::filled_line, {bytes("/")}, 2), "\"/\"");
   EXPECT_EQ(text(UserValue::given, {absent}, 5), "");
   EXPECT_EQ(text(UserValue::given, {null}, 5), "");
@@ -26,7 +30,8 @@ TEST(UserValues, BuffersEndWhereTheCallSays) {
 }
 
 TEST(UserValues, ListsOfStrings) {
-  EXPECT_EQ(text(UserValue::strings, {bytes("ls"), bytes("-l"), null, bytes("behind")}), "[\"ls\", \"-l\"]");
+  EXPECT_EQ(text(UserValue::strings, {bytes("ls"), bytes("-l"), null, bytes("behind")}),
+            "[\"ls\", \"-l\"]");
   EXPECT_EQ(text(UserValue::strings, {bytes("ls"), absent}), "[\"ls\", ...]");
   EXPECT_EQ(text(UserValue::strings, {bytes("a"), bytes("b")}), "[\"a\", \"b\", ...]");
 }
@@ -34,18 +39,23 @@ TEST(UserValues, ListsOfStrings) {
 TEST(UserValues, Addresses) {
   using namespace std::string_literals;
   const Fetched none = absent;
-  EXPECT_EQ(text(UserValue::socket_address, {bytes("\2\0\0\x50\x7f\0\0\1\0\0\0\0\0\0\0\0"s), none, none}), "{AF_INET, 127.0.0.1:80}");
+  EXPECT_EQ(
+      text(UserValue::socket_address, {bytes("\2\0\0\x50\x7f\0\0\1\0\0\0\0\0\0\0\0"s), none, none}),
+      "{AF_INET, 127.0.0.1:80}");
   const std::string six = "\xa\0\1\xbb\0\0\0\0"s + std::string(15, '\0') + "\1\0\0\0\0"s;
-  EXPECT_EQ(text(UserValue::socket_address, {bytes(six.substr(0, 16)), bytes(six), none}), "{AF_INET6, [::1]:443}");
+  EXPECT_EQ(text(UserValue::socket_address, {bytes(six.substr(0, 16)), bytes(six), none}),
+            "{AF_INET6, [::1]:443}");
   EXPECT_EQ(text(UserValue::socket_address, {bytes(six.substr(0, 16)), none, none}), "{AF_INET6}");
-  EXPECT_EQ(text(UserValue::socket_address, {bytes("\1\0/run/a\0bcdefgh"s), none, bytes("/run/a")}), "{AF_UNIX, \"/run/a\"}");
+  EXPECT_EQ(text(UserValue::socket_address, {bytes("\1\0/run/a\0bcdefgh"s), none, bytes("/run/a")}),
+            "{AF_UNIX, \"/run/a\"}");
   EXPECT_EQ(text(UserValue::socket_address, {bytes("\xff\xff"), none, none}), "{65535}");
   EXPECT_EQ(text(UserValue::socket_address, {bytes("\2"), none, none}), "");
 }
 
 TEST(UserValues, Times) {
   using namespace std::string_literals;
-  EXPECT_EQ(text(UserValue::time, {bytes("\1\0\0\0\0\0\0\0\5\0\0\0\0\0\0\0"s)}), "{tv_sec=1, tv_nsec=5}");
+  EXPECT_EQ(text(UserValue::time, {bytes("\1\0\0\0\0\0\0\0\5\0\0\0\0\0\0\0"s)}),
+            "{tv_sec=1, tv_nsec=5}");
   EXPECT_EQ(text(UserValue::time, {bytes("short")}), "");
 }
 

@@ -17,8 +17,12 @@ TEST(ForTerminal, DefusesEscapeSequencesAndControls) {
   EXPECT_EQ(for_terminal(std::string_view("a\0b", 3)), "a\\x00b");
   EXPECT_EQ(for_terminal("\x7f"), "\\x7f");
   // CSI as a C1 control, encoded and bare.
-  EXPECT_EQ(for_terminal("\xc2\x9b" "31m"), "\\u{009b}31m");
-  EXPECT_EQ(for_terminal("\x9b" "31m"), "\\x9b31m");
+  EXPECT_EQ(for_terminal("\xc2\x9b"
+                         "31m"),
+            "\\u{009b}31m");
+  EXPECT_EQ(for_terminal("\x9b"
+                         "31m"),
+            "\\x9b31m");
 }
 
 TEST(ForTerminal, DefusesCharactersThatReorderOrHideText) {
@@ -29,10 +33,10 @@ TEST(ForTerminal, DefusesCharactersThatReorderOrHideText) {
 
 TEST(ForTerminal, EscapesInvalidUtf8ByteByByte) {
   EXPECT_EQ(for_terminal("\xff\xfe"), "\\xff\\xfe");
-  EXPECT_EQ(for_terminal("\xc0\xaf"), "\\xc0\\xaf");              // overlong '/'
-  EXPECT_EQ(for_terminal("\xed\xa0\x80"), "\\xed\\xa0\\x80");     // a surrogate
+  EXPECT_EQ(for_terminal("\xc0\xaf"), "\\xc0\\xaf");                    // overlong '/'
+  EXPECT_EQ(for_terminal("\xed\xa0\x80"), "\\xed\\xa0\\x80");           // a surrogate
   EXPECT_EQ(for_terminal("\xf4\x90\x80\x80"), "\\xf4\\x90\\x80\\x80");  // above U+10FFFF
-  EXPECT_EQ(for_terminal("ab\xe4\xbd"), "ab\\xe4\\xbd");          // cut off
+  EXPECT_EQ(for_terminal("ab\xe4\xbd"), "ab\\xe4\\xbd");                // cut off
 }
 
 TEST(ForJson, KeepsTextAndMarksWhatIsNotUtf8) {

@@ -32,31 +32,32 @@ void expect_begins_with(const Json& object, const std::vector<std::string>& prom
 
 TEST(StateDocument, HasThePromisedKeysInOrder) {
   const Json json = document();
-  expect_begins_with(json, {"schema", "vm", "view", "os", "cpus", "net_devices", "modules",
-                            "processes", "open_files", "memory_maps", "sockets", "mounts",
-                            "kernel_log", "problems"});
+  expect_begins_with(json,
+                     {"schema", "vm", "view", "os", "cpus", "net_devices", "modules", "processes",
+                      "open_files", "memory_maps", "sockets", "mounts", "kernel_log", "problems"});
   EXPECT_EQ(json["schema"], "vmsight.state/1");
   expect_begins_with(json["vm"], {"name", "pid", "accelerator", "vcpus", "memory_bytes"});
   expect_begins_with(json["view"], {"technique", "paused", "start_ns", "duration_ns", "bytes_read",
                                     "pages", "retries"});
-  expect_begins_with(json["os"], {"sysname", "nodename", "release", "version", "machine",
-                                  "uptime_s", "cmdline"});
-  expect_begins_with(json["cpus"][0], {"cpu", "vendor", "model_name", "mhz", "cache_kib", "online"});
+  expect_begins_with(
+      json["os"], {"sysname", "nodename", "release", "version", "machine", "uptime_s", "cmdline"});
+  expect_begins_with(json["cpus"][0],
+                     {"cpu", "vendor", "model_name", "mhz", "cache_kib", "online"});
   expect_begins_with(json["net_devices"][0],
                      {"name", "netns", "hwaddr", "flags", "mtu", "ipv4", "ipv6", "rx_bytes",
                       "tx_bytes", "rx_packets", "tx_packets"});
   expect_begins_with(json["modules"][0], {"name", "state", "size", "refcount"});
-  expect_begins_with(json["processes"][0],
-                     {"pid", "tgid", "ppid", "comm", "cmdline", "state", "uid", "gid", "euid",
-                      "kernel_thread", "threads", "start_time_ns", "utime_ns", "stime_ns",
-                      "rss_bytes", "vsize_bytes", "exe", "cwd", "pidns", "mntns", "netns",
-                      "ns_pids", "validity"});
+  expect_begins_with(
+      json["processes"][0],
+      {"pid",      "tgid",     "ppid",      "comm",          "cmdline", "state",
+       "uid",      "gid",      "euid",      "kernel_thread", "threads", "start_time_ns",
+       "utime_ns", "stime_ns", "rss_bytes", "vsize_bytes",   "exe",     "cwd",
+       "pidns",    "mntns",    "netns",     "ns_pids",       "validity"});
   expect_begins_with(json["open_files"][0], {"pid", "fd", "type", "path", "pos", "flags", "inode"});
   expect_begins_with(json["memory_maps"][0],
                      {"pid", "start", "end", "perms", "offset", "path", "inode"});
-  expect_begins_with(json["sockets"][0],
-                     {"pid", "fd", "netns", "family", "protocol", "state", "local", "local_port",
-                      "remote", "remote_port", "inode"});
+  expect_begins_with(json["sockets"][0], {"pid", "fd", "netns", "family", "protocol", "state",
+                                          "local", "local_port", "remote", "remote_port", "inode"});
   expect_begins_with(json["mounts"][0], {"source", "target", "fstype", "options", "mntns"});
   expect_begins_with(json["kernel_log"][0], {"time_ns", "level", "facility", "text"});
   expect_begins_with(json["problems"][0], {"where", "what"});
@@ -103,7 +104,8 @@ TEST(StateDocument, CanBeOneLineAndPartsOnly) {
   State state;
   fill_sample(state);
   Output out;
-  write_document(out, sample_vm(), state, {.parts = part_processes | part_threads, .one_line = true});
+  write_document(out, sample_vm(), state,
+                 {.parts = part_processes | part_threads, .one_line = true});
   EXPECT_EQ(std::count(out.text().begin(), out.text().end(), '\n'), 1);
   EXPECT_THAT(keys(Json::parse(out.text())),
               testing::ElementsAre("schema", "vm", "view", "processes", "threads", "problems"));

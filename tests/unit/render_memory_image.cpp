@@ -3,9 +3,9 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <map>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <map>
 
 #include "base/os.h"
 #include "vmsight/view.h"
@@ -17,7 +17,8 @@ namespace {
 class FakeMemory : public GuestMemory {
  public:
   FakeMemory() {
-    auto map = RamMap::from({{GuestPhys(0), 4 << 20, "ram", 0}, {GuestPhys(8 << 20), 2 << 20, "ram", 4 << 20}});
+    auto map = RamMap::from(
+        {{GuestPhys(0), 4 << 20, "ram", 0}, {GuestPhys(8 << 20), 2 << 20, "ram", 4 << 20}});
     ram_ = *std::move(map);
   }
   void set(GuestPhys address, char value) {

@@ -28,9 +28,8 @@ std::string printed(Print print) {
 }
 
 std::string ps(const PsFormat& format) {
-  return printed([&](Output& out, const State& state) {
-    EXPECT_TRUE(print_processes(out, state, format));
-  });
+  return printed(
+      [&](Output& out, const State& state) { EXPECT_TRUE(print_processes(out, state, format)); });
 }
 
 TEST(Ps, LooksLikePsMinusEf) {
@@ -62,14 +61,16 @@ TEST(Ps, DrawsATree) {
 
 TEST(Ps, ATreeOfForgedParentsHasEachProcessOnce) {
   State state;
-  state.processes = {sample_process(5, 6, "a"), sample_process(6, 5, "b"), sample_process(7, 7, "c")};
+  state.processes = {sample_process(5, 6, "a"), sample_process(6, 5, "b"),
+                     sample_process(7, 7, "c")};
   Output out;
   ASSERT_TRUE(print_processes(out, state, {.columns = {"pid"}, .forest = true}));
   EXPECT_EQ(std::count(out.text().begin(), out.text().end(), '\n'), 4);
 }
 
 TEST(Ps, ShowsThreads) {
-  EXPECT_EQ(ps({.columns = {"pid", "tid", "psr", "stat", "comm"}, .threads = true,
+  EXPECT_EQ(ps({.columns = {"pid", "tid", "psr", "stat", "comm"},
+                .threads = true,
                 .table = {.headers = false}}),
             " 1  1 0 S init\n"
             "42 42 0 S server\n"
@@ -157,7 +158,8 @@ TEST(Lsmod, LooksLikeLsmod) {
 }
 
 TEST(Lscpu, SaysWhichCpusAreOnline) {
-  const std::string text = printed([](Output& out, const State& state) { print_cpu_summary(out, state); });
+  const std::string text =
+      printed([](Output& out, const State& state) { print_cpu_summary(out, state); });
   EXPECT_NE(text.find("CPU(s):               2\n"), std::string::npos);
   EXPECT_NE(text.find("On-line CPU(s) list:  0\n"), std::string::npos);
   EXPECT_NE(text.find("Off-line CPU(s) list: 1\n"), std::string::npos);
@@ -211,21 +213,31 @@ TEST(Findmnt, ForgedParentsDoNotHang) {
 
 TEST(Stacks, LookLikeProcPidStack) {
   Output out;
-  const TaskStack stack{.pid = 7, .tgid = 7, .comm = "cat", .state = 'S',
-                        .frames = {{.address = GuestVirt(0xffffffff81000010), .symbol = "vfs_read",
-                                    .module = "", .offset = 0x10, .size = 0x80},
-                                   {.address = GuestVirt(0xffffffffc0000010), .symbol = "f",
-                                    .module = "ext4", .offset = 1, .size = 2, .reliable = false}}};
+  const TaskStack stack{.pid = 7,
+                        .tgid = 7,
+                        .comm = "cat",
+                        .state = 'S',
+                        .frames = {{.address = GuestVirt(0xffffffff81000010),
+                                    .symbol = "vfs_read",
+                                    .module = "",
+                                    .offset = 0x10,
+                                    .size = 0x80},
+                                   {.address = GuestVirt(0xffffffffc0000010),
+                                    .symbol = "f",
+                                    .module = "ext4",
+                                    .offset = 1,
+                                    .size = 2,
+                                    .reliable = false}}};
   print_stacks(out, {stack}, true);
-  EXPECT_EQ(out.text(), "7 cat (S)\n"
-                        "  [<0>] vfs_read+0x10/0x80\n"
-                        "  [<0>] ? f+0x1/0x2 [ext4]\n");
+  EXPECT_EQ(out.text(),
+            "7 cat (S)\n"
+            "  [<0>] vfs_read+0x10/0x80\n"
+            "  [<0>] ? f+0x1/0x2 [ext4]\n");
 }
 
 TEST(Summary, SaysHowMuchThereIsAndWhatIsMissing) {
-  const std::string text = printed([](Output& out, const State& state) {
-    print_summary(out, sample_vm(), state);
-  });
+  const std::string text =
+      printed([](Output& out, const State& state) { print_summary(out, sample_vm(), state); });
   EXPECT_NE(text.find("web1 (pid 4711), kvm, q35, 2 vCPUs, 512 MiB"), std::string::npos);
   EXPECT_NE(text.find("processes    4: 1 kernel, 3 user; 5 threads"), std::string::npos);
   EXPECT_NE(text.find("cwd: gva:0x10 is not mapped"), std::string::npos);
@@ -239,12 +251,13 @@ TEST(HexDump, FoldsEqualLines) {
   bytes[63] = std::byte{0x1b};
   dump.add(bytes);
   dump.finish();
-  EXPECT_EQ(out.text(),
-            "0000000000001000  41 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00  |A...............|\n"
-            "0000000000001010  00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00  |................|\n"
-            "*\n"
-            "0000000000001030  00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 1b  |................|\n"
-            "0000000000001040\n");
+  EXPECT_EQ(
+      out.text(),
+      "0000000000001000  41 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00  |A...............|\n"
+      "0000000000001010  00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00  |................|\n"
+      "*\n"
+      "0000000000001030  00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 1b  |................|\n"
+      "0000000000001040\n");
 }
 
 TEST(Format, PrintsSmallValues) {

@@ -11,8 +11,15 @@ namespace {
 
 using namespace test;
 
-ProbeArgument argument(std::string_view name, std::string text, std::uint64_t number, std::string names = "") {
-  return {.name = name, .type = "int", .known = true, .number = number, .is_signed = true, .text = std::move(text), .names = std::move(names)};
+ProbeArgument argument(std::string_view name, std::string text, std::uint64_t number,
+                       std::string names = "") {
+  return {.name = name,
+          .type = "int",
+          .known = true,
+          .number = number,
+          .is_signed = true,
+          .text = std::move(text),
+          .names = std::move(names)};
 }
 
 class TraceText : public ::testing::Test {
@@ -24,8 +31,12 @@ class TraceText : public ::testing::Test {
     hit_.task = {.task = GuestVirt(0xffff888000001000), .pid = 12, .tgid = 12, .comm = {"cat"}};
   }
   ProbeEvent event(std::string_view function) {
-    return {.hit = hit_, .site = site_, .function = function, .arguments = arguments_,
-            .result = result_ ? &*result_ : nullptr, .memory = reader_};
+    return {.hit = hit_,
+            .site = site_,
+            .function = function,
+            .arguments = arguments_,
+            .result = result_ ? &*result_ : nullptr,
+            .memory = reader_};
   }
   std::string strace(std::string_view function) { return strace_text(event(function)); }
 
@@ -43,11 +54,15 @@ TEST_F(TraceText, SystemCallsLookLikeStrace) {
                 argument("flags", "O_RDONLY", 0, "O_RDONLY"), argument("mode", "0177", 0177)};
   arguments_[2].unused = true;
   result_ = argument("retval", "-2 (ENOENT)", static_cast<std::uint64_t>(-2), "ENOENT");
-  EXPECT_EQ(strace("openat"), "openat(AT_FDCWD, O_RDONLY)              = -1 ENOENT (No such file or directory) <41 us>");
+  EXPECT_EQ(
+      strace("openat"),
+      "openat(AT_FDCWD, O_RDONLY)              = -1 ENOENT (No such file or directory) <41 us>");
   result_ = argument("retval", "3", 3);
   EXPECT_EQ(strace("openat"), "openat(AT_FDCWD, O_RDONLY)              = 3 <41 us>");
-  result_ = argument("retval", "-512 (ERESTARTSYS)", static_cast<std::uint64_t>(-512), "ERESTARTSYS");
-  EXPECT_EQ(strace("openat"), "openat(AT_FDCWD, O_RDONLY)              = ? ERESTARTSYS (To be restarted) <41 us>");
+  result_ =
+      argument("retval", "-512 (ERESTARTSYS)", static_cast<std::uint64_t>(-512), "ERESTARTSYS");
+  EXPECT_EQ(strace("openat"),
+            "openat(AT_FDCWD, O_RDONLY)              = ? ERESTARTSYS (To be restarted) <41 us>");
   result_->known = false;
   EXPECT_EQ(strace("openat"), "openat(AT_FDCWD, O_RDONLY)              = ? <41 us>");
 }
@@ -69,11 +84,14 @@ TEST_F(TraceText, ExitsAndSignals) {
 }
 
 TEST_F(TraceText, NamesOfArgumentsAndTheJsonBeside) {
-  arguments_ = {argument("dfd", "AT_FDCWD", static_cast<std::uint64_t>(-100), "AT_FDCWD"), argument("mode", "0177", 0177)};
+  arguments_ = {argument("dfd", "AT_FDCWD", static_cast<std::uint64_t>(-100), "AT_FDCWD"),
+                argument("mode", "0177", 0177)};
   arguments_[1].unused = true;
   result_ = argument("retval", "-2 (ENOENT)", static_cast<std::uint64_t>(-2), "ENOENT");
   const std::string line = trace_line(event("openat"), {}, 1'000'000'000);
-  EXPECT_EQ(line, "    1.500000   0 cat                  12  openat(dfd=AT_FDCWD) = -2 (ENOENT) <41 us>\n");
+  EXPECT_EQ(
+      line,
+      "    1.500000   0 cat                  12  openat(dfd=AT_FDCWD) = -2 (ENOENT) <41 us>\n");
   const Json json = trace_json(event("openat"), {});
   EXPECT_EQ(json["arguments"]["dfd"], -100);
   EXPECT_EQ(json["arguments"]["mode"], 0177);

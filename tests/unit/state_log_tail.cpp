@@ -11,7 +11,8 @@ using testing::IsEmpty;
 
 State state_with(std::initializer_list<std::uint64_t> numbers) {
   State state;
-  for (const std::uint64_t number : numbers) state.kernel_log.push_back({.time_ns = 1000 + number, .sequence = number, .text = {}});
+  for (const std::uint64_t number : numbers)
+    state.kernel_log.push_back({.time_ns = 1000 + number, .sequence = number, .text = {}});
   return state;
 }
 
@@ -47,11 +48,13 @@ TEST(LogTail, WaitsForARecordThatIsBeingWritten) {
 TEST(LogTail, GivesARecordUpAndSaysSo) {
   LogTail tail;
   take(tail, state_with({0}));
-  for (unsigned i = 1; i < LogTail::patience; ++i) EXPECT_THAT(take(tail, state_with({0, 3})), IsEmpty());
+  for (unsigned i = 1; i < LogTail::patience; ++i)
+    EXPECT_THAT(take(tail, state_with({0, 3})), IsEmpty());
   State state = state_with({0, 3});
   tail.take(state);
   ASSERT_EQ(state.kernel_log.size(), 1u);
-  EXPECT_THAT(state.problems, ElementsAre(Problem{"kernel_log", "2 records before number 3 were not seen"}));
+  EXPECT_THAT(state.problems,
+              ElementsAre(Problem{"kernel_log", "2 records before number 3 were not seen"}));
   EXPECT_THAT(take(tail, state_with({3, 4})), ElementsAre(4));
 }
 

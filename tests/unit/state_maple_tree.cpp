@@ -40,9 +40,7 @@ class MapleTreeTest : public ::testing::Test {
     }
     return at.raw() | type << 3 | 4;
   }
-  void set_root(std::uint64_t tagged) {
-    kernel_.put(tree_, "maple_tree", "ma_root", tagged | 2);
-  }
+  void set_root(std::uint64_t tagged) { kernel_.put(tree_, "maple_tree", "ma_root", tagged | 2); }
 
   std::vector<std::string> walk() {
     std::vector<std::string> found;
@@ -76,8 +74,8 @@ TEST_F(MapleTreeTest, LeafWithGapsEndsAtTheLastPivot) {
 }
 
 TEST_F(MapleTreeTest, ThreeLevelsHandTheirMaximumDown) {
-  const auto low = node(leaf, {{0xff, 0xa0}, {0x1ff, 0xb0}});       // ends with its parent's pivot
-  const auto high = node(leaf, {{0x2ff, 0xc0}, {0, 0xd0}});         // pivot 0: to the end
+  const auto low = node(leaf, {{0xff, 0xa0}, {0x1ff, 0xb0}});  // ends with its parent's pivot
+  const auto high = node(leaf, {{0x2ff, 0xc0}, {0, 0xd0}});    // pivot 0: to the end
   const auto middle = node(range, {{0x1ff, low}, {0, high}});
   set_root(node(arange, {{0x3ff, middle}, {0, 0}}));
   EXPECT_THAT(walk(), ElementsAre("0-ff:a0", "100-1ff:b0", "200-2ff:c0", "300-3ff:d0"));
@@ -86,7 +84,8 @@ TEST_F(MapleTreeTest, ThreeLevelsHandTheirMaximumDown) {
 
 TEST_F(MapleTreeTest, FullNodeUsesItsLastSlotWithoutPivot) {
   std::vector<Slot> slots;
-  for (std::uint64_t i = 0; i < 16; ++i) slots.push_back({i < 15 ? 0x10 * (i + 1) - 1 : 0, 0x100 + i});
+  for (std::uint64_t i = 0; i < 16; ++i)
+    slots.push_back({i < 15 ? 0x10 * (i + 1) - 1 : 0, 0x100 + i});
   slots[15].pivot = 0;
   set_root(node(leaf, slots));
   const auto found = walk();
@@ -110,7 +109,7 @@ TEST_F(MapleTreeTest, ForgedTreesFault) {
   set_root(node(9, {{0x1fff, 0xa0}}));  // no such type
   walk();
   EXPECT_FALSE(ok_);
-  set_root(0xdead0000 | range << 3);    // no such memory
+  set_root(0xdead0000 | range << 3);  // no such memory
   walk();
   EXPECT_FALSE(ok_);
 }

@@ -78,10 +78,10 @@ class MountsTest : public ::testing::Test {
     return lines;
   }
   void expect_all() const {
-    EXPECT_THAT(lines(), UnorderedElementsAre(
-                             "1 1 none / tmpfs rw",
-                             "2 1 proc /proc tmpfs rw,nosuid,nodev,noexec,noatime,relatime",
-                             "3 1 data /data tmpfs ro,relatime"));
+    EXPECT_THAT(lines(),
+                UnorderedElementsAre("1 1 none / tmpfs rw",
+                                     "2 1 proc /proc tmpfs rw,nosuid,nodev,noexec,noatime,relatime",
+                                     "3 1 data /data tmpfs ro,relatime"));
   }
 
   SyntheticGuest guest_;

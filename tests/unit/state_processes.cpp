@@ -115,7 +115,8 @@ class ProcessTableTest : public ::testing::Test {
   std::vector<std::string> names() const {
     std::vector<std::string> names;
     for (const Process& process : state_.processes) {
-      names.push_back(fmt::format("{}:{}:{}", process.pid, process.comm, to_string(process.validity)));
+      names.push_back(
+          fmt::format("{}:{}:{}", process.pid, process.comm, to_string(process.validity)));
     }
     return names;
   }
@@ -136,7 +137,8 @@ TEST_F(ProcessTableTest, ReadsAllByPid) {
   std::swap(tasks_[0], tasks_[4]);
   link();
   ASSERT_TRUE(read(guest_.memory()));
-  EXPECT_THAT(names(), ElementsAre("1:k1:live", "2:k2:live", "3:k3:live", "4:k4:live", "5:k5:live"));
+  EXPECT_THAT(names(),
+              ElementsAre("1:k1:live", "2:k2:live", "3:k3:live", "4:k4:live", "5:k5:live"));
   EXPECT_EQ(state_.processes[2].uid, 103u);
   EXPECT_THAT(state_.processes[2].ns_pids, ElementsAre(3));
   EXPECT_EQ(state_.processes[2].start_time_ns, 3000u);
@@ -162,7 +164,8 @@ TEST_F(ProcessTableTest, ChangedWhileItWasRead) {
   };
   FaultyMemory memory(guest_.memory(), policy);
   ASSERT_TRUE(read(memory));
-  EXPECT_THAT(names(), ElementsAre("1:k1:live", "2:k2:live", "3:k3:live", "4:k4:live", "5:k5:live"));
+  EXPECT_THAT(names(),
+              ElementsAre("1:k1:live", "2:k2:live", "3:k3:live", "4:k4:live", "5:k5:live"));
   EXPECT_GT(retries_, 0u);
   EXPECT_TRUE(state_.problems.empty());
 }
@@ -217,7 +220,8 @@ TEST_F(ProcessTableTest, ListThatGoesInCirclesEnds) {
 TEST_F(ProcessTableTest, WildPointerTearsOneProcessOnly) {
   kernel_.put(tasks_[1], "task_struct", "real_cred", std::uint64_t{0x123456789});
   ASSERT_TRUE(read(guest_.memory()));
-  EXPECT_THAT(names(), ElementsAre("1:k1:live", "2:k2:torn", "3:k3:live", "4:k4:live", "5:k5:live"));
+  EXPECT_THAT(names(),
+              ElementsAre("1:k1:live", "2:k2:torn", "3:k3:live", "4:k4:live", "5:k5:live"));
   EXPECT_EQ(state_.processes[1].uid, std::nullopt);
   ASSERT_EQ(state_.problems.size(), 1u);
   EXPECT_EQ(state_.problems[0].where, "process 2");

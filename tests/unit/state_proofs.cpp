@@ -80,7 +80,8 @@ TEST(FlatMap, FindsWhatWasInsertedUntilCleared) {
   }
   EXPECT_EQ(map.size(), 5000u);
   for (int i = 0; i < 5000; ++i) {
-    const int* found = map.find(GuestVirt(0xffff888000000000 + 64 * std::uint64_t(i)), GuestVirt(i % 7));
+    const int* found =
+        map.find(GuestVirt(0xffff888000000000 + 64 * std::uint64_t(i)), GuestVirt(i % 7));
     ASSERT_NE(found, nullptr);
     EXPECT_EQ(*found, i);
   }

@@ -1,10 +1,10 @@
 #include "study/measurement.h"
 
+#include <gtest/gtest.h>
+#include <unistd.h>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
-#include <gtest/gtest.h>
-#include <unistd.h>
 
 #include "study/host_usage.h"
 #include "study/isolated.h"
@@ -75,7 +75,8 @@ TEST(Techniques, UnreachableIsMarked) {
 }
 
 TEST(HostUsage, ParsesProc) {
-  EXPECT_EQ(parse_status_kib("Name:\tq\nRssAnon:\t    4096 kB\nRssFile:\t 1 kB\n", "RssAnon"), 4096u);
+  EXPECT_EQ(parse_status_kib("Name:\tq\nRssAnon:\t    4096 kB\nRssFile:\t 1 kB\n", "RssAnon"),
+            4096u);
   EXPECT_FALSE(parse_status_kib("Name:\tRssAnon: 5\n", "RssAnon"));
   EXPECT_FALSE(parse_status_kib("RssAnonymous:\t5 kB\n", "RssAnon"));
   EXPECT_EQ(parse_schedstat("123456789 5 6\n"), 123456789u);
@@ -111,13 +112,23 @@ TEST(Isolated, GivesTheAnswer) {
 }
 
 TEST(Isolated, DeathIsAnError) {
-  const auto killed = run_isolated([] { ::raise(SIGKILL); return std::string(); }, 20);
+  const auto killed = run_isolated(
+      [] {
+        ::raise(SIGKILL);
+        return std::string();
+      },
+      20);
   ASSERT_FALSE(killed);
   EXPECT_NE(killed.error().message.find("signal 9"), std::string::npos);
 }
 
 TEST(Isolated, EndsWhatHangs) {
-  const auto late = run_isolated([] { ::pause(); return std::string(); }, 0.1);
+  const auto late = run_isolated(
+      [] {
+        ::pause();
+        return std::string();
+      },
+      0.1);
   ASSERT_FALSE(late);
   EXPECT_EQ(late.error().code, ErrorCode::timeout);
 }
@@ -125,8 +136,9 @@ TEST(Isolated, EndsWhatHangs) {
 class ResumeFile : public ::testing::Test {
  protected:
   void TearDown() override { std::filesystem::remove(path_); }
-  std::string path_ = (std::filesystem::temp_directory_path() /
-                       ("vmsight-resume-" + std::to_string(::getpid()))).string();
+  std::string path_ =
+      (std::filesystem::temp_directory_path() / ("vmsight-resume-" + std::to_string(::getpid())))
+          .string();
   VmInfo vm_{.pid = 7, .start_time = 99};
   MeasureOptions options_{.seconds = 1, .rounds = 5};
 };
@@ -158,7 +170,8 @@ TEST_F(ResumeFile, AnotherVmOrOtherRoundsDoNotCount) {
   VmInfo restarted = vm_;
   restarted.start_time = 100;
   EXPECT_EQ(Resume::open(path_, restarted, options_)->find("halt-read:ptrace", 10), nullptr);
-  EXPECT_EQ(Resume::open(path_, vm_, {.seconds = 2, .rounds = 5})->find("halt-read:ptrace", 10), nullptr);
+  EXPECT_EQ(Resume::open(path_, vm_, {.seconds = 2, .rounds = 5})->find("halt-read:ptrace", 10),
+            nullptr);
 }
 
 TEST_F(ResumeFile, UnwritablePlaceIsAnError) {

@@ -16,7 +16,8 @@ TEST(ProbeHits, MustBeThoseThatWereAskedFor) {
   EXPECT_EQ(check_hits("kprobe:f", 1000, 0).error().code, ErrorCode::not_found);
   EXPECT_EQ(check_hits("kprobe:f", 1000, 999).error().code, ErrorCode::bad_data);
   EXPECT_EQ(check_hits("kprobe:f", 1000, 1100).error().code, ErrorCode::bad_data);
-  EXPECT_EQ(check_hits("kprobe:f", 1000, 999).error().message, "study probes: kprobe:f was hit 999 times, not 1000");
+  EXPECT_EQ(check_hits("kprobe:f", 1000, 999).error().message,
+            "study probes: kprobe:f was hit 999 times, not 1000");
 }
 
 TEST(ProbeCost, IsWhatAHitAddsToTheCall) {
@@ -66,7 +67,8 @@ TEST(ToldTime, IsTheLastOfItsLines) {
   EXPECT_EQ(parse_told_ns("processes 3\nns 1234\n"), 1234u);
   EXPECT_EQ(parse_told_ns("ns 1\nns 2"), 2u);
   EXPECT_EQ(parse_told_ns("ns 5 \r\n"), 5u);
-  for (const char* none : {"", "ns", "ns x", "ns 12ms", "ms 3", "ns -1", "ns 99999999999999999999999"}) {
+  for (const char* none :
+       {"", "ns", "ns x", "ns 12ms", "ms 3", "ns -1", "ns 99999999999999999999999"}) {
     EXPECT_FALSE(parse_told_ns(none)) << none;
   }
 }
@@ -90,22 +92,29 @@ TEST(CallCommandRun, TellsTheNumberAndTakesTheTime) {
 
 TEST(CallCommandRun, SaysWhyItFailed) {
   unsigned times = 0;
-  const auto failed = CallCommand("echo first; echo no such guest >&2; exit 3").run(1, 30, counting(times));
+  const auto failed =
+      CallCommand("echo first; echo no such guest >&2; exit 3").run(1, 30, counting(times));
   EXPECT_EQ(failed.error().code, ErrorCode::os);
-  EXPECT_EQ(failed.error().message, "the command that makes the guest call failed: exit status 3: no such guest");
-  EXPECT_NE(CallCommand("kill -9 $$").run(1, 30, counting(times)).error().message.find("signal 9"), std::string::npos);
+  EXPECT_EQ(failed.error().message,
+            "the command that makes the guest call failed: exit status 3: no such guest");
+  EXPECT_NE(CallCommand("kill -9 $$").run(1, 30, counting(times)).error().message.find("signal 9"),
+            std::string::npos);
 }
 
 TEST(CallCommandRun, EndsWithUsAndInTime) {
   unsigned times = 0;
-  EXPECT_EQ(CallCommand("sleep 100").run(1, 0.05, counting(times)).error().code, ErrorCode::timeout);
-  const CallCommand::Meanwhile gone{.every = 1ms, .run = []() -> Result<void> { return Error{.code = ErrorCode::vm_gone}; }};
+  EXPECT_EQ(CallCommand("sleep 100").run(1, 0.05, counting(times)).error().code,
+            ErrorCode::timeout);
+  const CallCommand::Meanwhile gone{
+      .every = 1ms, .run = []() -> Result<void> { return Error{.code = ErrorCode::vm_gone}; }};
   EXPECT_EQ(CallCommand("sleep 100").run(1, 30, gone).error().code, ErrorCode::vm_gone);
 }
 
 TEST(CallCommandRun, TalksAsMuchAsItWants) {
   unsigned times = 0;
-  const auto run = CallCommand("i=0; while [ $i -lt 20000 ]; do echo 0123456789; i=$((i+1)); done; echo ns 7").run(1, 60, counting(times));
+  const auto run =
+      CallCommand("i=0; while [ $i -lt 20000 ]; do echo 0123456789; i=$((i+1)); done; echo ns 7")
+          .run(1, 60, counting(times));
   ASSERT_TRUE(run) << run.error().message;
   EXPECT_EQ(run->told_ns, 7u);
 }
@@ -113,7 +122,12 @@ TEST(CallCommandRun, TalksAsMuchAsItWants) {
 TEST(ProbesDocument, HasEachRowWithWhatItCost) {
   ProbesStudy study;
   study.raw_ns = spread_of(std::vector<double>{2000});
-  study.rows.push_back({.engine = "kvm", .kind = ProbeKind::event, .calls = 10, .hits = 10, .told = 9, .lost = 1,
+  study.rows.push_back({.engine = "kvm",
+                        .kind = ProbeKind::event,
+                        .calls = 10,
+                        .hits = 10,
+                        .told = 9,
+                        .lost = 1,
                         .extra_ns = spread_of(std::vector<double>{3000})});
   study.rows.push_back({.engine = "gdbstub", .error = "no monitor"});
   const Json document = probes_document({}, {}, study);

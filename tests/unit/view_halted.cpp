@@ -24,7 +24,8 @@ class HaltedView : public ::testing::TestWithParam<Case> {
   HaltedView() : vm_(GetParam().backing) {}
   void SetUp() override {
     auto memory = open_view(vm_.vm(), GetParam().technique);
-    if (!memory && GetParam().technique.ends_with(":freezer")) GTEST_SKIP() << memory.error().message;
+    if (!memory && GetParam().technique.ends_with(":freezer"))
+      GTEST_SKIP() << memory.error().message;
     ASSERT_TRUE(memory) << memory.error().message;
     memory_ = *std::move(memory);
   }
@@ -83,20 +84,21 @@ TEST_P(HaltedView, TheGuestRunsOnWhenTheViewIsDropped) {
   EXPECT_EQ(vm_.damage_after_a_second(), "");
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Techniques, HaltedView,
-    ::testing::Values(Case{"halt-map:ptrace", Backing::shared_file},
-                      Case{"halt-read:ptrace", Backing::anonymous},
-                      Case{"halt-read:ptrace", Backing::shared_file},
-                      Case{"halt-map:freezer", Backing::shared_file},
-                      Case{"halt-read:freezer", Backing::anonymous},
-                      Case{"halt-snap:copy", Backing::anonymous},
-                      Case{"halt-snap:copy", Backing::shared_file}),
-    [](const ::testing::TestParamInfo<Case>& info) {
-      std::string text = fmt::format("{}_{}", info.param.technique, to_string(info.param.backing));
-      for (char& c : text) c = std::isalnum(static_cast<unsigned char>(c)) != 0 ? c : '_';
-      return text;
-    });
+INSTANTIATE_TEST_SUITE_P(Techniques, HaltedView,
+                         ::testing::Values(Case{"halt-map:ptrace", Backing::shared_file},
+                                           Case{"halt-read:ptrace", Backing::anonymous},
+                                           Case{"halt-read:ptrace", Backing::shared_file},
+                                           Case{"halt-map:freezer", Backing::shared_file},
+                                           Case{"halt-read:freezer", Backing::anonymous},
+                                           Case{"halt-snap:copy", Backing::anonymous},
+                                           Case{"halt-snap:copy", Backing::shared_file}),
+                         [](const ::testing::TestParamInfo<Case>& info) {
+                           std::string text = fmt::format("{}_{}", info.param.technique,
+                                                          to_string(info.param.backing));
+                           for (char& c : text)
+                             c = std::isalnum(static_cast<unsigned char>(c)) != 0 ? c : '_';
+                           return text;
+                         });
 
 /// What a balloon takes from the guest must not show up in later snapshots.
 TEST(CopySnapshot, ForgetsWhatTheGuestGaveBack) {
@@ -111,7 +113,8 @@ TEST(CopySnapshot, ForgetsWhatTheGuestGaveBack) {
   ASSERT_TRUE(read_phys(memory, GuestPhys(0x5000), std::as_writable_bytes(std::span(&value, 1))));
   EXPECT_EQ(value, 8U);
   ASSERT_TRUE(memory.end_view());
-  ASSERT_EQ(::fallocate(vm.file(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0x5000, page_size), 0);
+  ASSERT_EQ(::fallocate(vm.file(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0x5000, page_size),
+            0);
   ASSERT_TRUE(memory.refresh());
   ASSERT_TRUE(read_phys(memory, GuestPhys(0x5000), std::as_writable_bytes(std::span(&value, 1))));
   EXPECT_EQ(value, 0U);

@@ -340,10 +340,12 @@ struct Waiter {
 };
 
 TEST(BorrowedThread, FindsItsOwnWayBackWhenItsTracerIsKilled) {
-  const Mapping shared(::mmap(nullptr, page_size, PROT_READ | PROT_WRITE,
-                              MAP_SHARED | MAP_ANONYMOUS, -1, 0), page_size);
+  const Mapping shared(
+      ::mmap(nullptr, page_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0),
+      page_size);
   auto* const waiter = new (const_cast<std::byte*>(shared.bytes().data())) Waiter;
-  test::ChildVm vm(Backing::anonymous, {{GuestPhys(0), 1 << 20}}, [&](std::byte*) { waiter->run(); });
+  test::ChildVm vm(Backing::anonymous, {{GuestPhys(0), 1 << 20}},
+                   [&](std::byte*) { waiter->run(); });
   ASSERT_TRUE(waiter->wakes());
   int step = 0;
   for (; killed_at(vm, step); ++step) {
@@ -379,10 +381,12 @@ TEST(ForkSnapshot, ARecordLastsAsLongAsTheCopy) {
 }
 
 TEST(ForkSnapshot, ChildrenOfQemusOwnAreLeftAlone) {
-  EXPECT_FALSE(has_no_exit_signal("7 (a) b) S 1 7 7 0 -1 64 1 2 3 4 5 6 7 8 20 0 1 0 9 10 11 12 13 14 15 "
-                                  "16 17 18 19 20 21 22 23 24 17 2 0"));
-  EXPECT_TRUE(has_no_exit_signal("7 (a) b) S 1 7 7 0 -1 64 1 2 3 4 5 6 7 8 20 0 1 0 9 10 11 12 13 14 15 "
-                                 "16 17 18 19 20 21 22 23 24 0 2 0"));
+  EXPECT_FALSE(
+      has_no_exit_signal("7 (a) b) S 1 7 7 0 -1 64 1 2 3 4 5 6 7 8 20 0 1 0 9 10 11 12 13 14 15 "
+                         "16 17 18 19 20 21 22 23 24 17 2 0"));
+  EXPECT_TRUE(
+      has_no_exit_signal("7 (a) b) S 1 7 7 0 -1 64 1 2 3 4 5 6 7 8 20 0 1 0 9 10 11 12 13 14 15 "
+                         "16 17 18 19 20 21 22 23 24 0 2 0"));
   EXPECT_FALSE(has_no_exit_signal("7 (a) b) S 1 7 7 0"));
   const pid_t own = ::fork();
   if (own == 0) {

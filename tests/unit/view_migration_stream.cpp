@@ -14,11 +14,7 @@ constexpr std::uint64_t zero = 2, mem_size = 4, whole = 8, eos = 0x10, same = 0x
 const std::vector<WantedBlock> wanted = {{"pc.ram", 0x4000}};
 
 MigrationFile& blocks(MigrationFile& file) {
-  return file.word(0x6000 | mem_size)
-      .name("pc.ram")
-      .word(0x4000)
-      .name("vga.vram")
-      .word(0x2000);
+  return file.word(0x6000 | mem_size).name("pc.ram").word(0x4000).name("vga.vram").word(0x2000);
 }
 
 /// A stream of two rounds: page 1 is sent twice, page 2 becomes zeros.
@@ -65,7 +61,8 @@ TEST(MigrationStream, MissingAndRenamedBlocks) {
 TEST(MigrationStream, MappedRamLiesInPlace) {
   MigrationFile file;
   file.configuration("mapped-ram").section(1, "ram").word(0x5000 | mem_size);
-  for (const auto& [name, size, at] : {std::tuple("pc.ram", 0x4000, 0x1000), {"rom", 0x1000, 0x6000}}) {
+  for (const auto& [name, size, at] :
+       {std::tuple("pc.ram", 0x4000, 0x1000), {"rom", 0x1000, 0x6000}}) {
     file.name(name).word(static_cast<std::uint64_t>(size)).number<std::uint32_t>(1);
     file.word(page_size).word(0x8e).word(static_cast<std::uint64_t>(at));
     file.bytes.resize(static_cast<std::size_t>(at));
@@ -99,8 +96,7 @@ TEST(MigrationStream, RefusesWhatItWouldMisread) {
             ErrorCode::bad_data);
   EXPECT_EQ(broken([](F& f) { blocks(f).word(whole).name("pc.ram").fill(1, page_size - 1); }),
             ErrorCode::bad_data);  // ends within a page
-  EXPECT_EQ(broken([](F& f) { blocks(f).word(zero).name("pc.ram").byte(7); }),
-            ErrorCode::bad_data);
+  EXPECT_EQ(broken([](F& f) { blocks(f).word(zero).name("pc.ram").byte(7); }), ErrorCode::bad_data);
   EXPECT_EQ(broken([](F& f) { blocks(f).word(0x40).name("pc.ram"); }), ErrorCode::unsupported);
   EXPECT_EQ(broken([](F& f) { blocks(blocks(f)); }), ErrorCode::bad_data);
 }

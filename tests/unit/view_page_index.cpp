@@ -17,7 +17,8 @@ TEST(PageIndex, NumbersPagesWithoutGaps) {
   EXPECT_EQ(index.find(GuestPhys(4 * gib)), 3 * gib / page_size);
   EXPECT_EQ(index.find(GuestPhys(6 * gib)), std::nullopt);
   EXPECT_EQ(index.find(GuestPhys(~0ULL)), std::nullopt);
-  for (const std::uint64_t raw : {0 * gib, 0 * gib + 4096, 3 * gib - 4096, 4 * gib, 6 * gib - 4096}) {
+  for (const std::uint64_t raw :
+       {0 * gib, 0 * gib + 4096, 3 * gib - 4096, 4 * gib, 6 * gib - 4096}) {
     EXPECT_EQ(index.page(*index.find(GuestPhys(raw))), GuestPhys(raw));
   }
 }

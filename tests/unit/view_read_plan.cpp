@@ -72,9 +72,7 @@ TEST(ReadPlan, DeliversToEveryRead) {
   EXPECT_EQ(reads.buffers[2][0], std::byte{0x01});
 }
 
-TEST(ReadPlan, NothingToRead) {
-  EXPECT_TRUE(ReadPlan({}, ram(), {}).runs().empty());
-}
+TEST(ReadPlan, NothingToRead) { EXPECT_TRUE(ReadPlan({}, ram(), {}).runs().empty()); }
 
 }  // namespace
 }  // namespace vmsight

@@ -2,8 +2,8 @@
 
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <sys/un.h>
+#include <chrono>
 #include <thread>
 
 #include "support/agent_peer.h"
@@ -37,7 +37,8 @@ class AgentPortTest : public testing::Test {
     listener = UniqueFd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
     sockaddr_un address{.sun_family = AF_UNIX};
     path.copy(address.sun_path, sizeof address.sun_path - 1);
-    VMSIGHT_CHECK(::bind(listener.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
+    VMSIGHT_CHECK(::bind(listener.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) ==
+                  0);
     VMSIGHT_CHECK(::listen(listener.get(), 1) == 0);
     info.pid = ::getpid();
     info.start_time = identify(info.pid)->start_time;
@@ -56,7 +57,8 @@ class AgentPortTest : public testing::Test {
 };
 
 TEST_F(AgentPortTest, IsFoundByItsName) {
-  arguments("socket,id=c,path=" + path + ",server=on,wait=off", "virtserialport,chardev=c,name=a.0");
+  arguments("socket,id=c,path=" + path + ",server=on,wait=off",
+            "virtserialport,chardev=c,name=a.0");
   EXPECT_TRUE(AgentPort::connect(info, "a.0"));
   const auto other = AgentPort::connect(info, "b.0");
   ASSERT_FALSE(other);
@@ -65,9 +67,10 @@ TEST_F(AgentPortTest, IsFoundByItsName) {
 }
 
 TEST_F(AgentPortTest, IsFoundByTheSocketThatLibvirtPassed) {
-  arguments("socket,id=charchannel0,fd=" + std::to_string(listener.get()) + ",server=on,wait=off",
-            R"({"driver":"virtserialport","bus":"virtio-serial0.0","nr":1,"chardev":"charchannel0",)"
-            R"("id":"channel0","name":"org.qemu.guest_agent.0"})");
+  arguments(
+      "socket,id=charchannel0,fd=" + std::to_string(listener.get()) + ",server=on,wait=off",
+      R"({"driver":"virtserialport","bus":"virtio-serial0.0","nr":1,"chardev":"charchannel0",)"
+      R"("id":"channel0","name":"org.qemu.guest_agent.0"})");
   const auto port = AgentPort::connect(info, "org.qemu.guest_agent.0");
   EXPECT_TRUE(port) << port.error().message;
 }
@@ -75,7 +78,8 @@ TEST_F(AgentPortTest, IsFoundByTheSocketThatLibvirtPassed) {
 TEST_F(AgentPortTest, OtherChardevsAreNoUse) {
   for (const std::string chardev :
        {"pty,id=c", "spicevmc,id=c,name=vdagent", "socket,id=c,host=::1,port=7,server=on",
-        "socket,id=c,path=/nowhere", "socket,id=c,fd=0,server=on", "socket,id=other,path=/x,server=on"}) {
+        "socket,id=c,path=/nowhere", "socket,id=c,fd=0,server=on",
+        "socket,id=other,path=/x,server=on"}) {
     arguments(chardev, "virtserialport,chardev=c,name=a.0");
     const auto port = AgentPort::connect(info, "a.0");
     ASSERT_FALSE(port) << chardev;
@@ -85,7 +89,8 @@ TEST_F(AgentPortTest, OtherChardevsAreNoUse) {
 }
 
 TEST_F(AgentPortTest, SaysWhoHoldsIt) {
-  arguments("socket,id=c,path=" + path + ",server=on,wait=off", "virtserialport,chardev=c,name=a.0");
+  arguments("socket,id=c,path=" + path + ",server=on,wait=off",
+            "virtserialport,chardev=c,name=a.0");
   const auto first = AgentPort::connect(info, "a.0");
   ASSERT_TRUE(first);
   const UniqueFd served(::accept(listener.get(), nullptr, nullptr));
@@ -128,7 +133,8 @@ TEST(AgentPortExchange, WaitsForAsLongAsSomethingComesButNotForEver) {
     };
   };
   const auto begun = std::chrono::steady_clock::now();
-  EXPECT_TRUE(port.exchange("x", until(20), 300ms));  // longer than the patience, and never so long silent
+  EXPECT_TRUE(
+      port.exchange("x", until(20), 300ms));  // longer than the patience, and never so long silent
   EXPECT_EQ(port.exchange("", until(1000), 50ms).error().code, ErrorCode::timeout);
   EXPECT_LT(std::chrono::steady_clock::now() - begun, 10s);
 }

@@ -32,14 +32,13 @@ TEST(CodePatches, RecordsAreReadAsTheyWereWritten) {
 }
 
 TEST(CodePatches, NonsenseIsNoRecord) {
-  for (const char* text : {"null", "[]", "{}", R"({"patches": 1})", R"({"patches": [1]})",
-                           R"({"patches": [[1, 2, 3, 4, "00"]]})",
-                           R"({"patches": [[1, 2, 3, -4, "00", "11"]]})",
-                           R"({"patches": [[1, 2, 3, 4, "00", "1"]]})",
-                           R"({"patches": [[1, 2, 3, 4, "00", "1122"]]})",
-                           R"({"patches": [[1, 2, 3, 4, "0g", "11"]]})",
-                           R"({"patches": [[1, 2, 3, 4, "", ""]]})",
-                           R"({"patches": [[1, 2, 3, 4, "0000000000000000000000000000000000", "0000000000000000000000000000000000"]]})"}) {
+  for (
+      const char* text :
+      {"null", "[]", "{}", R"({"patches": 1})", R"({"patches": [1]})",
+       R"({"patches": [[1, 2, 3, 4, "00"]]})", R"({"patches": [[1, 2, 3, -4, "00", "11"]]})",
+       R"({"patches": [[1, 2, 3, 4, "00", "1"]]})", R"({"patches": [[1, 2, 3, 4, "00", "1122"]]})",
+       R"({"patches": [[1, 2, 3, 4, "0g", "11"]]})", R"({"patches": [[1, 2, 3, 4, "", ""]]})",
+       R"({"patches": [[1, 2, 3, 4, "0000000000000000000000000000000000", "0000000000000000000000000000000000"]]})"}) {
     EXPECT_FALSE(parse_patches(json::parse(text))) << text;
   }
 }

@@ -76,15 +76,29 @@ TEST(CommandLine, OtherSocketsAreNoMonitors) {
 }
 
 TEST(CommandLine, LibvirtsStyle) {
-  const CommandLine line = parse(
-      {"-name", "guest=deb,debug-threads=on", "-S", "-object",
-       R"({"qom-type":"secret","id":"masterKey0","format":"raw","file":"/var/lib/m.aes"})",
-       "-machine", "pc-q35-7.2,usb=off,dump-guest-core=off,memory-backend=pc.ram", "-accel", "kvm",
-       "-m", "size=524288k,slots=16,maxmem=4194304k", "-object",
-       R"({"qom-type":"memory-backend-memfd","id":"pc.ram","share":true,"size":536870912})",
-       "-overcommit", "mem-lock=off", "-smp", "2,sockets=2,cores=1,threads=1", "-no-user-config",
-       "-chardev", "socket,id=charmonitor,fd=22,server=on,wait=off", "-mon",
-       "chardev=charmonitor,id=monitor,mode=control"});
+  const CommandLine line =
+      parse({"-name",
+             "guest=deb,debug-threads=on",
+             "-S",
+             "-object",
+             R"({"qom-type":"secret","id":"masterKey0","format":"raw","file":"/var/lib/m.aes"})",
+             "-machine",
+             "pc-q35-7.2,usb=off,dump-guest-core=off,memory-backend=pc.ram",
+             "-accel",
+             "kvm",
+             "-m",
+             "size=524288k,slots=16,maxmem=4194304k",
+             "-object",
+             R"({"qom-type":"memory-backend-memfd","id":"pc.ram","share":true,"size":536870912})",
+             "-overcommit",
+             "mem-lock=off",
+             "-smp",
+             "2,sockets=2,cores=1,threads=1",
+             "-no-user-config",
+             "-chardev",
+             "socket,id=charmonitor,fd=22,server=on,wait=off",
+             "-mon",
+             "chardev=charmonitor,id=monitor,mode=control"});
   EXPECT_TRUE(line.libvirt);
   EXPECT_EQ(line.name, "deb");
   EXPECT_EQ(line.machine, "pc-q35-7.2");
@@ -98,10 +112,11 @@ TEST(CommandLine, LibvirtsStyle) {
 }
 
 TEST(CommandLine, NumaBackendsComeInNodeOrder) {
-  const CommandLine line = parse(
-      {"-m", "3G", "-object", "memory-backend-ram,id=a,size=1G", "-object",
-       "memory-backend-file,id=b,size=2G,mem-path=/huge,share=on", "-numa",
-       "node,nodeid=1,memdev=a", "-numa", "node,nodeid=0,memdev=b", "-numa", "dist,src=0,dst=1,val=20"});
+  const CommandLine line =
+      parse({"-m", "3G", "-object", "memory-backend-ram,id=a,size=1G", "-object",
+             "memory-backend-file,id=b,size=2G,mem-path=/huge,share=on", "-numa",
+             "node,nodeid=1,memdev=a", "-numa", "node,nodeid=0,memdev=b", "-numa",
+             "dist,src=0,dst=1,val=20"});
   ASSERT_EQ(line.main_memory.size(), 2u);
   EXPECT_EQ(line.main_memory[0].id, "b");
   EXPECT_EQ(line.main_memory[0].path, "/huge");
@@ -120,8 +135,8 @@ TEST(CommandLine, DimmsAndOtherBackends) {
 }
 
 TEST(CommandLine, MemoryOfTheBackendIfNotGiven) {
-  const CommandLine line = parse(
-      {"-object", "memory-backend-memfd,id=m,size=1G", "-machine", "q35,memory-backend=m"});
+  const CommandLine line =
+      parse({"-object", "memory-backend-memfd,id=m,size=1G", "-machine", "q35,memory-backend=m"});
   EXPECT_EQ(line.memory_bytes, 1024 * mebibyte);
 }
 

@@ -2,11 +2,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <csignal>
-#include <filesystem>
 #include <poll.h>
 #include <spawn.h>
 #include <sys/wait.h>
+#include <csignal>
+#include <filesystem>
 
 #include "base/os.h"
 #include "vmsight/vm.h"
@@ -29,7 +29,8 @@ class FakeQemu {
     std::vector<char*> raw;
     for (std::string& argument : arguments) raw.push_back(argument.data());
     raw.push_back(nullptr);
-    if (::posix_spawn(&pid_, path.c_str(), nullptr, nullptr, raw.data(), environ) != 0) std::abort();
+    if (::posix_spawn(&pid_, path.c_str(), nullptr, nullptr, raw.data(), environ) != 0)
+      std::abort();
     siginfo_t info;
     ::waitid(P_PID, static_cast<id_t>(pid_), &info, WSTOPPED | WEXITED | WNOWAIT);
   }
@@ -50,9 +51,9 @@ std::string unique_name(const char* stem) { return fmt::format("{}-{}", stem, ::
 
 TEST(FindVm, ByNamePidAndUuid) {
   const std::string name = unique_name("found"), uuid = unique_name("uuid");
-  const FakeQemu qemu("qemu-system-x86_64", {"-name", name, "-uuid", uuid, "-m", "256", "-smp", "2",
-                                             "-machine", "q35", "-accel", "tcg", "-qmp",
-                                             "unix:sock,server=on,wait=off"});
+  const FakeQemu qemu("qemu-system-x86_64",
+                      {"-name", name, "-uuid", uuid, "-m", "256", "-smp", "2", "-machine", "q35",
+                       "-accel", "tcg", "-qmp", "unix:sock,server=on,wait=off"});
   for (const std::string& spec : {name, uuid, std::to_string(qemu.pid())}) {
     auto vm = find_vm(spec);
     ASSERT_TRUE(vm) << vm.error().message;

@@ -1,7 +1,7 @@
 #include <gtest/gtest.h>
 
-#include <array>
 #include <sys/socket.h>
+#include <array>
 
 #include "vm/gdb_client.h"
 
@@ -51,7 +51,7 @@ TEST(GdbText, ResolvesEscapesAndRepeats) {
 
 TEST(GdbText, RefusesBadStreams) {
   for (const std::string& stream : {std::string("$OK#00"), std::string("$OK#zz"),
-                                   gdb_packet("0*\x01"), "$" + std::string(2 << 20, 'x')}) {
+                                    gdb_packet("0*\x01"), "$" + std::string(2 << 20, 'x')}) {
     GdbPackets packets;
     packets.add(stream);
     EXPECT_FALSE(packets.next()) << stream.substr(0, 10);
@@ -94,7 +94,9 @@ const std::string old_greeting = "+" + gdb_packet("PacketSize=1000;multiprocess+
 
 TEST(GdbClient, Negotiates) {
   UniqueFd stub;
-  auto client = client_of(greeting + gdb_packet("0011") + gdb_packet("E14") + gdb_packet("OK") + gdb_packet("OK"), stub);
+  auto client = client_of(
+      greeting + gdb_packet("0011") + gdb_packet("E14") + gdb_packet("OK") + gdb_packet("OK"),
+      stub);
   ASSERT_TRUE(client) << client.error().message;
   EXPECT_EQ(client->max_memory(), 2048u);
   const std::vector<std::string> questions = {GdbClient::memory_question(GuestPhys(0x1000), 2),

@@ -24,7 +24,8 @@ std::string encode(std::string_view bytes) {
     for (std::size_t j = 0; j < 3; ++j) {
       bits = bits << 8 | (i + j < bytes.size() ? static_cast<unsigned char>(bytes[i + j]) : 0u);
     }
-    for (std::size_t j = 0; j < 4; ++j) text += i + j > bytes.size() ? '=' : digits[bits >> (18 - 6 * j) & 63];
+    for (std::size_t j = 0; j < 4; ++j)
+      text += i + j > bytes.size() ? '=' : digits[bits >> (18 - 6 * j) & 63];
   }
   return text;
 }
@@ -45,14 +46,17 @@ class FakeGuestAgent {
         if (sentinel != std::string::npos) line.erase(0, sentinel + 1);
         const json command = json::parse(line, nullptr, false);
         if (command.is_object()) {
-          say(socket, (*this)(command.value("execute", ""), command.value("arguments", json::object())));
+          say(socket,
+              (*this)(command.value("execute", ""), command.value("arguments", json::object())));
         }
       }
     }
   }
 
   std::string operator()(const std::string& name, const json& arguments) {
-    if (name == refused) return R"({"error": {"class": "GenericError", "desc": "not today"}})" "\n";
+    if (name == refused)
+      return R"({"error": {"class": "GenericError", "desc": "not today"}})"
+             "\n";
     if (name == "guest-sync-delimited") return "\xff" + reply(arguments["id"]);
     if (name == "guest-info") return reply({{"supported_commands", commands()}});
     if (name == "guest-file-open") return ++open, reply(1000);
@@ -79,7 +83,8 @@ class FakeGuestAgent {
 
   json commands() const {
     json all = json::array();
-    for (const char* name : {"guest-file-open", "guest-file-seek", "guest-file-read", "guest-file-close"}) {
+    for (const char* name :
+         {"guest-file-open", "guest-file-seek", "guest-file-read", "guest-file-close"}) {
       all.push_back({{"name", name}, {"enabled", name != disabled}});
     }
     return all;
@@ -117,7 +122,8 @@ class FakeGuestAgent {
     std::string text(reinterpret_cast<const char*>(&header), sizeof header);
     text.append(reinterpret_cast<const char*>(&program), sizeof program);
     program.p_type = PT_NOTE;
-    for (unsigned i = 1; i < headers; ++i) text.append(reinterpret_cast<const char*>(&program), sizeof program);
+    for (unsigned i = 1; i < headers; ++i)
+      text.append(reinterpret_cast<const char*>(&program), sizeof program);
     return text;
   }
 };
@@ -146,8 +152,9 @@ TEST(GuestAgent, ReadsKcoreAndClosesIt) {
     std::vector<std::byte> bytes(0x3000);
     std::array<AgentMemory::Run, 3> runs{
         {{GuestPhys(ram_start + 0x1000), std::span(bytes).first(0x1000)},
-         {GuestPhys(0x1000), std::span(bytes).subspan(0x1000, 0x1000)},                     // no RAM
-         {GuestPhys(ram_start + ram_size - 16), std::span(bytes).subspan(0x2000, 0x1000)}}};  // ends
+         {GuestPhys(0x1000), std::span(bytes).subspan(0x1000, 0x1000)},  // no RAM
+         {GuestPhys(ram_start + ram_size - 16),
+          std::span(bytes).subspan(0x2000, 0x1000)}}};  // ends
     ASSERT_TRUE((*memory)->read(runs));
     EXPECT_EQ(runs[0].got, 0x1000u);
     EXPECT_EQ(bytes[5], test::pattern(ram_start + 0x1005));

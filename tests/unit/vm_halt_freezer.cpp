@@ -323,7 +323,8 @@ pid_t start_stuck_process() {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   const int uffd = static_cast<int>(::syscall(SYS_userfaultfd, 0));
   uffdio_api api{.api = UFFD_API};
-  void* page = ::mmap(nullptr, page_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* page =
+      ::mmap(nullptr, page_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   uffdio_register range{.range = {reinterpret_cast<std::uint64_t>(page), page_size},
                         .mode = UFFDIO_REGISTER_MODE_MISSING};
   int ends[2];

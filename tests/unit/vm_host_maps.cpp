@@ -68,7 +68,8 @@ TEST(FindRamBlocks, TwinsInOrderOfInodes) {
   const auto maps = maps_of(
       "7f0000000000-7f0010000000 rw-s 0 00:01 9 /memfd:memory-backend-memfd (deleted)\n"
       "7f1000000000-7f1010000000 rw-s 0 00:01 8 /memfd:memory-backend-memfd (deleted)\n");
-  const MemoryBackend a{"a", BackendKind::memfd, 256 * mebibyte, true}, b{"b", BackendKind::memfd, 256 * mebibyte, true};
+  const MemoryBackend a{"a", BackendKind::memfd, 256 * mebibyte, true},
+      b{"b", BackendKind::memfd, 256 * mebibyte, true};
   auto blocks = find_ram_blocks(maps, std::vector{a, b}, no_smaps);
   ASSERT_TRUE(blocks);
   EXPECT_EQ(blocks->at(0).inode, 8u);

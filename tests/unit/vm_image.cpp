@@ -1,8 +1,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstring>
 #include <elf.h>
+#include <cstring>
 #include <fstream>
 
 #include "base/os.h"
@@ -26,7 +26,9 @@ class TemporaryFile {
     EXPECT_EQ(::pwrite(fd_.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset)),
               static_cast<ssize_t>(bytes.size()));
   }
-  void resize(std::uint64_t size) { EXPECT_EQ(::ftruncate(fd_.get(), static_cast<off_t>(size)), 0); }
+  void resize(std::uint64_t size) {
+    EXPECT_EQ(::ftruncate(fd_.get(), static_cast<off_t>(size)), 0);
+  }
 
  private:
   std::string path_;
@@ -54,8 +56,8 @@ std::string note(std::string name, std::string_view content) {
 std::string cpu_note(std::uint64_t rip, std::uint64_t cr3, std::uint64_t cr4, std::uint64_t gs) {
   std::vector<std::uint64_t> words(55);
   words[17] = rip;
-  words[19] = 3;                  // cs.selector
-  words[19 + 4 * 3 + 2] = gs;     // gs.base
+  words[19] = 3;               // cs.selector
+  words[19 + 4 * 3 + 2] = gs;  // gs.base
   words[19 + 10 * 3 + 3] = cr3;
   words[19 + 10 * 3 + 4] = cr4;
   return {reinterpret_cast<const char*>(words.data()), words.size() * 8};
@@ -70,8 +72,14 @@ struct Core {
     add(gpa, size, offset, size);
   }
   void add(std::uint64_t gpa, std::uint64_t size, std::uint64_t offset, std::uint64_t in_file) {
-    loads.push_back({.p_type = PT_LOAD, .p_flags = 0, .p_offset = offset, .p_vaddr = 0,
-                     .p_paddr = gpa, .p_filesz = in_file, .p_memsz = size, .p_align = 0});
+    loads.push_back({.p_type = PT_LOAD,
+                     .p_flags = 0,
+                     .p_offset = offset,
+                     .p_vaddr = 0,
+                     .p_paddr = gpa,
+                     .p_filesz = in_file,
+                     .p_memsz = size,
+                     .p_align = 0});
   }
   std::string bytes() const {
     Elf64_Ehdr header{};
@@ -198,8 +206,8 @@ TEST(ElfCore, DamagedNotesAreHarmless) {
   Core core;
   core.add(0, 4096, 4096);
   const Elf64_Nhdr huge{0xffffffff, 0xffffffff, 0};
-  for (const std::string& notes :
-       {bytes_of(huge), note("QEMU", "short"), std::string("x"), note("", ""), std::string(64, '\xff')}) {
+  for (const std::string& notes : {bytes_of(huge), note("QEMU", "short"), std::string("x"),
+                                   note("", ""), std::string(64, '\xff')}) {
     core.notes = notes;
     auto image = open_core(core, 8192);
     ASSERT_TRUE(image) << image.error().message;

@@ -18,12 +18,12 @@ std::string view(std::string_view ranges) {
 }
 
 TEST(ParseFlatView, TakesMemoryOfTheRightView) {
-  auto ranges = parse_flat_view(view(
-      "  0000000000000000-000000000009ffff (prio 0, ram): pc.ram KVM\n"
-      "  00000000000a0000-00000000000bffff (prio 1, i/o): vga-lowmem\n"
-      "  00000000000c0000-00000000000dffff (prio 1, rom): pc.rom\n"
-      "  0000000100000000-000000017fffffff (prio 0, ram): pc.ram @00000000c0000000 KVM\n"
-      "  0000000200000000-00000002000fffff (prio 0, nv-ram): nv @0000000000001000\n"));
+  auto ranges = parse_flat_view(
+      view("  0000000000000000-000000000009ffff (prio 0, ram): pc.ram KVM\n"
+           "  00000000000a0000-00000000000bffff (prio 1, i/o): vga-lowmem\n"
+           "  00000000000c0000-00000000000dffff (prio 1, rom): pc.rom\n"
+           "  0000000100000000-000000017fffffff (prio 0, ram): pc.ram @00000000c0000000 KVM\n"
+           "  0000000200000000-00000002000fffff (prio 0, nv-ram): nv @0000000000001000\n"));
   ASSERT_TRUE(ranges) << ranges.error().message;
   ASSERT_EQ(ranges->size(), 4u);
   EXPECT_EQ((*ranges)[0].name, "pc.ram");

@@ -22,9 +22,7 @@ TEST(OptionList, FirstPartWithEqualsIsNotImplied) {
   EXPECT_EQ(list->number("slots"), 2u);
 }
 
-TEST(OptionList, LastOfAKeyWins) {
-  EXPECT_EQ(OptionList::parse("a=1,a=2")->get("a"), "2");
-}
+TEST(OptionList, LastOfAKeyWins) { EXPECT_EQ(OptionList::parse("a=1,a=2")->get("a"), "2"); }
 
 TEST(OptionList, ReadsJson) {
   auto list = OptionList::parse(

@@ -3,11 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <sys/ptrace.h>
+#include <sys/wait.h>
 #include <chrono>
 #include <csignal>
 #include <future>
-#include <sys/ptrace.h>
-#include <sys/wait.h>
 #include <thread>
 
 namespace vmsight {
@@ -18,7 +18,8 @@ TEST(ParseStartTime, TheNameMayHoldAnything) {
       " S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 987654 20 21\n";
   EXPECT_EQ(parse_start_time("42 (qemu)" + std::string(rest)).value(), 987654u);
   EXPECT_EQ(parse_start_time("42 (a) b ) (c)" + std::string(rest)).value(), 987654u);
-  for (const char* text : {"", "42", "42 (x)", "42 (x) S 1 2", "42 (x) S 1 2 3 4 5 6 7 8 9 10 11 12 "
+  for (const char* text : {"", "42", "42 (x)", "42 (x) S 1 2",
+                           "42 (x) S 1 2 3 4 5 6 7 8 9 10 11 12 "
                            "13 14 15 16 17 18 x 20"}) {
     EXPECT_FALSE(parse_start_time(text)) << text;
   }
@@ -33,7 +34,8 @@ TEST(IsQemu, ByTheNameOfTheProgram) {
 }
 
 TEST(IsQemu, ThroughTheDynamicLoader) {
-  const std::vector<std::string> run = {"ld.so", "--library-path", "/q/lib", "/q/qemu-system-x86_64"};
+  const std::vector<std::string> run = {"ld.so", "--library-path", "/q/lib",
+                                        "/q/qemu-system-x86_64"};
   EXPECT_TRUE(is_qemu("/q/ld-linux-x86-64.so.2", run));
   EXPECT_FALSE(is_qemu("/q/ld-linux-x86-64.so.2", {"ld.so", "/bin/true"}));
   EXPECT_FALSE(is_qemu("/q/ld-linux-x86-64.so.2", {}));

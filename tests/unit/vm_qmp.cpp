@@ -2,10 +2,10 @@
 
 #include <gtest/gtest.h>
 
-#include <cstring>
-#include <filesystem>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <cstring>
+#include <filesystem>
 
 #include "replay/fake_qmp.h"
 
@@ -74,12 +74,18 @@ TEST(QmpClient, SilenceEndsInTime) {
 }
 
 TEST(QmpClient, KeepsEventsForWhoWaits) {
-  Pair pair(
-      R"({"QMP": {}})" "\n"
-      R"({"event": "STOP", "timestamp": {"seconds": 2, "microseconds": 5}})" "\n"
-      R"({"id": 2, "return": {}})" "\n"
-      R"({"event": "RESUME", "timestamp": {"seconds": 3, "microseconds": 1}})" "\n"
-      R"({"event": 7})" "\n" R"({"event": "MIGRATION", "data": {"status": "completed"}})" "\n");
+  Pair pair(R"({"QMP": {}})"
+            "\n"
+            R"({"event": "STOP", "timestamp": {"seconds": 2, "microseconds": 5}})"
+            "\n"
+            R"({"id": 2, "return": {}})"
+            "\n"
+            R"({"event": "RESUME", "timestamp": {"seconds": 3, "microseconds": 1}})"
+            "\n"
+            R"({"event": 7})"
+            "\n"
+            R"({"event": "MIGRATION", "data": {"status": "completed"}})"
+            "\n");
   auto client = QmpClient::negotiate(std::move(pair.ours));
   ASSERT_TRUE(client);
   ASSERT_TRUE(client->execute({"cont"}, 20ms));
@@ -95,9 +101,13 @@ TEST(QmpClient, KeepsEventsForWhoWaits) {
 }
 
 TEST(QmpClient, EventsDoNotPileUp) {
-  std::string said = R"({"QMP": {}})" "\n";
-  for (int i = 0; i < 1000; ++i) said += R"({"event": "E"})" "\n";
-  Pair pair(said + R"({"id": 2, "return": {}})" "\n");
+  std::string said = R"({"QMP": {}})"
+                     "\n";
+  for (int i = 0; i < 1000; ++i)
+    said += R"({"event": "E"})"
+            "\n";
+  Pair pair(said + R"({"id": 2, "return": {}})"
+                   "\n");
   auto client = QmpClient::negotiate(std::move(pair.ours));
   ASSERT_TRUE(client);
   ASSERT_TRUE(client->execute({"cont"}));
@@ -105,7 +115,10 @@ TEST(QmpClient, EventsDoNotPileUp) {
 }
 
 TEST(QmpClient, PassesADescriptor) {
-  Pair pair(R"({"QMP": {}})" "\n" R"({"id": 2, "return": {}})" "\n");
+  Pair pair(R"({"QMP": {}})"
+            "\n"
+            R"({"id": 2, "return": {}})"
+            "\n");
   auto client = QmpClient::negotiate(std::move(pair.ours));
   ASSERT_TRUE(client);
   int ends[2];
@@ -140,7 +153,8 @@ TEST(QmpClient, PassesADescriptor) {
 }
 
 TEST(QmpClient, KnowsThatItBroke) {
-  Pair pair(R"({"QMP": {}})" "\n");
+  Pair pair(R"({"QMP": {}})"
+            "\n");
   auto client = QmpClient::negotiate(std::move(pair.ours));
   ASSERT_TRUE(client);
   EXPECT_FALSE(client->broken());

@@ -17,7 +17,9 @@ CommandLine machine(std::string type, std::uint64_t bytes) {
   return line;
 }
 
-RamBlock block_of(std::uint64_t bytes) { return {.name = "ram", .size = bytes, .host = HostVirt(0x1000)}; }
+RamBlock block_of(std::uint64_t bytes) {
+  return {.name = "ram", .size = bytes, .host = HostVirt(0x1000)};
+}
 
 TEST(DeriveRamMap, RefusesUnknownMachines) {
   auto map = derive_ram_map(machine("isapc", gibibyte), std::vector{block_of(gibibyte)});

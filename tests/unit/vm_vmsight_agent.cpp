@@ -81,7 +81,8 @@ TEST(VmsightAgent, SkipsWhatWasMeantForOthers) {
     say(socket, std::string(100'001, 'x') + welcome(other) + std::string(3, '\xa9'));
     say(socket, bytes_of(agent::Answer{.id = 1, .runs = 1, .size = 16}) + welcome(hello));
     hear(socket);
-    say(socket, bytes_of(agent::Answer{.id = 1, .runs = 1, .size = 16}) + bytes_of(8ull) + "12345678");
+    say(socket,
+        bytes_of(agent::Answer{.id = 1, .runs = 1, .size = 16}) + bytes_of(8ull) + "12345678");
   });
   auto agent = VmsightAgent::greet(peer.port());
   ASSERT_TRUE(agent) << agent.error().message;
@@ -114,7 +115,8 @@ TEST(VmsightAgent, RefusesForgedAnswers) {
 }
 
 TEST(VmsightAgent, AShortAnswerAndAnEndIsAnError) {
-  const std::string whole = bytes_of(agent::Answer{.id = 1, .runs = 1, .size = 16}) + bytes_of(8ull) + "12345678";
+  const std::string whole =
+      bytes_of(agent::Answer{.id = 1, .runs = 1, .size = 16}) + bytes_of(8ull) + "12345678";
   for (std::size_t size = 0; size < whole.size(); ++size) {
     const auto read = read_from(whole.substr(0, size));
     ASSERT_FALSE(read);
@@ -133,14 +135,18 @@ TEST(VmsightAgent, RefusesForgedWelcomes) {
   };
   const auto name = [](ErrorCode wanted) { return std::to_string(static_cast<int>(wanted)); };
   EXPECT_EQ(code([](const auto& h) { return welcome(h, 5); }), "none");
-  EXPECT_EQ(code([](const auto& h) { return bytes_of(agent::Welcome{.nonce = h.nonce, .version = 2}); }),
-            name(ErrorCode::unsupported));
-  EXPECT_EQ(code([](const auto& h) { return bytes_of(agent::Welcome{.nonce = h.nonce, .error = 1}); }),
-            name(ErrorCode::unsupported));
-  EXPECT_EQ(code([](const auto& h) { return bytes_of(agent::Welcome{.nonce = h.nonce, .ranges = 1ull << 60}); }),
+  EXPECT_EQ(
+      code([](const auto& h) { return bytes_of(agent::Welcome{.nonce = h.nonce, .version = 2}); }),
+      name(ErrorCode::unsupported));
+  EXPECT_EQ(
+      code([](const auto& h) { return bytes_of(agent::Welcome{.nonce = h.nonce, .error = 1}); }),
+      name(ErrorCode::unsupported));
+  EXPECT_EQ(code([](const auto& h) {
+              return bytes_of(agent::Welcome{.nonce = h.nonce, .ranges = 1ull << 60});
+            }),
             name(ErrorCode::bad_data));
-  for (const agent::Range& range : {agent::Range{0, 0}, agent::Range{~0ull, 1}, agent::Range{0, ~0ull},
-                                    agent::Range{0x1000, 8}}) {
+  for (const agent::Range& range : {agent::Range{0, 0}, agent::Range{~0ull, 1},
+                                    agent::Range{0, ~0ull}, agent::Range{0x1000, 8}}) {
     EXPECT_EQ(code([&](const auto& h) {
                 return bytes_of(agent::Welcome{.nonce = h.nonce, .ranges = 2}) +
                        bytes_of(agent::Range{0x1000, 0x1000}) + bytes_of(range);

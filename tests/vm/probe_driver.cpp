@@ -82,7 +82,8 @@ Result<void> run(const std::vector<std::string>& words) {
   Setup setup;
   VMSIGHT_TRY_VOID(open(words[1], setup));
   if (words[0] == "count") return count(*setup.prober, {words.begin() + 2, words.end()});
-  return cycle(*setup.prober, static_cast<unsigned>(std::stoul(words[2])), {words.begin() + 3, words.end()});
+  return cycle(*setup.prober, static_cast<unsigned>(std::stoul(words[2])),
+               {words.begin() + 3, words.end()});
 }
 
 }  // namespace

@@ -1,8 +1,8 @@
 #include "probe/kvm/arm.h"
 
+#include <fmt/format.h>
 #include <algorithm>
 #include <cstring>
-#include <fmt/format.h>
 
 #include "kernel/btf.h"
 #include "kernel/escape.h"
@@ -16,7 +16,8 @@ std::string as_text(std::span<const std::byte> bytes) {
 
 std::string in_hex(std::span<const std::byte> bytes) {
   std::string text;
-  for (const std::byte byte : bytes) text += fmt::format("{}{:02x}", text.empty() ? "" : " ", static_cast<unsigned>(byte));
+  for (const std::byte byte : bytes)
+    text += fmt::format("{}{:02x}", text.empty() ? "" : " ", static_cast<unsigned>(byte));
   return text;
 }
 
@@ -42,7 +43,8 @@ Result<void> check_no_stack_arguments(Kernel& kernel, const ProbeSite& site) {
   const std::string hint = "probe its entry (kprobe), or use --engine gdbstub";
   // A system call's wrapper gets a struct pt_regs * and nothing else (asm/syscall_wrapper.h); those of
   // calls without arguments are not in BTF.
-  if (site.function.starts_with("__x64_sys_") || site.function.starts_with("__ia32_sys_")) return {};
+  if (site.function.starts_with("__x64_sys_") || site.function.starts_with("__ia32_sys_"))
+    return {};
   VMSIGHT_TRY(const Btf* btf, site.module.empty() ? kernel.btf() : kernel.btf_of(site.module));
   const auto id = btf->find(site.function, BtfKind::function);
   if (!id) return refuse_site(site, "its arguments are not known; some may be on the stack", hint);
@@ -82,23 +84,35 @@ Result<TrapSite> Armory::find(const ProbeSite& site) {
   FtraceSite place = sites_.find(reader_, function);
   if (place.state == FtraceSite::State::unrecorded) {
     FtraceSites anew = FtraceSites::resolve(kernel_, reader_);
-    if (anew.has_records()) sites_ = std::move(anew);  // else they could not be read now: bytes alone do not do
+    if (anew.has_records())
+      sites_ = std::move(anew);  // else they could not be read now: bytes alone do not do
     place = sites_.find(reader_, function);
   }
   switch (place.state) {
-    case FtraceSite::State::idle: break;
+    case FtraceSite::State::idle:
+      break;
     case FtraceSite::State::traced:
-      return refuse_site(site, "the guest traces this function itself", "stop the tracer in the guest, or use --engine gdbstub");
+      return refuse_site(site, "the guest traces this function itself",
+                         "stop the tracer in the guest, or use --engine gdbstub");
     case FtraceSite::State::probed:
-      return refuse_site(site, "another probe is there already",
-                    "end the other vmsight; `vmsight doctor --recover` removes what a killed one left");
+      return refuse_site(
+          site, "another probe is there already",
+          "end the other vmsight; `vmsight doctor --recover` removes what a killed one left");
     case FtraceSite::State::unrecorded:
-      return refuse_site(site, "the guest's kernel has no record of a place that can be patched there", "use --engine gdbstub");
+      return refuse_site(site,
+                         "the guest's kernel has no record of a place that can be patched there",
+                         "use --engine gdbstub");
     case FtraceSite::State::unread:
-      return refuse_site(site, "the function's code is not readable", "the guest may be rebooting; try again");
+      return refuse_site(site, "the function's code is not readable",
+                         "the guest may be rebooting; try again");
     case FtraceSite::State::none:
-      return refuse_site(site, fmt::format("the function has no place that can be patched: it is not traceable by ftrace "
-                                           "(it begins with {})", in_hex(place.bytes)), "use --engine gdbstub");
+      return refuse_site(
+          site,
+          fmt::format(
+              "the function has no place that can be patched: it is not traceable by ftrace "
+              "(it begins with {})",
+              in_hex(place.bytes)),
+          "use --engine gdbstub");
   }
   if (site.offset != 0 && site.address != place.address) {
     return refuse_site(site, "only where a function begins can be patched", "use --engine gdbstub");
@@ -124,7 +138,8 @@ Result<void> Armory::add_patches(std::vector<CodePatch>& patches, GuestVirt at,
                                  const std::string& before, const std::string& after) {
   for (std::size_t done = 0; done < before.size();) {
     const GuestVirt address = at + done;
-    const std::size_t size = std::min<std::size_t>(before.size() - done, page_size - address.page_offset());
+    const std::size_t size =
+        std::min<std::size_t>(before.size() - done, page_size - address.page_offset());
     const auto physical = kernel_.space().translate(memory_, address);
     const RamRange* range = physical ? vm_.ram().find(*physical) : nullptr;
     if (range == nullptr) {
@@ -166,7 +181,8 @@ Result<void> Armory::arm(std::span<const Step> steps, const FilePatches& files) 
   }
   VMSIGHT_TRY(batch.guard, ResumeGuard::start(vm_.info(), record_of(batch.patches)));
   VMSIGHT_TRY_VOID(batch.guard.arm());
-  if (auto done = patches.empty() ? Result<void>() : apply_patches(vm_, ram_, patches, files.check); !done) {
+  if (auto done = patches.empty() ? Result<void>() : apply_patches(vm_, ram_, patches, files.check);
+      !done) {
     // It may have failed when all was written already.
     if (revert_patches(vm_, ram_, batch.patches)) static_cast<void>(batch.guard.disarm());
     return done;
@@ -175,7 +191,8 @@ Result<void> Armory::arm(std::span<const Step> steps, const FilePatches& files) 
   return {};
 }
 
-Result<void> Armory::disarm(std::span<const TrapSite* const> traps, std::span<const CodePatch> files) {
+Result<void> Armory::disarm(std::span<const TrapSite* const> traps,
+                            std::span<const CodePatch> files) {
   if (traps.empty() && files.empty()) return {};
   std::vector<CodePatch> patches(files.begin(), files.end());
   std::vector<HostVirt> places;

@@ -21,12 +21,12 @@ namespace vmsight {
 
 /// A function's place for a trap.
 struct TrapSite {
-  std::string name;        // "vfs_read", for messages
+  std::string name;  // "vfs_read", for messages
   GuestVirt function;
-  GuestVirt address;       // of the NOP
-  std::string nop;         // what is there when nobody looks
-  std::string code;        // what is there when armed
-  GuestVirt trampoline{};  // 0: none
+  GuestVirt address;              // of the NOP
+  std::string nop;                // what is there when nobody looks
+  std::string code;               // what is there when armed
+  GuestVirt trampoline{};         // 0: none
   std::string trampoline_before;  // what was there when it was found
   bool has_trampoline() const { return trampoline.raw() != 0; }
 };
@@ -57,7 +57,8 @@ class Armory {
   };
   /// All or none.
   Result<void> arm(std::span<const Step> steps, const FilePatches& files = {});
-  Result<void> disarm(std::span<const TrapSite* const> traps, std::span<const CodePatch> files = {});
+  Result<void> disarm(std::span<const TrapSite* const> traps,
+                      std::span<const CodePatch> files = {});
   /// The guest has given these pages up: what is there now is not ours to undo.
   void forget(std::span<const CodePatch> files);
 
@@ -93,7 +94,8 @@ class Armory {
 };
 
 /// The error that says why an engine does not probe this site.
-Error refuse_site(const ProbeSite& site, std::string_view why, std::string hint = "use --engine gdbstub");
+Error refuse_site(const ProbeSite& site, std::string_view why,
+                  std::string hint = "use --engine gdbstub");
 
 /// unsupported if a call of this function passes arguments on the stack, or may do so.
 Result<void> check_no_stack_arguments(Kernel& kernel, const ProbeSite& site);

@@ -1,8 +1,8 @@
 // The engine "kvm": traps in the guest's kernel and programs that its host's KVM handles and an eBPF
 // program there sees. A hit never leaves the host's kernel but as an event in a ring.
+#include <fmt/format.h>
 #include <algorithm>
 #include <bitset>
-#include <fmt/format.h>
 #include <map>
 
 #include "base/clock.h"
@@ -36,7 +36,8 @@ class KvmEngine final : public ProbeEngine {
     VMSIGHT_TRY(memory_, open_live_read(vm_));
     VMSIGHT_TRY(kvm::guest guest, kvm::describe_guest(vm_, kernel_, *memory_));
     if (options_.blind == KvmEngineOptions::Blind::to_this_vm) guest.tgid = 0;  // no QEMU has it
-    VMSIGHT_TRY(program_, kvm::Program::load(guest, options_.blind != KvmEngineOptions::Blind::to_everything));
+    VMSIGHT_TRY(program_, kvm::Program::load(
+                              guest, options_.blind != KvmEngineOptions::Blind::to_everything));
     VMSIGHT_TRY(armory_, Armory::open(vm_, kernel_, *memory_));
     return {};
   }
@@ -46,7 +47,9 @@ class KvmEngine final : public ProbeEngine {
   }
 
   Result<void> check(const ProbeOrder& order) override {
-    const auto is_here = [&](const auto& site) { return site.second.trap.function == order.site.address - order.site.offset; };
+    const auto is_here = [&](const auto& site) {
+      return site.second.trap.function == order.site.address - order.site.offset;
+    };
     if (order.site.user || std::any_of(sites_.begin(), sites_.end(), is_here)) return {};
     VMSIGHT_TRY(const TrapSite trap, armory_->find(order.site));
     static_cast<void>(trap);
@@ -80,11 +83,13 @@ class KvmEngine final : public ProbeEngine {
     for (const auto& [at, rest] : left) {
       if (rest.empty()) empty.push_back(&sites_.at(at).trap);
     }
-    VMSIGHT_TRY_VOID(armory_->disarm(empty, files_ ? files_->leave(ids) : std::vector<CodePatch>{}));
+    VMSIGHT_TRY_VOID(
+        armory_->disarm(empty, files_ ? files_->leave(ids) : std::vector<CodePatch>{}));
     for (const auto& [at, rest] : left) VMSIGHT_TRY_VOID(reduce(at, rest));
     for (const ProbeId id : ids) {
       const auto probe = probes_.find(id);
-      if (probe != probes_.end() && probe->second.armed && probe->second.order.site.user) retire(probe->second);
+      if (probe != probes_.end() && probe->second.armed && probe->second.order.site.user)
+        retire(probe->second);
     }
     return files_ ? files_->remove(ids) : Result<void>();
   }
@@ -96,7 +101,8 @@ class KvmEngine final : public ProbeEngine {
 
   Result<std::size_t> poll(std::chrono::milliseconds patience, const Sink& sink) override {
     VMSIGHT_TRY_VOID(vm_.check_alive());
-    VMSIGHT_TRY(const std::size_t told, program_->read(patience, events_at_once, [&](auto bytes) { tell(bytes, sink); }));
+    VMSIGHT_TRY(const std::size_t told,
+                program_->read(patience, events_at_once, [&](auto bytes) { tell(bytes, sink); }));
     VMSIGHT_TRY_VOID(look_after());
     return told;
   }
@@ -104,7 +110,8 @@ class KvmEngine final : public ProbeEngine {
   Result<ProbeCounts> counts(ProbeId id) override {
     const auto probe = probes_.find(id);
     if (probe == probes_.end()) {
-      return Error{.code = ErrorCode::not_found, .message = fmt::format("no probe has the number {}", id)};
+      return Error{.code = ErrorCode::not_found,
+                   .message = fmt::format("no probe has the number {}", id)};
     }
     return probe->second.armed ? count(probe->second) : probe->second.last;
   }
@@ -123,7 +130,7 @@ class KvmEngine final : public ProbeEngine {
     std::uint64_t told = 0;
     std::uint64_t missed_before = 0;
     std::uint64_t hits_before = 0;  // a second ago
-    ProbeCounts last;         // when it was disarmed
+    ProbeCounts last;               // when it was disarmed
   };
   struct Site {
     TrapSite trap;
@@ -148,7 +155,8 @@ class KvmEngine final : public ProbeEngine {
     for (const ProbeOrder& order : orders) {
       VMSIGHT_CHECK(!probes_.contains(order.id) && !plan.probes.contains(order.id));
       VMSIGHT_TRY(const std::uint32_t index, take_index());
-      Probe& probe = plan.probes[order.id] = {.order = order, .trap = {}, .index = index, .armed = true, .last = {}};
+      Probe& probe = plan.probes[order.id] = {
+          .order = order, .trap = {}, .index = index, .armed = true, .last = {}};
       probe.missed_before = program_->missed(whose(probe));
       VMSIGHT_TRY_VOID(order.site.user ? plan_file(order, index) : plan_site(order, plan, probe));
       VMSIGHT_TRY(const kvm::probe described, kvm::describe_probe(order));
@@ -171,8 +179,8 @@ class KvmEngine final : public ProbeEngine {
     }
     if (site->ids.size() == kvm::max_probes_of_site) {
       return Error{.code = ErrorCode::unsupported,
-                   .message = fmt::format("probe {}: {} probes are there already", escape_bytes(to_string(order.site)),
-                                          site->ids.size())};
+                   .message = fmt::format("probe {}: {} probes are there already",
+                                          escape_bytes(to_string(order.site)), site->ids.size())};
     }
     site->ids.push_back(order.id);
     probe.trap = site->trap.address;
@@ -212,7 +220,8 @@ class KvmEngine final : public ProbeEngine {
       return index;
     }
     return Error{.code = ErrorCode::unsupported,
-                 .message = fmt::format("arm probes: at most {} at once", static_cast<int>(kvm::max_probes))};
+                 .message = fmt::format("arm probes: at most {} at once",
+                                        static_cast<int>(kvm::max_probes))};
   }
 
   /// The program knows them before the guest can come there.
@@ -229,7 +238,8 @@ class KvmEngine final : public ProbeEngine {
     if (!site.trap.has_trampoline()) {
       return set_trap(site.trap.address + FtraceSite::size, kvm::trap_in_place, site, find);
     }
-    VMSIGHT_TRY_VOID(set_trap(site.trap.trampoline + Trampoline::entry_end, kvm::trap_entry, site, find));
+    VMSIGHT_TRY_VOID(
+        set_trap(site.trap.trampoline + Trampoline::entry_end, kvm::trap_entry, site, find));
     return set_trap(site.trap.trampoline + Trampoline::return_end, kvm::trap_return, site, find);
   }
 
@@ -244,7 +254,8 @@ class KvmEngine final : public ProbeEngine {
       const ProbeOrder& order = probe.order;
       if (kind == kvm::trap_return && !order.site.at_return) continue;
       if (!order.counts_only || order.site.at_return || !order.filter.steps.empty()) trap.bare = 0;
-      if (kind != kvm::trap_return && kvm::filters_early(order)) trap.early |= static_cast<__u8>(1u << trap.count);
+      if (kind != kvm::trap_return && kvm::filters_early(order))
+        trap.early |= static_cast<__u8>(1u << trap.count);
       trap.probes[trap.count++] = probe.index;
     }
     return program_->set_trap(next.raw(), trap);
@@ -257,8 +268,10 @@ class KvmEngine final : public ProbeEngine {
         program_->remove_trap((site.trap.trampoline + Trampoline::entry_end).raw());
         program_->remove_trap((site.trap.trampoline + Trampoline::return_end).raw());
       }
-      if (before == sites_.end()) program_->remove_trap((at + FtraceSite::size).raw());
-      else static_cast<void>(publish(before->second, {}));
+      if (before == sites_.end())
+        program_->remove_trap((at + FtraceSite::size).raw());
+      else
+        static_cast<void>(publish(before->second, {}));
     }
     if (files_) files_->take_back();
     for (const auto& [id, probe] : plan.probes) taken_.reset(probe.index);
@@ -286,8 +299,10 @@ class KvmEngine final : public ProbeEngine {
     site.ids = rest;
     // A trampoline stays known: calls that are under way still return through it.
     Result<void> done;
-    if (!rest.empty() || site.trap.has_trampoline()) done = publish(site, {});
-    else program_->remove_trap((at + FtraceSite::size).raw());
+    if (!rest.empty() || site.trap.has_trampoline())
+      done = publish(site, {});
+    else
+      program_->remove_trap((at + FtraceSite::size).raw());
     if (rest.empty()) sites_.erase(at);
     return done;
   }
@@ -352,7 +367,8 @@ class KvmEngine final : public ProbeEngine {
       VMSIGHT_TRY(const bool armed, armory_->is_armed(site.trap));
       if (armed) continue;
       return Error{.code = ErrorCode::vm_gone,
-                   .message = fmt::format("the probe at {} has vanished from the guest's code", escape_bytes(site.trap.name)),
+                   .message = fmt::format("the probe at {} has vanished from the guest's code",
+                                          escape_bytes(site.trap.name)),
                    .hint = "the guest may have rebooted; attach again"};
     }
     return options_.end_storms ? end_storms(seconds) : Result<void>{};
@@ -400,7 +416,8 @@ Result<std::unique_ptr<ProbeEngine>> open_kvm_engine(const EngineSetting& settin
   return open_kvm_engine(setting, KvmEngineOptions{});
 }
 
-Result<std::unique_ptr<ProbeEngine>> open_kvm_engine(const EngineSetting& setting, const KvmEngineOptions& options) {
+Result<std::unique_ptr<ProbeEngine>> open_kvm_engine(const EngineSetting& setting,
+                                                     const KvmEngineOptions& options) {
   auto engine = std::make_unique<KvmEngine>(setting, options);
   VMSIGHT_TRY_VOID(engine->open());
   return std::unique_ptr<ProbeEngine>(std::move(engine));

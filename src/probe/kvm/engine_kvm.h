@@ -12,6 +12,7 @@ struct KvmEngineOptions {
   Blind blind = Blind::not_at_all;
   bool end_storms = true;  // disarms probes that are hit too often
 };
-Result<std::unique_ptr<ProbeEngine>> open_kvm_engine(const EngineSetting& setting, const KvmEngineOptions& options);
+Result<std::unique_ptr<ProbeEngine>> open_kvm_engine(const EngineSetting& setting,
+                                                     const KvmEngineOptions& options);
 
 }  // namespace vmsight

@@ -13,7 +13,8 @@ constexpr std::size_t behind_size = 28;  // with the instruction half a cache li
 
 std::string without_traps(std::string_view bytes, std::string_view trap) {
   std::string clean(bytes);
-  for (std::size_t at = clean.find(trap); at != clean.npos; at = clean.find(trap, at + trap.size())) {
+  for (std::size_t at = clean.find(trap); at != clean.npos;
+       at = clean.find(trap, at + trap.size())) {
     clean.replace(at, trap.size(), endbr64);
   }
   return clean;
@@ -25,7 +26,8 @@ Result<FilePlaces> FilePlaces::resolve(const RamMap& ram, Kernel& kernel) {
 }
 
 FilePlaces::Look FilePlaces::look(Reader& reader, FilePlace& place, std::string_view trap) const {
-  if (cache_.identity(reader, place.inode) != place.file) return {.state = State::replaced, .at = {}, .host = {}, .bytes = {}};
+  if (cache_.identity(reader, place.inode) != place.file)
+    return {.state = State::replaced, .at = {}, .host = {}, .bytes = {}};
   const auto page = cache_.page(reader, place.inode, place.offset >> page_shift);
   const std::byte* bytes = page ? reader.memory().page(*page) : nullptr;
   const RamRange* range = page ? ram_->find(*page) : nullptr;
@@ -41,8 +43,10 @@ FilePlaces::Look FilePlaces::look(Reader& reader, FilePlace& place, std::string_
             .bytes = std::string(all.substr(0, user_trap_size))};
   if (look.bytes == endbr64) look.state = State::original;
   if (look.bytes == trap) look.state = State::armed;
-  if (place.behind.empty()) place.behind = behind;
-  else if (place.behind != behind) look.state = State::replaced;
+  if (place.behind.empty())
+    place.behind = behind;
+  else if (place.behind != behind)
+    look.state = State::replaced;
   return look;
 }
 

@@ -34,7 +34,7 @@ class FilePlaces {
   };
   struct Look {
     State state = State::missing;
-    GuestPhys at;   // of the instruction, unless it is missing or replaced
+    GuestPhys at;  // of the instruction, unless it is missing or replaced
     HostVirt host;
     std::string bytes;
   };

@@ -1,7 +1,7 @@
 #include "probe/kvm/file_probes.h"
 
-#include <algorithm>
 #include <fmt/format.h>
+#include <algorithm>
 
 #include "base/clock.h"
 #include "kernel/escape.h"
@@ -31,15 +31,16 @@ FileProbes::FileProbes(GuestMemory& memory, Kernel& kernel, Armory& armory, kvm:
       trap_(std::move(trap)),
       followed_ns_(monotonic_ns()) {}
 
-Result<std::unique_ptr<FileProbes>> FileProbes::open(const Vm& vm, Kernel& kernel, GuestMemory& memory,
-                                                     Armory& armory, kvm::Program& program) {
+Result<std::unique_ptr<FileProbes>> FileProbes::open(const Vm& vm, Kernel& kernel,
+                                                     GuestMemory& memory, Armory& armory,
+                                                     kvm::Program& program) {
   VMSIGHT_TRY_VOID(check_hypercalls(vm.info().arguments));
   VMSIGHT_TRY_VOID(check_hypercalls(kernel, memory));
   VMSIGHT_TRY(std::string trap, user_trap());
   VMSIGHT_TRY(FilePlaces places, FilePlaces::resolve(vm.ram(), kernel));
   VMSIGHT_TRY_VOID(program.watch_hypercalls());
-  return std::unique_ptr<FileProbes>(new FileProbes(memory, kernel, armory, program, std::move(places),
-                                                    std::move(trap)));
+  return std::unique_ptr<FileProbes>(
+      new FileProbes(memory, kernel, armory, program, std::move(places), std::move(trap)));
 }
 
 Result<void> FileProbes::look_anew() {
@@ -50,8 +51,10 @@ Result<void> FileProbes::look_anew() {
 
 Result<void> FileProbes::plan(const ProbeOrder& order, std::uint32_t index) {
   const ProbeSite& wanted = order.site;
-  if (wanted.at_return) return refuse_site(wanted, "engine kvm does not see functions of user programs return");
-  if (wanted.inode.raw() == 0) return refuse_site(wanted, "engine kvm probes files, not addresses of a process");
+  if (wanted.at_return)
+    return refuse_site(wanted, "engine kvm does not see functions of user programs return");
+  if (wanted.inode.raw() == 0)
+    return refuse_site(wanted, "engine kvm probes files, not addresses of a process");
   const Key key{wanted.file, wanted.file_offset};
   auto planned = planned_.find(key);
   if (planned == planned_.end()) {
@@ -78,26 +81,40 @@ Result<FileProbes::Site> FileProbes::make_site(const ProbeSite& wanted) {
   }
   VMSIGHT_TRY_VOID(look_anew());
   Site site{.name = to_string(wanted),
-            .place = {.inode = wanted.inode, .file = wanted.file, .offset = wanted.file_offset, .behind = {}},
+            .place = {.inode = wanted.inode,
+                      .file = wanted.file,
+                      .offset = wanted.file_offset,
+                      .behind = {}},
             .members = {},
             .patch = {}};
   const FilePlaces::Look look = places_.look(reader_, site.place, trap_);
   switch (look.state) {
-    case State::missing: return site;  // armed when it comes
-    case State::original: site.patch = patch_for(look); return site;
+    case State::missing:
+      return site;  // armed when it comes
+    case State::original:
+      site.patch = patch_for(look);
+      return site;
     case State::armed:
-      return refuse_site(wanted, "another probe is there already",
-                    "end the other vmsight; `vmsight doctor --recover` removes what a killed one left");
+      return refuse_site(
+          wanted, "another probe is there already",
+          "end the other vmsight; `vmsight doctor --recover` removes what a killed one left");
     case State::other:
-    case State::replaced: break;
+    case State::replaced:
+      break;
   }
-  return refuse_site(wanted, "it does not begin with endbr64, which engine kvm needs (programs built with -fcf-protection have it)");
+  return refuse_site(wanted,
+                     "it does not begin with endbr64, which engine kvm needs (programs built with "
+                     "-fcf-protection have it)");
 }
 
 CodePatch FileProbes::patch_for(const FilePlaces::Look& look) const {
   // Processes have it at addresses of their own; no vCPU can stand within one instruction.
-  return {.instruction = {}, .address = {}, .at = look.at, .host = look.host,
-          .before = std::string(endbr64), .after = trap_};
+  return {.instruction = {},
+          .address = {},
+          .at = look.at,
+          .host = look.host,
+          .before = std::string(endbr64),
+          .after = trap_};
 }
 
 Result<void> FileProbes::publish() {
@@ -109,7 +126,8 @@ Result<void> FileProbes::publish(const Site& site) {
   if (!site.patch) return {};
   kvm::trap trap{};
   trap.kind = kvm::trap_in_place;
-  trap.bare = std::all_of(site.members.begin(), site.members.end(), [](const Member& m) { return m.bare; });
+  trap.bare =
+      std::all_of(site.members.begin(), site.members.end(), [](const Member& m) { return m.bare; });
   for (const Member& member : site.members) trap.probes[trap.count++] = member.index;
   return program_.set_file_trap(site.patch->host.raw(), trap);
 }
@@ -138,7 +156,8 @@ Result<void> FileProbes::check(std::span<Site* const> sites) {
     const FilePlaces::Look look = places_.look(reader_, site->place, trap_);
     if (look.state == State::original && look.host == site->patch->host) continue;
     return Error{.code = ErrorCode::bad_data,
-                 .message = fmt::format("probe {}: the guest has just moved its page", escape_bytes(site->name)),
+                 .message = fmt::format("probe {}: the guest has just moved its page",
+                                        escape_bytes(site->name)),
                  .hint = "try again"};
   }
   return {};
@@ -147,8 +166,10 @@ Result<void> FileProbes::check(std::span<Site* const> sites) {
 void FileProbes::take_back() {
   for (const auto& [key, site] : planned_) {
     const auto before = sites_.find(key);
-    if (before != sites_.end()) static_cast<void>(publish(before->second));
-    else if (site.patch) program_.remove_file_trap(site.patch->host.raw());
+    if (before != sites_.end())
+      static_cast<void>(publish(before->second));
+    else if (site.patch)
+      program_.remove_file_trap(site.patch->host.raw());
   }
   planned_.clear();
 }
@@ -172,7 +193,8 @@ Result<void> FileProbes::remove(std::span<const ProbeId> ids) {
   Result<void> done;
   for (auto at = sites_.begin(); at != sites_.end();) {
     Site& site = at->second;
-    const auto removed = std::erase_if(site.members, [&](const Member& member) { return is_one_of(member.id, ids); });
+    const auto removed = std::erase_if(
+        site.members, [&](const Member& member) { return is_one_of(member.id, ids); });
     if (site.members.empty()) {
       if (site.patch) program_.remove_file_trap(site.patch->host.raw());
       at = sites_.erase(at);
@@ -191,7 +213,8 @@ Result<void> FileProbes::follow() {
   if (sites_.empty() || now - followed_ns_ < follow_interval_ns) return {};
   followed_ns_ = now;
   VMSIGHT_TRY_VOID(look_anew());
-  VMSIGHT_TRY_VOID(kernel_.check_running());  // after a reset the guest's kernel is another one, somewhere else
+  VMSIGHT_TRY_VOID(
+      kernel_.check_running());  // after a reset the guest's kernel is another one, somewhere else
   std::vector<Arrival> arrivals;
   for (auto& [key, site] : sites_) look_at(site, arrivals);
   if (arrivals.empty()) return {};
@@ -227,7 +250,8 @@ Result<void> FileProbes::arm(const std::vector<Arrival>& arrivals) {
     if (!arrival.there) sites.push_back(arrival.site);
     if (done) done = publish(*arrival.site);
   }
-  if (done) done = armory_.arm({}, {.fresh = fresh, .there = there, .check = [&] { return check(sites); }});
+  if (done)
+    done = armory_.arm({}, {.fresh = fresh, .there = there, .check = [&] { return check(sites); }});
   for (const Arrival& arrival : arrivals) {
     if (done) {
       ++arrival.site->reloads;

@@ -49,8 +49,8 @@ class FileProbes {
   Result<void> follow();
 
   struct Whereabouts {
-    bool absent = false;         // the guest does not have the page in memory
-    std::uint64_t reloads = 0;   // how often it came, and was patched only then
+    bool absent = false;        // the guest does not have the page in memory
+    std::uint64_t reloads = 0;  // how often it came, and was patched only then
   };
   Whereabouts whereabouts(ProbeId id) const;
 

@@ -2,8 +2,8 @@
 
 #include <cpuid.h>
 
-#include <algorithm>
 #include <fmt/format.h>
+#include <algorithm>
 
 #include "kernel/escape.h"
 #include "vm/options.h"
@@ -18,19 +18,23 @@ constexpr unsigned vmx_bit = 1u << 5, svm_bit = 1u << 2;
 constexpr std::uint32_t hyper_v = 2, xen_hvm = 4;
 
 Error not_ours(std::string_view whose) {
-  return {.code = ErrorCode::unsupported,
-          .message = fmt::format("probe user programs: the VM has hypercalls of {}, and KVM gives them to that", whose),
-          .hint = "use --engine gdbstub"};
+  return {
+      .code = ErrorCode::unsupported,
+      .message = fmt::format(
+          "probe user programs: the VM has hypercalls of {}, and KVM gives them to that", whose),
+      .hint = "use --engine gdbstub"};
 }
 
 bool is_hyper_v(std::string_view property) {
   if (property.starts_with('+')) property.remove_prefix(1);
-  return property.starts_with("hv-") || property.starts_with("hv_") || property.starts_with("hyperv");
+  return property.starts_with("hv-") || property.starts_with("hv_") ||
+         property.starts_with("hyperv");
 }
 
 bool any_hyper_v(const OptionList& options) {
-  return std::any_of(options.items().begin(), options.items().end(),
-                     [](const auto& item) { return is_hyper_v(item.first) && item.second != "off"; });
+  return std::any_of(options.items().begin(), options.items().end(), [](const auto& item) {
+    return is_hyper_v(item.first) && item.second != "off";
+  });
 }
 
 /// `-global TYPE.hv-relaxed=on`
@@ -43,8 +47,10 @@ bool is_hyper_v_global(std::string_view text) {
 
 Result<std::string> user_trap() {
   unsigned a = 0, b = 0, c = 0, d = 0;
-  if (__get_cpuid(1, &a, &b, &c, &d) != 0 && (c & vmx_bit) != 0) return std::string("\x3e\x0f\x01\xc1");
-  if (__get_cpuid(0x80000001, &a, &b, &c, &d) != 0 && (c & svm_bit) != 0) return std::string("\x3e\x0f\x01\xd9");
+  if (__get_cpuid(1, &a, &b, &c, &d) != 0 && (c & vmx_bit) != 0)
+    return std::string("\x3e\x0f\x01\xc1");
+  if (__get_cpuid(0x80000001, &a, &b, &c, &d) != 0 && (c & svm_bit) != 0)
+    return std::string("\x3e\x0f\x01\xd9");
   return Error{.code = ErrorCode::unsupported,
                .message = "probe user programs: this host's CPU tells of no virtualisation",
                .hint = "use --engine gdbstub"};

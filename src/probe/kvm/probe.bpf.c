@@ -71,8 +71,10 @@ MAP(BPF_MAP_TYPE_ARRAY, max_probes, __u32, struct rate, rates);
 MAP(BPF_MAP_TYPE_ARRAY, max_probes, __u32, struct durations, times);
 MAP(BPF_MAP_TYPE_PERCPU_ARRAY, 1, __u32, struct strangers, nobodys);
 MAP(BPF_MAP_TYPE_PERCPU_ARRAY, scratch_count, __u32, struct scratch, scratches);
-MAP(BPF_MAP_TYPE_ARRAY, max_vcpus, __u32, __u64, handled);  // of each vCPU: the last exit, counted from 1
-MAP(BPF_MAP_TYPE_ARRAY, rescue_kinds, __u32, __u64, rescues);  // traps that only the second program saw
+MAP(BPF_MAP_TYPE_ARRAY, max_vcpus, __u32, __u64,
+    handled);  // of each vCPU: the last exit, counted from 1
+MAP(BPF_MAP_TYPE_ARRAY, rescue_kinds, __u32, __u64,
+    rescues);  // traps that only the second program saw
 
 struct {
   __uint(type, BPF_MAP_TYPE_HASH);
@@ -99,7 +101,7 @@ static __always_inline __u64 opaque(__u64 value) {
 }
 
 // On a preemptible kernel two programs may count on one CPU, one within the other.
-static __always_inline void count_up(__u64 *counter) { __sync_fetch_and_add(counter, 1); }
+static __always_inline void count_up(__u64* counter) { __sync_fetch_and_add(counter, 1); }
 
 // ---- guest memory -------------------------------------------------------------------------
 
@@ -114,8 +116,8 @@ static __always_inline __u64 physical_to_host(__u64 address) {
 }
 
 // Into the stack, where it can be: a kernel with hardened copies looks up whose any other memory is, each time.
-static __always_inline bool read_host(void *into, __u32 size, __u64 host) {
-  return host != 0 && bpf_probe_read_user(into, size, (const void *)host) == 0;
+static __always_inline bool read_host(void* into, __u32 size, __u64 host) {
+  return host != 0 && bpf_probe_read_user(into, size, (const void*)host) == 0;
 }
 
 #define PHYSICAL_MASK 0x000ffffffffff000ull
@@ -136,17 +138,18 @@ CHECKED_ONCE __u64 walk(__u64 root, __u64 address) {
   return 0;
 }
 
-static __always_inline bool in_window(const volatile struct window *window, __u64 address) {
+static __always_inline bool in_window(const volatile struct window* window, __u64 address) {
   return address >= window->start && address < window->end;
 }
 
 static __always_inline __u64 kernel_to_host(__u64 address) {
-  if (in_window(&guest.direct_map, address)) return physical_to_host(address - guest.direct_map.delta);
+  if (in_window(&guest.direct_map, address))
+    return physical_to_host(address - guest.direct_map.delta);
   if (in_window(&guest.image, address)) return physical_to_host(address - guest.image.delta);
   return walk(guest.root, address);
 }
 
-CHECKED_ONCE __u64 user_root_of(struct scratch *s) {
+CHECKED_ONCE __u64 user_root_of(struct scratch* s) {
   if (!s || !(s->who.known & who_ids)) return 0;
   if (s->user_root) return s->user_root;
   if (s->event.known >> 16 & 1) {  // AMD: the kernel runs on the task's own table
@@ -161,29 +164,30 @@ CHECKED_ONCE __u64 user_root_of(struct scratch *s) {
   return s->user_root;
 }
 
-static __always_inline __u64 to_host(struct scratch *s, __u64 address) {
+static __always_inline __u64 to_host(struct scratch* s, __u64 address) {
   if (address >> 63) return kernel_to_host(address);
   const __u64 root = user_root_of(s);
   return root ? walk(root, address) : 0;
 }
 
-static __always_inline __u64 task_of(const struct who *who) {
+static __always_inline __u64 task_of(const struct who* who) {
   const __u64 apic_id = opaque(who->apic_id);
   __u64 task = 0;
   return apic_id < max_apic_id && read_host(&task, sizeof(task), guest.current[apic_id]) ? task : 0;
 }
 
-static __always_inline bool read_ids(struct who *who) {
+static __always_inline bool read_ids(struct who* who) {
   __s32 ids[2] = {};
   const bool adjacent = guest.tgid_offset == guest.pid_offset + 4;
   if (!read_host(ids, adjacent ? 8 : 4, kernel_to_host(who->task + guest.pid_offset))) return false;
-  if (!adjacent && !read_host(&ids[1], 4, kernel_to_host(who->task + guest.tgid_offset))) return false;
+  if (!adjacent && !read_host(&ids[1], 4, kernel_to_host(who->task + guest.tgid_offset)))
+    return false;
   who->pid = ids[0];
   who->tgid = ids[1];
   return true;
 }
 
-static __always_inline bool read_comm(struct who *who) {
+static __always_inline bool read_comm(struct who* who) {
   __u64 comm[2] = {};
   if (!read_host(comm, sizeof(comm), kernel_to_host(who->task + guest.comm_offset))) return false;
   who->comm[0] = comm[0];
@@ -192,7 +196,7 @@ static __always_inline bool read_comm(struct who *who) {
 }
 
 // Which of `wanted` is known now.
-CHECKED_ONCE __u32 find(struct who *who, __u32 wanted) {
+CHECKED_ONCE __u32 find(struct who* who, __u32 wanted) {
   if (!who) return 0;
   const __u32 missing = (wanted | who_task) & ~who->asked;
   __u32 known = who->known;
@@ -209,11 +213,11 @@ CHECKED_ONCE __u32 find(struct who *who, __u32 wanted) {
   return known & wanted;
 }
 
-static __always_inline void tell_who(struct who *who, struct event *event) {
+static __always_inline void tell_who(struct who* who, struct event* event) {
   event->task = find(who, who_ids | who_comm) & who_ids ? who->task : 0;
   event->pid = who->pid;
   event->tgid = who->tgid;
-  __u64 *comm = (__u64 *)event->comm;
+  __u64* comm = (__u64*)event->comm;
   comm[0] = who->comm[0];
   comm[1] = who->comm[1];
 }
@@ -221,24 +225,24 @@ static __always_inline void tell_who(struct who *who, struct event *event) {
 // ---- what is to be read at a hit ----------------------------------------------------------
 
 // Up to `size` bytes, to the end of the page; of a string up to its NUL. How many came.
-static __always_inline __u32 read_piece(struct scratch *s, __u64 at, __u64 address, __u64 size,
-                                        bool is_string, bool *ended) {
+static __always_inline __u32 read_piece(struct scratch* s, __u64 at, __u64 address, __u64 size,
+                                        bool is_string, bool* ended) {
   const __u64 host = to_host(s, address);
   at = opaque(at);
   size = opaque(size);
   if (!host || at > max_event_data || size == 0 || size > max_fetch_size) return 0;
   if (is_string) {
-    const long length = bpf_probe_read_user_str(&s->data[at], size, (const void *)host);
+    const long length = bpf_probe_read_user_str(&s->data[at], size, (const void*)host);
     if (length < 0) return 0;
     if (length < (long)size) {
       *ended = true;
       return length > 0 ? length - 1 : 0;
     }
   }
-  return bpf_probe_read_user(&s->data[at], size, (const void *)host) == 0 ? size : 0;
+  return bpf_probe_read_user(&s->data[at], size, (const void*)host) == 0 ? size : 0;
 }
 
-CHECKED_ONCE int read_bytes(struct scratch *s, __u64 address, __u32 wanted, __u32 is_string) {
+CHECKED_ONCE int read_bytes(struct scratch* s, __u64 address, __u32 wanted, __u32 is_string) {
   if (!s) return 0;
   bool ended = false;
   __u32 at = s->used, done = 0;
@@ -253,16 +257,16 @@ CHECKED_ONCE int read_bytes(struct scratch *s, __u64 address, __u32 wanted, __u3
   return done | (ended ? 1 << 16 : 0);
 }
 
-CHECKED_ONCE int run_fetch(struct scratch *s, const struct probe *probe, __u32 which) {
+CHECKED_ONCE int run_fetch(struct scratch* s, const struct probe* probe, __u32 which) {
   if (!s || !probe) return 0;
   const __u64 number = opaque(which) & (2 * max_fetches - 1);
-  const struct fetch *fetch = &probe->fetch[number];
-  struct note *note = &s->notes[number];
+  const struct fetch* fetch = &probe->fetch[number];
+  struct note* note = &s->notes[number];
   const __u64 at = opaque(s->used);
   note->ok = note->size = 0;
   note->value = 0;
   if (at > max_event_data - sizeof(struct fetched)) return 0;
-  struct fetched *head = (struct fetched *)&s->data[at];
+  struct fetched* head = (struct fetched*)&s->data[at];
   *head = (struct fetched){};
   s->used = at + sizeof(*head);
   note->at = s->used;
@@ -300,16 +304,22 @@ CHECKED_ONCE int run_fetch(struct scratch *s, const struct probe *probe, __u32 w
 
 static __always_inline bool compare(__u32 how, bool less, bool equal) {
   switch (how) {
-    case term_equal: return equal;
-    case term_unequal: return !equal;
-    case term_less: return less;
-    case term_less_equal: return less || equal;
-    case term_greater: return !less && !equal;
-    default: return !less;
+    case term_equal:
+      return equal;
+    case term_unequal:
+      return !equal;
+    case term_less:
+      return less;
+    case term_less_equal:
+      return less || equal;
+    case term_greater:
+      return !less && !equal;
+    default:
+      return !less;
   }
 }
 
-static __always_inline bool compare_numbers(const struct term *term, __u64 value) {
+static __always_inline bool compare_numbers(const struct term* term, __u64 value) {
   const __u32 unused = (64 - term->bits) & 63;
   value <<= unused;
   if (term->is_signed) {
@@ -320,33 +330,35 @@ static __always_inline bool compare_numbers(const struct term *term, __u64 value
   return compare(term->compare, value < (__u64)term->number, value == (__u64)term->number);
 }
 
-static __always_inline bool compare_signed(const struct term *term, __s64 value) {
+static __always_inline bool compare_signed(const struct term* term, __s64 value) {
   return compare(term->compare, value < term->number, value == term->number);
 }
 
-static __always_inline bool compare_comm(const struct who *who, const struct term *term) {
-  const __u64 wrong = ((who->comm[0] ^ term->text[0]) & term->mask[0]) | ((who->comm[1] ^ term->text[1]) & term->mask[1]);
+static __always_inline bool compare_comm(const struct who* who, const struct term* term) {
+  const __u64 wrong = ((who->comm[0] ^ term->text[0]) & term->mask[0]) |
+                      ((who->comm[1] ^ term->text[1]) & term->mask[1]);
   return compare(term->compare, false, wrong == 0);
 }
 
-static __always_inline bool compare_text(const struct scratch *s, const struct term *term, __u64 at) {
+static __always_inline bool compare_text(const struct scratch* s, const struct term* term,
+                                         __u64 at) {
   at = opaque(at);
   if (at > max_event_data) return false;
-  const __u64 *text = (const __u64 *)&s->data[at & ~7ull];
+  const __u64* text = (const __u64*)&s->data[at & ~7ull];
   __u64 wrong = 0;
   for (int i = 0; i < max_filter_text / 8; ++i) wrong |= (text[i] ^ term->text[i]) & term->mask[i];
   return compare(term->compare, false, wrong == 0);
 }
 
 // A term that asks for the task.
-static __always_inline bool holds_of(struct who *who, const struct term *term) {
+static __always_inline bool holds_of(struct who* who, const struct term* term) {
   if (term->field == term_comm) return find(who, who_comm) && compare_comm(who, term);
   return find(who, who_ids) && compare_signed(term, term->field == term_pid ? who->pid : who->tgid);
 }
 
-CHECKED_ONCE int holds(struct scratch *s, const struct probe *probe, __u32 which) {
+CHECKED_ONCE int holds(struct scratch* s, const struct probe* probe, __u32 which) {
   if (!s || !probe) return 0;
-  const struct term *term = &probe->term[opaque(which) & (max_terms - 1)];
+  const struct term* term = &probe->term[opaque(which) & (max_terms - 1)];
   if (term->field <= term_comm) return holds_of(&s->who, term);
   if (term->field == term_cpu) return compare_signed(term, s->event.vcpu);
   if (term->field == term_duration) {
@@ -354,23 +366,31 @@ CHECKED_ONCE int holds(struct scratch *s, const struct probe *probe, __u32 which
                                          s->event.duration == (__u64)term->number);
   }
   const __u64 fetch = term->index + (term->field == term_fetch_return ? max_fetches : 0);
-  const struct note *note = &s->notes[opaque(fetch) & (2 * max_fetches - 1)];
+  const struct note* note = &s->notes[opaque(fetch) & (2 * max_fetches - 1)];
   if (!note->ok) return 0;
   return term->is_text ? compare_text(s, term, note->at) : compare_numbers(term, note->value);
 }
 
 // The stack of truths is a word.
-CHECKED_ONCE int passes(struct scratch *s, const struct probe *probe) {
+CHECKED_ONCE int passes(struct scratch* s, const struct probe* probe) {
   if (!s || !probe) return 0;
   __u64 stack = 0;
   for (int i = 0; i < max_filter_steps; ++i) {
     if (i >= probe->steps) break;
     const __u64 top = stack & 1, below = stack >> 1 & 1, rest = stack >> 2 << 1;
     switch (probe->step[i].kind) {
-      case step_term: stack = stack << 1 | (holds(s, probe, probe->step[i].term) != 0); break;
-      case step_both: stack = rest | (top & below); break;
-      case step_either: stack = rest | (top | below); break;
-      default: stack ^= 1; break;
+      case step_term:
+        stack = stack << 1 | (holds(s, probe, probe->step[i].term) != 0);
+        break;
+      case step_both:
+        stack = rest | (top & below);
+        break;
+      case step_either:
+        stack = rest | (top | below);
+        break;
+      default:
+        stack ^= 1;
+        break;
     }
   }
   return stack & 1;
@@ -378,31 +398,34 @@ CHECKED_ONCE int passes(struct scratch *s, const struct probe *probe) {
 
 // ---- calls under way ----------------------------------------------------------------------
 
-static __always_inline struct call_key key_of(struct who *who, const struct probe *probe, __u64 rsp) {
-  return (struct call_key){.rsp = rsp, .task = probe->steps && find(who, who_task) ? who->task : 0, .probe = probe->id};
+static __always_inline struct call_key key_of(struct who* who, const struct probe* probe,
+                                              __u64 rsp) {
+  return (struct call_key){
+      .rsp = rsp, .task = probe->steps && find(who, who_task) ? who->task : 0, .probe = probe->id};
 }
 
 // A stack is of one CPU at a time, so only a free place is fought for.
-static __always_inline struct brief_bucket *bucket_of(const struct call_key *key) {
+static __always_inline struct brief_bucket* bucket_of(const struct call_key* key) {
   const __u64 mixed = (key->rsp ^ key->probe << 44) * 0x9e3779b97f4a7c15ull;
   const __u32 number = (mixed >> 40) & (max_buckets - 1);
   return bpf_map_lookup_elem(&brief_calls, &number);
 }
 
-static __always_inline bool is_key(const struct call_key *a, const struct call_key *b) {
+static __always_inline bool is_key(const struct call_key* a, const struct call_key* b) {
   return a->rsp == b->rsp && a->task == b->task && a->probe == b->probe;
 }
 
 // A place for the call; 0 if there is none.
-static __always_inline struct brief_call *keep_brief(const struct call_key *key, __u64 time) {
-  struct brief_bucket *bucket = bucket_of(key);
-  struct brief_call *call = 0;
+static __always_inline struct brief_call* keep_brief(const struct call_key* key, __u64 time) {
+  struct brief_bucket* bucket = bucket_of(key);
+  struct brief_call* call = 0;
   if (!bucket) return 0;
   for (int i = 0; i < calls_of_bucket && !call; ++i) {
     if (is_key(&bucket->calls[i].key, key)) call = &bucket->calls[i];
   }
   for (int i = 0; i < calls_of_bucket && !call; ++i) {
-    if (bucket->calls[i].key.rsp == 0 && __sync_val_compare_and_swap(&bucket->calls[i].key.rsp, 0, key->rsp) == 0) {
+    if (bucket->calls[i].key.rsp == 0 &&
+        __sync_val_compare_and_swap(&bucket->calls[i].key.rsp, 0, key->rsp) == 0) {
       call = &bucket->calls[i];
     }
   }
@@ -413,8 +436,8 @@ static __always_inline struct brief_call *keep_brief(const struct call_key *key,
   return call;
 }
 
-static __always_inline struct brief_call *recall_brief(const struct call_key *key) {
-  struct brief_bucket *bucket = bucket_of(key);
+static __always_inline struct brief_call* recall_brief(const struct call_key* key) {
+  struct brief_bucket* bucket = bucket_of(key);
   if (!bucket) return 0;
   for (int i = 0; i < calls_of_bucket; ++i) {
     if (is_key(&bucket->calls[i].key, key)) return &bucket->calls[i];
@@ -422,16 +445,19 @@ static __always_inline struct brief_call *recall_brief(const struct call_key *ke
   return 0;
 }
 
-static __always_inline void forget_brief(struct brief_call *call) {
+static __always_inline void forget_brief(struct brief_call* call) {
   asm volatile("" ::: "memory");
   call->key.rsp = 0;
 }
 
-static __always_inline __u64 time_between(__u64 start, __u64 end) { return end > start ? end - start : 0; }
+static __always_inline __u64 time_between(__u64 start, __u64 end) {
+  return end > start ? end - start : 0;
+}
 
 // ---- one probe ----------------------------------------------------------------------------
 
-static __always_inline void fetch_all(struct scratch *s, const struct probe *probe, __u32 at_return) {
+static __always_inline void fetch_all(struct scratch* s, const struct probe* probe,
+                                      __u32 at_return) {
   const __u32 count = at_return ? probe->fetches_return : probe->fetches;
   for (int i = 0; i < max_fetches; ++i) {
     if (i >= count) break;
@@ -440,7 +466,7 @@ static __always_inline void fetch_all(struct scratch *s, const struct probe *pro
 }
 
 CHECKED_ONCE int is_above_rate(__u32 index, __u64 now, __u64 limit) {
-  struct rate *rate = bpf_map_lookup_elem(&rates, &index);
+  struct rate* rate = bpf_map_lookup_elem(&rates, &index);
   if (!rate) return 0;
   const __u64 second = now / 1000000000;
   if (rate->second != second) {
@@ -451,15 +477,17 @@ CHECKED_ONCE int is_above_rate(__u32 index, __u64 now, __u64 limit) {
 }
 
 // Whether the hit is to be told, too.
-static __always_inline bool is_told(const struct probe *probe, struct counters *counters, __u32 index, __u64 time) {
+static __always_inline bool is_told(const struct probe* probe, struct counters* counters,
+                                    __u32 index, __u64 time) {
   if (probe->flags & probe_counts_only) return false;
   if (!probe->rate_limit || !is_above_rate(index, time, probe->rate_limit)) return true;
   count_up(&counters->rate_limited);
   return false;
 }
 
-static __always_inline __u64 wake_of(const struct counters *counters) {
-  const bool wakes = counters->told % wake_interval == 0 && bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) >= ring_wake;
+static __always_inline __u64 wake_of(const struct counters* counters) {
+  const bool wakes = counters->told % wake_interval == 0 &&
+                     bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) >= ring_wake;
   return wakes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
 }
 
@@ -469,8 +497,8 @@ struct brief_event {
 };
 
 // Into the ring, by words. Most events with data are so small.
-static __always_inline bool send_brief(const struct scratch *s, __u64 wake) {
-  struct brief_event *event = bpf_ringbuf_reserve(&ring, sizeof(*event), 0);
+static __always_inline bool send_brief(const struct scratch* s, __u64 wake) {
+  struct brief_event* event = bpf_ringbuf_reserve(&ring, sizeof(*event), 0);
   if (!event) return false;
   __builtin_memcpy(&event->event, &s->event, sizeof(event->event));
   __builtin_memcpy(event->data, s->data, sizeof(event->data));
@@ -478,7 +506,8 @@ static __always_inline bool send_brief(const struct scratch *s, __u64 wake) {
   return true;
 }
 
-CHECKED_ONCE int tell(struct scratch *s, const struct probe *probe, struct counters *counters, __u32 index) {
+CHECKED_ONCE int tell(struct scratch* s, const struct probe* probe, struct counters* counters,
+                      __u32 index) {
   if (!s || !probe || !counters || !is_told(probe, counters, index, s->event.time)) return 0;
   const __u64 size = opaque(s->used);
   if (size > max_event_data + max_fetch_size) return 0;
@@ -493,7 +522,7 @@ CHECKED_ONCE int tell(struct scratch *s, const struct probe *probe, struct count
   return 0;
 }
 
-static __always_inline void begin_event(struct scratch *s, const struct probe *probe) {
+static __always_inline void begin_event(struct scratch* s, const struct probe* probe) {
   s->used = 0;
   s->event.at_return = 0;
   s->event.duration = 0;
@@ -502,16 +531,17 @@ static __always_inline void begin_event(struct scratch *s, const struct probe *p
 }
 
 // Whether the filter is still to be evaluated when the entry's values have been read.
-static __always_inline bool is_filtered_here(const struct probe *probe) {
+static __always_inline bool is_filtered_here(const struct probe* probe) {
   return probe->steps && !(probe->flags & (probe_filter_early | probe_filter_late));
 }
 
-static __always_inline void count_filtered(struct counters *counters) {
+static __always_inline void count_filtered(struct counters* counters) {
   count_up(&counters->hits);
   count_up(&counters->filtered);
 }
 
-static __always_inline int pass_entry(struct scratch *s, const struct probe *probe, struct counters *counters, __u32 index) {
+static __always_inline int pass_entry(struct scratch* s, const struct probe* probe,
+                                      struct counters* counters, __u32 index) {
   begin_event(s, probe);
   fetch_all(s, probe, 0);
   if (is_filtered_here(probe) && !passes(s, probe)) {
@@ -523,7 +553,8 @@ static __always_inline int pass_entry(struct scratch *s, const struct probe *pro
 }
 
 // The entry of a call whose return is wanted.
-static __always_inline int pass_call(struct scratch *s, const struct probe *probe, struct counters *counters) {
+static __always_inline int pass_call(struct scratch* s, const struct probe* probe,
+                                     struct counters* counters) {
   begin_event(s, probe);
   fetch_all(s, probe, 0);
   if (is_filtered_here(probe) && !passes(s, probe)) {
@@ -532,19 +563,23 @@ static __always_inline int pass_call(struct scratch *s, const struct probe *prob
   }
   const struct call_key key = key_of(&s->who, probe, s->event.registers[kvm_rsp]);
   if (!probe->fetches) {
-    struct brief_call *call = keep_brief(&key, s->event.time);
-    if (call && probe->fetches_return) __builtin_memcpy(call->registers, s->event.registers, sizeof(call->registers));
+    struct brief_call* call = keep_brief(&key, s->event.time);
+    if (call && probe->fetches_return)
+      __builtin_memcpy(call->registers, s->event.registers, sizeof(call->registers));
     if (call) return 0;
   }
   // What does not fit is not known at the return.
   const bool fits = s->used <= max_entry_data;
   s->call.used = fits ? s->used : 0;
-  if (fits) __builtin_memcpy(s->call.notes, s->notes, sizeof(s->call.notes));
-  else __builtin_memset(s->call.notes, 0, sizeof(s->call.notes));
+  if (fits)
+    __builtin_memcpy(s->call.notes, s->notes, sizeof(s->call.notes));
+  else
+    __builtin_memset(s->call.notes, 0, sizeof(s->call.notes));
   __builtin_memcpy(s->call.registers, s->event.registers, sizeof(s->call.registers));
   bpf_probe_read_kernel(s->call.data, sizeof(s->call.data), s->data);
   s->call.time = bpf_ktime_get_ns();
-  if (bpf_map_update_elem(&calls, &key, &s->call, BPF_ANY) != 0) count_up(&counters->missed_returns);
+  if (bpf_map_update_elem(&calls, &key, &s->call, BPF_ANY) != 0)
+    count_up(&counters->missed_returns);
   return 0;
 }
 
@@ -560,21 +595,22 @@ static __always_inline __u32 log2_of(__u64 value) {
 }
 
 static __always_inline void count_duration(__u32 index, __u64 duration) {
-  struct durations *durations = bpf_map_lookup_elem(&times, &index);
+  struct durations* durations = bpf_map_lookup_elem(&times, &index);
   if (durations) __sync_fetch_and_add(&durations->bucket[log2_of(duration)], 1);
 }
 
 // Copies what was known at the entry; false if the entry was not seen, or not wanted.
-static __always_inline bool recall(struct scratch *s, const struct probe *probe) {
+static __always_inline bool recall(struct scratch* s, const struct probe* probe) {
   const struct call_key key = key_of(&s->who, probe, s->event.registers[kvm_rsp]);
-  struct brief_call *brief = probe->fetches ? 0 : recall_brief(&key);
+  struct brief_call* brief = probe->fetches ? 0 : recall_brief(&key);
   if (brief) {
     s->event.duration = time_between(brief->time, s->event.time);
-    if (probe->fetches_return) __builtin_memcpy(s->entry_registers, brief->registers, sizeof(brief->registers));
+    if (probe->fetches_return)
+      __builtin_memcpy(s->entry_registers, brief->registers, sizeof(brief->registers));
     forget_brief(brief);
     return true;
   }
-  const struct call *call = bpf_map_lookup_elem(&calls, &key);
+  const struct call* call = bpf_map_lookup_elem(&calls, &key);
   if (!call) return false;
   s->event.duration = time_between(call->time, s->event.time);
   __builtin_memcpy(s->notes, call->notes, sizeof(call->notes));
@@ -585,7 +621,8 @@ static __always_inline bool recall(struct scratch *s, const struct probe *probe)
   return true;
 }
 
-static __always_inline int pass_return(struct scratch *s, const struct probe *probe, struct counters *counters, __u32 index) {
+static __always_inline int pass_return(struct scratch* s, const struct probe* probe,
+                                       struct counters* counters, __u32 index) {
   begin_event(s, probe);
   if (!recall(s, probe)) return 0;
   s->event.at_return = 1;
@@ -601,35 +638,36 @@ static __always_inline int pass_return(struct scratch *s, const struct probe *pr
   return tell(s, probe, counters, index);
 }
 
-CHECKED_ONCE int pass(struct scratch *s, __u32 index, __u32 kind) {
-  const struct probe *probe = bpf_map_lookup_elem(&probes, &index);
-  struct counters *counters = bpf_map_lookup_elem(&counts, &index);
+CHECKED_ONCE int pass(struct scratch* s, __u32 index, __u32 kind) {
+  const struct probe* probe = bpf_map_lookup_elem(&probes, &index);
+  struct counters* counters = bpf_map_lookup_elem(&counts, &index);
   if (!s || !probe || !counters) return 0;
   if (probe->flags & probe_needs_task) find(&s->who, who_ids);
   if (kind == trap_return) return pass_return(s, probe, counters, index);
-  return probe->flags & probe_at_return ? pass_call(s, probe, counters) : pass_entry(s, probe, counters, index);
+  return probe->flags & probe_at_return ? pass_call(s, probe, counters)
+                                        : pass_entry(s, probe, counters, index);
 }
 
 // ---- a trap -------------------------------------------------------------------------------
 
-static __always_inline __u64 next_rip(struct kvm_vcpu *vcpu) {
-  struct kvm_vcpu___new *newer = (void *)vcpu;
+static __always_inline __u64 next_rip(struct kvm_vcpu* vcpu) {
+  struct kvm_vcpu___new* newer = (void*)vcpu;
   if (bpf_core_field_exists(newer->arch.rip)) return newer->arch.rip;
   return vcpu->arch.regs[16];
 }
 
-static __always_inline __u64 registers_available(struct kvm_vcpu *vcpu) {
-  struct kvm_vcpu___new *newer = (void *)vcpu;
+static __always_inline __u64 registers_available(struct kvm_vcpu* vcpu) {
+  struct kvm_vcpu___new* newer = (void*)vcpu;
   if (bpf_core_field_exists(newer->arch.regs_avail)) return newer->arch.regs_avail[0];
   return vcpu->arch.regs_avail;
 }
 
 // Intel's KVM saves all general registers at an exit but RSP; that and CR3 may be stale.
-static __always_inline void read_registers(struct event *event, struct kvm_vcpu *vcpu, __u32 kind) {
+static __always_inline void read_registers(struct event* event, struct kvm_vcpu* vcpu, __u32 kind) {
   const __u64 available = registers_available(vcpu);
   __u32 known = 0xffff;
   // One pointer, for the compiler would walk from another one where the verifier allows no step.
-  const unsigned long *registers = vcpu->arch.regs;
+  const unsigned long* registers = vcpu->arch.regs;
   asm volatile("" : "+r"(registers));
 #pragma unroll
   for (int i = 0; i < 16; ++i) event->registers[i] = registers[i];
@@ -650,29 +688,33 @@ static __always_inline void read_registers(struct event *event, struct kvm_vcpu 
 
 static __always_inline void count_stranger(__u64 rip) {
   const __u32 zero = 0;
-  struct strangers *strangers = bpf_map_lookup_elem(&nobodys, &zero);
+  struct strangers* strangers = bpf_map_lookup_elem(&nobodys, &zero);
   if (!strangers) return;
-  if (rip >> 63) count_up(&strangers->kernel);
-  else count_up(&strangers->user);
+  if (rip >> 63)
+    count_up(&strangers->kernel);
+  else
+    count_up(&strangers->user);
 }
 
-static __always_inline void begin_hit(struct scratch *s, struct kvm_vcpu *vcpu) {
+static __always_inline void begin_hit(struct scratch* s, struct kvm_vcpu* vcpu) {
   s->event.vcpu = vcpu->vcpu_idx;
   s->user_root = 0;
   s->who = (struct who){.apic_id = vcpu->vcpu_id};
 }
 
 // A filter that needs no more than the task is evaluated before anything else is read.
-static __always_inline bool is_rejected(struct scratch *s, const struct probe *probe, struct counters *counters) {
+static __always_inline bool is_rejected(struct scratch* s, const struct probe* probe,
+                                        struct counters* counters) {
   const bool is_one = probe->steps == 1 && probe->term[0].field <= term_comm;
   if (is_one ? holds_of(&s->who, &probe->term[0]) : passes(s, probe)) return false;
   count_filtered(counters);
   return true;
 }
 
-static __always_inline bool tell_plainly(struct scratch *s, struct kvm_vcpu *vcpu, const struct probe *probe, __u32 kind,
-                                         __u64 time, __u64 duration, __u64 wake) {
-  struct event *event = bpf_ringbuf_reserve(&ring, sizeof(*event), 0);
+static __always_inline bool tell_plainly(struct scratch* s, struct kvm_vcpu* vcpu,
+                                         const struct probe* probe, __u32 kind, __u64 time,
+                                         __u64 duration, __u64 wake) {
+  struct event* event = bpf_ringbuf_reserve(&ring, sizeof(*event), 0);
   if (!event) return false;
   event->time = time;
   event->duration = duration;
@@ -688,14 +730,15 @@ static __always_inline bool tell_plainly(struct scratch *s, struct kvm_vcpu *vcp
 }
 
 // A hit of a probe that reads nothing but who came: without the way through `scratch`. False if that was not possible.
-static __always_inline bool pass_plainly(struct scratch *s, struct kvm_vcpu *vcpu, const struct probe *probe,
-                                         struct counters *counters, __u32 index, __u32 kind) {
+static __always_inline bool pass_plainly(struct scratch* s, struct kvm_vcpu* vcpu,
+                                         const struct probe* probe, struct counters* counters,
+                                         __u32 index, __u32 kind) {
   const __u64 time = bpf_ktime_get_ns();
   __u64 duration = 0;
   if (probe->flags & probe_at_return) {
     const struct call_key key = key_of(&s->who, probe, vcpu->arch.regs[kvm_r11]);
     if (kind != trap_return) return keep_brief(&key, time) != 0;
-    struct brief_call *call = recall_brief(&key);
+    struct brief_call* call = recall_brief(&key);
     if (!call) return false;
     duration = time_between(call->time, time);
     forget_brief(call);
@@ -708,13 +751,13 @@ static __always_inline bool pass_plainly(struct scratch *s, struct kvm_vcpu *vcp
   return true;
 }
 
-static __always_inline void on_lone_trap(struct kvm_vcpu *vcpu, __u32 slot, __u32 entry) {
+static __always_inline void on_lone_trap(struct kvm_vcpu* vcpu, __u32 slot, __u32 entry) {
   const __u32 index = (entry & lone_index) - 1, kind = entry >> lone_kind_shift;
-  struct counters *counters = bpf_map_lookup_elem(&counts, &index);
+  struct counters* counters = bpf_map_lookup_elem(&counts, &index);
   if (!counters) return;
   if (entry & lone_bare) return count_up(&counters->hits);
-  const struct probe *probe = bpf_map_lookup_elem(&probes, &index);
-  struct scratch *s = bpf_map_lookup_elem(&scratches, &slot);
+  const struct probe* probe = bpf_map_lookup_elem(&probes, &index);
+  struct scratch* s = bpf_map_lookup_elem(&scratches, &slot);
   if (!probe || !s) return;
   begin_hit(s, vcpu);
   if ((entry & lone_early) && is_rejected(s, probe, counters)) return;
@@ -724,31 +767,32 @@ static __always_inline void on_lone_trap(struct kvm_vcpu *vcpu, __u32 slot, __u3
   pass(s, index, kind);
 }
 
-static __always_inline __u32 rejected(struct scratch *s, const struct trap *trap) {
+static __always_inline __u32 rejected(struct scratch* s, const struct trap* trap) {
   __u32 bits = 0;
   for (int i = 0; i < max_probes_of_site; ++i) {
     if (i >= trap->count) break;
     if (!(trap->early >> i & 1)) continue;
     const __u32 index = trap->probes[i];
-    const struct probe *probe = bpf_map_lookup_elem(&probes, &index);
-    struct counters *counters = bpf_map_lookup_elem(&counts, &index);
+    const struct probe* probe = bpf_map_lookup_elem(&probes, &index);
+    struct counters* counters = bpf_map_lookup_elem(&counts, &index);
     if (probe && counters && is_rejected(s, probe, counters)) bits |= 1u << i;
   }
   return bits;
 }
 
 // Of any number of probes.
-static __always_inline void on_shared_trap(struct kvm_vcpu *vcpu, __u32 slot, const struct trap *trap) {
+static __always_inline void on_shared_trap(struct kvm_vcpu* vcpu, __u32 slot,
+                                           const struct trap* trap) {
   if (trap->bare) {
     for (int i = 0; i < max_probes_of_site; ++i) {
       if (i >= trap->count) break;
       const __u32 index = trap->probes[i];
-      struct counters *counters = bpf_map_lookup_elem(&counts, &index);
+      struct counters* counters = bpf_map_lookup_elem(&counts, &index);
       if (counters) count_up(&counters->hits);
     }
     return;
   }
-  struct scratch *s = bpf_map_lookup_elem(&scratches, &slot);
+  struct scratch* s = bpf_map_lookup_elem(&scratches, &slot);
   if (!s) return;
   begin_hit(s, vcpu);
   const __u32 without = trap->early ? rejected(s, trap) : 0;
@@ -762,38 +806,41 @@ static __always_inline void on_shared_trap(struct kvm_vcpu *vcpu, __u32 slot, co
   }
 }
 
-static __always_inline void on_trap(struct kvm_vcpu *vcpu, __u32 slot) {
+static __always_inline void on_trap(struct kvm_vcpu* vcpu, __u32 slot) {
   const __u64 rip = next_rip(vcpu);
-  const __u64 lone = *(volatile __u64 *)&lone_traps[lone_slot(rip) & (lone_slots - 1)];
-  if ((__u32)lone && lone >> 32 == (rip & 0xffffffff) && rip >> 32 == 0xffffffff) return on_lone_trap(vcpu, slot, (__u32)lone);
-  const struct trap *trap = bpf_map_lookup_elem(&traps, &rip);  // they are all there
-  if (trap) on_shared_trap(vcpu, slot, trap);
-  else count_stranger(rip);
+  const __u64 lone = *(volatile __u64*)&lone_traps[lone_slot(rip) & (lone_slots - 1)];
+  if ((__u32)lone && lone >> 32 == (rip & 0xffffffff) && rip >> 32 == 0xffffffff)
+    return on_lone_trap(vcpu, slot, (__u32)lone);
+  const struct trap* trap = bpf_map_lookup_elem(&traps, &rip);  // they are all there
+  if (trap)
+    on_shared_trap(vcpu, slot, trap);
+  else
+    count_stranger(rip);
 }
 
 static __always_inline bool is_ours(void) {
-  const struct task_struct *task = (void *)bpf_get_current_task_btf();
+  const struct task_struct* task = (void*)bpf_get_current_task_btf();
   return task->tgid == guest.tgid;
 }
 
 // Whether this exit is still to be handled. Where several programs may see it, the first one does.
-static __always_inline bool is_first(struct kvm_vcpu *vcpu) {
+static __always_inline bool is_first(struct kvm_vcpu* vcpu) {
   if (!guest.several_programs) return true;
   const __u32 index = vcpu->vcpu_idx;
   const __u64 number = vcpu->stat.exits + 1;
-  __u64 *last = bpf_map_lookup_elem(&handled, &index);
+  __u64* last = bpf_map_lookup_elem(&handled, &index);
   if (last && *last == number) return false;
   if (last) *last = number;
   return true;
 }
 
 static __always_inline void count_rescue(__u32 kind) {
-  __u64 *counter = bpf_map_lookup_elem(&rescues, &kind);
+  __u64* counter = bpf_map_lookup_elem(&rescues, &kind);
   if (counter) count_up(counter);
 }
 
 SEC("fexit/kvm_emulate_invd")
-int BPF_PROG(on_invd, struct kvm_vcpu *vcpu) {
+int BPF_PROG(on_invd, struct kvm_vcpu* vcpu) {
   if (is_ours() && is_first(vcpu)) on_trap(vcpu, 0);
   return 0;
 }
@@ -801,7 +848,7 @@ int BPF_PROG(on_invd, struct kvm_vcpu *vcpu) {
 // On a preemptible kernel another vCPU's thread may be within the first program on this CPU: then the
 // kernel leaves that out, but not this one.
 SEC("fexit/kvm_emulate_invd")
-int BPF_PROG(on_missed_invd, struct kvm_vcpu *vcpu) {
+int BPF_PROG(on_missed_invd, struct kvm_vcpu* vcpu) {
   if (!is_ours() || !is_first(vcpu)) return 0;
   count_rescue(rescue_invd);
   on_trap(vcpu, 1);
@@ -812,7 +859,7 @@ int BPF_PROG(on_missed_invd, struct kvm_vcpu *vcpu) {
 // function as a call in this one; then it has counted this exit already.
 #define FASTPATH_REENTER_GUEST 1
 SEC("fexit/handle_fastpath_invd")
-int BPF_PROG(on_fast_invd, struct kvm_vcpu *vcpu, int result) {
+int BPF_PROG(on_fast_invd, struct kvm_vcpu* vcpu, int result) {
   if (is_ours() && result == FASTPATH_REENTER_GUEST && is_first(vcpu)) on_trap(vcpu, 2);
   return 0;
 }

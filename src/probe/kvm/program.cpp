@@ -5,6 +5,7 @@
 #include <bpf/libbpf.h>
 #include <unistd.h>
 
+#include <fmt/format.h>
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
@@ -12,7 +13,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <fmt/format.h>
 #include <fstream>
 #include <string>
 #include <vector>
@@ -33,8 +33,9 @@ struct Symbols {
 Error no_types(std::string what) {
   return {.code = ErrorCode::unsupported,
           .message = std::move(what),
-          .hint = "the host's kernel must be built with CONFIG_DEBUG_INFO_BTF and "
-                  "CONFIG_DEBUG_INFO_BTF_MODULES, and the module kvm be loaded"};
+          .hint =
+              "the host's kernel must be built with CONFIG_DEBUG_INFO_BTF and "
+              "CONFIG_DEBUG_INFO_BTF_MODULES, and the module kvm be loaded"};
 }
 
 using Types = std::unique_ptr<btf, decltype(&btf__free)>;
@@ -47,7 +48,8 @@ Result<Symbols> find_symbols() {
   const Types kernel(btf__load_vmlinux_btf(), btf__free);
   if (!kernel) {
     const int error = errno;
-    if (error == EPERM || error == EACCES) return os_error(error, "read the types of the host's kernel");
+    if (error == EPERM || error == EACCES)
+      return os_error(error, "read the types of the host's kernel");
     return no_types("watch KVM: the host's kernel has no types (/sys/kernel/btf/vmlinux)");
   }
   Types module(btf__load_module_btf("kvm", kernel.get()), btf__free);
@@ -215,9 +217,11 @@ class Loaded final : public Program {
 
   std::uint64_t missed(Of whom) const override {
     if (whom == Of::user) {
-      return missed(skeleton_->progs.on_hypercall, skeleton_->progs.on_missed_hypercall, rescue_hypercall);
+      return missed(skeleton_->progs.on_hypercall, skeleton_->progs.on_missed_hypercall,
+                    rescue_hypercall);
     }
-    const std::uint64_t slow = missed(skeleton_->progs.on_invd, skeleton_->progs.on_missed_invd, rescue_invd);
+    const std::uint64_t slow =
+        missed(skeleton_->progs.on_invd, skeleton_->progs.on_missed_invd, rescue_invd);
     return slow + (fast_ ? missed(skeleton_->progs.on_fast_invd) : 0);
   }
 
@@ -245,7 +249,9 @@ class Loaded final : public Program {
 
  private:
   /// The program may read it at any moment.
-  static void store(__u64& slot, std::uint64_t value) { std::atomic_ref(slot).store(value, std::memory_order_release); }
+  static void store(__u64& slot, std::uint64_t value) {
+    std::atomic_ref(slot).store(value, std::memory_order_release);
+  }
   void forget_lone(std::uint64_t next_rip) {
     __u64& slot = skeleton_->bss->lone_traps[lone_slot(next_rip)];
     if (slot >> 32 == (next_rip & 0xffffffff)) store(slot, 0);
@@ -285,7 +291,8 @@ class Loaded final : public Program {
 
   /// What the first program missed and the second has not seen either. A trap that both missed was
   /// missed by the second; other VMs' traps are missed, too.
-  std::uint64_t missed(const bpf_program* first, const bpf_program* second, std::uint32_t kind) const {
+  std::uint64_t missed(const bpf_program* first, const bpf_program* second,
+                       std::uint32_t kind) const {
     if (!backed_) return missed(first);
     std::uint64_t rescued = 0;
     static_cast<void>(bpf_map_lookup_elem(bpf_map__fd(skeleton_->maps.rescues), &kind, &rescued));

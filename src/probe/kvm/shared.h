@@ -13,34 +13,34 @@ namespace vmsight::kvm {
 
 enum {
   max_probes = 2048,
-  max_traps = 8 * max_probes,     // of a return probe two, and those of trampolines left behind
+  max_traps = 8 * max_probes,  // of a return probe two, and those of trampolines left behind
   max_probes_of_site = 8,
-  max_fetches = 16,               // of an entry, and as many of a return
+  max_fetches = 16,  // of an entry, and as many of a return
   max_fetch_steps = 3,
   max_fetch_size = 4096,
   max_terms = 16,
   max_filter_steps = 48,
-  max_filter_text = 64,           // with its NUL
-  max_ranges = 16,                // of guest RAM
+  max_filter_text = 64,  // with its NUL
+  max_ranges = 16,       // of guest RAM
   max_apic_id = 1024,
-  max_vcpus = 4096,               // KVM_MAX_VCPUS is at most so many
-  max_calls = 16384,              // under way, of all return probes
+  max_vcpus = 4096,   // KVM_MAX_VCPUS is at most so many
+  max_calls = 16384,  // under way, of all return probes
   calls_of_bucket = 4,
   max_buckets = max_calls / calls_of_bucket,
   max_event_data = 8192,
-  max_entry_data = 1024,          // of a call, kept until it returns
-  brief_event_data = 128,         // with no more an event is written into the ring where it stays
+  max_entry_data = 1024,   // of a call, kept until it returns
+  brief_event_data = 128,  // with no more an event is written into the ring where it stays
   lone_bits = 12,
   lone_slots = 1 << lone_bits,
   ring_size = 8 << 20,
-  ring_wake = 1 << 20,            // so much is waiting: wake the reader at once
-  wake_interval = 256,            // of so many events of a probe one looks how much is waiting
+  ring_wake = 1 << 20,  // so much is waiting: wake the reader at once
+  wake_interval = 256,  // of so many events of a probe one looks how much is waiting
 };
 
 enum {
   user_trap_bytes = 4,
-  scratch_count = 5,              // one for each program: they may interrupt each other
-  rip_in_rax = 1 << 17,           // of user programs RIP is told, in place of RAX, which the trap has taken
+  scratch_count = 5,     // one for each program: they may interrupt each other
+  rip_in_rax = 1 << 17,  // of user programs RIP is told, in place of RAX, which the trap has taken
 };
 
 // Of which function of KVM a trap was seen by the second program only.
@@ -50,8 +50,8 @@ enum { rescue_invd, rescue_hypercall, rescue_kinds };
 enum { kvm_rax, kvm_rcx, kvm_rdx, kvm_rbx, kvm_rsp, kvm_rbp, kvm_rsi, kvm_rdi, kvm_r11 = 11 };
 
 enum trap_kind {
-  trap_in_place,   // the site itself is the trap
-  trap_entry,      // in a trampoline, RSP in R11
+  trap_in_place,  // the site itself is the trap
+  trap_entry,     // in a trampoline, RSP in R11
   trap_return,
 };
 
@@ -69,10 +69,12 @@ struct trap {
 // Traps in the kernel that have one probe are in a table of their own too, which costs a hit less: the lower half of
 // the next RIP, and below it what the trap's one probe is. Two that have the same slot: one is there.
 enum { lone_index = 0xffff, lone_bare = 1 << 16, lone_early = 1 << 17, lone_kind_shift = 18 };
-static inline __u32 lone_slot(__u64 next_rip) { return ((__u32)next_rip * 0x9e3779b1u) >> (32 - lone_bits); }
-static inline __u64 lone_entry(__u64 next_rip, const struct trap *trap) {
-  return next_rip << 32 | (trap->probes[0] + 1) | (trap->bare ? lone_bare : 0) | (trap->early ? lone_early : 0) |
-         (__u32)trap->kind << lone_kind_shift;
+static inline __u32 lone_slot(__u64 next_rip) {
+  return ((__u32)next_rip * 0x9e3779b1u) >> (32 - lone_bits);
+}
+static inline __u64 lone_entry(__u64 next_rip, const struct trap* trap) {
+  return next_rip << 32 | (trap->probes[0] + 1) | (trap->bare ? lone_bare : 0) |
+         (trap->early ? lone_early : 0) | (__u32)trap->kind << lone_kind_shift;
 }
 
 // As ProbeFetch.
@@ -84,8 +86,23 @@ struct fetch {
   __s32 steps[max_fetch_steps];
 };
 
-enum term_field { term_pid, term_tgid, term_comm, term_cpu, term_fetch, term_fetch_return, term_duration };
-enum term_compare { term_equal, term_unequal, term_less, term_less_equal, term_greater, term_greater_equal };
+enum term_field {
+  term_pid,
+  term_tgid,
+  term_comm,
+  term_cpu,
+  term_fetch,
+  term_fetch_return,
+  term_duration
+};
+enum term_compare {
+  term_equal,
+  term_unequal,
+  term_less,
+  term_less_equal,
+  term_greater,
+  term_greater_equal
+};
 struct term {
   __u8 field, compare, bits, is_signed;
   __u8 is_text, index, unused[2];
@@ -101,17 +118,17 @@ struct filter_step {
 enum probe_flags {
   probe_at_return = 1,
   probe_counts_only = 2,
-  probe_needs_task = 4,    // an event is told, or the filter asks for the task
-  probe_filter_late = 8,   // the filter asks for the result or the duration
-  probe_filter_early = 16, // it asks for nothing but the task and the CPU
-  probe_plain = 32,        // nothing is read but who it was, and no filter is evaluated later
+  probe_needs_task = 4,     // an event is told, or the filter asks for the task
+  probe_filter_late = 8,    // the filter asks for the result or the duration
+  probe_filter_early = 16,  // it asks for nothing but the task and the CPU
+  probe_plain = 32,         // nothing is read but who it was, and no filter is evaluated later
 };
 struct probe {
-  __u32 id;     // the engine's ProbeId: never used twice
+  __u32 id;  // the engine's ProbeId: never used twice
   __u32 flags;
   __u32 fetches, fetches_return;  // how many
   __u32 steps;
-  __s32 tgid;   // of user programs: this process only; 0: any
+  __s32 tgid;  // of user programs: this process only; 0: any
   __u64 rate_limit;
   struct fetch fetch[2 * max_fetches];  // the entry's, then the return's
   struct filter_step step[max_filter_steps];
@@ -183,13 +200,13 @@ struct window {
   __u64 start, end, delta;  // as AddressSpace::Window
 };
 struct guest {
-  __u32 tgid;                // of the QEMU process
+  __u32 tgid;  // of the QEMU process
   __u32 range_count;
-  __u32 several_programs;    // may see the same exit
+  __u32 several_programs;  // may see the same exit
   __u32 unused;
   struct ram_range ranges[max_ranges];
   struct window direct_map, image;
-  __u64 root;                // of the kernel's page table
+  __u64 root;  // of the kernel's page table
   __u32 five_level;
   __u32 pid_offset, tgid_offset, comm_offset, mm_offset, pgd_offset;
   __u64 current[max_apic_id];  // host address of each CPU's current task, by APIC id; or 0

@@ -1,15 +1,15 @@
 #include "probe/kvm/trampoline.h"
 
+#include <fmt/format.h>
 #include <algorithm>
 #include <cstring>
-#include <fmt/format.h>
 
 namespace vmsight {
 namespace {
 
 constexpr std::string_view save_and_trap("\x49\x89\xe3\x0f\x08", 5);
-constexpr std::uint64_t max_text = 64u << 20;   // of a kernel; 20 MiB are usual
-constexpr std::uint64_t margin = 64;  // at both ends of a gap
+constexpr std::uint64_t max_text = 64u << 20;  // of a kernel; 20 MiB are usual
+constexpr std::uint64_t margin = 64;           // at both ends of a gap
 
 std::string relative(char opcode, GuestVirt at, GuestVirt target) {
   const auto distance = static_cast<std::int32_t>(target - (at + 5));
@@ -83,8 +83,9 @@ Result<TrampolineSpace::Place> TrampolineSpace::find_in_gaps(Reader& reader, Gue
     return Place{at, std::string(Trampoline::size, '\xcc')};
   }
   return Error{.code = ErrorCode::unsupported,
-               .message = "this kernel's code has no room for return probes: neither padding "
-                          "before the function nor gaps around its entry code",
+               .message =
+                   "this kernel's code has no room for return probes: neither padding "
+                   "before the function nor gaps around its entry code",
                .hint = "probe the entry (kprobe), or use another engine"};
 }
 
@@ -97,9 +98,12 @@ void TrampolineSpace::find_gaps(Reader& reader) {
     if (gap_start.raw() != 0) gaps_.push_back({gap_start + margin, at - margin});
     gap_start = GuestVirt(0);
   };
-  for (GuestVirt page = start->page() + page_size; page + page_size <= *end; page = page + page_size) {
-    if (!is_room(reader, page)) finish(page);
-    else if (gap_start.raw() == 0) gap_start = page;
+  for (GuestVirt page = start->page() + page_size; page + page_size <= *end;
+       page = page + page_size) {
+    if (!is_room(reader, page))
+      finish(page);
+    else if (gap_start.raw() == 0)
+      gap_start = page;
   }
   finish(end->page());
 }

@@ -28,8 +28,8 @@ namespace vmsight {
 class Trampoline {
  public:
   static constexpr std::size_t size = 16;
-  static constexpr std::size_t entry_end = 5;   // what follows the first trap
-  static constexpr std::size_t return_end = 15; // and the second
+  static constexpr std::size_t entry_end = 5;    // what follows the first trap
+  static constexpr std::size_t return_end = 15;  // and the second
 
   /// Its code at `at`, for the site whose NOP begins at `site`. Both lie within 2 GiB.
   static std::string code(GuestVirt at, GuestVirt site);
@@ -47,7 +47,7 @@ class TrampolineSpace {
  public:
   struct Place {
     GuestVirt address;
-    std::string before;    // what is there now: room, or the trampoline of before
+    std::string before;  // what is there now: room, or the trampoline of before
   };
   /// unsupported if this kernel has no room. `kernel` must outlive it.
   explicit TrampolineSpace(Kernel& kernel) : kernel_(kernel) {}

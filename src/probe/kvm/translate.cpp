@@ -1,8 +1,8 @@
 #include "probe/kvm/translate.h"
 
+#include <fmt/format.h>
 #include <algorithm>
 #include <cstring>
-#include <fmt/format.h>
 #include <set>
 
 #include "kernel/escape.h"
@@ -13,8 +13,9 @@ namespace vmsight::kvm {
 namespace {
 
 // Ours are in the order of VcpuRegisters: rax rbx rcx rdx rsi rdi rsp rbp r8 ...
-constexpr std::array<std::uint8_t, 16> to_kvm = {kvm_rax, kvm_rbx, kvm_rcx, kvm_rdx, kvm_rsi, kvm_rdi,
-                                                 kvm_rsp, kvm_rbp, 8, 9, 10, 11, 12, 13, 14, 15};
+constexpr std::array<std::uint8_t, 16> to_kvm = {
+    kvm_rax, kvm_rbx, kvm_rcx, kvm_rdx, kvm_rsi, kvm_rdi, kvm_rsp, kvm_rbp,
+    8,       9,       10,      11,      12,      13,      14,      15};
 
 Error too_much(const ProbeOrder& order, std::string_view what) {
   return {.code = ErrorCode::unsupported,
@@ -32,9 +33,11 @@ Result<void> describe_ram(const Vm& vm, guest& guest) {
   std::sort(ranges.begin(), ranges.end(),
             [](const RamRange& a, const RamRange& b) { return a.size > b.size; });
   if (ranges.size() > max_ranges) {
-    return Error{.code = ErrorCode::unsupported,
-                 .message = fmt::format("watch KVM: the guest's RAM has {} pieces, at most {} are known to the program",
-                                        ranges.size(), static_cast<int>(max_ranges))};
+    return Error{
+        .code = ErrorCode::unsupported,
+        .message = fmt::format(
+            "watch KVM: the guest's RAM has {} pieces, at most {} are known to the program",
+            ranges.size(), static_cast<int>(max_ranges))};
   }
   guest.range_count = static_cast<__u32>(ranges.size());
   for (std::size_t i = 0; i < ranges.size(); ++i) {
@@ -61,7 +64,8 @@ std::vector<std::uint32_t> apic_ids(Kernel& kernel, Reader& reader) {
   return reader.ok() ? found : ids;
 }
 
-void describe_current(const Vm& vm, Kernel& kernel, Reader& reader, GuestVirt current, guest& guest) {
+void describe_current(const Vm& vm, Kernel& kernel, Reader& reader, GuestVirt current,
+                      guest& guest) {
   reader.clear_fault();
   const auto ids = apic_ids(kernel, reader);
   reader.clear_fault();
@@ -104,7 +108,8 @@ bool is_fetch(FilterTerm::Field field) {
 }
 
 /// A comparison by words: `mask` says which bytes count, the NUL included.
-Result<void> describe_text(const ProbeOrder& order, const FilterTerm& from, std::size_t room, term& to) {
+Result<void> describe_text(const ProbeOrder& order, const FilterTerm& from, std::size_t room,
+                           term& to) {
   std::string text = *from.text;
   if (text.size() + 1 > room || text.find('\0') != text.npos) {
     return too_much(order, fmt::format("a filter's text has at most {} characters", room - 1));
@@ -126,7 +131,8 @@ Result<term> describe_term(const ProbeOrder& order, const FilterTerm& from) {
   to.is_signed = from.is_signed;
   to.number = from.number;
   if (is_fetch(from.field)) {
-    if (from.index >= max_fetches) return too_much(order, "its filter asks for too late an argument");
+    if (from.index >= max_fetches)
+      return too_much(order, "its filter asks for too late an argument");
     to.index = static_cast<__u8>(from.index);
   }
   if (from.text) {
@@ -139,15 +145,15 @@ Result<term> describe_term(const ProbeOrder& order, const FilterTerm& from) {
 Result<void> describe_filter(const ProbeOrder& order, probe& to) {
   const ProbeFilter& filter = order.filter;
   if (filter.terms.size() > max_terms || filter.steps.size() > max_filter_steps) {
-    return too_much(order, fmt::format("its filter has more than {} terms", static_cast<int>(max_terms)));
+    return too_much(order,
+                    fmt::format("its filter has more than {} terms", static_cast<int>(max_terms)));
   }
   for (std::size_t i = 0; i < filter.terms.size(); ++i) {
     VMSIGHT_TRY(to.term[i], describe_term(order, filter.terms[i]));
   }
   for (std::size_t i = 0; i < filter.steps.size(); ++i) {
     static_assert(step_negate == static_cast<int>(FilterStep::Kind::negate));
-    to.step[i] = {static_cast<__u8>(filter.steps[i].kind),
-                  static_cast<__u8>(filter.steps[i].term)};
+    to.step[i] = {static_cast<__u8>(filter.steps[i].kind), static_cast<__u8>(filter.steps[i].term)};
   }
   to.steps = static_cast<__u32>(filter.steps.size());
   return {};
@@ -177,7 +183,8 @@ Result<Fetched> take_fetched(std::span<const std::byte>& bytes) {
 }
 
 /// Those for which there was no room are not known.
-Result<void> take_all(std::span<const std::byte>& bytes, std::size_t count, std::vector<Fetched>& into) {
+Result<void> take_all(std::span<const std::byte>& bytes, std::size_t count,
+                      std::vector<Fetched>& into) {
   into.clear();
   for (std::size_t i = 0; i < count; ++i) {
     if (bytes.empty()) {
@@ -225,10 +232,11 @@ Result<guest> describe_guest(const Vm& vm, Kernel& kernel, GuestMemory& memory) 
 
 bool filters_early(const ProbeOrder& order) {
   const auto& terms = order.filter.terms;
-  return !order.filter.steps.empty() && std::all_of(terms.begin(), terms.end(), [](const FilterTerm& term) {
-    return term.field == FilterTerm::Field::pid || term.field == FilterTerm::Field::tgid ||
-           term.field == FilterTerm::Field::comm || term.field == FilterTerm::Field::cpu;
-  });
+  return !order.filter.steps.empty() &&
+         std::all_of(terms.begin(), terms.end(), [](const FilterTerm& term) {
+           return term.field == FilterTerm::Field::pid || term.field == FilterTerm::Field::tgid ||
+                  term.field == FilterTerm::Field::comm || term.field == FilterTerm::Field::cpu;
+         });
 }
 
 Result<probe> describe_probe(const ProbeOrder& order) {
@@ -272,7 +280,8 @@ Result<void> read_event(std::span<const std::byte> bytes, const ProbeSite& site,
   hit.duration_ns = event.duration;
   hit.vcpu = event.vcpu;
   read_registers(event, hit.registers);
-  hit.registers.rip = (event.known & rip_in_rax) != 0 ? event.registers[kvm_rax] : site.address.raw();
+  hit.registers.rip =
+      (event.known & rip_in_rax) != 0 ? event.registers[kvm_rax] : site.address.raw();
   hit.registers.known |= 1u << reg::rip;
   hit.task = {.task = GuestVirt(event.task), .pid = event.pid, .tgid = event.tgid};
   std::memcpy(hit.task.comm.data(), event.comm, hit.task.comm.size());
