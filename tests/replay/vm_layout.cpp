@@ -14,7 +14,7 @@
 #include "vm/monitor_text.h"
 #include "vm/ram_layout.h"
 
-namespace vmsight {
+namespace vmsight::vm_layout_replay {
 namespace {
 
 namespace fs = std::filesystem;
@@ -175,4 +175,4 @@ TEST(LiveFlatView, JoinsWhatTheFirmwareCut) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::vm_layout_replay

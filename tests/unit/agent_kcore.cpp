@@ -7,7 +7,7 @@
 #include <cstring>
 #include <vector>
 
-namespace vmsight::agent {
+namespace vmsight::agent::agent_kcore_test {
 namespace {
 
 constexpr std::uint64_t direct_map = 0xffff'8880'0000'0000, nowhere = ~0ull;
@@ -107,4 +107,4 @@ TEST(Kcore, TakesAsManyAsFit) {
 }
 
 }  // namespace
-}  // namespace vmsight::agent
+}  // namespace vmsight::agent::agent_kcore_test

@@ -7,7 +7,7 @@
 
 #include "support/agent_peer.h"
 
-namespace vmsight::agent {
+namespace vmsight::agent::agent_session_test {
 namespace {
 
 using test::pattern;
@@ -172,4 +172,4 @@ TEST_F(AgentSession, LooksForPluggedMemoryBeforeEachRequest) {
 }
 
 }  // namespace
-}  // namespace vmsight::agent
+}  // namespace vmsight::agent::agent_session_test

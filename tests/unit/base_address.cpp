@@ -4,7 +4,7 @@
 
 #include "vmsight/address.h"
 
-namespace vmsight {
+namespace vmsight::base_address_test {
 namespace {
 
 static_assert(!std::is_convertible_v<std::uint64_t, GuestPhys>, "addresses are made explicitly");
@@ -39,4 +39,4 @@ TEST(Address, PrintsItsSpace) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::base_address_test

@@ -5,7 +5,7 @@
 #include "support/byte_memory.h"
 #include "vmsight/memory.h"
 
-namespace vmsight {
+namespace vmsight::base_memory_test {
 namespace {
 
 using test::ByteMemory;
@@ -61,4 +61,4 @@ TEST(ReadPhys, CrossesPagesAndStopsAtTheFirstBadOne) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::base_memory_test

@@ -6,7 +6,7 @@
 #include "base/os.h"
 #include "vmsight/result.h"
 
-namespace vmsight {
+namespace vmsight::base_result_test {
 namespace {
 
 Result<int> half(int value) {
@@ -93,4 +93,4 @@ TEST(ScopeExit, RunsUnlessDismissed) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::base_result_test

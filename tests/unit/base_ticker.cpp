@@ -4,7 +4,7 @@
 
 #include "base/clock.h"
 
-namespace vmsight {
+namespace vmsight::base_ticker_test {
 namespace {
 
 const auto never = [] { return false; };
@@ -54,4 +54,4 @@ TEST(Ticker, StoppingEndsTheWait) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::base_ticker_test

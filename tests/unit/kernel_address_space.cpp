@@ -3,7 +3,7 @@
 #include "support/faulty_memory.h"
 #include "support/synthetic_guest.h"
 
-namespace vmsight {
+namespace vmsight::kernel_address_space_test {
 namespace {
 
 using test::MapSize;
@@ -96,4 +96,4 @@ TEST_P(AddressSpaceTest, TablesOutsideRamOrInCyclesEndTheWalk) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::kernel_address_space_test

@@ -8,7 +8,7 @@
 
 #include "support/btf_builder.h"
 
-namespace vmsight {
+namespace vmsight::kernel_btf_test {
 namespace {
 
 using test::BtfBuilder;
@@ -262,4 +262,4 @@ TEST(Btf, TheHostsOwnBlobIfItHasOne) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::kernel_btf_test

@@ -6,7 +6,7 @@
 #include <filesystem>
 #include <fstream>
 
-namespace vmsight {
+namespace vmsight::kernel_cache_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -194,4 +194,4 @@ TEST_F(CacheTest, AnUnusableDirectoryIsAnError) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::kernel_cache_test

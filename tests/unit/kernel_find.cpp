@@ -11,7 +11,7 @@
 #include "support/synthetic_kernel.h"
 #include "vmsight/kernel.h"
 
-namespace vmsight {
+namespace vmsight::kernel_find_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -362,4 +362,4 @@ TEST_F(CachedKernelTest, DamageIsSaidAndRepaired) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::kernel_find_test

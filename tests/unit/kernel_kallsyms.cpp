@@ -7,7 +7,7 @@
 
 #include "support/synthetic_kallsyms.h"
 
-namespace vmsight {
+namespace vmsight::kernel_kallsyms_test {
 namespace {
 
 using test::build_kallsyms;
@@ -185,4 +185,4 @@ TEST(KallsymsForgeryTest, MillionsOfNeedlesDoNotHang) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::kernel_kallsyms_test

@@ -6,7 +6,7 @@
 #include "support/faulty_memory.h"
 #include "support/typed_kernel.h"
 
-namespace vmsight {
+namespace vmsight::kernel_modules_test {
 namespace {
 
 using test::BtfBuilder;
@@ -190,4 +190,4 @@ TEST_F(ModulesTest, FindsTheTypesOfAModule) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::kernel_modules_test

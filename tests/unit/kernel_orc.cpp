@@ -5,7 +5,7 @@
 
 #include "support/orc_guest.h"
 
-namespace vmsight {
+namespace vmsight::kernel_orc_test {
 namespace {
 
 using test::OrcFormat;
@@ -245,4 +245,4 @@ INSTANTIATE_TEST_SUITE_P(Formats, OrcTest,
                          });
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::kernel_orc_test

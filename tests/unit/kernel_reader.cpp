@@ -8,7 +8,7 @@
 #include "support/synthetic_guest.h"
 #include "vmsight/reader.h"
 
-namespace vmsight {
+namespace vmsight::kernel_reader_test {
 namespace {
 
 using test::mib;
@@ -182,8 +182,9 @@ TEST_P(ReaderTest, RefetchFindsAPageThatWasNotMapped) {
   EXPECT_TRUE(reader.ok());
 }
 
-INSTANTIATE_TEST_SUITE_P(Levels, ReaderTest, ::testing::Bool(),
-                         [](const auto& info) { return info.param ? "FiveLevels" : "FourLevels"; });
+INSTANTIATE_TEST_SUITE_P(Levels, ReaderTest, ::testing::Bool(), [](const auto& tested) {
+  return tested.param ? "FiveLevels" : "FourLevels";
+});
 
 TEST(FaultyMemory, IsTheSameForTheSameSeed) {
   SyntheticGuest guest;
@@ -218,4 +219,4 @@ TEST(FaultyMemory, TheVmDiesInTheMiddle) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::kernel_reader_test

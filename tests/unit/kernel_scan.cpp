@@ -5,7 +5,7 @@
 #include "support/byte_memory.h"
 #include "support/synthetic_kallsyms.h"
 
-namespace vmsight {
+namespace vmsight::kernel_scan_test {
 namespace {
 
 using test::ByteMemory;
@@ -79,4 +79,4 @@ TEST(ScanTest, ContiguousRamCrossesRangesThatTouch) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::kernel_scan_test

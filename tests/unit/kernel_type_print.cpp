@@ -8,7 +8,7 @@
 #include "support/faulty_memory.h"
 #include "support/typed_kernel.h"
 
-namespace vmsight {
+namespace vmsight::kernel_type_print_test {
 namespace {
 
 using nlohmann::ordered_json;
@@ -326,4 +326,4 @@ TEST_F(PrintTest, KnownGlobals) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::kernel_type_print_test

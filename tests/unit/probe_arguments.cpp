@@ -5,7 +5,7 @@
 #include "support/btf_builder.h"
 #include "support/typed_kernel.h"
 
-namespace vmsight {
+namespace vmsight::probe_arguments_test {
 namespace {
 
 using namespace test;
@@ -233,4 +233,4 @@ TEST_F(Arguments, FiltersNameThem) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::probe_arguments_test

@@ -6,7 +6,7 @@
 
 #include "probe/elf_symbols.h"
 
-namespace vmsight {
+namespace vmsight::probe_elf_test {
 namespace {
 
 const char* const library = "/lib/x86_64-linux-gnu/libc.so.6";
@@ -106,4 +106,4 @@ TEST(ElfSymbols, ForgedFilesEndSomewhere) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::probe_elf_test

@@ -6,7 +6,7 @@
 #include "support/synthetic_guest.h"
 #include "unit/state_made_up_kernel.h"
 
-namespace vmsight {
+namespace vmsight::probe_file_place_test {
 namespace {
 
 using namespace test;
@@ -114,4 +114,4 @@ TEST_F(Place, TheNextFunctionMayBeArmedToo) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::probe_file_place_test

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace vmsight {
+namespace vmsight::probe_filter_test {
 namespace {
 
 using Field = FilterTerm::Field;
@@ -93,4 +93,4 @@ TEST(ProbeFilter, MalformedStepsPassNothing) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::probe_filter_test

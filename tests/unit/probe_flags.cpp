@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace vmsight {
+namespace vmsight::probe_flags_test {
 namespace {
 
 /// As the decoder does it, with the arguments of a system call.
@@ -96,4 +96,4 @@ TEST(Flags, FunctionsAndStructures) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::probe_flags_test

@@ -4,7 +4,7 @@
 #include "support/synthetic_guest.h"
 #include "unit/state_made_up_kernel.h"
 
-namespace vmsight {
+namespace vmsight::probe_ftrace_test {
 namespace {
 
 using namespace test;
@@ -86,4 +86,4 @@ TEST_F(Ftrace, ForgedRecordsEnd) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::probe_ftrace_test

@@ -6,7 +6,7 @@
 #include "support/synthetic_guest.h"
 #include "unit/state_made_up_kernel.h"
 
-namespace vmsight {
+namespace vmsight::probe_gdb_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -338,4 +338,4 @@ TEST(GdbStopText, IsUnderstood) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::probe_gdb_test

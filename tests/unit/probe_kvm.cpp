@@ -7,7 +7,7 @@
 #include "probe/kvm/trampoline.h"
 #include "probe/kvm/translate.h"
 
-namespace vmsight {
+namespace vmsight::probe_kvm_test {
 namespace {
 
 constexpr GuestVirt site(0xffffffff81234564);
@@ -205,4 +205,4 @@ TEST(ProbeKvmEvent, CutShortIsAnError) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::probe_kvm_test

@@ -5,7 +5,7 @@
 #include "support/synthetic_guest.h"
 #include "unit/state_made_up_kernel.h"
 
-namespace vmsight {
+namespace vmsight::probe_page_cache_test {
 namespace {
 
 using namespace test;
@@ -126,4 +126,4 @@ TEST_F(Cache, ReadsAcrossPages) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::probe_page_cache_test

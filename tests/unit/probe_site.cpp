@@ -4,7 +4,7 @@
 #include "support/btf_builder.h"
 #include "support/typed_kernel.h"
 
-namespace vmsight {
+namespace vmsight::probe_site_test {
 namespace {
 
 using namespace test;
@@ -115,4 +115,4 @@ TEST_F(KernelSites, AnOffsetStaysInTheFunction) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::probe_site_test

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace vmsight {
+namespace vmsight::probe_user_values_test {
 namespace {
 
 Fetched bytes(std::string text) {
@@ -74,4 +74,4 @@ TEST(UserValues, AreFetchedWhereTheyAreWhole) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::probe_user_values_test

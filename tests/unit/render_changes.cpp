@@ -5,7 +5,7 @@
 #include "render/json.h"
 #include "unit/render_sample.h"
 
-namespace vmsight {
+namespace vmsight::render_changes_test {
 namespace {
 
 TEST(RenderChanges, LinesSayWhatHappenedAndEscapeTheGuest) {
@@ -36,4 +36,4 @@ TEST(RenderChanges, ObjectsHoldBothRecordsOfAChange) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::render_changes_test

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace vmsight {
+namespace vmsight::render_escape_test {
 namespace {
 
 TEST(ForTerminal, LeavesPrintableTextAlone) {
@@ -60,4 +60,4 @@ TEST(Clip, EndsBetweenCharacters) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::render_escape_test

@@ -5,7 +5,7 @@
 
 #include "unit/render_sample.h"
 
-namespace vmsight {
+namespace vmsight::render_json_test {
 namespace {
 
 Json document(DocumentOptions options = {}) {
@@ -112,4 +112,4 @@ TEST(StateDocument, CanBeOneLineAndPartsOnly) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::render_json_test

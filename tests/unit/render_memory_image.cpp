@@ -10,7 +10,7 @@
 #include "base/os.h"
 #include "vmsight/view.h"
 
-namespace vmsight {
+namespace vmsight::render_memory_image_test {
 namespace {
 
 /// Two RAM ranges with a hole between; a few pages are not zero.
@@ -129,4 +129,4 @@ TEST_F(MemoryImage, AFullDiskIsAnError) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::render_memory_image_test

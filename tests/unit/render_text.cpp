@@ -15,7 +15,7 @@
 #include "render/system.h"
 #include "unit/render_sample.h"
 
-namespace vmsight {
+namespace vmsight::render_text_test {
 namespace {
 
 template <typename Print>
@@ -273,4 +273,4 @@ TEST(Format, PrintsSmallValues) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::render_text_test

@@ -6,7 +6,7 @@
 #include "render/strace.h"
 #include "support/synthetic_guest.h"
 
-namespace vmsight {
+namespace vmsight::render_trace_test {
 namespace {
 
 using namespace test;
@@ -131,4 +131,4 @@ TEST(TraceCounts, OfManyProbesOnlyThoseThatWereHit) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::render_trace_test

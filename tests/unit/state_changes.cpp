@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace vmsight {
+namespace vmsight::state_changes_test {
 namespace {
 
 Process process(std::int32_t pid, std::uint64_t start, std::string_view comm) {
@@ -109,4 +109,4 @@ TEST(Changes, TornViewsAreNotComparedButLastingProblemsDoNotMatter) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::state_changes_test

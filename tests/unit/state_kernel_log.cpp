@@ -3,7 +3,7 @@
 #include "state/kernel_log.h"
 #include "unit/state_made_up_kernel.h"
 
-namespace vmsight {
+namespace vmsight::state_kernel_log_test {
 namespace {
 
 using test::MadeUpKernel;
@@ -185,4 +185,4 @@ TEST_F(KernelLog, ForgedPointersAreProblems) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::state_kernel_log_test

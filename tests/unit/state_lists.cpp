@@ -3,7 +3,7 @@
 #include "state/lists.h"
 #include "support/synthetic_guest.h"
 
-namespace vmsight {
+namespace vmsight::state_lists_test {
 namespace {
 
 using test::SyntheticGuest;
@@ -123,4 +123,4 @@ TEST_F(Lists, MissingPageOfATableIsAFault) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::state_lists_test

@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-namespace vmsight {
+namespace vmsight::state_log_tail_test {
 namespace {
 
 using testing::ElementsAre;
@@ -76,4 +76,4 @@ TEST(LogTail, TheLastNumberThereIsDoesNoHarm) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::state_log_tail_test

@@ -5,7 +5,7 @@
 #include "state/maple_tree.h"
 #include "unit/state_made_up_kernel.h"
 
-namespace vmsight {
+namespace vmsight::state_maple_tree_test {
 namespace {
 
 using test::MadeUpKernel;
@@ -125,4 +125,4 @@ TEST_F(MapleTreeTest, CycleEnds) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::state_maple_tree_test

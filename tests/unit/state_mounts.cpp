@@ -5,7 +5,7 @@
 #include "state/mounts.h"
 #include "unit/state_made_up_kernel.h"
 
-namespace vmsight {
+namespace vmsight::state_mounts_test {
 namespace {
 
 using test::MadeUpKernel;
@@ -151,4 +151,4 @@ TEST_F(MountsTest, SubtypeAndUnreachableMounts) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::state_mounts_test

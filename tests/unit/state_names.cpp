@@ -7,7 +7,7 @@
 #include "state/os.h"
 #include "state/socket_names.h"
 
-namespace vmsight {
+namespace vmsight::state_names_test {
 namespace {
 
 using ::testing::ElementsAre;
@@ -95,4 +95,4 @@ TEST(BootTime, AddsWhatTheClockCounted) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::state_names_test

@@ -8,7 +8,7 @@
 #include "state/paths.h"
 #include "unit/state_made_up_kernel.h"
 
-namespace vmsight {
+namespace vmsight::state_paths_test {
 namespace {
 
 using test::MadeUpKernel;
@@ -181,4 +181,4 @@ TEST_F(PathsTest, MountCycleFaults) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::state_paths_test

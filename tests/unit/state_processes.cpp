@@ -7,7 +7,7 @@
 #include "support/faulty_memory.h"
 #include "unit/state_made_up_kernel.h"
 
-namespace vmsight {
+namespace vmsight::state_processes_test {
 namespace {
 
 using test::FaultPolicy;
@@ -238,4 +238,4 @@ TEST_F(ProcessTableTest, VmThatDiesIsAnError) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::state_processes_test

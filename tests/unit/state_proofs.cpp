@@ -6,7 +6,7 @@
 #include "state/proofs.h"
 #include "support/synthetic_guest.h"
 
-namespace vmsight {
+namespace vmsight::state_proofs_test {
 namespace {
 
 using test::SyntheticGuest;
@@ -94,4 +94,4 @@ TEST(FlatMap, FindsWhatWasInsertedUntilCleared) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::state_proofs_test

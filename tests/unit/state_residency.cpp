@@ -5,7 +5,7 @@
 
 #include "unit/state_made_up_kernel.h"
 
-namespace vmsight {
+namespace vmsight::state_residency_test {
 namespace {
 
 using test::MadeUpKernel;
@@ -161,7 +161,7 @@ TEST_P(ResidencyTest, ATableOutsideRamIsUnknownNotZero) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Levels, ResidencyTest, ::testing::Bool(),
-                         [](const auto& info) { return info.param ? "Five" : "Four"; });
+                         [](const auto& tested) { return tested.param ? "Five" : "Four"; });
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::state_residency_test

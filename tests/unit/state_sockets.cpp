@@ -3,7 +3,7 @@
 #include "state/sockets.h"
 #include "unit/state_made_up_kernel.h"
 
-namespace vmsight {
+namespace vmsight::state_sockets_test {
 namespace {
 
 using test::MadeUpKernel;
@@ -182,4 +182,4 @@ TEST_F(Sockets, KernelWithoutATableIsUnsupported) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::state_sockets_test

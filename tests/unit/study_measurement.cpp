@@ -11,8 +11,7 @@
 #include "study/resume.h"
 #include "study/techniques.h"
 
-using namespace vmsight;
-
+namespace vmsight::study_measurement_test {
 namespace {
 
 Measurement example() {
@@ -179,3 +178,4 @@ TEST_F(ResumeFile, UnwritablePlaceIsAnError) {
 }
 
 }  // namespace
+}  // namespace vmsight::study_measurement_test

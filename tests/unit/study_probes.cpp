@@ -5,7 +5,7 @@
 #include "study/call_command.h"
 #include "study/document.h"
 
-namespace vmsight {
+namespace vmsight::study_probes_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -141,4 +141,4 @@ TEST(ProbesDocument, HasEachRowWithWhatItCost) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::study_probes_test

@@ -2,8 +2,7 @@
 
 #include <gtest/gtest.h>
 
-using namespace vmsight;
-
+namespace vmsight::study_statistics_test {
 namespace {
 
 TEST(Spread, OfNothingIsZero) {
@@ -55,3 +54,4 @@ TEST(Samples, StaysBoundedAndEven) {
 }
 
 }  // namespace
+}  // namespace vmsight::study_statistics_test

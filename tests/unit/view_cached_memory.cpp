@@ -5,7 +5,7 @@
 #include "support/byte_memory.h"
 #include "view/cached_memory.h"
 
-namespace vmsight {
+namespace vmsight::view_cached_memory_test {
 namespace {
 
 using test::ByteMemory;
@@ -192,4 +192,4 @@ TEST_F(SmallCacheTest, AFullCacheIsAnErrorNotAWrongPage) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::view_cached_memory_test

@@ -9,7 +9,7 @@
 #include "view/copy_snapshot.h"
 #include "vmsight/view.h"
 
-namespace vmsight {
+namespace vmsight::view_halted_test {
 namespace {
 
 using test::BusyVm;
@@ -92,9 +92,9 @@ INSTANTIATE_TEST_SUITE_P(Techniques, HaltedView,
                                            Case{"halt-read:freezer", Backing::anonymous},
                                            Case{"halt-snap:copy", Backing::anonymous},
                                            Case{"halt-snap:copy", Backing::shared_file}),
-                         [](const ::testing::TestParamInfo<Case>& info) {
-                           std::string text = fmt::format("{}_{}", info.param.technique,
-                                                          to_string(info.param.backing));
+                         [](const ::testing::TestParamInfo<Case>& tested) {
+                           std::string text = fmt::format("{}_{}", tested.param.technique,
+                                                          to_string(tested.param.backing));
                            for (char& c : text)
                              c = std::isalnum(static_cast<unsigned char>(c)) != 0 ? c : '_';
                            return text;
@@ -123,4 +123,4 @@ TEST(CopySnapshot, ForgetsWhatTheGuestGaveBack) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::view_halted_test

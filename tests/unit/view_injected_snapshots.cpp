@@ -19,7 +19,7 @@
 #include "vm/undo_copy.h"
 #include "vmsight/view.h"
 
-namespace vmsight {
+namespace vmsight::view_injected_snapshots_test {
 namespace {
 
 using test::BusyVm;
@@ -452,4 +452,4 @@ TEST(UffdSnapshot, AnAttendantThatIsKilledEndsTheViewNotTheVm) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::view_injected_snapshots_test

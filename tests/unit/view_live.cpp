@@ -8,7 +8,7 @@
 #include "view/process_reads.h"
 #include "vmsight/view.h"
 
-namespace vmsight {
+namespace vmsight::view_live_test {
 namespace {
 
 using test::ChildVm;
@@ -259,4 +259,4 @@ TEST(TechniqueStatus, TellsWhatWorksAndWhyNot) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::view_live_test

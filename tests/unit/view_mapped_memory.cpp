@@ -7,7 +7,7 @@
 #include "view/mapped_memory.h"
 #include "vmsight/view.h"
 
-namespace vmsight {
+namespace vmsight::view_mapped_memory_test {
 namespace {
 
 /// A memory image in a memfd; page i begins with the u64 1000 + i.
@@ -201,4 +201,4 @@ TEST(SigbusGuard, MovesAndComesBack) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::view_mapped_memory_test

@@ -4,7 +4,7 @@
 
 #include "support/migration_file.h"
 
-namespace vmsight {
+namespace vmsight::view_migration_stream_test {
 namespace {
 
 using test::MigrationFile;
@@ -111,4 +111,4 @@ TEST(MigrationStream, EveryTruncationIsNoticedOrHarmless) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::view_migration_stream_test

@@ -2,7 +2,7 @@
 
 #include "view/page_index.h"
 
-namespace vmsight {
+namespace vmsight::view_page_index_test {
 namespace {
 
 constexpr std::uint64_t gib = 1ULL << 30;
@@ -33,4 +33,4 @@ TEST(PageIndex, EmptyAndTooLarge) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::view_page_index_test

@@ -4,7 +4,7 @@
 
 #include <array>
 
-namespace vmsight {
+namespace vmsight::view_read_plan_test {
 namespace {
 
 RamMap ram() {
@@ -75,4 +75,4 @@ TEST(ReadPlan, DeliversToEveryRead) {
 TEST(ReadPlan, NothingToRead) { EXPECT_TRUE(ReadPlan({}, ram(), {}).runs().empty()); }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::view_read_plan_test

@@ -9,7 +9,7 @@
 #include "support/agent_peer.h"
 #include "vm/process.h"
 
-namespace vmsight {
+namespace vmsight::vm_agent_port_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -140,4 +140,4 @@ TEST(AgentPortExchange, WaitsForAsLongAsSomethingComesButNotForEver) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::vm_agent_port_test

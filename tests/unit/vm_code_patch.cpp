@@ -5,7 +5,7 @@
 
 #include "vm/recovery.h"
 
-namespace vmsight {
+namespace vmsight::vm_code_patch_test {
 namespace {
 
 using nlohmann::json;
@@ -57,4 +57,4 @@ TEST(CodePatches, NothingOfOursIsLeftAlone) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::vm_code_patch_test

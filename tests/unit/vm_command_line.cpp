@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-namespace vmsight {
+namespace vmsight::vm_command_line_test {
 namespace {
 
 using testing::ElementsAre;
@@ -154,4 +154,4 @@ TEST(CommandLine, UnfinishedOptionsAreSkipped) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::vm_command_line_test

@@ -11,7 +11,7 @@
 #include "base/os.h"
 #include "vmsight/vm.h"
 
-namespace vmsight {
+namespace vmsight::vm_find_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -153,4 +153,4 @@ TEST(OpenVm, APidThatIsAnotherProcessNow) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::vm_find_test

@@ -5,7 +5,7 @@
 
 #include "vm/gdb_client.h"
 
-namespace vmsight {
+namespace vmsight::vm_gdb_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -141,4 +141,4 @@ TEST(GdbClient, SilenceAndRefusalsAreErrors) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::vm_gdb_test

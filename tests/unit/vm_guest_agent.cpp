@@ -5,7 +5,7 @@
 
 #include "support/agent_peer.h"
 
-namespace vmsight {
+namespace vmsight::vm_guest_agent_test {
 namespace {
 
 using nlohmann::json;
@@ -240,4 +240,4 @@ TEST(GuestAgent, SilenceIsATimeout) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::vm_guest_agent_test

@@ -15,7 +15,7 @@
 #include "vm/process.h"
 #include "vm/recovery.h"
 
-namespace vmsight {
+namespace vmsight::vm_halt_freezer_test {
 namespace {
 
 using test::comes_true;
@@ -432,4 +432,4 @@ TEST(Cgroup, OfAThread) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::vm_halt_freezer_test

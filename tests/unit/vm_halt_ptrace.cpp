@@ -9,7 +9,7 @@
 #include "vm/vcpu_threads.h"
 #include "vmsight/halt.h"
 
-namespace vmsight {
+namespace vmsight::vm_halt_ptrace_test {
 namespace {
 
 using test::comes_true;
@@ -270,4 +270,4 @@ TEST(VcpuThreads, WhatTheMonitorSays) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::vm_halt_ptrace_test

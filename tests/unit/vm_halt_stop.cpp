@@ -8,7 +8,7 @@
 #include "support/fake_monitor.h"
 #include "vmsight/halt.h"
 
-namespace vmsight {
+namespace vmsight::vm_halt_stop_test {
 namespace {
 
 using test::FakeMonitor;
@@ -102,4 +102,4 @@ TEST(StopHalter, ItsGuardLeavesAPausedGuestAlone) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::vm_halt_stop_test

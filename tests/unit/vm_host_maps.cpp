@@ -5,7 +5,7 @@
 
 #include <sys/sysmacros.h>
 
-namespace vmsight {
+namespace vmsight::vm_host_maps_test {
 namespace {
 
 constexpr std::uint64_t mebibyte = 1u << 20;
@@ -143,4 +143,4 @@ TEST(CompleteBlock, NeedsAMappingThatCoversIt) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::vm_host_maps_test

@@ -8,7 +8,7 @@
 #include "base/os.h"
 #include "vmsight/vm.h"
 
-namespace vmsight {
+namespace vmsight::vm_image_test {
 namespace {
 
 using testing::HasSubstr;
@@ -305,4 +305,4 @@ TEST(RawImage, WithoutFirmwareALargeOneIsAmbiguous) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::vm_image_test

@@ -8,7 +8,7 @@
 
 #include "base/os.h"
 
-namespace vmsight {
+namespace vmsight::vm_libvirt_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -43,4 +43,4 @@ TEST(Libvirt, FindsSessionDomains) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::vm_libvirt_test

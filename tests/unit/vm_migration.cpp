@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace vmsight {
+namespace vmsight::vm_migration_test {
 namespace {
 
 using Events = std::vector<QmpClient::Event>;
@@ -24,4 +24,4 @@ TEST(PauseOf, AddsTheStops) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::vm_migration_test

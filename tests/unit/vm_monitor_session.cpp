@@ -4,7 +4,7 @@
 
 #include "support/fake_monitor.h"
 
-namespace vmsight {
+namespace vmsight::vm_monitor_session_test {
 namespace {
 
 using test::FakeMonitor;
@@ -43,4 +43,4 @@ TEST(MonitorSession, ABrokenOneIsReplaced) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::vm_monitor_session_test

@@ -5,7 +5,7 @@
 
 #include <array>
 
-namespace vmsight {
+namespace vmsight::vm_monitor_text_test {
 namespace {
 
 std::string view(std::string_view ranges) {
@@ -112,4 +112,4 @@ TEST(ParseXp, RefusesWhatWasNotAskedFor) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::vm_monitor_text_test

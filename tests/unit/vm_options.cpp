@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace vmsight {
+namespace vmsight::vm_options_test {
 namespace {
 
 TEST(OptionList, SplitsAtSingleCommas) {
@@ -59,4 +59,4 @@ TEST(ParseSize, RefusesTheRest) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::vm_options_test

@@ -10,7 +10,7 @@
 #include <future>
 #include <thread>
 
-namespace vmsight {
+namespace vmsight::vm_process_test {
 namespace {
 
 TEST(ParseStartTime, TheNameMayHoldAnything) {
@@ -139,4 +139,4 @@ TEST(ReadProcFile, IsBounded) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::vm_process_test

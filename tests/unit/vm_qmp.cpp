@@ -9,7 +9,7 @@
 
 #include "replay/fake_qmp.h"
 
-namespace vmsight {
+namespace vmsight::vm_qmp_test {
 namespace {
 
 using nlohmann::json;
@@ -233,4 +233,4 @@ TEST(HasClient, ReadsNetUnix) {
 TEST(HumanText, WantsText) { EXPECT_FALSE(human_text(json(7))); }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::vm_qmp_test

@@ -4,7 +4,7 @@
 
 #include <gtest/gtest.h>
 
-namespace vmsight {
+namespace vmsight::vm_ram_layout_test {
 namespace {
 
 constexpr std::uint64_t gibibyte = 1u << 30;
@@ -72,4 +72,4 @@ TEST(Difference, SaysWhatDiffers) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::vm_ram_layout_test

@@ -11,7 +11,7 @@
 #include "vm/recovery.h"
 #include "vmsight/halt.h"
 
-namespace vmsight {
+namespace vmsight::vm_recovery_test {
 namespace {
 
 using test::FakeMonitor;
@@ -162,4 +162,4 @@ TEST(Recovery, ForgetsVmsThatHaveEnded) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::vm_recovery_test

@@ -4,7 +4,7 @@
 
 #include "support/agent_peer.h"
 
-namespace vmsight {
+namespace vmsight::vm_vmsight_agent_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -195,4 +195,4 @@ TEST(VmsightAgent, BeginsAnewAfterAFailure) {
 }
 
 }  // namespace
-}  // namespace vmsight
+}  // namespace vmsight::vm_vmsight_agent_test
