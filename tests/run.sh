@@ -3,29 +3,34 @@
 #
 #   tests/run.sh BUILD_DIR [CTEST OPTIONS...]
 #
-# A test that was skipped or did not run fails the whole: a cell of the matrix that could not be
-# checked is not a pass. VMSIGHT_ALLOW_SKIPS=1 lets a developer run on a machine that lacks parts.
+# Each test runs once, and one that fails fails the whole. So does one that was skipped or did not
+# run: a cell of the matrix that could not be checked is not a pass. VMSIGHT_ALLOW_SKIPS=1 lets a
+# developer run on a machine that lacks parts.
 #
-# A test that fails is tried once more, because an emulated guest on a busy machine may be late or
-# lost; its first failure is shown all the same, and named at the end. VMSIGHT_TRIES=1 forbids that.
+# Only a guest that the lab lost at its boot, before anything of ours touched it, is booted again (by
+# the lab itself); the tests in which that happened are named at the end, after the slowest.
 set -uo pipefail
 build=$1
 shift
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
-ctest --test-dir "$build" --output-on-failure --repeat "until-pass:${VMSIGHT_TRIES:-2}" "$@" | tee "$log"
+ctest --test-dir "$build" --output-on-failure "$@" | tee "$log"
 status=${PIPESTATUS[0]}
 
-failures=$(sed -nE 's/^ *([0-9]+\/[0-9]+ +)?Test +#[0-9]+: (.*[^.]) \.+[A-Za-z ]*\*\*\*(Failed|Timeout|Exception).*/\2/p' "$log" | sort | uniq -c)
-if [ -n "$failures" ]; then
-  printf '\nTests that failed, and how often (twice: not passed):\n%s\n' "$failures"
+printf '\nThe slowest tests, in seconds:\n'
+sed -nE 's/^ *[0-9]+\/[0-9]+ +Test +#[0-9]+: (.*[^. ]) \.*[ *A-Za-z]* +([0-9.]+) sec.*/\2 \1/p' "$log" |
+  sort -rn | head -15
+lost=$(awk '/^[0-9]+\/[0-9]+ Test: /{name = substr($0, index($0, "Test: ") + 6)} /^lab: lost a guest/{print "  " name ": " $0}' \
+  "$build/Testing/Temporary/LastTest.log" 2>/dev/null)
+if [ -n "$lost" ]; then
+  printf '\nGuests that the lab lost at their boot, and booted again:\n%s\n' "$lost"
 fi
 if grep -q '^The following tests did not run:' "$log" && [ -z "${VMSIGHT_ALLOW_SKIPS:-}" ]; then
   echo "tests/run.sh: tests were skipped, see above; a required test that is skipped is a failure" >&2
   status=1
 fi
-if grep -qE 'ERROR: (Address|Leak)Sanitizer|: runtime error: ' "$log"; then
+if grep -qE 'ERROR: (Address|Leak|Thread)Sanitizer|WARNING: ThreadSanitizer|: runtime error: ' "$log"; then
   echo "tests/run.sh: a sanitizer has found something, see above" >&2
   status=1
 fi

@@ -5,6 +5,7 @@ import unittest
 
 import context  # noqa: F401
 from vmlab_lib.comparing import SECTIONS, compare
+from vmlab_lib.excuses import EXCUSES
 
 OS = {"sysname": "Linux", "nodename": "vmlab", "release": "6.1", "version": "#1", "machine": "x86_64",
       "uptime_s": 10, "cmdline": "quiet"}
@@ -152,6 +153,53 @@ class Excused(unittest.TestCase):
         for comm, good in (("kworker/0:1+vmstat", True), ("kworker/0:2-events", False), (None, False)):
             ours = processes(KWORKER | {"comm": comm})
             self.assertEqual(bool(compare(processes(KWORKER), ours, after)), good)
+
+
+RCU = PROCESS | {"pid": 15, "comm": "rcu_preempt", "cmdline": [], "kernel_thread": True, "state": "R"}
+REPORTER = PROCESS | {"reporter": True, "utime_ns": 2_000_000_000, "stime_ns": 3_000_000_000}
+
+
+class Disturbed(unittest.TestCase):
+    """What the table of excuses covers, and what is just beside it."""
+
+    def test_threads_that_work_for_the_report(self):
+        after = processes(RCU | {"switches": 9})
+        for state, good in (("I", True), ("S", True), ("D", False), (None, False)):
+            self.assertEqual(bool(compare(processes(RCU), processes(RCU | {"state": state}), after)), good)
+        self.assertFalse(compare(processes(RCU), processes(RCU | {"state": "I"}), processes(RCU)))
+
+    def test_no_other_thread_sleeps_while_the_guest_says_that_it_runs(self):
+        busy = RCU | {"comm": "sleeper"}
+        self.assertFalse(compare(processes(busy), processes(busy | {"state": "S"}), processes(busy | {"switches": 9})))
+
+    def test_shares_of_the_reporter_move_within_their_sum(self):
+        after = processes(REPORTER | {"utime_ns": 2_100_000_000, "stime_ns": 3_400_000_000})
+        for utime, stime, good in ((2_200_000_000, 3_100_000_000, True), (2_600_000_000, 3_100_000_000, False),
+                                   (1_900_000_000, 3_000_000_000, False)):
+            ours = processes(REPORTER | {"utime_ns": utime, "stime_ns": stime})
+            self.assertEqual(bool(compare(processes(REPORTER), ours, after)), good)
+        ours = {"utime_ns": 2_200_000_000, "stime_ns": 3_100_000_000}
+        other = {"reporter": False}
+        after["processes"][0] |= other
+        self.assertFalse(compare(processes(REPORTER | other), processes(REPORTER | ours), after))
+
+    def test_only_an_agent_has_kcore_open(self):
+        file = {"pid": 7, "fd": 4, "type": "REG", "path": "/proc/kcore"}
+        for comm, path, good in (("qemu-ga", "/proc/kcore", True), ("qemu-ga", "/proc/stat", False),
+                                 ("sleeper", "/proc/kcore", False)):
+            guest = processes(PROCESS | {"comm": comm})
+            ours = document(processes=guest["processes"], open_files=[file | {"path": path}])
+            self.assertEqual(bool(compare(guest, ours, guest)), good)
+
+    def test_a_reason_is_counted(self):
+        comparison = compare(processes(RCU), processes(RCU | {"state": "I"}), processes(RCU | {"switches": 9}))
+        self.assertEqual(list(comparison.disturbed.values()), [1])
+
+    def test_every_entry_says_why(self):
+        for entry in EXCUSES:
+            self.assertIn(entry.section, SECTIONS)
+            self.assertTrue(not entry.field or entry.field in SECTIONS[entry.section][1])
+            self.assertGreater(len(entry.reason.split()), 5)
 
 
 class NobodysSockets(unittest.TestCase):

@@ -2,15 +2,14 @@
 
 The guest speaks twice, before and after our reading. A field may differ from what it says only if
 the two reports differ in that field (counters must lie between them), a record may be missing or
-too many only if it is in just one of them.
-
-One thing happens between two equal reports: a thread that sleeps whenever the guest looks was
-running when we did. It is believed of threads whose count of context switches went on.
+too many only if it is in just one of them. What reporting itself disturbs is excused by the table in
+excuses.py, and by nothing else.
 """
 
-import re
 from collections import Counter
 from dataclasses import dataclass, field
+
+from .excuses import excuse
 
 # section: (key of a record, what is compared of it)
 SECTIONS = {
@@ -43,10 +42,12 @@ class Difference:
     field: str    # "" if the whole record is missing, or is too many
     guest: object
     ours: object
+    later: object = None  # what the guest's second report says of the field
 
     def __str__(self):
         what = self.field or "record"
-        return f"{self.section} {self.key} {what}: guest {self.guest!r}, ours {self.ours!r}"
+        later = "" if self.later in (None, self.guest) else f" then {self.later!r}"
+        return f"{self.section} {self.key} {what}: guest {self.guest!r}{later}, ours {self.ours!r}"
 
 
 @dataclass
@@ -54,6 +55,16 @@ class Comparison:
     differences: list = field(default_factory=list)
     compared: Counter = field(default_factory=Counter)  # records by section
     excused: Counter = field(default_factory=Counter)   # fields and records by section
+    disturbed: Counter = field(default_factory=Counter)  # what excuses.py covers, by its reasons
+
+    def judge(self, section, owner, difference, records):
+        """Keeps a difference, unless the table of excuses has a reason for it."""
+        entry = excuse(section, owner, difference.field, *records)
+        if entry:
+            self.excused[section] += 1
+            self.disturbed[entry.reason] += 1
+        else:
+            self.differences.append(difference)
 
     def __bool__(self):
         """True if all agrees."""
@@ -117,28 +128,9 @@ def index(records, keys, names):
     return found
 
 
-def ran(first, last):
-    return first.get("switches") != last.get("switches")
-
-
-def may_be_running(name, first, mine, last):
-    """Is this the trace of a thread that was running just when we looked, and not when the guest did?"""
-    if not ran(first, last):
-        return False
-    if name == "state":
-        return mine.get("state") == "R"
-    if name == "comm" and first.get("kernel_thread"):  # kworker/0:1-events: what it did last, or does (+)
-        worker = re.compile(r"kworker/[^-+]*")
-        names = [worker.match(str(record.get("comm"))) for record in (first, mine)]
-        return all(names) and names[0][0] == names[1][0]
-    return False
-
-
-def excused(name, first, mine, last):
-    """May a field that differs from the first report do so?"""
+def between(name, first, mine, last):
+    """May a field that differs from the first report do so, as the last report differs from it too?"""
     if agrees(name, last, mine):
-        return True
-    if may_be_running(name, first, mine, last):
         return True
     if agrees(name, first, last):
         return False
@@ -148,24 +140,30 @@ def excused(name, first, mine, last):
     return None not in values and values == sorted(values)
 
 
-def compare_record(section, key, records, names, result):
+def compare_record(section, key, owner, records, names, result):
+    """`owner` is the name of the process that the record belongs to, if any."""
     first, mine, last = records
-    if not first or not last:  # it came or went while we read
-        if not (first or last):
-            result.differences.append(Difference(section, key, "", None, mine))
-        elif not mine or any(not agrees(name, first or last, mine) for name in names):
+    if not first and not last:
+        result.judge(section, owner, Difference(section, key, "", None, mine), records)
+    elif not first or not last:  # it came or went while we read
+        if not mine or any(not agrees(name, first or last, mine) for name in names):
             result.excused[section] += 1
+    elif not mine:
+        result.judge(section, owner, Difference(section, key, "", first, None), records)
+    else:
+        for name in names:
+            compare_field(section, key, owner, records, name, result)
+
+
+def compare_field(section, key, owner, records, name, result):
+    first, mine, last = records
+    if agrees(name, first, mine):
         return
-    if not mine:
-        result.differences.append(Difference(section, key, "", first, None))
-        return
-    for name in names:
-        if agrees(name, first, mine):
-            continue
-        if excused(name, first, mine, last):
-            result.excused[section] += 1
-        else:
-            result.differences.append(Difference(section, key, name, first.get(name), mine.get(name)))
+    if between(name, *records):
+        result.excused[section] += 1
+    else:
+        result.judge(section, owner, Difference(section, key, name, first.get(name), mine.get(name), last.get(name)),
+                     records)
 
 
 def compare(before, ours, after, sections=None):
@@ -174,12 +172,15 @@ def compare(before, ours, after, sections=None):
     documents = before, ours, after
     if sections is None or "os" in sections:
         result.compared["os"] += 1
-        compare_record("os", (), [document.get("os") for document in documents], OS_FIELDS, result)
+        compare_record("os", (), None, [document.get("os") for document in documents], OS_FIELDS, result)
+    owners = {process["pid"]: process.get("comm") for document in (ours, after, before)
+              for process in document.get("processes") or []}
     for section, (keys, names) in SECTIONS.items():
         if sections is not None and section not in sections:
             continue
         indexes = [index(document.get(section), keys, names) for document in documents]
         for key in sorted(set().union(*indexes), key=str):
             result.compared[section] += 1
-            compare_record(section, key, [records.get(key) for records in indexes], names, result)
+            owner = owners.get(key[0]) if keys[0] == "pid" else None
+            compare_record(section, key, owner, [records.get(key) for records in indexes], names, result)
     return result

@@ -86,7 +86,7 @@ class Guest:
             except LabError as error:
                 if attempt == BOOT_ATTEMPTS or not lost_by_emulator(error):
                     raise
-                print(f"{self.name}: once more\n{error}", file=sys.stderr)
+                print(f"lab: lost a guest at its boot: {self.name}, attempt {attempt}\n{error}", file=sys.stderr)
         raise AssertionError("not reached")
 
     def __exit__(self, failure, *_):

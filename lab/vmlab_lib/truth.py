@@ -146,6 +146,7 @@ def read_process(report, pid):
         "ns_pids": [int(word) for word in status.get(b"NSpid", b"%d" % pid).split()],
         "switches": int(status[b"voluntary_ctxt_switches"]) + int(status[b"nonvoluntary_ctxt_switches"]),
         "validity": "zombie" if letter == "Z" else "live",
+        "reporter": content(report, "reporter") == b"%d" % pid,
     }
 
 

@@ -19,7 +19,7 @@ def rebooted(guest, times, attempts=3):
         except LabError as error:
             if attempt == attempts or not lost_by_emulator(error):
                 raise
-            print(f"{guest.name}: anew\n{error}", file=sys.stderr)
+            print(f"lab: lost a guest at its boot: {guest.name}, attempt {attempt}\n{error}", file=sys.stderr)
             guest.stop()
             guest.boot()
 
