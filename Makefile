@@ -2,7 +2,9 @@
 #
 #   make               the program: build/vmsight (installs nothing)
 #   make demo          boots a guest and shows it from outside, beside its own answers
-#   make check         all tests that CI runs        make check-long   every cell of the matrix
+#   make check         all tests                     make check-long   every cell of the matrix
+#   make lint          format and static analysis    make check-extra  threads under TSan, the fuzzers for some seconds
+#                      (CI runs check, lint, check-extra)
 #   make bench         speed                         make bench-peers  beside drgn
 #   make bench-probes  what a hit of a probe costs, in instructions
 #   make study         all techniques compared; the report: build/study (FULL=1: hours)
@@ -63,6 +65,27 @@ sanitized:
 	  -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG=-O1 $(CMAKE_FLAGS)
 	cmake --build $(BUILD)/sanitized -j $(JOBS) --target unit_tests
 
+# clang-format without a difference, clang-tidy without a warning; what was clean before is remembered.
+lint: OPTIONS = -DVMSIGHT_TESTS=ON -DVMSIGHT_BENCH=OFF -DVMSIGHT_UNIT_TESTS=OFF
+lint: need-lint configure
+	cmake --build $(BUILD) -j $(JOBS) --target vmsight_probe_kvm
+	tests/lint.py $(BUILD) $(JOBS)
+
+need-lint:
+	$(DEPS) install build test lint
+
+# What has threads, under TSan; and each fuzzer for FUZZ_SECONDS, beside its corpus.
+FUZZ_SECONDS ?= 5
+check-extra: need-check need-lint
+	@cmake -S . -B $(BUILD)/threads -G Ninja -DVMSIGHT_SANITIZE=thread -DVMSIGHT_BENCH=OFF \
+	  -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG=-O1 $(CMAKE_FLAGS)
+	cmake --build $(BUILD)/threads -j $(JOBS) --target threaded_tests
+	tests/run.sh $(BUILD)/threads -L threads -j $(JOBS)
+	@cmake -S . -B $(BUILD)/fuzz -G Ninja -DVMSIGHT_FUZZ=ON -DVMSIGHT_BENCH=OFF -DCMAKE_CXX_COMPILER=clang++ \
+	  -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG=-O1 -DFUZZ_SECONDS=$(FUZZ_SECONDS)
+	cmake --build $(BUILD)/fuzz -j $(JOBS) --target fuzzers
+	tests/run.sh $(BUILD)/fuzz -L fuzz -j $(JOBS)
+
 bench: need-check
 	$(MAKE) everything
 	bench/run.py $(BUILD)
@@ -96,5 +119,5 @@ deb: need-build
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all need-build need-check program everything vm_tests sanitized configure deps demo check check-long bench study bench-peers bench-probes \
-  install deb clean
+.PHONY: all need-build need-check need-lint program everything vm_tests sanitized configure deps demo check check-long \
+  check-extra lint bench study bench-peers bench-probes install deb clean

@@ -19,7 +19,7 @@ ctest --test-dir "$build" --output-on-failure "$@" | tee "$log"
 status=${PIPESTATUS[0]}
 
 printf '\nThe slowest tests, in seconds:\n'
-sed -nE 's/^ *[0-9]+\/[0-9]+ +Test +#[0-9]+: (.*[^. ]) \.*[ *A-Za-z]* +([0-9.]+) sec.*/\2 \1/p' "$log" |
+sed -nE 's/^ *[0-9]+\/[0-9]+ +Test +#[0-9]+: (.*[^.]) \.+ *(\*\*\*)?[A-Za-z ]+ +([0-9.]+) sec.*/\3 \1/p' "$log" |
   sort -rn | head -15
 lost=$(awk '/^[0-9]+\/[0-9]+ Test: /{name = substr($0, index($0, "Test: ") + 6)} /^lab: lost a guest/{print "  " name ": " $0}' \
   "$build/Testing/Temporary/LastTest.log" 2>/dev/null)
