@@ -27,12 +27,13 @@ class RecordingMemory final : public MemoryDecorator {
     if (bytes != nullptr) pfns_.insert(address.pfn());
     return bytes;
   }
-  Result<void> refresh() override {
+
+ private:
+  Result<void> do_refresh() override {
     pfns_.clear();
     return inner_->refresh();
   }
 
- private:
   std::unordered_set<std::uint64_t> pfns_;
 };
 

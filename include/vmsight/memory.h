@@ -76,8 +76,8 @@ class GuestMemory {
   virtual const RamMap& ram() const = 0;
 
   /// The 4096 bytes of the page that holds `address`, or nullptr if it is not RAM or cannot be
-  /// read (then health() tells whether the VM itself is gone). Valid until the next refresh()
-  /// or forget(). The bytes may change while you look at them when the guest is running and the
+  /// read (then health() tells whether the VM itself is gone). Valid until generation() changes:
+  /// until the next refresh(), end_view() or forget(). The bytes may change while you look at them when the guest is running and the
   /// access is a mapping: copy a value once, then use the copy.
   virtual const std::byte* page(GuestPhys address) = 0;
 
@@ -92,16 +92,30 @@ class GuestMemory {
   ///
   /// A technique that halts the guest stops it here; one that takes snapshots takes one here. Both
   /// give live memory before their first refresh(): finding a kernel needs no standing guest.
-  virtual Result<void> refresh() = 0;
+  Result<void> refresh() {
+    ++generation_;
+    return do_refresh();
+  }
 
   /// The view is over: a guest that was stopped for it runs again, a snapshot is let go of. Pages
   /// handed out are invalid; counters() still tells of the view. Nothing to do without a view.
   /// An error means that the guest may still stand, and says what to do. The destructor does the
   /// same, silently.
-  virtual Result<void> end_view() { return {}; }
+  Result<void> end_view() {
+    ++generation_;
+    return do_end_view();
+  }
 
   /// Drops cached copies of these pages, so that the next page() reads them anew.
-  virtual void forget(std::span<const GuestPhys> pages) { static_cast<void>(pages); }
+  void forget(std::span<const GuestPhys> pages) {
+    ++generation_;
+    do_forget(pages);
+  }
+
+  /// Another number once pages handed out before are no longer valid. Whoever keeps what page()
+  /// gave keeps the number with it, and looks at it before each use. The reference lives as long
+  /// as the memory.
+  const std::uint64_t& generation() const { return generation_; }
 
   /// Runs of RAM that the host has populated, for scanning without allocating holes.
   virtual Result<std::vector<PhysRange>> populated() = 0;
@@ -121,6 +135,13 @@ class GuestMemory {
 
   /// "live-map", "live-read", "file" ...; what --technique takes and view.technique says.
   virtual std::string_view technique() const = 0;
+
+ private:
+  virtual Result<void> do_refresh() = 0;
+  virtual Result<void> do_end_view() { return {}; }
+  virtual void do_forget(std::span<const GuestPhys> pages) { static_cast<void>(pages); }
+
+  std::uint64_t generation_ = 0;
 };
 
 /// Copies physical memory through page(); crosses pages. False if any byte is not readable:

@@ -20,7 +20,8 @@ namespace vmsight {
 
 class Reader {
  public:
-  /// Both must outlive the reader.
+  /// Both must outlive the reader. Views may begin and end, and pages be forgotten, as long as it
+  /// lives: it reads of each page what the memory holds then.
   Reader(GuestMemory& memory, const AddressSpace& space) : memory_(memory), space_(space) {
     flush();
   }
@@ -63,7 +64,7 @@ class Reader {
   const std::byte* locate(GuestVirt va) {
     const std::uint64_t vpn = va.raw() >> page_shift;
     Slot& slot = slots_[(vpn ^ (vpn >> 8)) % slots_.size()];
-    if (slot.vpn == vpn && slot.epoch == epoch_) [[likely]] {
+    if (slot.vpn == vpn && slot.epoch == epoch_ && generation_ == memory_.generation()) [[likely]] {
       return slot.bytes + va.page_offset();
     }
     return locate_slow(va, slot);
@@ -88,7 +89,8 @@ class Reader {
     fault_.reset();
   }
   void refetch();
-  /// Drops all remembered pages; call after memory().refresh() or forget().
+  /// Drops all remembered pages and the fault: the guest ran since, and may have moved them. Not
+  /// needed after memory().refresh(), end_view() or forget(), which the reader sees by itself.
   void flush();
 
  private:
@@ -98,11 +100,13 @@ class Reader {
     const std::byte* bytes = nullptr;
   };
   const std::byte* locate_slow(GuestVirt va, Slot& slot);
+  void drop_slots();
 
   GuestMemory& memory_;
   const AddressSpace& space_;
   std::optional<GuestVirt> fault_;
   std::uint64_t epoch_ = 1;
+  std::uint64_t generation_ = 0;    // of the memory, when the slots were empty last
   std::vector<GuestVirt> visited_;  // pages this object touched
   std::array<Slot, 1024> slots_;
 };

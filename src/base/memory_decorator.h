@@ -14,9 +14,6 @@ class MemoryDecorator : public GuestMemory {
   const std::byte* page(GuestPhys address) override { return inner_->page(address); }
   void prefetch(std::span<const GuestPhys> pages) override { inner_->prefetch(pages); }
   Result<void> read_fresh(std::span<FreshRead> reads) override { return inner_->read_fresh(reads); }
-  Result<void> refresh() override { return inner_->refresh(); }
-  Result<void> end_view() override { return inner_->end_view(); }
-  void forget(std::span<const GuestPhys> pages) override { inner_->forget(pages); }
   Result<std::vector<PhysRange>> populated() override { return inner_->populated(); }
   Result<void> scan(GuestPhys from, std::span<std::byte> into) override {
     return inner_->scan(from, into);
@@ -28,6 +25,11 @@ class MemoryDecorator : public GuestMemory {
 
  protected:
   GuestMemory* inner_;
+
+ private:
+  Result<void> do_refresh() override { return inner_->refresh(); }
+  Result<void> do_end_view() override { return inner_->end_view(); }
+  void do_forget(std::span<const GuestPhys> pages) override { inner_->forget(pages); }
 };
 
 }  // namespace vmsight

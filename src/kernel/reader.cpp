@@ -8,6 +8,7 @@ namespace vmsight {
 
 const std::byte* Reader::locate_slow(GuestVirt va, Slot& slot) {
   const std::uint64_t vpn = va.raw() >> page_shift;
+  if (generation_ != memory_.generation()) drop_slots();
   if (slot.vpn == vpn && slot.bytes != nullptr) {
     // Known page, first touch by this object: remember it for refetch().
     slot.epoch = epoch_;
@@ -107,8 +108,13 @@ void Reader::refetch() {
   flush();
 }
 
-void Reader::flush() {
+void Reader::drop_slots() {
   slots_.fill(Slot{});
+  generation_ = memory_.generation();
+}
+
+void Reader::flush() {
+  drop_slots();
   visited_.clear();
   fault_.reset();
 }

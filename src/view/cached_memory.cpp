@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/poison.h"
+
 namespace vmsight {
 
 Result<std::unique_ptr<CachedMemory>> CachedMemory::make(std::unique_ptr<PageSource> source,
@@ -11,10 +13,21 @@ Result<std::unique_ptr<CachedMemory>> CachedMemory::make(std::unique_ptr<PageSou
   limits.max_pages = std::min(limits.max_pages, memory->index_.size());
   VMSIGHT_TRY(memory->slot_of_, LazyArray<std::uint32_t>::make(memory->index_.size()));
   VMSIGHT_TRY(memory->frames_, LazyArray<Frame>::make(limits.max_pages, PageSize::huge));
+  if constexpr (poisons) {
+    VMSIGHT_TRY(memory->retired_frames_, LazyArray<Frame>::make(limits.max_pages));
+  }
   memory->limits_ = limits;
   memory->source_ = std::move(source);
   memory->calls_before_ = memory->source_->calls();
   return memory;
+}
+
+/// The address space may be used for something else afterwards.
+CachedMemory::~CachedMemory() {
+  if constexpr (poisons) {
+    unpoison(std::as_bytes(std::span(frames_.data(), most_slots_)));
+    unpoison(std::as_bytes(std::span(retired_frames_.data(), most_slots_)));
+  }
 }
 
 const std::byte* CachedMemory::page(GuestPhys address) {
@@ -58,12 +71,14 @@ std::optional<std::uint32_t> CachedMemory::allot(std::uint32_t number) {
   slots_.push_back({.number = number});
   slot_of_[number] = slot + 1;
   high_water_ = std::max(high_water_, slots_.size());
+  most_slots_ = std::max(most_slots_, slots_.size());
   return slot;
 }
 
 void CachedMemory::fill(std::span<const std::uint32_t> slots) {
   batch_.clear();
   for (const std::uint32_t slot : slots) {
+    unpoison(frames_[slot].bytes);
     batch_.push_back({.from = index_.page(slots_[slot].number), .into = frames_[slot].bytes});
   }
   if (auto done = source_->read(batch_); !done) {
@@ -74,6 +89,14 @@ void CachedMemory::fill(std::span<const std::uint32_t> slots) {
     slots_[slots[i]].ready = batch_[i].ok;
     if (batch_[i].ok) counters_.bytes += page_size;
   }
+}
+
+/// A pointer into a view that is over would show whatever page the next one reads to that place.
+/// Under AddressSanitizer the next view has other frames, and touching these ends the program.
+void CachedMemory::retire_frames() {
+  if constexpr (!poisons) return;
+  poison(std::as_bytes(std::span(frames_.data(), slots_.size())));
+  std::swap(frames_, retired_frames_);
 }
 
 void CachedMemory::prefetch(std::span<const GuestPhys> pages) {
@@ -113,7 +136,7 @@ Result<void> CachedMemory::read_fresh(std::span<FreshRead> reads) {
   return {};
 }
 
-Result<void> CachedMemory::refresh() {
+Result<void> CachedMemory::do_refresh() {
   const std::vector<std::uint32_t> learnt = used_pages();
   start_view();
   std::vector<std::uint32_t> wanted;
@@ -158,6 +181,7 @@ void CachedMemory::start_view() {
     frames_.release_from(keep);
     high_water_ = keep;
   }
+  retire_frames();
   slots_.clear();
   stale_.clear();
   failure_.reset();
@@ -165,13 +189,14 @@ void CachedMemory::start_view() {
   calls_before_ = source_->calls();
 }
 
-void CachedMemory::forget(std::span<const GuestPhys> pages) {
+void CachedMemory::do_forget(std::span<const GuestPhys> pages) {
   for (const GuestPhys page : pages) {
     const std::optional<std::uint32_t> number = index_.find(page);
     if (!number || slot_of_[*number] == 0) continue;
     const std::uint32_t slot = slot_of_[*number] - 1;
     if (!slots_[slot].ready) continue;
     slots_[slot].ready = false;
+    poison(frames_[slot].bytes);
     stale_.push_back(slot);
   }
 }

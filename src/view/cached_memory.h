@@ -25,6 +25,10 @@ struct CacheLimits {
 
 class CachedMemory final : public GuestMemory {
  public:
+  CachedMemory(const CachedMemory&) = delete;
+  CachedMemory& operator=(const CachedMemory&) = delete;
+  ~CachedMemory() override;
+
   static Result<std::unique_ptr<CachedMemory>> make(std::unique_ptr<PageSource> source,
                                                     CacheLimits limits = {});
 
@@ -32,8 +36,6 @@ class CachedMemory final : public GuestMemory {
   const std::byte* page(GuestPhys address) override;
   void prefetch(std::span<const GuestPhys> pages) override;
   Result<void> read_fresh(std::span<FreshRead> reads) override;
-  Result<void> refresh() override;
-  void forget(std::span<const GuestPhys> pages) override;
   Result<std::vector<PhysRange>> populated() override;
   Result<void> scan(GuestPhys from, std::span<std::byte> into) override;
   Result<void> health() override;
@@ -53,17 +55,21 @@ class CachedMemory final : public GuestMemory {
   };
 
   CachedMemory() = default;
+  Result<void> do_refresh() override;
+  void do_forget(std::span<const GuestPhys> pages) override;
   const std::byte* use(std::uint32_t slot);
   const std::byte* miss(std::uint32_t number);
   std::optional<std::uint32_t> allot(std::uint32_t number);
   void fill(std::span<const std::uint32_t> slots);
   std::vector<std::uint32_t> used_pages() const;
+  void retire_frames();
   void start_view();
 
   std::unique_ptr<PageSource> source_;
   PageIndex index_;
   LazyArray<std::uint32_t> slot_of_;  // page number -> slot + 1; 0 if it is not cached
-  LazyArray<Frame> frames_;           // one for each slot; never moves
+  LazyArray<Frame> frames_;           // one for each slot; none moves while a view lasts
+  LazyArray<Frame> retired_frames_;   // those of the view before, poisoned; empty if not `poisons`
   std::vector<Slot> slots_;
   std::vector<std::uint32_t> stale_;  // slots that forget() emptied
   std::size_t sorted_slots_ = 0;      // the first slots are in the order of their pages
@@ -71,6 +77,7 @@ class CachedMemory final : public GuestMemory {
   MemoryCounters counters_;
   std::uint64_t calls_before_ = 0;  // source_->calls() when this view began
   std::size_t high_water_ = 0;      // most slots in use since memory was given back
+  std::size_t most_slots_ = 0;      // ... ever
   CacheLimits limits_;
   std::vector<FreshRead> batch_;  // reused by fill()
 };

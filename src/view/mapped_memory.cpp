@@ -63,7 +63,7 @@ Result<void> MappedMemory::read_fresh(std::span<FreshRead> reads) {
   return {};
 }
 
-Result<void> MappedMemory::refresh() {
+Result<void> MappedMemory::do_refresh() {
   for (const std::uint64_t word : touched_words_) touched_[word] = 0;
   touched_words_.clear();
   pages_ = 0;

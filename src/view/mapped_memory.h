@@ -38,7 +38,6 @@ class MappedMemory final : public GuestMemory {
   const RamMap& ram() const override { return parts_.ram; }
   const std::byte* page(GuestPhys address) override;
   Result<void> read_fresh(std::span<FreshRead> reads) override;
-  Result<void> refresh() override;
   Result<std::vector<PhysRange>> populated() override;
   Result<void> scan(GuestPhys from, std::span<std::byte> into) override;
   Result<void> health() override;
@@ -55,6 +54,7 @@ class MappedMemory final : public GuestMemory {
     std::uint64_t mask = ~0ULL;  // of offsets: 0 maps every page to the one at `host`
     std::uint64_t first = 0;     // its first bit in touched_
   };
+  Result<void> do_refresh() override;
   const Run* find_run(GuestPhys address);
   void touch(std::uint64_t number);
 

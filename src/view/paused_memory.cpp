@@ -4,7 +4,7 @@
 
 namespace vmsight {
 
-Result<void> PausedMemory::refresh() {
+Result<void> PausedMemory::do_refresh() {
   VMSIGHT_TRY_VOID(end_view());
   pause_ns_ = 0;
   halted_at_ = monotonic_ns();
@@ -16,7 +16,7 @@ Result<void> PausedMemory::refresh() {
   return {};
 }
 
-Result<void> PausedMemory::end_view() {
+Result<void> PausedMemory::do_end_view() {
   if (!paused_) return {};
   auto resumed = paused_.resume();
   pause_ns_ = monotonic_ns() - halted_at_;

@@ -18,13 +18,14 @@ class PausedMemory final : public MemoryDecorator {
         access_(std::move(access)),
         halter_(std::move(halter)) {}
 
-  Result<void> refresh() override;
-  Result<void> end_view() override;
   MemoryCounters counters() const override;
   bool is_live() const override { return !paused_; }
   std::string_view technique() const override { return technique_; }
 
  private:
+  Result<void> do_refresh() override;
+  Result<void> do_end_view() override;
+
   std::string technique_;  // "halt-map:ptrace"
   std::unique_ptr<GuestMemory> access_;
   std::unique_ptr<Halter> halter_;

@@ -2,14 +2,14 @@
 
 namespace vmsight {
 
-Result<void> SnapshotMemory::refresh() {
+Result<void> SnapshotMemory::do_refresh() {
   VMSIGHT_TRY_VOID(end_view());
   VMSIGHT_TRY(snapshot_, snapshotter_->take());
   inner_ = snapshot_.memory.get();
   return {};
 }
 
-Result<void> SnapshotMemory::end_view() {
+Result<void> SnapshotMemory::do_end_view() {
   if (!snapshot_.memory) return {};
   last_ = counters();
   inner_ = live_.get();

@@ -36,13 +36,14 @@ class SnapshotMemory final : public MemoryDecorator {
 
   /// Of the live memory: it does not change.
   const RamMap& ram() const override { return live_->ram(); }
-  Result<void> refresh() override;
-  Result<void> end_view() override;
   MemoryCounters counters() const override;
   bool is_live() const override { return snapshot_.memory == nullptr; }
   std::string_view technique() const override { return technique_; }
 
  private:
+  Result<void> do_refresh() override;
+  Result<void> do_end_view() override;
+
   std::string_view technique_;  // "live-snap:fork"
   std::unique_ptr<GuestMemory> live_;
   std::unique_ptr<Snapshotter> snapshotter_;

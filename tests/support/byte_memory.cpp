@@ -46,7 +46,7 @@ Result<void> ByteMemory::read_fresh(std::span<FreshRead> reads) {
   return {};
 }
 
-Result<void> ByteMemory::refresh() {
+Result<void> ByteMemory::do_refresh() {
   touched_.clear();
   return health();
 }

@@ -46,7 +46,6 @@ class ByteMemory final : public GuestMemory {
   const RamMap& ram() const override { return ram_; }
   const std::byte* page(GuestPhys address) override;
   Result<void> read_fresh(std::span<FreshRead> reads) override;
-  Result<void> refresh() override;
   Result<std::vector<PhysRange>> populated() override;
   Result<void> scan(GuestPhys from, std::span<std::byte> into) override;
   Result<void> health() override;
@@ -55,6 +54,8 @@ class ByteMemory final : public GuestMemory {
   std::string_view technique() const override { return "test"; }
 
  private:
+  Result<void> do_refresh() override;
+
   RamMap ram_;
   std::vector<Mapping> ranges_;  // in the order of ram_.ranges()
   bool live_ = false;

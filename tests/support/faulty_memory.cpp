@@ -98,13 +98,13 @@ Result<void> FaultyMemory::read_fresh(std::span<FreshRead> reads) {
   return {};
 }
 
-Result<void> FaultyMemory::refresh() {
+Result<void> FaultyMemory::do_refresh() {
   pages_.clear();
   VMSIGHT_TRY_VOID(health());
   return inner_->refresh();
 }
 
-void FaultyMemory::forget(std::span<const GuestPhys> pages) {
+void FaultyMemory::do_forget(std::span<const GuestPhys> pages) {
   for (const GuestPhys page : pages) pages_.erase(page.pfn());
   inner_->forget(pages);
 }

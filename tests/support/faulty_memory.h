@@ -34,13 +34,14 @@ class FaultyMemory final : public MemoryDecorator {
   const std::byte* page(GuestPhys address) override;
   Result<void> read_fresh(std::span<FreshRead> reads) override;
   void prefetch(std::span<const GuestPhys>) override {}  // pages that fail must fail one by one
-  Result<void> refresh() override;
-  void forget(std::span<const GuestPhys> pages) override;
   Result<void> scan(GuestPhys from, std::span<std::byte> into) override;
   Result<void> health() override;
   bool is_live() const override { return inner_->is_live() || policy_.unstable > 0; }
 
  private:
+  Result<void> do_refresh() override;
+  void do_forget(std::span<const GuestPhys> pages) override;
+
   using Page = std::unique_ptr<std::byte[]>;
   bool gone() const { return policy_.gone_after != 0 && page_calls_ >= policy_.gone_after; }
   bool missing(GuestPhys page) const;

@@ -4,8 +4,10 @@
 
 #include <array>
 
+#include "support/byte_source.h"
 #include "support/faulty_memory.h"
 #include "support/synthetic_guest.h"
+#include "view/cached_memory.h"
 #include "vmsight/reader.h"
 
 namespace vmsight::kernel_reader_test {
@@ -182,9 +184,60 @@ TEST_P(ReaderTest, RefetchFindsAPageThatWasNotMapped) {
   EXPECT_TRUE(reader.ok());
 }
 
-INSTANTIATE_TEST_SUITE_P(Levels, ReaderTest, ::testing::Bool(), [](const auto& tested) {
-  return tested.param ? "FiveLevels" : "FourLevels";
-});
+/// A page cache that sorts its pages anew for each view, as every access but mappings has it.
+class ReaderOfViewsTest : public ReaderTest {
+ protected:
+  void put(std::uint64_t low, std::uint64_t high) {
+    guest_.put(low_, low);
+    guest_.put(high_, high);
+  }
+  GuestVirt low_ = guest_.allocate(page_size, page_size);
+  GuestVirt high_ = guest_.allocate(page_size, page_size);
+  std::unique_ptr<CachedMemory> cache_ =
+      *CachedMemory::make(std::make_unique<test::ByteSource>(guest_.memory()));
+  Reader cached_reader_{*cache_, space_};
+};
+
+TEST_P(ReaderOfViewsTest, SeesThatAViewBegan) {
+  put(1, 2);
+  EXPECT_EQ(cached_reader_.u64(high_), 2U);  // in the first frame, and in the second of the next
+  EXPECT_EQ(cached_reader_.u64(low_), 1U);
+  put(3, 4);
+  EXPECT_EQ(cached_reader_.u64(high_), 2U) << "a view does not change";
+  ASSERT_TRUE(cache_->refresh());
+  EXPECT_EQ(cached_reader_.u64(high_), 4U);
+  EXPECT_EQ(cached_reader_.u64(low_), 3U);
+}
+
+TEST_P(ReaderOfViewsTest, SeesThatAnotherReaderForgotPages) {
+  put(1, 2);
+  EXPECT_EQ(cached_reader_.u64(low_), 1U);
+  Reader other(*cache_, space_);
+  other.begin_object();
+  EXPECT_EQ(other.u64(low_), 1U);
+  put(3, 4);
+  other.refetch();
+  EXPECT_EQ(cached_reader_.u64(low_), 3U);
+}
+
+TEST_P(ReaderOfViewsTest, RefetchesWhatItReadBeforeTheViewBegan) {
+  put(1, 2);
+  cached_reader_.begin_object();
+  EXPECT_EQ(cached_reader_.u64(low_), 1U);
+  ASSERT_TRUE(cache_->refresh());
+  EXPECT_EQ(cached_reader_.u64(high_), 2U);
+  put(3, 4);
+  cached_reader_.refetch();
+  EXPECT_EQ(cached_reader_.u64(low_), 3U);
+  EXPECT_EQ(cached_reader_.u64(high_), 4U);
+}
+
+std::string levels(const testing::TestParamInfo<bool>& info) {
+  return info.param ? "FiveLevels" : "FourLevels";
+}
+
+INSTANTIATE_TEST_SUITE_P(Levels, ReaderOfViewsTest, ::testing::Bool(), levels);
+INSTANTIATE_TEST_SUITE_P(Levels, ReaderTest, ::testing::Bool(), levels);
 
 TEST(FaultyMemory, IsTheSameForTheSameSeed) {
   SyntheticGuest guest;

@@ -32,7 +32,6 @@ class FakeMemory : public GuestMemory {
     return found == pages_.end() ? zeros.data() : found->second.data();
   }
   Result<void> read_fresh(std::span<FreshRead>) override { return {}; }
-  Result<void> refresh() override { return {}; }
   Result<std::vector<PhysRange>> populated() override {
     return std::vector<PhysRange>{{GuestPhys(0), 1 << 20}, {GuestPhys(3 << 20), 6 << 20}};
   }
@@ -46,6 +45,8 @@ class FakeMemory : public GuestMemory {
   std::string_view technique() const override { return "fake"; }
 
  private:
+  Result<void> do_refresh() override { return {}; }
+
   RamMap ram_;
   std::map<std::uint64_t, std::vector<std::byte>> pages_;
 };

@@ -2,50 +2,20 @@
 
 #include <set>
 
-#include "support/byte_memory.h"
+#include "base/poison.h"
+#include "support/byte_source.h"
 #include "view/cached_memory.h"
 
 namespace vmsight::view_cached_memory_test {
 namespace {
 
 using test::ByteMemory;
-
-/// A source that records its batches and can be told to fail.
-class FakeSource final : public PageSource {
- public:
-  explicit FakeSource(ByteMemory& memory) : memory_(memory) {}
-
-  std::vector<std::vector<GuestPhys>> batches;
-  std::set<GuestPhys> bad;
-  std::optional<Error> failure;
-
-  const RamMap& ram() const override { return memory_.ram(); }
-  Result<void> read(std::span<FreshRead> reads) override {
-    if (failure) return *failure;
-    batches.emplace_back();
-    for (FreshRead& read : reads) {
-      batches.back().push_back(read.from);
-      read.ok = !bad.contains(read.from) && read_phys(memory_, read.from, read.into);
-    }
-    return {};
-  }
-  Result<std::vector<PhysRange>> populated() override { return memory_.populated(); }
-  Result<void> scan(GuestPhys from, std::span<std::byte> into) override {
-    return memory_.scan(from, into);
-  }
-  Result<void> health() override { return {}; }
-  std::uint64_t calls() const override { return batches.size(); }
-  bool is_live() const override { return true; }
-  std::string_view technique() const override { return "fake"; }
-
- private:
-  ByteMemory& memory_;
-};
+using test::ByteSource;
 
 class CachedMemoryTest : public ::testing::Test {
  protected:
   explicit CachedMemoryTest(CacheLimits limits = {}) {
-    auto source = std::make_unique<FakeSource>(bytes_);
+    auto source = std::make_unique<ByteSource>(bytes_);
     source_ = source.get();
     cache_ = *CachedMemory::make(std::move(source), limits);
     for (std::uint64_t i = 0; i < 64; ++i) bytes_.put(at(i), 1000 + i);
@@ -60,7 +30,7 @@ class CachedMemoryTest : public ::testing::Test {
   }
 
   ByteMemory bytes_{{{GuestPhys(0), 1 << 20}, {GuestPhys(1ULL << 32), 64ULL << 30}}};
-  FakeSource* source_ = nullptr;
+  ByteSource* source_ = nullptr;
   std::unique_ptr<CachedMemory> cache_;
 };
 
@@ -173,6 +143,20 @@ TEST_F(CachedMemoryTest, FreshReadsBypassTheCache) {
   EXPECT_EQ(inside, 7U);
   EXPECT_FALSE(reads[1].ok);
   EXPECT_FALSE(reads[2].ok);
+  EXPECT_EQ(value(at(1)), 1001U);
+}
+
+TEST_F(CachedMemoryTest, PagesHandedOutAreNotTouchedAfterTheirView) {
+  if (!poisons) GTEST_SKIP() << "only AddressSanitizer can tell";
+  const auto touch = [](const std::byte* page) { return std::to_integer<int>(*page); };
+  const std::byte* page = cache_->page(at(1));
+  ASSERT_TRUE(cache_->refresh());
+  EXPECT_DEATH(touch(page), "use-after-poison");
+  page = cache_->page(at(1));
+  EXPECT_EQ(touch(page), 1001 & 0xff);
+  const std::vector again{at(1)};
+  cache_->forget(again);
+  EXPECT_DEATH(touch(page), "use-after-poison");
   EXPECT_EQ(value(at(1)), 1001U);
 }
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """stack.py KERNEL... - kernel stacks of all sleeping tasks equal the guest's /proc/PID/stack.
 
-Every frame with its offset and module, and the number of the system call from /proc/PID/syscall.
-A task counts if it did not run between the guest's two reports: its context switches say so.
+Every frame with its offset and module, and the number of the system call from /proc/PID/syscall, by
+mapping and by reads. A task counts if it did not run between the guest's two reports: its context switches
+say so.
 """
 import collections
 import json
@@ -12,6 +13,7 @@ from harness import Guest, expect, main, vmsight
 
 # One process for all tasks: a guest under load takes its time for each.
 TASKS = "/proc/[0-9]*/task/[0-9]*"
+TECHNIQUES = ["live-map", "live-read"]
 REPORT = f"grep -H . {TASKS}/stack {TASKS}/syscall; grep -H ctxt {TASKS}/status"
 
 
@@ -52,8 +54,8 @@ def frame_text(frame):
     return f"{frame['symbol']}+{frame['offset']:#x}{module}"
 
 
-def our_stacks(guest, hidden):
-    document = json.loads(vmsight("stack", guest.pid, "--all", "--json"))
+def our_stacks(guest, technique, hidden):
+    document = json.loads(vmsight("stack", guest.pid, "--all", "--json", "--technique", technique))
     return {stack["pid"]: ([frame_text(f) for f in stack["frames"] if int(f["address"], 16) not in hidden],
                            stack["system_call"], stack["problem"]) for stack in document["stacks"]}
 
@@ -63,20 +65,23 @@ def check(kernel):
         guest.puppet("reference")
         hidden = scheduler_text(guest)
         before = guest_stacks(guest)
-        ours = our_stacks(guest, hidden)
+        ours = {technique: our_stacks(guest, technique, hidden) for technique in TECHNIQUES}
         after = guest_stacks(guest)
     slept = [tid for tid in before if after.get(tid) == before[tid]]
     expect(len(slept) > 100, f"{kernel}: only {len(slept)} tasks slept all the time")
-    frames = 0
-    for tid in slept:
-        _, expected, number = before[tid]
-        expect(tid in ours, f"{kernel}: task {tid} is missing")
-        found, system_call, problem = ours[tid]
-        expect(not problem, f"{kernel}: task {tid}: {problem}")
-        expect(found == expected, f"{kernel}: task {tid}:\n  guest {expected}\n  ours  {found}")
-        expect(system_call == number, f"{kernel}: task {tid}: system call {system_call}, the guest says {number}")
-        frames += len(found)
-    print(f"{kernel}: {len(slept)} tasks, {frames} frames")
+    for technique in TECHNIQUES:
+        for tid in slept:
+            check_task(f"{kernel}, {technique}: task {tid}", before[tid], ours[technique].get(tid))
+    print(f"{kernel}: {len(slept)} tasks, {sum(len(before[tid][1]) for tid in slept)} frames")
+
+
+def check_task(label, guests, ours):
+    expect(ours, f"{label} is missing")
+    _, expected, number = guests
+    found, system_call, problem = ours
+    expect(not problem, f"{label}: {problem}")
+    expect(found == expected, f"{label}:\n  guest {expected}\n  ours  {found}")
+    expect(system_call == number, f"{label}: system call {system_call}, the guest says {number}")
 
 
 def stack(*kernels):
