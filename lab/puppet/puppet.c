@@ -81,6 +81,36 @@ static int run_module(char* argument) {
   return error ? -1 : 0;
 }
 
+static int run_shell(char* argument);
+
+static int run_script(const char* name) {
+  char line[128];
+  snprintf(line, sizeof(line), "/etc/%s.sh", name);
+  if (access(line, R_OK) < 0) return -1;
+  snprintf(line, sizeof(line), "sh /etc/%s.sh 2>&1", name);
+  return run_shell(line);
+}
+
+// Not every kernel has every module.
+static int run_network(char* argument) {
+  (void)argument;
+  static const char* const modules[] = {"bridge",  "dummy", "veth", "tun",
+                                        "macvlan", "8021q", "ipip", "sit"};
+  for (size_t i = 0; i < COUNT(modules); i++) setup_module(modules[i]);
+  return run_script("network");
+}
+
+static int run_mounts(char* argument) {
+  (void)argument;
+  return run_script("mounts");
+}
+
+static int run_overlay(char* argument) {
+  (void)argument;
+  setup_module("overlay");
+  return run_script("overlay");
+}
+
 static int run_log(char* argument) {
   // A line without its end may be joined with the next one.
   char line[1024];
@@ -142,6 +172,10 @@ static const Command commands[] = {
     {"processes", "N: as many cheap processes", run_processes},
     {"files", "N: a process with N files open", run_files},
     {"maps", "a process with many kinds of mappings", run_maps},
+    {"network", "network devices of many kinds, with addresses of every sort (--tools)",
+     run_network},
+    {"mounts", "mounts that propagate, file systems with options (--tools)", run_mounts},
+    {"overlay", "an overlay of two lower directories (--tools)", run_overlay},
     {"sockets", "a process with sockets of all families and states", run_sockets},
     {"special", "a process with everything that is not a plain file", run_special},
     {"container", "a process in new pid, mount, net and uts namespaces", run_container},

@@ -49,7 +49,8 @@ static void parameters_of(const char* module, char* out, size_t size) {
   line[got < 0 ? 0 : got] = 0;
   int prefix_size = snprintf(prefix, sizeof(prefix), "%s.", module);
   out[0] = 0;
-  for (char* word = strtok(line, " \n"); word; word = strtok(NULL, " \n"))
+  char* rest;
+  for (char* word = strtok_r(line, " \n", &rest); word; word = strtok_r(NULL, " \n", &rest))
     if (strncmp(word, prefix, prefix_size) == 0)
       snprintf(out + strlen(out), size - strlen(out), "%s ", word + prefix_size);
 }
@@ -81,10 +82,11 @@ int setup_module(const char* name) {
   char line[1024];
   int result = -ENOENT;
   while (chains && fgets(line, sizeof(line), chains)) {
-    char* word = strtok(line, " \n");
+    char* rest;  // load() takes another line apart meanwhile
+    char* word = strtok_r(line, " \n", &rest);
     if (!word || strcmp(word, name) != 0) continue;
     result = 0;
-    while (result == 0 && (word = strtok(NULL, " \n"))) result = load(word);
+    while (result == 0 && (word = strtok_r(NULL, " \n", &rest))) result = load(word);
   }
   if (chains) fclose(chains);
   return result;

@@ -4,14 +4,13 @@ import re
 from pathlib import Path
 
 from .apt import PrivateApt, cache_dir, kept, run
+from .programs import collect
 
 SOURCES = Path(__file__).resolve().parents[2] / "src"
 PORTS = {"agent": "org.vmsight.agent.0", "qga": "org.qemu.guest_agent.0"}  # socket in the guest's directory: port
 SUITE = "bookworm"
 # Of what the package needs, not wanted here: only its libraries are.
 LEFT_OUT = re.compile(r"perl|dpkg|tar=|usrmerge|gdbm|libdb|init-system")
-LIBRARIES = "lib/x86_64-linux-gnu"
-LOADER = "lib64/ld-linux-x86-64.so.2"
 
 # The ports come up some time after their driver is loaded, one by one; where KVM is emulated, after seconds.
 START = """attempt=0
@@ -46,10 +45,6 @@ def build_vmsight_agent(digest):
     return program
 
 
-def needed(program):
-    return re.findall(r"\(NEEDED\).*\[(.+)\]", run("readelf", "-dW", program))
-
-
 def guest_agent():
     """{path in the guest: bytes} of qemu-ga and all that it loads."""
     home = cache_dir() / f"qemu-ga-{SUITE}"
@@ -60,17 +55,7 @@ def guest_agent():
         apt.unpack([package for package in packages if not LEFT_OUT.search(package)], home)
 
     kept(home, fetch)
-    program = next(home.glob("usr/sbin/qemu-ga"))
-    files = {"bin/qemu-ga": program.read_bytes(), LOADER: next(home.glob("**/ld-linux-x86-64.so.2")).read_bytes()}
-    wanted = needed(program)
-    while wanted:
-        name = wanted.pop()
-        path = f"{LIBRARIES}/{name}"
-        if path not in files and not name.startswith("ld-linux"):
-            library = next(home.glob(f"**/x86_64-linux-gnu/{name}"))
-            files[path] = library.read_bytes()
-            wanted += needed(library)
-    return files
+    return collect(home, {"bin/qemu-ga": next(home.glob("usr/sbin/qemu-ga"))})
 
 
 def files(digest):

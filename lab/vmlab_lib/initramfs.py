@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from . import agents
+from . import agents, programs, tools
 from .apt import PrivateApt, cache_dir, locked, run
 from .errors import LabError
 
@@ -19,6 +19,9 @@ BOOT_MODULES = ["virtio_pci", "virtio_mmio", "virtio_console", "virtio_net", "vi
 # ... and carried along for the puppet's `module NAME`.
 SPARE_MODULES = ["overlay", "dummy", "veth", "tun", "loop", "bridge", "vsock", "nbd", "zram",
                  "crc32c_generic", "ext4"]
+# For the scenes of the network, and for ss, which asks each family by a module of its own.
+TOOL_MODULES = ["8021q", "macvlan", "ipip", "sit", "tcp_diag", "udp_diag", "raw_diag", "unix_diag", "packet_diag",
+                "netlink_diag"]
 
 
 class ModuleTree:
@@ -121,32 +124,47 @@ def is_static(program):
     return headers.returncode == 0 and "INTERP" not in headers.stdout
 
 
-def build(kernel, with_agents=False):
+def build(kernel, with_agents=False, with_tools=False):
     """The initramfs for `kernel`; kept in the cache until the puppet or this code changes."""
     puppet = build_puppet()
     extra = [agents.build_vmsight_agent(digest).name.encode(), Path(agents.__file__).read_bytes()] if with_agents else []
+    if with_tools:
+        extra += [Path(tools.__file__).read_bytes(), *(path.read_bytes() for path in scenes())]
     key = digest(puppet.name.encode(), kernel.release.encode(), str(kernel.image).encode(),
-                 Path(__file__).read_bytes(), *extra)
-    name = f"initramfs-{kernel.name}{'-agents' if with_agents else ''}"
+                 Path(__file__).read_bytes(), Path(programs.__file__).read_bytes(), *extra)
+    name = f"initramfs-{kernel.name}{'-agents' if with_agents else ''}{'-tools' if with_tools else ''}"
     image = cache_dir() / f"{name}-{key}.cpio"
     if not image.exists():
         for old in cache_dir().glob(f"{name}-????????????????.cpio"):
             old.unlink(missing_ok=True)
-        cpio = compose(kernel, puppet)
-        if with_agents:
-            add_agents(cpio)
+        cpio = compose(kernel, puppet, TOOL_MODULES if with_tools else [])
+        if with_agents or with_tools:
+            add_programs(cpio, with_agents, with_tools)
         cpio.write(image)
     return image
 
 
-def add_agents(cpio):
+def scenes():
+    """Scenes that are scripts, of programs that only a guest with the tools has."""
+    return sorted(PUPPET_SOURCES.glob("*.sh"))
+
+
+def add_programs(cpio, with_agents, with_tools):
     for folder in ("lib64", "lib/x86_64-linux-gnu"):
         cpio.directory(folder)
-    for path, (data, executable) in agents.files(digest).items():
+    found = {}
+    if with_tools:
+        for folder in ("usr", "usr/bin"):
+            cpio.directory(folder)
+        found |= {path: (data, True) for path, data in tools.files().items()}
+        found |= {f"etc/{path.name}": (path.read_bytes(), False) for path in scenes()}
+    if with_agents:
+        found |= agents.files(digest)
+    for path, (data, executable) in found.items():
         cpio.file(path, data, executable)
 
 
-def compose(kernel, puppet):
+def compose(kernel, puppet, more_modules=()):
     cpio = Cpio()
     for folder in ("bin", "dev", "etc", "lib", "modules", "proc", "run", "sys", "tmp", "var"):
         cpio.directory(folder)
@@ -158,7 +176,7 @@ def compose(kernel, puppet):
     cpio.file("etc/hostname", b"vmlab\n")
     tree = ModuleTree(kernel.modules)
     boot = list(dict.fromkeys(module for name in BOOT_MODULES for module in tree.load_order(name)))
-    spare = {name: tree.load_order(name) for name in SPARE_MODULES + BOOT_MODULES}
+    spare = {name: tree.load_order(name) for name in [*SPARE_MODULES, *more_modules, *BOOT_MODULES]}
     for module in dict.fromkeys(boot + [module for order in spare.values() for module in order]):
         cpio.file(f"modules/{module}.ko", tree.content(module))
     cpio.file("modules/boot", "".join(f"{module}\n" for module in boot).encode())

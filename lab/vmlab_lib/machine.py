@@ -33,6 +33,7 @@ class Options:
     net: bool = False
     disk: str = None          # path of a raw image
     agent: bool = False       # vmsight's agent and qemu-guest-agent in the guest, with their ports
+    tools: bool = False       # Debian's ip, ss and findmnt, and the scenes that need them
     workloads: bool = False   # Debian's x264 and nginx, an empty disk, a network: see workloads/
     forward: int = 0          # a port of the host's loopback that leads to the guest's port 80
     qemu_args: tuple = ()
@@ -164,7 +165,7 @@ def kernel_arguments(options):
 def boot_source(options, kernel, home):
     if options.installed:
         return disk.drive(options.firmware, home)
-    return ["-kernel", str(kernel.image), "-initrd", str(initramfs.build(kernel, options.agent)),
+    return ["-kernel", str(kernel.image), "-initrd", str(initramfs.build(kernel, options.agent, options.tools)),
             "-append", kernel_arguments(options)]
 
 
