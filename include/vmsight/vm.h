@@ -30,10 +30,13 @@ struct VmInfo {
   Accelerator accelerator = Accelerator::unknown;
   std::string machine;  // "pc", "q35", "microvm", "pc-i440fx-7.2" as given
   unsigned vcpus = 1;
-  std::uint64_t memory_bytes = 0;        // -m
+  std::uint64_t memory_bytes = 0;        // -m: without what was plugged in; that is in Vm::ram()
   std::vector<std::string> qmp_sockets;  // paths of unix QMP sockets on the command line
   bool libvirt = false;
   std::vector<std::string> arguments;
+  /// Set by find_vm(): other processes that claim the name asked for, and that were passed over since
+  /// anybody may claim any name ("process 12 of user 1000"); "" if there is none.
+  std::string passed_over;
 };
 
 /// How a RAM block of QEMU is backed on the host.
@@ -97,7 +100,9 @@ struct VmList {
 };
 Result<VmList> list_vms();
 
-/// Finds one VM by name, PID, QMP socket path, libvirt domain name or UUID.
+/// Finds one VM by name, PID, QMP socket path, libvirt domain name or UUID. A PID is exactly that
+/// process. Any user may start a QEMU under any name: of several that claim one, those of other users
+/// do not count beside ours, root's, and the domains of the system's libvirt.
 /// not_found (with what exists as hint), ambiguous (names the PIDs), permission.
 Result<VmInfo> find_vm(std::string_view spec);
 

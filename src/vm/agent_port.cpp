@@ -8,11 +8,12 @@
 #include <cerrno>
 
 #include "base/wait.h"
-#include "vm/info.h"
+#include "vm/command_line.h"
 #include "vm/json_text.h"
 #include "vm/monitor_session.h"
 #include "vm/options.h"
 #include "vm/process.h"
+#include "vm/process_paths.h"
 #include "vm/unix_socket.h"
 
 namespace vmsight {
@@ -142,11 +143,11 @@ Result<AgentPort> AgentPort::connect(const VmInfo& info, std::string_view name) 
     return unusable(name, "the QEMU process is stopped", fmt::format("kill -CONT {}", info.pid));
   }
   const auto net_unix = read_proc_file(info.pid, "net/unix");
-  const bool held = net_unix && has_client(*net_unix, path);
-  auto socket = connect_unix(path, Clock::now() + connect_time,
-                             fmt::format("the guest's port {}", name), held_hint);
-  if (!socket) return std::move(socket).error();
-  AgentPort port(*std::move(socket));
+  const bool held = net_unix && has_client(*net_unix, path_inside(path));
+  const std::string whom = fmt::format("the guest's port {}", name);
+  VMSIGHT_TRY(UniqueFd socket, connect_unix(path, Clock::now() + connect_time, whom, held_hint));
+  VMSIGHT_TRY_VOID(check_listener(socket.get(), info.pid, whom));
+  AgentPort port(std::move(socket));
   port.held_ = held;
   return port;
 }

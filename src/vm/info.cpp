@@ -1,12 +1,14 @@
 #include "vm/info.h"
 
 #include <sys/stat.h>
+#include <unistd.h>
 #include <algorithm>
-#include <array>
+#include <cerrno>
 #include <optional>
 
 #include "vm/libvirt.h"
 #include "vm/options.h"
+#include "vm/process_paths.h"
 
 namespace vmsight {
 namespace {
@@ -30,7 +32,6 @@ bool same_file(const std::string& a, const std::string& b) {
 
 bool answers_to(const VmInfo& vm, std::string_view spec) {
   if (spec == vm.name || (!vm.uuid.empty() && spec == vm.uuid)) return true;
-  if (spec == std::to_string(vm.pid)) return true;
   return spec.find('/') != std::string_view::npos &&
          std::any_of(vm.qmp_sockets.begin(), vm.qmp_sockets.end(), [&](const std::string& path) {
            return path == spec || same_file(path, std::string(spec));
@@ -62,12 +63,48 @@ std::optional<Error> hidden_vm(std::string_view spec) {
   return std::nullopt;
 }
 
-/// Whether a program under another name has arguments that only an emulator has.
 bool has_vm_arguments(const VmInfo& info) {
-  if (is_qemu(info.executable, info.arguments)) return true;
-  constexpr std::array<std::string_view, 4> telling = {"-machine", "-accel", "-enable-kvm", "-smp"};
-  return std::find_first_of(info.arguments.begin(), info.arguments.end(), telling.begin(),
-                            telling.end()) != info.arguments.end();
+  return is_qemu(info.executable, info.arguments) || has_emulator_arguments(info.arguments);
+}
+
+/// Whether nobody but us, root or the system's libvirt can have started it under its name.
+bool is_trusted(const VmInfo& vm) {
+  return vm.uid == 0 || vm.uid == ::geteuid() || is_system_domain(vm.pid);
+}
+
+std::string claimants(const std::vector<VmInfo>& vms) {
+  std::string names;
+  for (const VmInfo& vm : vms) {
+    names += fmt::format("{}process {} of user {}", names.empty() ? "" : ", ", vm.pid, vm.uid);
+  }
+  return names;
+}
+
+/// The VM that is meant, of those that answer to a name; none if that cannot be told.
+std::optional<VmInfo> most_trusted(std::vector<VmInfo> matches) {
+  const auto others = std::stable_partition(matches.begin(), matches.end(), &is_trusted);
+  const auto trusted = others - matches.begin();
+  if (trusted > 1 || (trusted == 0 && matches.size() != 1)) return std::nullopt;
+  VmInfo chosen = std::move(matches.front());
+  matches.erase(matches.begin());
+  chosen.passed_over = claimants(matches);
+  return chosen;
+}
+
+/// What a path that is no VM's socket is.
+Error no_such_path(const std::string& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0) {
+    Error error = os_error(errno, "open " + path);
+    if (error.code == ErrorCode::os) error.code = ErrorCode::not_found;
+    error.hint = "a VM is named by its name, PID, UUID or QMP socket; an image by its path";
+    return error;
+  }
+  return {.code = ErrorCode::not_found,
+          .message = fmt::format("find VM \"{}\": it is neither the QMP socket of a running VM nor "
+                                 "a memory image",
+                                 path),
+          .hint = "`vmsight list --json` shows the sockets of running VMs"};
 }
 
 Error no_such_vm(std::string_view spec, const VmList& all) {
@@ -83,16 +120,15 @@ Error no_such_vm(std::string_view spec, const VmList& all) {
 
 }  // namespace
 
-std::string path_of_process(pid_t pid, const std::string& path) {
-  std::string full = path;
-  if (!path.starts_with('/')) {
-    const auto directory = read_proc_link(pid, "cwd");
-    if (directory) full = *directory + "/" + path;
-  }
-  struct stat status {};
-  std::string inside = fmt::format("/proc/{}/root{}", pid, full);
-  if (::stat(full.c_str(), &status) != 0 && ::stat(inside.c_str(), &status) == 0) return inside;
-  return full;
+std::uint64_t memory_of(const Vm& vm) {
+  std::uint64_t total = 0;
+  for (const RamBlock& block : vm.blocks()) total += block.size;
+  return total;
+}
+
+bool may_have_plugged_memory(const VmInfo& info) {
+  const auto line = parse_command_line(info.arguments);
+  return line && (!line->dimms.empty() || line->maximum_memory_bytes > line->memory_bytes);
 }
 
 Result<VmInfo> describe_vm(pid_t pid) {
@@ -138,21 +174,18 @@ Result<VmList> list_vms() {
   return list;
 }
 
-Result<VmInfo> find_vm(std::string_view spec) {
-  VMSIGHT_TRY(VmList all, list_vms());
-  std::vector<VmInfo> matches;
-  std::copy_if(all.vms.begin(), all.vms.end(), std::back_inserter(matches),
-               [&](const VmInfo& vm) { return answers_to(vm, spec); });
-  if (matches.size() == 1) return std::move(matches.front());
-  if (matches.size() > 1) {
-    return Error{.code = ErrorCode::ambiguous,
-                 .message = fmt::format("find VM \"{}\": {}", spec, names_of(matches)),
-                 .hint = "name one by its pid"};
-  }
-  if (all.unreadable > 0) {
-    if (auto hidden = hidden_vm(spec)) return *std::move(hidden);
-  }
-  // A QEMU under a name we do not know is believed if the user gives its PID, and it has a VM's arguments.
+namespace {
+
+/// A PID can be claimed by nobody else, so it comes before any name that reads like one.
+std::optional<VmInfo> by_pid(const VmList& all, std::string_view spec) {
+  const auto found = std::find_if(all.vms.begin(), all.vms.end(),
+                                  [&](const VmInfo& vm) { return spec == std::to_string(vm.pid); });
+  return found == all.vms.end() ? std::nullopt : std::optional(*found);
+}
+
+/// A process that looks like no VM is believed to be one if the user gives its PID, and it has a
+/// VM's arguments.
+Result<VmInfo> by_word_of_user(std::string_view spec, const VmList& all) {
   auto pid = parse_number(spec);
   if (!pid) pid = libvirt_pid_of(spec);
   if (!pid || *pid > 0x7fffffff) return no_such_vm(spec, all);
@@ -165,6 +198,27 @@ Result<VmInfo> find_vm(std::string_view spec) {
         .hint = "`vmsight list` shows the VMs of this host"};
   }
   return info;
+}
+
+}  // namespace
+
+Result<VmInfo> find_vm(std::string_view spec) {
+  VMSIGHT_TRY(VmList all, list_vms());
+  if (auto found = by_pid(all, spec)) return *std::move(found);
+  std::vector<VmInfo> matches;
+  std::copy_if(all.vms.begin(), all.vms.end(), std::back_inserter(matches),
+               [&](const VmInfo& vm) { return answers_to(vm, spec); });
+  if (!matches.empty()) {
+    if (auto found = most_trusted(matches)) return *std::move(found);
+    return Error{.code = ErrorCode::ambiguous,
+                 .message = fmt::format("find VM \"{}\": {}", spec, claimants(matches)),
+                 .hint = "name one by its pid"};
+  }
+  if (all.unreadable > 0) {
+    if (auto hidden = hidden_vm(spec)) return *std::move(hidden);
+  }
+  if (spec.find('/') != std::string_view::npos) return no_such_path(std::string(spec));
+  return by_word_of_user(spec, all);
 }
 
 }  // namespace vmsight

@@ -10,8 +10,10 @@ namespace vmsight {
 /// What /proc says of this process. vm_gone, permission; not_found if it is not a QEMU.
 Result<VmInfo> describe_vm(pid_t pid);
 
-/// A path as QEMU sees it, as we can open it: relative to its directory, inside its mount
-/// namespace.
-std::string path_of_process(pid_t pid, const std::string& path);
+/// What the guest was given, DIMMs and virtio-mem included; of it the firmware keeps a little.
+std::uint64_t memory_of(const Vm& vm);
+
+/// Whether the guest may have more memory than -m says: DIMMs, virtio-mem, or room to plug in some.
+bool may_have_plugged_memory(const VmInfo& info);
 
 }  // namespace vmsight

@@ -1,20 +1,24 @@
 #include "vm/libvirt.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <cstdlib>
-#include <fstream>
-#include <iterator>
-#include <memory>
+#include <functional>
 #include <vector>
 
 #include "base/os.h"
 #include "vm/options.h"
+#include "vm/process.h"
 
 namespace vmsight {
 namespace {
 
+constexpr std::string_view system_directory = "/run/libvirt/qemu/";
+constexpr std::string_view pid_suffix = ".pid";
+
 std::vector<std::string> state_directories() {
-  std::vector<std::string> directories = {"/run/libvirt/qemu/"};
+  std::vector<std::string> directories = {std::string(system_directory)};
   if (const char* runtime = std::getenv("XDG_RUNTIME_DIR")) {
     directories.push_back(std::string(runtime) + "/libvirt/qemu/run/");
   } else {
@@ -23,18 +27,49 @@ std::vector<std::string> state_directories() {
   return directories;
 }
 
-std::string first_bytes(const std::string& path) {
+struct StateFile {
+  std::string text;
+  uid_t owner = 0;
+};
+
+/// The first bytes, without waiting for anything: who made the file may have made a FIFO.
+StateFile read_state_file(const std::string& path) {
+  StateFile file;
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW));
+  struct stat status {};
+  if (!fd || ::fstat(fd.get(), &status) != 0 || !S_ISREG(status.st_mode)) return file;
   constexpr std::size_t enough = 4096;  // domstatus is the first element
-  std::ifstream file(path, std::ios::binary);
-  std::string text(enough, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(enough));
-  text.resize(static_cast<std::size_t>(file.gcount()));
-  return text;
+  file.owner = status.st_uid;
+  file.text.resize(enough);
+  const ssize_t got = ::read(fd.get(), file.text.data(), enough);
+  file.text.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
+  return file;
 }
 
-std::optional<std::uint64_t> pid_in(const std::string& path) {
-  const std::string text = first_bytes(path);
-  return parse_number(std::string_view(text).substr(0, text.find('\n')));
+/// What a file says, if its owner may say so: ours, root's, or that of the process it names.
+std::optional<std::uint64_t> believed(std::optional<std::uint64_t> pid, uid_t owner) {
+  if (!pid || owner == 0 || owner == ::geteuid()) return pid;
+  const auto user = process_owner(static_cast<pid_t>(*pid));
+  return user && *user == owner ? pid : std::nullopt;
+}
+
+std::optional<std::uint64_t> pid_in(const StateFile& file) {
+  return parse_number(std::string_view(file.text).substr(0, file.text.find('\n')));
+}
+
+/// The name of the domain whose PID file in this directory names the process; "" if none does.
+/// `believe` says whether a file counts.
+std::string domain_in(const std::string& directory, pid_t pid,
+                      const std::function<bool(const StateFile&)>& believe) {
+  const Directory files = list_directory(directory);
+  while (const dirent* entry = files ? ::readdir(files.get()) : nullptr) {
+    const std::string_view name = entry->d_name;
+    if (!name.ends_with(pid_suffix)) continue;
+    const StateFile file = read_state_file(directory + std::string(name));
+    if (pid_in(file) != static_cast<std::uint64_t>(pid) || !believe(file)) continue;
+    return std::string(name.substr(0, name.size() - pid_suffix.size()));
+  }
+  return "";
 }
 
 }  // namespace
@@ -54,27 +89,28 @@ std::optional<std::uint64_t> libvirt_pid_of(std::string_view domain) {
   if (domain.empty() || domain.find('/') != std::string_view::npos) return std::nullopt;
   for (const std::string& directory : state_directories()) {
     const std::string stem = directory + std::string(domain);
-    if (const auto pid = pid_in(stem + ".pid")) return pid;
-    if (const auto pid = parse_libvirt_status(first_bytes(stem + ".xml"))) return pid;
+    const StateFile pid_file = read_state_file(stem + std::string(pid_suffix));
+    if (const auto pid = believed(pid_in(pid_file), pid_file.owner)) return pid;
+    const StateFile status = read_state_file(stem + ".xml");
+    if (const auto pid = believed(parse_libvirt_status(status.text), status.owner)) return pid;
   }
   return std::nullopt;
 }
 
 std::optional<std::string> libvirt_domain_of(pid_t pid) {
-  constexpr std::string_view suffix = ".pid";
+  const auto believe = [](const StateFile& file) {
+    return believed(pid_in(file), file.owner).has_value();
+  };
   for (const std::string& directory : state_directories()) {
-    const Directory files = list_directory(directory);
-    if (!files) continue;
-    while (const dirent* entry = ::readdir(files.get())) {
-      const std::string_view name = entry->d_name;
-      if (!name.ends_with(suffix)) continue;
-      const auto found = pid_in(directory + std::string(name));
-      if (found && *found == static_cast<std::uint64_t>(pid)) {
-        return std::string(name.substr(0, name.size() - suffix.size()));
-      }
-    }
+    std::string name = domain_in(directory, pid, believe);
+    if (!name.empty()) return name;
   }
   return std::nullopt;
+}
+
+bool is_system_domain(pid_t pid) {
+  const auto believe = [](const StateFile& file) { return file.owner == 0; };
+  return !domain_in(std::string(system_directory), pid, believe).empty();
 }
 
 }  // namespace vmsight

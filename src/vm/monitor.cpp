@@ -7,20 +7,12 @@
 #include "vm/json_text.h"
 #include "vm/monitor_text.h"
 #include "vm/process.h"
+#include "vm/process_paths.h"
 
 namespace vmsight {
 namespace {
 
 using nlohmann::json;
-
-/// Two QEMUs may have been given the same path: the later one then listens there. A listener that
-/// is no QEMU (systemd, or the parent of a daemonized one) passed the socket on, which is fine.
-bool belongs_to_other_vm(const QmpClient& client, pid_t pid) {
-  const pid_t peer = client.peer();
-  if (peer == 0 || peer == pid) return false;
-  const auto executable = read_proc_link(peer, "exe");
-  return executable && is_qemu(*executable, {});
-}
 
 /// A backend's RAM block carries its whole object path on machine types before 4.0.
 std::string short_name(std::string name) {
@@ -111,7 +103,7 @@ std::vector<Socket> free_ones_first(const VmInfo& info) {
   const auto net_unix = read_proc_file(info.pid, "net/unix");
   std::vector<Socket> sockets;
   for (const std::string& path : info.qmp_sockets) {
-    sockets.push_back({path, net_unix && has_client(*net_unix, path)});
+    sockets.push_back({path, net_unix && has_client(*net_unix, path_inside(path))});
   }
   std::stable_partition(sockets.begin(), sockets.end(), [](const Socket& s) { return !s.held; });
   return sockets;
@@ -121,14 +113,11 @@ Result<QmpClient> connect_socket(const VmInfo& info, const Socket& socket) {
   if (is_stopped(info.pid)) {
     return no_monitor("the QEMU process is stopped", fmt::format("kill -CONT {}", info.pid));
   }
-  auto client = QmpClient::connect(socket.path,
+  auto client = QmpClient::connect(socket.path, info.pid,
                                    socket.held ? QmpClient::held_time : QmpClient::greeting_time);
   if (!client) {
     return no_monitor(fmt::format("{}: {}", socket.path, client.error().message),
                       client.error().hint);
-  }
-  if (belongs_to_other_vm(*client, info.pid)) {
-    return no_monitor(socket.path + " belongs to another QEMU", "give each QEMU its own socket");
   }
   return client;
 }

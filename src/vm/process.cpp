@@ -6,11 +6,13 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <chrono>
 #include <climits>
 #include <thread>
 
+#include "vm/host_maps.h"
 #include "vm/options.h"
 
 namespace vmsight {
@@ -36,7 +38,14 @@ std::string_view base_name(std::string_view path) {
 }
 
 bool is_qemu_name(std::string_view name) {
-  return name.starts_with("qemu-system-x86_64") || name == "qemu-kvm" || name == "kvm";
+  return name.starts_with("qemu-system-x86_64") || name.starts_with(".qemu-system-x86_64") ||
+         name == "qemu-kvm" || name == "kvm" || name == ".qemu-kvm-wrapped";
+}
+
+/// An emulator of another architecture, by its name.
+bool is_other_emulator(std::string_view executable) {
+  const std::string_view name = base_name(executable);
+  return name.starts_with("qemu-system-") || name.starts_with(".qemu-system-");
 }
 
 /// /proc/PID/exe of another user cannot be read, its cmdline can.
@@ -48,6 +57,33 @@ bool looks_like_qemu(pid_t pid) {
   return !arguments.empty() && is_qemu(arguments[0], arguments);
 }
 
+/// QEMU marks all of a guest's memory MADV_DONTFORK, which few programs know.
+bool has_guest_memory(pid_t pid) {
+  const auto smaps = read_proc_file(pid, "smaps");
+  if (!smaps) return false;
+  const auto maps = parse_maps(*smaps);
+  return maps && std::any_of(maps->begin(), maps->end(), [](const HostMapping& mapping) {
+           constexpr std::uint64_t smallest_ram = 1u << 20;
+           return mapping.dont_fork && mapping.writable && mapping.size() >= smallest_ram;
+         });
+}
+
+/// For a program under a name that says nothing: dearer questions only to those that pass cheaper ones.
+bool runs_a_vm(pid_t pid) {
+  constexpr std::size_t enough = 16u << 10;
+  const auto cmdline = read_proc_file(pid, "cmdline", enough);
+  if (!cmdline || !has_emulator_arguments(split_arguments(*cmdline))) return false;
+  const auto kvm =
+      has_descriptor(pid, [](std::string_view link) { return link == "anon_inode:kvm-vm"; });
+  return kvm.value_or(false) || has_guest_memory(pid);
+}
+
+bool is_emulator(pid_t pid, std::string_view executable) {
+  if (is_dynamic_loader(executable) && looks_like_qemu(pid)) return true;
+  if (is_qemu(executable, {})) return true;
+  return !is_other_emulator(executable) && runs_a_vm(pid);
+}
+
 void classify(pid_t pid, QemuProcesses& found) {
   auto executable = read_proc_link(pid, "exe");
   if (!executable) {
@@ -56,9 +92,7 @@ void classify(pid_t pid, QemuProcesses& found) {
     }
     return;  // a kernel thread, or it ended meanwhile
   }
-  const bool matches =
-      is_dynamic_loader(*executable) ? looks_like_qemu(pid) : is_qemu(*executable, {});
-  if (matches) found.readable.push_back(pid);
+  if (is_emulator(pid, *executable)) found.readable.push_back(pid);
 }
 
 }  // namespace
@@ -168,11 +202,11 @@ bool is_stopped(pid_t pid) {
 }
 
 Result<uid_t> process_owner(pid_t pid) {
-  struct stat status {};
-  if (::stat(fmt::format("/proc/{}", pid).c_str(), &status) != 0) {
-    return proc_error(errno, pid, "");
-  }
-  return status.st_uid;
+  VMSIGHT_TRY(const std::string status, read_proc_file(pid, "status"));
+  const auto uids = parse_status_field(status, "Uid");  // real, effective, saved, file system
+  const auto real = uids ? parse_number(uids->substr(0, uids->find('\t'))) : std::nullopt;
+  if (!real) return Error{.code = ErrorCode::bad_data, .message = "read /proc/PID/status: no Uid"};
+  return static_cast<uid_t>(*real);
 }
 
 std::vector<std::string> split_arguments(std::string_view cmdline) {
@@ -198,6 +232,21 @@ bool is_qemu(std::string_view executable, const std::vector<std::string>& argume
   const std::size_t end = std::min(arguments.size(), loader_options);
   return std::any_of(arguments.begin(), arguments.begin() + static_cast<std::ptrdiff_t>(end),
                      [](const std::string& a) { return is_qemu_name(base_name(a)); });
+}
+
+bool has_emulator_arguments(const std::vector<std::string>& arguments) {
+  constexpr std::array<std::string_view, 5> certain = {"machine", "accel", "enable-kvm", "smp",
+                                                       "nodefaults"};
+  constexpr std::array<std::string_view, 11> likely = {
+      "M", "m", "cpu", "device", "drive", "object", "chardev", "qmp", "display", "name", "kernel"};
+  unsigned sure = 0, maybe = 0;
+  for (std::string_view word : arguments) {
+    if (!word.starts_with('-')) continue;
+    word.remove_prefix(word.starts_with("--") ? 2 : 1);
+    sure += std::count(certain.begin(), certain.end(), word) > 0;
+    maybe += std::count(likely.begin(), likely.end(), word) > 0;
+  }
+  return sure > 0 || maybe > 1;
 }
 
 Result<QemuProcesses> find_qemu_processes() {

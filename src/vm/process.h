@@ -53,14 +53,16 @@ Result<ProcessId> identify(pid_t pid);
 constexpr std::chrono::milliseconds tracer_time{500};
 bool is_stopped(pid_t pid);
 
-/// The uid the process runs with.
+/// The user who started the process, its real uid. (The owner of its /proc entry is root as soon as
+/// it makes itself undumpable, which everybody may.)
 Result<uid_t> process_owner(pid_t pid);
 
 /// Splits /proc/PID/cmdline at its NULs.
 std::vector<std::string> split_arguments(std::string_view cmdline);
 
-/// Whether this executable (or, run through the dynamic loader, one of the first arguments) is a
-/// QEMU system emulator for x86-64: qemu-system-x86_64*, qemu-kvm, kvm; deleted ones too.
+/// Whether this executable (or, run through the dynamic loader, one of the first arguments) is by its
+/// name a QEMU system emulator for x86-64: qemu-system-x86_64*, qemu-kvm, kvm; deleted ones too, and
+/// those that a distribution wraps (".qemu-system-x86_64-wrapped").
 bool is_qemu(std::string_view executable, const std::vector<std::string>& arguments);
 /// Whether it is the dynamic loader, so that only the arguments can tell.
 bool is_dynamic_loader(std::string_view executable);
@@ -69,7 +71,12 @@ struct QemuProcesses {
   std::vector<pid_t> readable;
   std::vector<pid_t> unreadable;  // QEMU by its command line, but of another user
 };
-/// Every QEMU process of this PID namespace, ascending. Looks at each process once.
+/// Whether these arguments are a system emulator's: an option that only one has, or two of those that
+/// others may have as well.
+bool has_emulator_arguments(const std::vector<std::string>& arguments);
+/// Every QEMU process of this PID namespace, ascending: by its name, or, under another name, by what it
+/// is, an emulator's arguments and a virtual machine of KVM or memory as QEMU marks its guest's
+/// (MADV_DONTFORK). Looks at each process once; all but few are told by their name and arguments.
 Result<QemuProcesses> find_qemu_processes();
 
 /// A pidfd of exactly this process: vm_gone if the PID now belongs to another one.

@@ -39,8 +39,9 @@ ssize_t send_some(int socket, std::string_view text, int descriptor) {
 
 }  // namespace
 
-Result<QmpClient> QmpClient::connect(const std::string& path, Milliseconds patience) {
+Result<QmpClient> QmpClient::connect(const std::string& path, pid_t qemu, Milliseconds patience) {
   VMSIGHT_TRY(UniqueFd socket, connect_unix(path, Clock::now() + patience, "QMP", held_hint));
+  VMSIGHT_TRY_VOID(check_listener(socket.get(), qemu, "QMP"));
   return negotiate(std::move(socket), patience);
 }
 
@@ -110,13 +111,6 @@ Result<json> QmpClient::answer_to(const Command& command, std::uint64_t id,
                      "QMP {}: {}", command.name,
                      words.is_string() ? words.get<std::string>() : "refused without a reason")};
   }
-}
-
-pid_t QmpClient::peer() const {
-  ucred credentials{};
-  socklen_t size = sizeof credentials;
-  const int failed = ::getsockopt(socket_.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &size);
-  return failed ? 0 : credentials.pid;
 }
 
 /// {"event": "STOP", "data": {}, "timestamp": {"seconds": 1, "microseconds": 2}}

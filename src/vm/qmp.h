@@ -25,9 +25,11 @@ class QmpClient {
   /// For a socket that seems to be held; it may have been let go of just now.
   static constexpr Milliseconds held_time{200};
 
-  /// Connects and negotiates. timeout if nobody greets us: the socket is held by another client,
-  /// or QEMU is stopped. The connection is given back when the client is destroyed.
-  static Result<QmpClient> connect(const std::string& path, Milliseconds patience = greeting_time);
+  /// Connects and negotiates, if it is the process `qemu` that listens there (else permission:
+  /// nothing is sent). timeout if nobody greets us: the socket is held by another client, or QEMU
+  /// is stopped. The connection is given back when the client is destroyed.
+  static Result<QmpClient> connect(const std::string& path, pid_t qemu,
+                                   Milliseconds patience = greeting_time);
 
   /// Speaks on a connected stream socket; the other side greets first. For tests.
   static Result<QmpClient> negotiate(UniqueFd socket, Milliseconds patience = greeting_time);
@@ -61,9 +63,6 @@ class QmpClient {
 
   /// Whether the connection broke: nothing will be answered any more.
   bool broken() const { return broken_; }
-
-  /// The process that listens on the socket, 0 if unknown.
-  pid_t peer() const;
 
  private:
   using Clock = std::chrono::steady_clock;

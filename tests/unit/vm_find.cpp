@@ -3,12 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <poll.h>
-#include <spawn.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <csignal>
 #include <filesystem>
 
 #include "base/os.h"
+#include "vm/process.h"
 #include "vmsight/vm.h"
 
 namespace vmsight::vm_find_test {
@@ -17,20 +18,26 @@ namespace {
 namespace fs = std::filesystem;
 using testing::HasSubstr;
 
-/// A copy of the shell, named like QEMU, that waits.
+/// A copy of the shell, named like QEMU, that waits. `user` is who starts it.
 class FakeQemu {
  public:
-  FakeQemu(std::string program, std::vector<std::string> arguments) {
+  FakeQemu(std::string program, std::vector<std::string> arguments, uid_t user = ::getuid(),
+           mode_t mode = 0755) {
     directory_ = testing::TempDir() + "vmsight-find-XXXXXX";
     if (::mkdtemp(directory_.data()) == nullptr) std::abort();
     const std::string path = directory_ + "/" + program;
     fs::copy_file("/bin/sh", path);
+    ::chmod(directory_.c_str(), 0755);
+    ::chmod(path.c_str(), mode);
     arguments.insert(arguments.begin(), {path, "-c", "kill -STOP $$; exit", "sh"});
     std::vector<char*> raw;
     for (std::string& argument : arguments) raw.push_back(argument.data());
     raw.push_back(nullptr);
-    if (::posix_spawn(&pid_, path.c_str(), nullptr, nullptr, raw.data(), environ) != 0)
-      std::abort();
+    pid_ = ::fork();
+    if (pid_ == 0) {
+      if (::setresuid(user, user, user) == 0) ::execv(path.c_str(), raw.data());
+      ::_exit(1);
+    }
     siginfo_t info;
     ::waitid(P_PID, static_cast<id_t>(pid_), &info, WSTOPPED | WEXITED | WNOWAIT);
   }
@@ -85,6 +92,79 @@ TEST(FindVm, NamesTheAmbiguousOnes) {
   EXPECT_EQ(vm.error().code, ErrorCode::ambiguous);
   EXPECT_THAT(vm.error().message, HasSubstr(std::to_string(a.pid())));
   EXPECT_THAT(vm.error().message, HasSubstr(std::to_string(b.pid())));
+}
+
+TEST(FindVm, APidIsTakenBeforeANameThatReadsLikeIt) {
+  const FakeQemu meant("qemu-system-x86_64", {});
+  const FakeQemu other("qemu-system-x86_64", {"-name", std::to_string(meant.pid())});
+  auto vm = find_vm(std::to_string(meant.pid()));
+  ASSERT_TRUE(vm) << vm.error().message;
+  EXPECT_EQ(vm->pid, meant.pid());
+}
+
+constexpr uid_t some_user = 12345, another_user = 12346;
+
+TEST(FindVm, ANameThatAnotherUserClaimsStaysOurs) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root can start programs of other users";
+  const std::string name = unique_name("claimed"), uuid = unique_name("claimed-uuid");
+  const std::vector<std::string> claim = {"-name", name,   "-uuid",
+                                          uuid,    "-qmp", "unix:/claimed/qmp,server=on,wait=off"};
+  const FakeQemu ours("qemu-system-x86_64", claim);
+  const FakeQemu claimant("qemu-system-x86_64", claim, some_user);
+  // Nobody but its owner may read the program: then root owns the /proc entry of what it runs.
+  const FakeQemu hidden("qemu-system-x86_64", claim, some_user, 0711);
+  for (const std::string& spec : {name, uuid, std::string("/claimed/qmp")}) {
+    auto vm = find_vm(spec);
+    ASSERT_TRUE(vm) << spec << ": " << vm.error().message;
+    EXPECT_EQ(vm->pid, ours.pid());
+    EXPECT_THAT(vm->passed_over,
+                HasSubstr(fmt::format("process {} of user 12345", claimant.pid())));
+    EXPECT_THAT(vm->passed_over, HasSubstr(std::to_string(hidden.pid())));
+  }
+  EXPECT_EQ(find_vm(std::to_string(ours.pid()))->passed_over, "");
+}
+
+TEST(FindVm, OfTwoUsersNeitherIsTakenForTheOther) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root can start programs of other users";
+  const std::string name = unique_name("contested");
+  const FakeQemu one("qemu-system-x86_64", {"-name", name}, some_user);
+  EXPECT_EQ(find_vm(name)->pid, one.pid());
+  const FakeQemu two("qemu-system-x86_64", {"-name", name}, another_user);
+  auto vm = find_vm(name);
+  ASSERT_FALSE(vm);
+  EXPECT_EQ(vm.error().code, ErrorCode::ambiguous);
+  EXPECT_THAT(vm.error().message, HasSubstr("of user 12345"));
+  EXPECT_THAT(vm.error().message, HasSubstr("of user 12346"));
+}
+
+TEST(FindVm, APathThatDoesNotExistIsCalledThat) {
+  for (const char* path : {"/no/such/image", "./no-such-image"}) {
+    auto vm = find_vm(path);
+    ASSERT_FALSE(vm);
+    EXPECT_EQ(vm.error().code, ErrorCode::not_found);
+    EXPECT_THAT(vm.error().message, HasSubstr("No such file"));
+    EXPECT_FALSE(vm.error().hint.empty());
+  }
+  auto socket = find_vm("/dev/null");
+  ASSERT_FALSE(socket);
+  EXPECT_THAT(socket.error().message, HasSubstr("neither"));
+}
+
+TEST(FindVm, ByTheNamesThatDistributionsGiveIt) {
+  const std::string name = unique_name("wrapped");
+  const FakeQemu qemu(".qemu-system-x86_64-wrapped", {"-name", name});
+  auto vm = find_vm(name);
+  ASSERT_TRUE(vm) << vm.error().message;
+  EXPECT_EQ(vm->pid, qemu.pid());
+}
+
+TEST(EmulatorArguments, AreToldFromThoseOfOtherPrograms) {
+  EXPECT_TRUE(has_emulator_arguments({"emulator", "-machine", "q35"}));
+  EXPECT_TRUE(has_emulator_arguments({"emulator", "--accel", "kvm"}));
+  EXPECT_TRUE(has_emulator_arguments({"emulator", "-m", "512", "-drive", "file=x"}));
+  EXPECT_FALSE(has_emulator_arguments({"python3", "-m", "http.server"}));
+  EXPECT_FALSE(has_emulator_arguments({"machine", "accel", "smp"}));
+  EXPECT_FALSE(has_emulator_arguments({}));
 }
 
 TEST(FindVm, SaysWhatThereIs) {

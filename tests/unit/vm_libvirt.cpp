@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <sys/stat.h>
+#include <unistd.h>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -40,6 +42,26 @@ TEST(Libvirt, FindsSessionDomains) {
   EXPECT_EQ(libvirt_pid_of("../run/one"), std::nullopt);
   EXPECT_EQ(libvirt_domain_of(4711), "one");
   EXPECT_EQ(libvirt_domain_of(1), std::nullopt);
+}
+
+TEST(Libvirt, AUsersFileNamesItsOwnProcessesOnly) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root can give files away";
+  std::string runtime = testing::TempDir() + "vmsight-libvirt-XXXXXX";
+  ASSERT_NE(::mkdtemp(runtime.data()), nullptr);
+  const ScopeExit remove([&] { fs::remove_all(runtime); });
+  ::setenv("XDG_RUNTIME_DIR", runtime.c_str(), 1);
+  const fs::path directory = fs::path(runtime) / "libvirt/qemu/run";
+  fs::create_directories(directory);
+  const fs::path file = directory / "web.pid";
+  std::ofstream(file) << ::getpid() << "\n";
+  EXPECT_EQ(libvirt_pid_of("web"), static_cast<std::uint64_t>(::getpid()));
+  EXPECT_FALSE(is_system_domain(::getpid()));
+  ASSERT_EQ(::chown(file.c_str(), 12345, 12345), 0);
+  EXPECT_EQ(libvirt_pid_of("web"), std::nullopt);
+  EXPECT_EQ(libvirt_domain_of(::getpid()), std::nullopt);
+  fs::remove(file);
+  ASSERT_EQ(::mkfifo(file.c_str(), 0600), 0);  // nobody will ever write to it
+  EXPECT_EQ(libvirt_pid_of("web"), std::nullopt);
 }
 
 }  // namespace

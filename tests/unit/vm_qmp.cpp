@@ -193,7 +193,7 @@ TEST(QmpClient, StrangeAnswersAreErrors) {
 }
 
 TEST(QmpClient, MissingSocket) {
-  auto client = QmpClient::connect("/nonexistent/qmp");
+  auto client = QmpClient::connect("/nonexistent/qmp", ::getpid());
   ASSERT_FALSE(client);
   EXPECT_EQ(client.error().os_errno, ENOENT);
 }
@@ -211,7 +211,7 @@ TEST(QmpClient, ConnectsThroughLongPaths) {
   ASSERT_EQ(::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
   std::filesystem::current_path(before);
   ASSERT_EQ(::listen(listener.get(), 1), 0);
-  auto client = QmpClient::connect(directory + "/qmp", 20ms);
+  auto client = QmpClient::connect(directory + "/qmp", ::getpid(), 20ms);
   ASSERT_FALSE(client);
   EXPECT_EQ(client.error().code, ErrorCode::timeout) << client.error().message;  // not greeted
 }
