@@ -17,28 +17,60 @@ struct Format {
   std::string_view magic, what, hint;
 };
 
-constexpr std::string_view dump_hint =
-    "make an ELF core of the running VM: dump-guest-memory without -z -l -s, or vmsight snapshot";
-constexpr std::string_view unpack_hint = "unpack it first";
+constexpr std::string_view unpack_hint = "unpack it first; then give the file that was in it";
+constexpr std::string_view kdump_hint =
+    "crash and drgn read it; vmsight wants an ELF core: of a running VM, dump-guest-memory without "
+    "-z -l -s, or vmsight snapshot; of a crash, makedumpfile -E in place of -c -l -p -z";
+constexpr std::string_view ranges_hint =
+    "write it anew as raw memory in which each range lies at its own address, and zeros between "
+    "them";
+constexpr std::string_view disk_hint =
+    "it holds a disk; a memory image is an ELF core, or raw memory (see `vmsight --help`)";
+constexpr std::string_view vmware_hint =
+    "the .vmem file beside it is the memory, raw, of a VM with at most 3 GiB; of a larger one, "
+    "VMware's vmss2core makes a core file";
 
-/// Files that people may take for memory images; the first bytes tell.
+/// Files that people may take for memory images; the first bytes tell. What is to be done must not
+/// need the VM to run, unless there is no other way.
 constexpr std::array foreign_formats = {
-    Format{"KDUMP   "sv, "a compressed kdump", dump_hint},
-    Format{"DISKDUMP"sv, "a compressed diskdump", dump_hint},
-    Format{"makedumpfile"sv, "a flattened kdump", dump_hint},
-    Format{"LibvirtQemudSave"sv, "a saved libvirt domain", "use virsh dump --memory-only"},
+    Format{"KDUMP   "sv, "a compressed kdump", kdump_hint},
+    Format{"DISKDUMP"sv, "a compressed diskdump", kdump_hint},
+    Format{
+        "makedumpfile"sv, "a flattened kdump",
+        "`makedumpfile -R OUT < FILE` puts it in order; of one written with -E comes an ELF core, "
+        "which vmsight reads"},
+    Format{"LibvirtQemudSave"sv, "a saved libvirt domain",
+           "`virsh restore --paused FILE`, then `virsh dump --memory-only DOMAIN OUT`"},
     Format{"LibvirtQemudPart"sv, "an unfinished saved libvirt domain",
-           "use virsh dump --memory-only"},
-    Format{"QEVM"sv, "a QEMU migration stream", dump_hint},
-    Format{"QFI\xfb"sv, "a qcow2 disk image", dump_hint},
+           "it was cut off while it was saved, and libvirt does not restore it either"},
+    Format{
+        "QEVM"sv, "a QEMU migration stream",
+        "start QEMU with the VM's options and -S -incoming 'exec:cat FILE', then vmsight snapshot"},
+    Format{"EMiL"sv, "a LiME dump with ranges", ranges_hint},  // LiME's format=padded is that
+    Format{"AVML"sv, "an AVML dump", ranges_hint},
+    Format{"\xd0\xbe\xd2\xbe"sv, "a VMware suspended state or snapshot", vmware_hint},
+    Format{"\xd1\xba\xd1\xba"sv, "a VMware suspended state or snapshot", vmware_hint},
+    Format{"\xd2\xbe\xd2\xbe"sv, "a VMware suspended state or snapshot", vmware_hint},
+    Format{"\xd3\xbe\xd3\xbe"sv, "a VMware suspended state or snapshot", vmware_hint},
+    Format{"\x7fVirtualBox SavedState"sv, "a VirtualBox saved state",
+           "start the VM; `VBoxManage debugvm VM dumpvmcore --filename=OUT` writes an ELF core"},
     Format{"PAGEDU"sv, "a Windows crash dump", "vmsight reads Linux guests"},
-    Format{"EMiL"sv, "a LiME dump", dump_hint},
+    Format{"VMA\0"sv, "a Proxmox backup", "it holds disks: `vma extract` unpacks it"},
+    Format{"QFI\xfb"sv, "a qcow2 disk image", disk_hint},
+    Format{"KDMV"sv, "a VMDK disk image", disk_hint},
+    Format{"vhdxfile"sv, "a VHDX disk image", disk_hint},
+    Format{"<<< "sv, "a VirtualBox disk image", disk_hint},
     Format{"\x1f\x8b"sv, "compressed by gzip", unpack_hint},
     Format{"\x28\xb5\x2f\xfd"sv, "compressed by zstd", unpack_hint},
     Format{"\xfd"
            "7zXZ"sv,
            "compressed by xz", unpack_hint},
     Format{"\x04\x22\x4d\x18"sv, "compressed by lz4", unpack_hint},
+    Format{"BZh"sv, "compressed by bzip2", unpack_hint},
+    Format{"\x89LZO"sv, "compressed by lzop", unpack_hint},
+    Format{"PK\x03\x04"sv, "a zip archive", unpack_hint},
+    Format{"7z\xbc\xaf"sv, "a 7z archive", unpack_hint},
+    Format{"Rar!"sv, "a rar archive", unpack_hint},
 };
 
 Result<ImageFile> open_file(const std::string& path) {
@@ -55,7 +87,7 @@ Result<ImageFile> open_file(const std::string& path) {
 }
 
 Result<Image> read_image(const ImageFile& file) {
-  std::array<std::byte, 16> start{};
+  std::array<std::byte, 32> start{};
   const auto length = std::min<std::uint64_t>(start.size(), file.size);
   VMSIGHT_TRY_VOID(file.read(0, std::span(start).first(length)));
   const std::string_view magic(reinterpret_cast<const char*>(start.data()), length);

@@ -218,9 +218,21 @@ TEST(ElfCore, DamagedNotesAreHarmless) {
 TEST(OpenImage, SaysWhatOtherFilesAre) {
   using namespace std::string_view_literals;
   const std::vector<std::pair<std::string_view, std::string_view>> files = {
-      {"KDUMP   ", "kdump"},          {"makedumpfile", "kdump"}, {"LibvirtQemudSave", "libvirt"},
-      {"QFI\xfb\0\0\0\3"sv, "qcow2"}, {"\x1f\x8b\x08", "gzip"},  {"QEVM\0\0\0\3"sv, "migration"},
-      {"\x28\xb5\x2f\xfd", "zstd"},   {"PAGEDU64", "Windows"}};
+      {"KDUMP   ", "kdump"},
+      {"makedumpfile", "kdump"},
+      {"LibvirtQemudSave", "libvirt"},
+      {"QFI\xfb\0\0\0\3"sv, "qcow2"},
+      {"\x1f\x8b\x08", "gzip"},
+      {"QEVM\0\0\0\3"sv, "migration"},
+      {"\x28\xb5\x2f\xfd", "zstd"},
+      {"PAGEDU64", "Windows"},
+      {"EMiL\1\0\0\0"sv, "LiME"},
+      {"AVML\2\0\0\0"sv, "AVML"},
+      {"BZh91AY", "bzip2"},
+      {"\x89LZO\0\r\n\x1a\n"sv, "lzop"},
+      {"PK\3\4", "zip"},
+      {"\xd2\xbe\xd2\xbe\x08\0\0\0"sv, "VMware"},
+      {"\x7fVirtualBox SavedState V2.0\n", "VirtualBox"}};
   for (const auto& [magic, what] : files) {
     TemporaryFile file;
     file.write(0, magic);
