@@ -73,6 +73,14 @@ Result<void> install_handler() {
   return {};
 }
 
+/// What a mapping of the file must begin and end at: hugetlbfs says its page size as the size of its
+/// blocks. Other file systems say any size, and are not hurt by a larger mapping.
+std::uint64_t mapping_unit(const struct stat& st) {
+  const auto block = static_cast<std::uint64_t>(st.st_blksize);
+  const bool huge = block >= (2U << 20) && (block & (block - 1)) == 0;
+  return huge ? block : page_size;
+}
+
 int add_entry(std::uintptr_t start, std::uint64_t size, std::uint64_t granule) {
   const std::lock_guard lock(table_mutex);
   for (std::size_t i = 0; i < table.size(); ++i) {
@@ -92,17 +100,19 @@ Result<GuardedMapping> GuardedMapping::map(int fd, std::uint64_t offset, std::ui
   VMSIGHT_TRY_VOID(install_handler());
   struct stat st {};
   if (::fstat(fd, &st) != 0) return os_error(errno, "look at a file to map");
-  void* start =
-      ::mmap(nullptr, size, PROT_READ, MAP_SHARED | MAP_NORESERVE, fd, static_cast<off_t>(offset));
+  const std::uint64_t unit = mapping_unit(st);
+  const std::uint64_t before = offset % unit;
+  const std::uint64_t mapped = (before + size + unit - 1) / unit * unit;
+  void* start = ::mmap(nullptr, mapped, PROT_READ, MAP_SHARED | MAP_NORESERVE, fd,
+                       static_cast<off_t>(offset - before));
   if (start == MAP_FAILED) return os_error(errno, "map guest RAM");
   GuardedMapping guarded;
-  guarded.mapping_ = Mapping(start, size);
-  ::madvise(start, size, MADV_DONTDUMP);  // a core of ours must not hold the guest's memory
-  // hugetlbfs says its page size here; others a size that is no larger than theirs or ours.
-  const auto block = static_cast<std::uint64_t>(st.st_blksize);
-  const bool huge = block >= (2U << 20) && (block & (block - 1)) == 0 &&
-                    reinterpret_cast<std::uintptr_t>(start) % block == 0 && size % block == 0;
-  guarded.entry_ = add_entry(reinterpret_cast<std::uintptr_t>(start), size, huge ? block : 4096);
+  guarded.mapping_ = Mapping(start, mapped);
+  guarded.before_ = before;
+  guarded.size_ = size;
+  ::madvise(start, mapped, MADV_DONTDUMP);  // a core of ours must not hold the guest's memory
+  const auto address = reinterpret_cast<std::uintptr_t>(start);
+  guarded.entry_ = add_entry(address, mapped, address % unit == 0 ? unit : page_size);
   if (guarded.entry_ < 0) {
     return Error{.code = ErrorCode::unsupported,
                  .message = fmt::format("map guest RAM: more than {} mappings", max_entries)};
@@ -111,12 +121,17 @@ Result<GuardedMapping> GuardedMapping::map(int fd, std::uint64_t offset, std::ui
 }
 
 GuardedMapping::GuardedMapping(GuardedMapping&& other) noexcept
-    : mapping_(std::move(other.mapping_)), entry_(std::exchange(other.entry_, -1)) {}
+    : mapping_(std::move(other.mapping_)),
+      before_(other.before_),
+      size_(other.size_),
+      entry_(std::exchange(other.entry_, -1)) {}
 
 GuardedMapping& GuardedMapping::operator=(GuardedMapping&& other) noexcept {
   if (this != &other) {
     release();
     mapping_ = std::move(other.mapping_);
+    before_ = other.before_;
+    size_ = other.size_;
     entry_ = std::exchange(other.entry_, -1);
   }
   return *this;

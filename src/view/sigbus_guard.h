@@ -18,14 +18,14 @@ namespace vmsight {
 class GuardedMapping {
  public:
   GuardedMapping() = default;
-  /// Maps `size` bytes of a file from `offset` (a multiple of the page size), shared, read-only.
-  /// Populates nothing.
+  /// Maps `size` bytes of a file from `offset` (a multiple of 4096), shared, read-only. Of a file on
+  /// huge pages, where only whole ones can be mapped, those around it are mapped too. Populates nothing.
   static Result<GuardedMapping> map(int fd, std::uint64_t offset, std::uint64_t size);
   GuardedMapping(GuardedMapping&& other) noexcept;
   GuardedMapping& operator=(GuardedMapping&& other) noexcept;
   ~GuardedMapping();
 
-  std::span<const std::byte> bytes() const { return mapping_.bytes(); }
+  std::span<const std::byte> bytes() const { return mapping_.bytes().subspan(before_, size_); }
   /// Some page was lost and now reads as zeros. Never becomes false again.
   bool damaged() const;
 
@@ -33,7 +33,8 @@ class GuardedMapping {
   void release();
 
   Mapping mapping_;
-  int entry_ = -1;  // in the table that the handler searches
+  std::size_t before_ = 0, size_ = 0;  // what was asked for, within the mapping
+  int entry_ = -1;                     // in the table that the handler searches
 };
 
 }  // namespace vmsight

@@ -1,8 +1,11 @@
 #include <gtest/gtest.h>
+#include <linux/memfd.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
 #include <csignal>
+#include <fstream>
 
 #include "view/mapped_memory.h"
 #include "vmsight/view.h"
@@ -198,6 +201,43 @@ TEST(SigbusGuard, MovesAndComesBack) {
     GuardedMapping moved = *std::move(mapping);
     EXPECT_FALSE(moved.damaged());
   }
+}
+
+/// Pages for the test where the machine has none; as many as before at the end.
+class HugePages {
+ public:
+  explicit HugePages(unsigned wanted) {
+    std::ifstream(setting) >> before_;
+    if (before_ < wanted) std::ofstream(setting) << wanted;
+  }
+  ~HugePages() { std::ofstream(setting) << before_; }
+
+ private:
+  static constexpr const char* setting = "/proc/sys/vm/nr_hugepages";
+  unsigned before_ = 0;
+};
+
+TEST(GuardedMappingTest, MapsPartsOfHugePages) {
+  constexpr std::uint64_t huge = 2U << 20;
+  const HugePages pages(2);
+  const UniqueFd fd(::memfd_create("huge", MFD_CLOEXEC | MFD_HUGETLB | MFD_HUGE_2MB));
+  ASSERT_TRUE(fd) << "a kernel without huge pages";
+  ASSERT_EQ(::ftruncate(fd.get(), 2 * huge), 0);
+  void* writable = ::mmap(nullptr, 2 * huge, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
+  if (writable == MAP_FAILED) GTEST_SKIP() << "only root can reserve huge pages";
+  Mapping mapping(writable, 2 * huge);
+  const std::span<std::byte> bytes = mapping.mutable_bytes();
+  bytes[0xc0000] = std::byte{1};
+  bytes[huge] = std::byte{2};
+  bytes[huge + 0x2fff] = std::byte{3};
+  // As the RAM behind the hole for video memory: neither end is a multiple of 2 MiB.
+  const auto mapped = GuardedMapping::map(fd.get(), 0xc0000, huge - 0xc0000 + 0x3000);
+  ASSERT_TRUE(mapped) << mapped.error().message;
+  ASSERT_EQ(mapped->bytes().size(), huge - 0xc0000 + 0x3000);
+  EXPECT_EQ(mapped->bytes().front(), std::byte{1});
+  EXPECT_EQ(mapped->bytes()[huge - 0xc0000], std::byte{2});
+  EXPECT_EQ(mapped->bytes().back(), std::byte{3});
+  EXPECT_FALSE(mapped->damaged());
 }
 
 }  // namespace
