@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "render/escape.h"
 #include "render/ps.h"
 #include "vmsight/probe.h"
 #include "vmsight/view.h"
@@ -29,10 +30,29 @@ void add_verbs(Candidates& candidates) {
   candidates.add("--version", "the version");
 }
 
+/// Whether a word means itself to every shell. Shells put what we offer into the line that they will
+/// run, and whoever starts a VM chooses its name: "x;reboot", "$(reboot)", "-x", "~root".
+bool is_plain_word(std::string_view word) {
+  const auto plain = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           std::string_view("._+:@/-").find(c) != std::string_view::npos;
+  };
+  constexpr std::size_t longest = 255;
+  return !word.empty() && word.size() <= longest && word.front() != '-' &&
+         std::all_of(word.begin(), word.end(), plain);
+}
+
+/// A VM whose name is no plain word is offered by its PID.
 void add_vms(Candidates& candidates) {
   const auto list = list_vms();
   if (!list) return;
-  for (const VmInfo& vm : list->vms) candidates.add(vm.name, fmt::format("pid {}", vm.pid));
+  for (const VmInfo& vm : list->vms) {
+    const std::string pid = std::to_string(vm.pid);
+    if (is_plain_word(vm.name))
+      candidates.add(vm.name, "pid " + pid);
+    else
+      candidates.add(pid, for_terminal(vm.name));
+  }
 }
 
 void add_options(Candidates& candidates, const CLI::App& app) {

@@ -3,6 +3,7 @@
 #include "render/escape.h"
 #include "render/format.h"
 #include "render/table.h"
+#include "vm/info.h"
 
 namespace vmsight {
 namespace {
@@ -22,6 +23,14 @@ Json vm_json(const VmInfo& vm, const std::string& release) {
   for (const std::string& socket : vm.qmp_sockets) json["qmp_sockets"].push_back(for_json(socket));
   if (!release.empty()) json["kernel_release"] = for_json(release);
   return json;
+}
+
+/// What the guest has, as `info` says it: with what was plugged in. Asking costs an attach, so only VMs
+/// that can have such memory are asked.
+std::uint64_t memory_now(const VmInfo& vm) {
+  if (!may_have_plugged_memory(vm)) return vm.memory_bytes;
+  const auto opened = open_vm(vm);
+  return opened ? memory_of(**opened) : vm.memory_bytes;
 }
 
 /// What `uname -r` says in the guest, or why it is not known.
@@ -47,7 +56,10 @@ class List : public Verb {
   }
 
   Result<void> run(Session& session) override {
-    VMSIGHT_TRY(const VmList list, list_vms());
+    VMSIGHT_TRY(VmList list, list_vms());
+    if (!names_only_) {
+      for (VmInfo& vm : list.vms) vm.memory_bytes = memory_now(vm);
+    }
     std::vector<std::string> releases(list.vms.size());
     if (kernels_) {
       for (std::size_t i = 0; i < list.vms.size(); ++i) {
@@ -85,13 +97,18 @@ class List : public Verb {
       for (const VmInfo& vm : list.vms) session.out.print("{}\n", for_terminal(vm.name));
       return;
     }
-    std::vector<Column> columns = {{"PID", Align::right},    {"NAME"},  {"VCPUS", Align::right},
-                                   {"MEMORY", Align::right}, {"ACCEL"}, {"MACHINE"}};
+    std::vector<Column> columns = {{"PID", Align::right},
+                                   {"USER", Align::right},
+                                   {"NAME"},
+                                   {"VCPUS", Align::right},
+                                   {"MEMORY", Align::right},
+                                   {"ACCEL"},
+                                   {"MACHINE"}};
     if (kernels_) columns.push_back({"KERNEL"});
     Table table(std::move(columns));
     for (std::size_t i = 0; i < list.vms.size(); ++i) {
       const VmInfo& vm = list.vms[i];
-      table.row({std::to_string(vm.pid), vm.name, std::to_string(vm.vcpus),
+      table.row({std::to_string(vm.pid), std::to_string(vm.uid), vm.name, std::to_string(vm.vcpus),
                  byte_size(vm.memory_bytes), to_string(vm.accelerator), vm.machine});
       if (kernels_) table.cell(releases[i]);
     }

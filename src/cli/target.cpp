@@ -3,10 +3,12 @@
 #include <sys/stat.h>
 #include <algorithm>
 #include <cstdlib>
+#include <fstream>
 
 #include "cli/progress.h"
 #include "cli/vmcoreinfo.h"
 #include "render/escape.h"
+#include "vm/info.h"
 #include "vm/recovery.h"
 
 namespace vmsight {
@@ -41,6 +43,10 @@ void undo_what_was_left(const VmInfo& info) {
 Result<Target> open_as_vm(const std::string& spec) {
   Target target;
   VMSIGHT_TRY(const VmInfo info, find_vm(spec));
+  if (!info.passed_over.empty()) {
+    fmt::print(stderr, "vmsight: note: \"{}\" is taken to be process {}; also claimed by {}\n",
+               for_terminal(spec), info.pid, info.passed_over);
+  }
   undo_what_was_left(info);
   VMSIGHT_TRY(target.vm, open_vm(info));
   const VmInfo& vm = target.vm->info();
@@ -48,7 +54,7 @@ Result<Target> open_as_vm(const std::string& spec) {
                     .pid = vm.pid,
                     .accelerator = to_string(vm.accelerator),
                     .vcpus = vm.vcpus,
-                    .memory_bytes = target.vm->ram().total_bytes(),
+                    .memory_bytes = memory_of(*target.vm),
                     .machine = vm.machine};
   return target;
 }

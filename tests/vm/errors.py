@@ -1,14 +1,19 @@
 #!/usr/bin/env python3
 """errors.py - what goes wrong is said in one line with a hint, with the right exit status."""
+import contextlib
+import glob
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import time
+from pathlib import Path
 
-from harness import VMSIGHT, Guest, expect, main, run, vmsight
+from harness import ROOT, VMSIGHT, Guest, expect, main, run, vmsight
 
 
 def says(done, status, *words):
@@ -25,6 +30,9 @@ def bad_arguments():
     expect(run("ps").returncode == 2, "a missing VM is a usage error")
     expect(run("nonsense").returncode == 2, "an unknown verb is a usage error")
     says(run("ps", str(os.getpid())), 1, "hint")
+    says(run("ps", "/no/such/image"), 1, "/no/such/image", "no such file", "hint")
+    says(run("ps", "./image"), 1, "no such file", "hint")
+    says(run("ps", "/dev/null"), 1, "neither", "hint")
     with tempfile.NamedTemporaryFile() as empty:
         says(run("ps", empty.name), 3, "hint")
     with tempfile.NamedTemporaryFile() as noise:
@@ -128,23 +136,78 @@ def dies_while_read(guest):
     expect("gone" in said or "ended" in said or "exited" in said, f"not clear: {said}")
 
 
-def firmware_only():
-    """A VM without any kernel: a clear error."""
-    qemu = subprocess.Popen(["qemu-system-x86_64", "-accel", "tcg", "-display", "none", "-nodefaults", "-m", "64M",
-                             "-name", "no-kernel"])
+@contextlib.contextmanager
+def firmware(program, name, *words):
+    """A QEMU without any kernel, started by a program of this name."""
+    # A copy elsewhere looks for its modules and firmware beside itself.
+    modules = "".join(glob.glob("/usr/lib/*/qemu/accel-tcg-x86_64.so")[:1])
+    qemu = subprocess.Popen([program, "-accel", "tcg", "-display", "none", "-nodefaults", "-m", "64M",
+                             "-L", "/usr/share/qemu", "-L", "/usr/share/seabios", "-name", name, *words],
+                            env={**os.environ, "QEMU_MODULE_DIR": os.path.dirname(modules)})
     try:
         deadline = time.monotonic() + 20
-        while b"no VM" in (said := run("ps", "no-kernel").stderr) or b"RAM block" in said:
-            expect(time.monotonic() < deadline, f"QEMU does not start: {said}")
-        says(run("ps", "no-kernel"), 1, "kernel")
+        while b"find a kernel" not in (said := run("ps", qemu.pid).stderr):
+            expect(time.monotonic() < deadline and qemu.poll() is None, f"QEMU does not start: {said}")
+        yield qemu.pid
     finally:
         qemu.kill()
         qemu.wait()
 
 
+def firmware_only():
+    """A VM without any kernel: a clear error."""
+    with firmware("qemu-system-x86_64", "no-kernel"):
+        says(run("ps", "no-kernel"), 1, "kernel")
+
+
+def listed():
+    return {vm["pid"]: vm["name"] for vm in json.loads(run("list", "--json").stdout)["vms"]}
+
+
+def renamed_program():
+    """A QEMU whose program is called otherwise is listed, and found by its name."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        for program in (".qemu-system-x86_64-wrapped", "emulator"):
+            path = shutil.copy(shutil.which("qemu-system-x86_64"), f"{folder}/{program}")
+            with firmware(path, f"renamed {program}") as pid:
+                expect(listed().get(pid) == f"renamed {program}", f"{program} is not listed: {listed()}")
+                says(run("ps", f"renamed {program}"), 1, "kernel")
+        # The same arguments alone make no VM.
+        with subprocess.Popen(["sleep", "1000", "-accel", "tcg"], executable="/bin/cat",
+                              stdin=subprocess.PIPE) as other:
+            expect(other.pid not in listed(), "a program with QEMU's arguments is listed")
+            other.kill()
+
+
+def completed(*words):
+    """What bash would put into the line of the shell."""
+    script = ROOT / "packaging" / "vmsight.bash"
+    quoted = " ".join(f"'{word}'" for word in ("vmsight", *words))
+    done = subprocess.run(["bash", "-c", f"source {script}; compopt() {{ :; }}; COMP_WORDS=({quoted}); "
+                           f'COMP_CWORD={len(words)}; _vmsight; printf "%s\\n" "${{COMPREPLY[@]}}"'],
+                          capture_output=True, text=True, check=True, cwd="/",
+                          env={**os.environ, "PATH": f"{Path(VMSIGHT).resolve().parent}:{os.environ['PATH']}"})
+    return done.stdout.splitlines()
+
+
+def hostile_names():
+    """Whoever starts a VM chooses its name; completion puts it into the command line of whoever types."""
+    for name in ("x;touch /tmp/vmsight-was-here", "$(reboot)", "`reboot`", "-x", "~root", "a b", "n\nm", "q'q", "|sh"):
+        with firmware("qemu-system-x86_64", name) as pid:
+            offered = completed("ps", "")
+            expect(str(pid) in offered, f"{name!r}: not offered by its PID: {offered}")
+            for word in offered:
+                expect(re.fullmatch(r"[A-Za-z0-9._+:@/][A-Za-z0-9._+:@/-]*", word), f"{name!r}: offered as {word!r}")
+            expect(name[0] not in completed("ps", name[:1]), f"{name!r} is completed")
+    with firmware("qemu-system-x86_64", "plain-name.1"):
+        expect(completed("ps", "plain-n") == ["plain-name.1"], "a plain name is not offered")
+
+
 def errors():
     bad_arguments()
     firmware_only()
+    renamed_program()
+    hostile_names()
     with Guest(kernel="6.1-cloud", backend="memfd", name="errors") as guest:
         wrong_words(guest)
         without_types(guest)

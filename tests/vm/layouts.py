@@ -26,6 +26,10 @@ def above_firmware(ranges):
     return [(max(start, 1 << 20), end) for start, end in pairs if end > 1 << 20]
 
 
+def size(text):
+    return int(text[:-1]) << {"M": 20, "G": 30}[text[-1]]
+
+
 @contextlib.contextmanager
 def held_monitor(guest):
     with socket.socket(socket.AF_UNIX) as other:
@@ -34,11 +38,14 @@ def held_monitor(guest):
         yield
 
 
-def layout(guest, expected_source):
+def layout(guest, expected_source, given):
     check_truth(guest)
     info = json.loads(vmsight("info", guest.pid, "--json"))
     source = info["vm"]["ram_source"]
     expect(source == expected_source, f"the layout is {source}, expected {expected_source}")
+    listed = {vm["pid"]: vm for vm in json.loads(vmsight("list", "--json"))["vms"]}
+    memory = (listed[guest.pid]["memory_bytes"], info["vm"]["memory_bytes"])
+    expect(memory == (given, given), f"list and info say {memory} bytes, the guest has {given}")
     return above_firmware(info["vm"]["ram"])
 
 
@@ -46,9 +53,10 @@ def layouts():
     for number, case in enumerate(CASES):
         with Guest(kernel="6.1-cloud", cpus=2, name=f"layout-{number}", **case) as guest:
             guest.puppet("workers 3")
-            told = layout(guest, "monitor")
+            given = size(case["mem"]) + size(case.get("dimm", "0M"))
+            told = layout(guest, "monitor", given)
             with held_monitor(guest):
-                derived = layout(guest, "derived")
+                derived = layout(guest, "derived", given)
         expect(told == derived, f"{case}: the monitor says {told}, derived {derived}")
 
 
