@@ -5,6 +5,8 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <exception>
+#include <new>
 
 #include "cli/complete.h"
 #include "cli/help.h"
@@ -34,6 +36,13 @@ int report(const Error& error) {
       gone ? "the VM was shut down or died; `vmsight list` shows what runs" : error.hint;
   if (!hint.empty()) fmt::print(stderr, "hint: {}\n", for_terminal(hint));
   return status_of(error.code);
+}
+
+/// An exception that nobody caught: those of libraries are turned into errors where they arise.
+int report_bug(std::string_view what) {
+  return report({.code = ErrorCode::os,
+                 .message = fmt::format("a bug of vmsight: {}", what),
+                 .hint = "please report it, with the command and `vmsight --version`"});
 }
 
 /// The reader of our output went away (`vmsight ps vm | head`): end as any filter does.
@@ -108,5 +117,9 @@ int main(int argc, char** argv) {
     return vmsight::run(argc, argv);
   } catch (const std::bad_alloc&) {
     return vmsight::report({.code = vmsight::ErrorCode::os, .message = "out of memory"});
+  } catch (const std::exception& error) {
+    return vmsight::report_bug(error.what());
+  } catch (...) {
+    return vmsight::report_bug("an exception of no known kind");
   }
 }

@@ -58,12 +58,13 @@ struct ProcessContext {
 };
 
 /// A hostile guest may let a few pages stand for millions of objects with long names. Beyond this
-/// much text a view takes no more records; the guests we know of need less than 10 MiB.
-inline constexpr std::size_t max_arena_bytes = std::size_t{512} << 20;
+/// much, its records and the text of the whole state together, a part takes no more: so a state of
+/// all parts stays below a gigabyte or so. The largest guests we know of need 100 MiB a part.
+inline constexpr std::size_t max_state_bytes = std::size_t{256} << 20;
 
 template <typename Record>
 bool is_full(const std::vector<Record>& records, const Arena& arena) {
-  return records.size() >= max_list_entries || arena.bytes() >= max_arena_bytes;
+  return arena.bytes() + records.size() * sizeof(Record) >= max_state_bytes;
 }
 
 }  // namespace vmsight

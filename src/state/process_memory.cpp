@@ -1,5 +1,7 @@
 #include "state/process_memory.h"
 
+#include <algorithm>
+
 #include "state/user_memory.h"
 
 namespace vmsight {
@@ -11,7 +13,9 @@ constexpr unsigned rss_counters[] = {0, 1, 3};
 
 // execve() allows 6 MiB of arguments at most (3/4 of _STK_LIM).
 constexpr std::uint64_t max_cmdline = 8u << 20;
-constexpr std::uint64_t max_all_cmdlines = 256u << 20;
+constexpr std::uint64_t max_all_cmdlines = 64u << 20;
+// Linux counts a pointer for each argument against the space for all (bprm_stack_limits() in fs/exec.c).
+constexpr std::uint64_t max_arguments = max_cmdline / (sizeof(std::uint64_t) + 1);
 
 }  // namespace
 
@@ -98,6 +102,9 @@ void ProcessMemoryReader::read_cmdline(ProcessContext& process, GuestVirt mm,
   if (title && nul != text.npos) text = text.substr(0, nul + 1);
   const bool whole = title ? nul != text.npos || got == limit : got == limit;
   if (!whole) return unread("is not in memory");
+  const auto arguments = static_cast<std::uint64_t>(std::count(text.begin(), text.end(), '\0'));
+  if (arguments > max_arguments) return unread("has too many arguments");
+  process.shared.cmdline_bytes += arguments * sizeof(std::string_view);
   record.cmdline = split_arguments(text);
 }
 

@@ -11,16 +11,17 @@ constexpr unsigned process_parts =
 
 /// Parts of processes stop at their bounds without a word; here it is said.
 void tell_left_out(State& state) {
-  const auto tell = [&](const char* part, std::size_t count) {
-    if (count >= max_list_entries) state.problem(part, "there are too many to show them all");
+  const auto tell = [&](const char* part, const auto& records) {
+    if (!is_full(records, state.arena)) return;
+    state.problem(part,
+                  fmt::format("there are too many to show them all: {} of them, and {} MiB of "
+                              "text in the whole state",
+                              records.size(), state.arena.bytes() >> 20));
   };
-  tell("threads", state.threads.size());
-  tell("open_files", state.open_files.size());
-  tell("memory_maps", state.memory_maps.size());
-  if (state.arena.bytes() >= max_arena_bytes) {
-    state.problem("state", fmt::format("there is too much text to show it all: over {} MiB",
-                                       max_arena_bytes >> 20));
-  }
+  tell("threads", state.threads);
+  tell("open_files", state.open_files);
+  tell("memory_maps", state.memory_maps);
+  tell("mounts", state.mounts);
 }
 
 }  // namespace
