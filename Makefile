@@ -23,7 +23,7 @@ need-build:
 
 program: OPTIONS = -DVMSIGHT_TESTS=OFF -DVMSIGHT_BENCH=OFF
 program: configure
-	cmake --build $(BUILD) -j $(JOBS) --target vmsight vmsight-agent
+	cmake --build $(BUILD) -j $(JOBS) --target vmsight vmsight-guard vmsight-agent
 
 everything: OPTIONS = -DVMSIGHT_TESTS=ON -DVMSIGHT_BENCH=ON -DVMSIGHT_UNIT_TESTS=ON
 everything: configure
@@ -106,13 +106,13 @@ bench-probes: need-check
 	bench/probe_costs.py $(BUILD) $(ARGUMENTS)
 
 install: all
-	cmake --build $(BUILD) -j $(JOBS) --target vmsight vmsight-agent man
+	cmake --build $(BUILD) -j $(JOBS) --target vmsight vmsight-guard vmsight-agent man
 	DESTDIR=$(DESTDIR) cmake --install $(BUILD) --prefix $(PREFIX)
 
 deb: need-build
 	@$(DEPS) check deb
 	$(MAKE) program
-	cmake --build $(BUILD) -j $(JOBS) --target vmsight vmsight-agent man
+	cmake --build $(BUILD) -j $(JOBS) --target vmsight vmsight-guard vmsight-agent man
 	cd $(BUILD) && cpack -G DEB
 	@ls $(BUILD)/*.deb
 

@@ -5,10 +5,12 @@
 //   freezer   freezes the vCPU threads in a cgroup of ours, v2 or v1 (needs no monitor and no
 //             ptrace; the guest's clock runs on)
 //
-// A guest never stays halted because we died: the kernel ends a ptrace halt itself, the others are
-// watched by a small guard process (vm/resume_guard.h) that resumes the guest within a second.
+// A halt is a lease. A small process, the guard, halts the guest, and resumes it after a bound
+// whatever became of us: killed, stopped, blocked, debugged. What was read during a halt that was
+// cut short is not of one moment: Paused::resume() says so.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -22,7 +24,10 @@ namespace vmsight {
 
 class Halter;
 
-/// Proof that the guest stands still. Its destructor resumes; resume() says whether that worked.
+/// How long a guest is halted at most, unless more is asked for.
+inline constexpr std::chrono::milliseconds default_max_halt{1000};
+
+/// Proof that the guest is halted. Its destructor resumes; resume() says whether that worked.
 class [[nodiscard]] Paused {
  public:
   Paused() = default;
@@ -31,20 +36,21 @@ class [[nodiscard]] Paused {
   Paused& operator=(Paused&& other) noexcept;
   ~Paused();
   explicit operator bool() const { return halter_ != nullptr; }
-  /// The guest runs on, as it did before: one that somebody else had stopped stays stopped.
+  /// The guest runs on, as it did before: one that somebody else had stopped stays stopped. timeout
+  /// if it ran before that, because the lease ran out: nothing that was read may be shown then.
   Result<void> resume();
 
  private:
   Halter* halter_ = nullptr;
 };
 
-/// One way to halt one VM. Kept for many halts, which is what makes them cheap. Not thread safe;
-/// halt() and resume() must be called by the thread that opened it. Must outlive its Paused.
+/// One way to halt one VM. Kept for many halts, which is what makes them cheap: the guard is
+/// started by the first. Not thread safe. Must outlive its Paused.
 class Halter {
  public:
   virtual ~Halter() = default;
-  /// No instruction of the guest is executed between this returning and resume(). Either all
-  /// vCPUs stand or, with an error, all run. timeout if a vCPU does not stop.
+  /// No instruction of the guest is executed between this returning and resume(), or the end of the
+  /// lease. Either all vCPUs are halted or, with an error, all run. timeout if one does not stop.
   virtual Result<Paused> halt() = 0;
   virtual std::string_view name() const = 0;  // "ptrace", "stop", "freezer"
 
@@ -55,9 +61,12 @@ class Halter {
 
 /// `vm` must outlive the halter. unsupported or permission, with the reason and a hint, if it
 /// cannot work here; nothing was changed then.
-Result<std::unique_ptr<Halter>> open_ptrace_halter(const Vm& vm);
-Result<std::unique_ptr<Halter>> open_stop_halter(const Vm& vm);
+Result<std::unique_ptr<Halter>> open_ptrace_halter(
+    const Vm& vm, std::chrono::milliseconds max_halt = default_max_halt);
+Result<std::unique_ptr<Halter>> open_stop_halter(
+    const Vm& vm, std::chrono::milliseconds max_halt = default_max_halt);
 /// The vCPU threads are in its cgroup from the first halt until it is destroyed.
-Result<std::unique_ptr<Halter>> open_freezer_halter(const Vm& vm);
+Result<std::unique_ptr<Halter>> open_freezer_halter(
+    const Vm& vm, std::chrono::milliseconds max_halt = default_max_halt);
 
 }  // namespace vmsight

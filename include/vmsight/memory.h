@@ -67,6 +67,17 @@ struct PhysRange {
   std::uint64_t size = 0;
 };
 
+/// What a view of some memory does to the guest, and what it shows. It is asked of the memory; the
+/// name of a technique tells it to people only.
+struct ViewNature {
+  bool one_moment = false;  // all that one view shows is of the same moment
+  bool halts = false;       // the guest is halted for as long as the view, or its copy, is made
+  bool copies = false;      // a view is a copy: the guest runs on while it is read
+  bool direct = false;      // page() shows what is there now; nothing is kept between reads
+  /// Nothing that can block may be done between refresh() and end_view().
+  bool is_read_halted() const { return halts && !copies; }
+};
+
 /// Guest-physical memory, page by page. Not thread safe. Nothing here changes the guest, but a
 /// technique that halts it or takes snapshots does so from refresh() to end_view().
 class GuestMemory {
@@ -99,8 +110,9 @@ class GuestMemory {
 
   /// The view is over: a guest that was stopped for it runs again, a snapshot is let go of. Pages
   /// handed out are invalid; counters() still tells of the view. Nothing to do without a view.
-  /// An error means that the guest may still stand, and says what to do. The destructor does the
-  /// same, silently.
+  /// An error means that what was read must not be shown: timeout if the guest ran during the view,
+  /// because its halt took longer than it may; else the guest may still be halted, and the error
+  /// says what to do. The destructor does the same, silently.
   Result<void> end_view() {
     ++generation_;
     return do_end_view();
@@ -132,6 +144,8 @@ class GuestMemory {
   /// The guest may be running now: what is read must be verified. False from refresh() to
   /// end_view() for techniques that halt the guest or take snapshots.
   virtual bool is_live() const = 0;
+
+  virtual ViewNature nature() const = 0;
 
   /// "live-map", "live-read", "file" ...; what --technique takes and view.technique says.
   virtual std::string_view technique() const = 0;

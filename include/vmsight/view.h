@@ -1,8 +1,11 @@
 // Views: guest-physical memory by one technique. See docs/techniques.md for the taxonomy.
 #pragma once
 
+#include <chrono>
 #include <memory>
+#include <optional>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "vmsight/memory.h"
@@ -22,6 +25,25 @@ Result<std::unique_ptr<GuestMemory>> open_live_read(const Vm& vm);
 /// file: an image, mapped.
 Result<std::unique_ptr<GuestMemory>> open_file_view(const Image& image);
 
+/// One view: from its begin() to its end a technique that halts has the guest halted, and one that
+/// takes snapshots has one. When it dies, the guest runs.
+class [[nodiscard]] View {
+ public:
+  /// `memory` must outlive it, and has no other view meanwhile.
+  static Result<View> begin(GuestMemory& memory);
+  View(View&& other) noexcept : memory_(std::exchange(other.memory_, nullptr)) {}
+  View& operator=(View&&) = delete;
+  ~View() { static_cast<void>(end()); }
+  GuestMemory& memory() const { return *memory_; }
+  /// To be called after the last read, before anything is shown. timeout if the guest ran in
+  /// between: then nothing may be shown.
+  Result<void> end();
+
+ private:
+  explicit View(GuestMemory& memory) : memory_(&memory) {}
+  GuestMemory* memory_;
+};
+
 struct TechniqueStatus {
   std::string_view name;  // "live-map"
   std::string_view what;  // one line
@@ -38,6 +60,9 @@ struct TechniqueWish {
   bool consistent = false;    // a view shows one moment
   bool no_pause = false;      // the guest never stands still
   bool no_injection = false;  // no system calls inside the QEMU process
+  bool copy = false;          // much is read: a view that halts must be a copy
+  /// How long a view may halt the guest at most; nullopt: as the technique says.
+  std::optional<std::chrono::milliseconds> max_halt;
 };
 
 /// The names of all techniques, in the order in which "auto" tries them.

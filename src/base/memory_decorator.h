@@ -21,6 +21,7 @@ class MemoryDecorator : public GuestMemory {
   Result<void> health() override { return inner_->health(); }
   MemoryCounters counters() const override { return inner_->counters(); }
   bool is_live() const override { return inner_->is_live(); }
+  ViewNature nature() const override { return inner_->nature(); }
   std::string_view technique() const override { return inner_->technique(); }
 
  protected:

@@ -35,14 +35,16 @@ class Print : public Verb {
         VMSIGHT_TRY(request_.address, parse_virtual(*target.kernel, at_));
       }
       Reader reader(*target.memory, target.kernel->space());
-      return in_one_view(target, [&]() -> Result<void> {
-        VMSIGHT_TRY(const Printed printed, evaluate(*target.kernel, reader, request_));
-        if (session.common.json)
-          session.out.print("{}\n", dump(to_json(printed)));
-        else
-          session.out.write(to_text(printed));
+      std::optional<Printed> printed;
+      VMSIGHT_TRY_VOID(in_one_view(target, [&]() -> Result<void> {
+        VMSIGHT_TRY(printed, evaluate(*target.kernel, reader, request_));
         return {};
-      });
+      }));
+      if (session.common.json)
+        session.out.print("{}\n", dump(to_json(*printed)));
+      else
+        session.out.write(to_text(*printed));
+      return {};
     });
   }
 

@@ -1,5 +1,7 @@
 // vmsight read VM ADDR [LEN]: guest memory.
 #include <array>
+#include <functional>
+#include <vector>
 
 #include "cli/address_argument.h"
 #include "cli/target.h"
@@ -28,7 +30,11 @@ class Read : public Verb {
     app.add_option("ADDR", address_, "0xADDRESS, SYMBOL or SYMBOL+0xOFFSET")
         ->group("Arguments")
         ->required();
-    app.add_option("LEN", length_, "bytes: 256, 0x100, 64K ... (default 256)")->group("Arguments");
+    app.add_option(
+           "LEN", length_,
+           "bytes: 256, 0x100, 64K ... (default 256); more than 16M of a guest that would be "
+           "halted for it are read from a snapshot")
+        ->group("Arguments");
     app.add_flag("--phys", physical_, "ADDR is guest-physical")->group("Address");
     app.add_option("-p,--pid", pid_, "ADDR is in the user memory of this process")
         ->group("Address")
@@ -40,6 +46,7 @@ class Read : public Verb {
     VMSIGHT_TRY(const std::uint64_t length, parse_size(length_));
     if (physical_ && pid_) return usage_error("read: --phys and --pid exclude each other");
     if (session.common.json) return usage_error("read: there is no --json", "use --raw for bytes");
+    session.common.wish.copy = length > max_copied;
     if (physical_) return read_physical(session, length);
     return with_target(session.common, [&](Target& target) -> Result<void> {
       AddressSpace space = target.kernel->space();
@@ -48,14 +55,10 @@ class Read : public Verb {
       }
       VMSIGHT_TRY(const GuestVirt from, parse_virtual(*target.kernel, address_));
       Reader reader(*target.memory, space);
-      return in_one_view(target, [&] {
-        return print(
-            session.out, from.raw(), length,
-            [&](std::uint64_t at, std::span<std::byte> into) {
-              return reader.copy(GuestVirt(at), into);
-            },
-            "gva");
-      });
+      return show(session.out, target, from.raw(), length, "gva",
+                  [&](std::uint64_t at, std::span<std::byte> into) {
+                    return reader.copy(GuestVirt(at), into);
+                  });
     });
   }
 
@@ -65,20 +68,39 @@ class Read : public Verb {
     const auto from = parse_unsigned(address_);
     if (!from) return usage_error("read: '" + address_ + "' is not a guest-physical address");
     VMSIGHT_TRY(Target target, open_memory(session.common));
-    return in_one_view(target, [&] {
-      return print(
-          session.out, *from, length,
-          [&](std::uint64_t at, std::span<std::byte> into) {
-            return copy_physical(*target.memory, GuestPhys(at), into);
-          },
-          "gpa");
-    });
+    return show(session.out, target, *from, length, "gpa",
+                [&](std::uint64_t at, std::span<std::byte> into) {
+                  return copy_physical(*target.memory, GuestPhys(at), into);
+                });
+  }
+
+  using Copy = std::function<std::size_t(std::uint64_t at, std::span<std::byte> into)>;
+
+  /// A halted guest is copied from first, and shown when it runs again. Much is never read from a
+  /// halted guest, but piece by piece from a copy.
+  Result<void> show(Output& out, Target& target, std::uint64_t from, std::uint64_t length,
+                    const char* space, const Copy& copy) const {
+    if (length > max_copied) {
+      return in_one_view(target, [&] { return print(out, from, length, space, copy); });
+    }
+    std::vector<std::byte> bytes(length);
+    VMSIGHT_TRY_VOID(in_one_view(target, [&]() -> Result<void> {
+      bytes.resize(copy(from, bytes));
+      return {};
+    }));
+    return print(out, from, length, space,
+                 [&](std::uint64_t at, std::span<std::byte> into) -> std::size_t {
+                   const auto rest =
+                       std::span(bytes).subspan(std::min<std::size_t>(at - from, bytes.size()));
+                   const std::size_t size = std::min(rest.size(), into.size());
+                   std::copy_n(rest.begin(), size, into.begin());
+                   return size;
+                 });
   }
 
   /// Piece by piece, up to the first byte that cannot be read.
-  template <typename Copy>
-  Result<void> print(Output& out, std::uint64_t from, std::uint64_t length, Copy copy,
-                     const char* space) const {
+  Result<void> print(Output& out, std::uint64_t from, std::uint64_t length, const char* space,
+                     const Copy& copy) const {
     std::array<std::byte, page_size> buffer;
     HexDump dump(out, from);
     for (std::uint64_t done = 0; done < length && !out.failed();) {
@@ -102,6 +124,8 @@ class Read : public Verb {
     if (!raw_) dump.finish();
     return {};
   }
+
+  static constexpr std::uint64_t max_copied = 16u << 20;
 
   std::string address_, length_ = "256";
   bool physical_ = false, raw_ = false;

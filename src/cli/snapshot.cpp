@@ -62,6 +62,7 @@ class Snapshot : public Verb {
     if (!force_ && ::lstat(path_.c_str(), &info) == 0) {
       return usage_error("snapshot: " + path_ + " exists", "--force overwrites it");
     }
+    session.common.wish.copy = true;  // the file is written while the memory is read
     if (format_ == "raw") {
       VMSIGHT_TRY(Target target, open_memory(session.common));
       return in_one_view(target, [&] {

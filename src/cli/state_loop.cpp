@@ -66,8 +66,8 @@ Result<void> StateLoop::find_kernel() {
     if (found || views_ == 0 || !alive()) return found;
     if (ended()) return {};
     ::usleep(pause_us);
-    VMSIGHT_TRY_VOID(target_.memory->refresh());
-    VMSIGHT_TRY_VOID(target_.memory->end_view());
+    VMSIGHT_TRY(vmsight::View view, vmsight::View::begin(*target_.memory));
+    VMSIGHT_TRY_VOID(view.end());
   }
 }
 

@@ -136,9 +136,10 @@ Result<void> find_kernel_in(Target& target, const CommonOptions& options) {
 }
 
 Result<void> in_one_view(Target& target, const std::function<Result<void>()>& use) {
-  VMSIGHT_TRY_VOID(target.memory->refresh());
+  VMSIGHT_TRY(View view, View::begin(*target.memory));
   auto done = use();
-  auto ended = target.memory->end_view();
+  auto ended = view.end();
+  if (!ended && ended.error().code == ErrorCode::timeout) return ended;
   return done ? std::move(ended) : std::move(done);
 }
 

@@ -36,7 +36,8 @@ Result<Target> open_memory(const CommonOptions& options);
 Result<void> find_kernel_in(Target& target, const CommonOptions& options);
 
 /// Runs `use` within one view of the memory: a technique that halts the guest halts it so long, one
-/// that takes snapshots takes one. Not for reading states, which begin views of their own.
+/// that takes snapshots takes one. `use` copies out what is wanted and does nothing that can block:
+/// no output, no file. What it read may be shown if this succeeds. Not for reading states, which begin views of their own.
 Result<void> in_one_view(Target& target, const std::function<Result<void>()>& use);
 
 /// Opens a target, runs `use`, and keeps what was learnt of the kernel for the next time.

@@ -43,6 +43,16 @@ void declare_common(CLI::App& app, const VerbInfo& verb, CommonOptions& common) 
     app.add_flag("--no-injection", common.wish.no_injection,
                  "auto: no system calls inside the QEMU process")
         ->group(group);
+    app.add_option_function<double>(
+           "--max-halt",
+           [&](double ms) {
+             common.wish.max_halt = std::chrono::milliseconds(static_cast<std::int64_t>(ms));
+           },
+           "how long a view may halt the guest at most; then it runs on and the view fails "
+           "(default 1000; what halts long by nature: see `vmsight doctor VM`)")
+        ->group(group)
+        ->type_name("MS")
+        ->check(CLI::Range(1.0, 3'600'000.0));
     app.add_option("--kernel", common.kernel,
                    "which kernel, if several were found: index or build id")
         ->group(group)

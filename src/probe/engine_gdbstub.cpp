@@ -23,7 +23,7 @@ GdbLoop::Options options_for(const EngineSetting& setting) {
   return {.kind = kvm ? GdbTraps::Kind::hardware : GdbTraps::Kind::software,
           .skips_endbr = !kvm,  // an emulated CPU tracks no indirect branches
           .max_traps = kvm ? debug_registers : 0,
-          .refresh = setting.memory.technique() != "live-map"};
+          .refresh = !setting.memory.nature().direct};
 }
 
 class GdbstubEngine final : public ProbeEngine {
@@ -85,10 +85,10 @@ class GdbstubEngine final : public ProbeEngine {
     }
     for (std::size_t hits = 0; hits < max_hits_a_poll; ++hits) {
       auto stop = stub_->client()->wait_stop(hits == 0 ? patience : 0ms);
-      if (!stop) return explain_failure(setting_.vm, std::move(stop).error());
+      if (!stop) return stub_->explain(std::move(stop).error());
       if (!*stop) break;
       auto after = loop_.handle(*stub_->client(), **stop, sink, told);
-      if (!after) return explain_failure(setting_.vm, std::move(after).error());
+      if (!after) return stub_->explain(std::move(after).error());
       stopped_by_other_ = *after == GdbLoop::After::stands;
     }
     return told;
@@ -113,15 +113,17 @@ class GdbstubEngine final : public ProbeEngine {
     VMSIGHT_TRY_VOID(look_whether_it_runs());
     if (!stub_->client()->is_running()) return {};
     // A breakpoint that is hit at this moment is hit again when the guest runs on.
+    VMSIGHT_TRY_VOID(stub_->announce_hold(true));
     auto stopped = stub_->client()->interrupt();
-    return stopped ? Result<void>() : explain_failure(setting_.vm, std::move(stopped).error());
+    return stopped ? Result<void>() : stub_->explain(std::move(stopped).error());
   }
 
   /// After hold(): on with the guest, and without a gdbstub if nothing is armed any more.
   Result<void> run_on() {
     if (loop_.is_idle()) return let_go();
     if (stopped_by_other_) return {};
-    return stub_->client()->run({});
+    VMSIGHT_TRY_VOID(stub_->client()->run({}));
+    return stub_->announce_hold(false);
   }
 
   Result<void> let_go() {

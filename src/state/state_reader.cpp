@@ -63,6 +63,8 @@ Result<void> LinuxStateReader::read(const StateOptions& options, State& into) {
   const auto read = read_view(options, into);
   // Whatever happened, a guest that was halted for this runs on.
   const auto ended = memory_.end_view();
+  // A halt that was cut short explains whatever else went wrong, too.
+  if (!ended && ended.error().code == ErrorCode::timeout) return ended;
   if (!read) return read;
   into.view.pause_ns = memory_.counters().pause_ns;
   return ended;
@@ -97,7 +99,7 @@ Result<void> LinuxStateReader::read_view(const StateOptions& options, State& int
   VMSIGHT_TRY_VOID(memory_.health());
   const MemoryCounters counters = memory_.counters();
   into.view = {.technique = std::string(memory_.technique()),
-               .paused = memory_.technique().starts_with("halt"),
+               .paused = memory_.nature().halts,
                .start_ns = start,
                .duration_ns = monotonic_ns() - start,
                .bytes_read = counters.bytes,

@@ -41,6 +41,7 @@ class CachedMemory final : public GuestMemory {
   Result<void> health() override;
   MemoryCounters counters() const override;
   bool is_live() const override { return source_->is_live(); }
+  ViewNature nature() const override { return {}; }
   std::string_view technique() const override { return source_->technique(); }
 
  private:

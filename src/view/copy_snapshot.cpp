@@ -112,14 +112,15 @@ Result<void> CopySnapshotter::clear(const Place& place, GuestPhys from, GuestPhy
   return {};
 }
 
-Result<std::unique_ptr<GuestMemory>> open_copy_snapshot(const Vm& vm) {
+Result<std::unique_ptr<GuestMemory>> open_copy_snapshot(const Vm& vm,
+                                                        std::chrono::milliseconds max_halt) {
   VMSIGHT_TRY(std::unique_ptr<GuestMemory> live, open_live_read(vm));
   VMSIGHT_TRY(std::unique_ptr<GuestMemory> copied, open_live_read(vm));
-  VMSIGHT_TRY(std::unique_ptr<Halter> halter, open_ptrace_halter(vm));
+  VMSIGHT_TRY(std::unique_ptr<Halter> halter, open_ptrace_halter(vm, max_halt));
   VMSIGHT_TRY(std::unique_ptr<CopySnapshotter> snapshotter,
               CopySnapshotter::open(vm, std::move(copied), std::move(halter)));
-  return std::unique_ptr<GuestMemory>(
-      std::make_unique<SnapshotMemory>("halt-snap:copy", std::move(live), std::move(snapshotter)));
+  return std::unique_ptr<GuestMemory>(std::make_unique<SnapshotMemory>(
+      "halt-snap:copy", Taken::while_halted, std::move(live), std::move(snapshotter)));
 }
 
 }  // namespace vmsight

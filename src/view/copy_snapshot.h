@@ -4,6 +4,7 @@
 // holes of the guest's RAM stay holes of it, which read as zeros.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <vector>
 
@@ -48,6 +49,7 @@ class CopySnapshotter final : public Snapshotter {
 };
 
 /// halt-snap:copy of live-read, halted by ptrace.
-Result<std::unique_ptr<GuestMemory>> open_copy_snapshot(const Vm& vm);
+Result<std::unique_ptr<GuestMemory>> open_copy_snapshot(const Vm& vm,
+                                                        std::chrono::milliseconds max_halt);
 
 }  // namespace vmsight

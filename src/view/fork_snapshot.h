@@ -6,8 +6,7 @@
 #include "view/cached_memory.h"
 #include "view/process_reads.h"
 #include "view/snapshot_memory.h"
-#include "vm/attendant.h"
-#include "vm/journal.h"
+#include "vm/guard.h"
 #include "vmsight/halt.h"
 
 namespace vmsight {
@@ -19,22 +18,21 @@ Result<void> check_fork(const Vm& vm);
 class ForkSnapshotter final : public Snapshotter {
  public:
   /// `vm` must outlive it. Changes nothing yet.
-  static Result<std::unique_ptr<ForkSnapshotter>> open(const Vm& vm,
-                                                       std::unique_ptr<Halter> halter);
+  static Result<std::unique_ptr<ForkSnapshotter>> open(
+      const Vm& vm, std::chrono::milliseconds max_halt = default_max_halt);
   Result<Snapshot> take() override;
   /// The process that keeps the copy; -1 before the first snapshot.
-  pid_t attendant() const { return attendant_ ? attendant_->pid() : -1; }
+  pid_t guard() const { return guard_ ? guard_->pid() : -1; }
 
  private:
-  ForkSnapshotter(const Vm& vm, std::unique_ptr<Halter> halter)
-      : vm_(vm), halter_(std::move(halter)) {}
+  ForkSnapshotter(const Vm& vm, std::chrono::milliseconds max_halt)
+      : vm_(vm), max_halt_(max_halt) {}
   Result<void> start();
   void end();
 
   const Vm& vm_;
-  std::unique_ptr<Halter> halter_;
-  std::unique_ptr<Attendant> attendant_;
-  JournalEntry entry_;             // the attendant writes it before a copy, and removes it after
+  std::chrono::milliseconds max_halt_;
+  std::unique_ptr<Guard> guard_;
   ProcessReads* reads_ = nullptr;  // owned by memory_
   std::unique_ptr<CachedMemory> memory_;
 };

@@ -64,10 +64,11 @@ Result<void> GdbReads::ask(GdbClient& client, ReadPlan& plan, std::span<const Re
   return {};
 }
 
-Result<std::unique_ptr<GuestMemory>> open_gdbstub(const Vm& vm) {
+Result<std::unique_ptr<GuestMemory>> open_gdbstub(const Vm& vm,
+                                                  std::chrono::milliseconds max_halt) {
   VMSIGHT_TRY(std::unique_ptr<MonitorReads> monitor,
               MonitorReads::open(vm, MonitorReads::Way::pmemsave));
-  VMSIGHT_TRY(std::unique_ptr<GdbStub> stub, GdbStub::open(vm));
+  VMSIGHT_TRY(std::unique_ptr<GdbStub> stub, GdbStub::open(vm, GdbStub::Use::reads, max_halt));
   std::unique_ptr<PageSource> source = std::make_unique<GdbReads>(*stub, std::move(monitor));
   VMSIGHT_TRY(std::unique_ptr<GuestMemory> access, CachedMemory::make(std::move(source)));
   return std::unique_ptr<GuestMemory>(

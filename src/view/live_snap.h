@@ -6,7 +6,9 @@
 namespace vmsight {
 
 /// "live-snap:uffd" and "live-snap:fork", with the vCPUs halted by ptrace. `vm` must outlive them.
-Result<std::unique_ptr<GuestMemory>> open_live_snap_uffd(const Vm& vm);
-Result<std::unique_ptr<GuestMemory>> open_live_snap_fork(const Vm& vm);
+Result<std::unique_ptr<GuestMemory>> open_live_snap_uffd(const Vm& vm,
+                                                         std::chrono::milliseconds max_halt);
+Result<std::unique_ptr<GuestMemory>> open_live_snap_fork(const Vm& vm,
+                                                         std::chrono::milliseconds max_halt);
 
 }  // namespace vmsight

@@ -43,6 +43,7 @@ class MappedMemory final : public GuestMemory {
   Result<void> health() override;
   MemoryCounters counters() const override;
   bool is_live() const override { return parts_.live; }
+  ViewNature nature() const override { return {.one_moment = !parts_.live, .direct = parts_.live}; }
   std::string_view technique() const override { return parts_.technique; }
 
  private:

@@ -250,21 +250,24 @@ Result<Common> open_common(const Vm& vm) {
 }
 
 Result<std::unique_ptr<GuestMemory>> snapshots_of(const Vm& vm, std::string_view technique,
+                                                  Taken taken,
                                                   std::unique_ptr<Snapshotter> snapshotter) {
   VMSIGHT_TRY(std::unique_ptr<GuestMemory> live, open_live(vm));
   return std::unique_ptr<GuestMemory>(
-      std::make_unique<SnapshotMemory>(technique, std::move(live), std::move(snapshotter)));
+      std::make_unique<SnapshotMemory>(technique, taken, std::move(live), std::move(snapshotter)));
 }
 
 Result<std::unique_ptr<GuestMemory>> open_migrated(const Vm& vm, std::string_view technique,
-                                                   MigrationKind kind) {
+                                                   MigrationKind kind,
+                                                   std::chrono::milliseconds max_halt) {
   VMSIGHT_TRY(Common common, open_common(vm));
   if (vm.ram_source() != "monitor") {
     return Error{.code = ErrorCode::unsupported,
                  .message = "migrate to a file: the names of the RAM blocks are unknown"};
   }
-  VMSIGHT_TRY(Migration migration, Migration::open(vm, common.session, kind));
-  return snapshots_of(vm, technique,
+  VMSIGHT_TRY(Migration migration, Migration::open(vm, common.session, kind, max_halt));
+  const Taken taken = kind == MigrationKind::stopped ? Taken::while_halted : Taken::while_running;
+  return snapshots_of(vm, technique, taken,
                       std::make_unique<Migrated>(vm, common.session, *std::move(common.files),
                                                  std::move(migration)));
 }
@@ -273,28 +276,32 @@ Result<std::unique_ptr<GuestMemory>> open_migrated(const Vm& vm, std::string_vie
 
 Result<std::unique_ptr<GuestMemory>> open_halt_snap_dump(const Vm& vm) {
   VMSIGHT_TRY(Common common, open_common(vm));
-  return snapshots_of(vm, "halt-snap:dump",
+  return snapshots_of(vm, "halt-snap:dump", Taken::while_halted,
                       std::make_unique<Dump>(vm, common.session, *std::move(common.files)));
 }
 
-Result<std::unique_ptr<GuestMemory>> open_halt_snap_pmemsave(const Vm& vm) {
+Result<std::unique_ptr<GuestMemory>> open_halt_snap_pmemsave(const Vm& vm,
+                                                             std::chrono::milliseconds max_halt) {
   VMSIGHT_TRY(Common common, open_common(vm));
-  VMSIGHT_TRY(std::unique_ptr<Halter> halter, open_stop_halter(vm));
+  VMSIGHT_TRY(std::unique_ptr<Halter> halter, open_stop_halter(vm, max_halt));
   return snapshots_of(
-      vm, "halt-snap:pmemsave",
+      vm, "halt-snap:pmemsave", Taken::while_halted,
       std::make_unique<Saved>(vm, common.session, *std::move(common.files), std::move(halter)));
 }
 
-Result<std::unique_ptr<GuestMemory>> open_halt_snap_migrate(const Vm& vm) {
-  return open_migrated(vm, "halt-snap:migrate", MigrationKind::stopped);
+Result<std::unique_ptr<GuestMemory>> open_halt_snap_migrate(const Vm& vm,
+                                                            std::chrono::milliseconds max_halt) {
+  return open_migrated(vm, "halt-snap:migrate", MigrationKind::stopped, max_halt);
 }
 
-Result<std::unique_ptr<GuestMemory>> open_live_snap_mapped_ram(const Vm& vm) {
-  return open_migrated(vm, "live-snap:mapped-ram", MigrationKind::mapped_ram);
+Result<std::unique_ptr<GuestMemory>> open_live_snap_mapped_ram(const Vm& vm,
+                                                               std::chrono::milliseconds max_halt) {
+  return open_migrated(vm, "live-snap:mapped-ram", MigrationKind::mapped_ram, max_halt);
 }
 
-Result<std::unique_ptr<GuestMemory>> open_live_snap_background(const Vm& vm) {
-  return open_migrated(vm, "live-snap:background", MigrationKind::background);
+Result<std::unique_ptr<GuestMemory>> open_live_snap_background(const Vm& vm,
+                                                               std::chrono::milliseconds max_halt) {
+  return open_migrated(vm, "live-snap:background", MigrationKind::background, max_halt);
 }
 
 }  // namespace vmsight

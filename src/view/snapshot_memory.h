@@ -23,14 +23,18 @@ class Snapshotter {
   virtual Result<Snapshot> take() = 0;
 };
 
+/// What the guest does while the copy is made.
+enum class Taken { while_halted, while_running };
+
 class SnapshotMemory final : public MemoryDecorator {
  public:
   /// `live` is read before the first view and between views, and gives the RAM map. `technique`
   /// must be of static storage.
-  SnapshotMemory(std::string_view technique, std::unique_ptr<GuestMemory> live,
+  SnapshotMemory(std::string_view technique, Taken taken, std::unique_ptr<GuestMemory> live,
                  std::unique_ptr<Snapshotter> snapshotter)
       : MemoryDecorator(*live),
         technique_(technique),
+        while_(taken),
         live_(std::move(live)),
         snapshotter_(std::move(snapshotter)) {}
 
@@ -38,6 +42,9 @@ class SnapshotMemory final : public MemoryDecorator {
   const RamMap& ram() const override { return live_->ram(); }
   MemoryCounters counters() const override;
   bool is_live() const override { return snapshot_.memory == nullptr; }
+  ViewNature nature() const override {
+    return {.one_moment = true, .halts = while_ == Taken::while_halted, .copies = true};
+  }
   std::string_view technique() const override { return technique_; }
 
  private:
@@ -45,6 +52,7 @@ class SnapshotMemory final : public MemoryDecorator {
   Result<void> do_end_view() override;
 
   std::string_view technique_;  // "live-snap:fork"
+  Taken while_;
   std::unique_ptr<GuestMemory> live_;
   std::unique_ptr<Snapshotter> snapshotter_;
   Snapshot snapshot_;

@@ -1,10 +1,12 @@
 // The table of techniques, private to src/view. A name is CLASS or CLASS:VARIANT.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <span>
 #include <string_view>
 
+#include "vmsight/halt.h"
 #include "vmsight/view.h"
 
 namespace vmsight {
@@ -14,10 +16,14 @@ struct Technique {
   std::string_view what;    // one line: how memory is reached
   std::string_view cost;    // one line: what a view costs the guest
   bool consistent = false;  // a view shows one moment
-  bool pauses = false;      // the guest stands still for a part of each view
+  bool pauses = false;      // the guest is halted for a part of each view
+  bool copies = false;      // a view is a copy
   bool injects = false;     // system calls are run inside the QEMU process
+  std::chrono::milliseconds max_halt = default_max_halt;  // of one view, unless the user says more
+  bool copies_all = false;  // all of guest RAM during the halt: the larger it is, the longer
   /// Checks all that can be checked without disturbing the guest; the first refresh() disturbs it.
-  Result<std::unique_ptr<GuestMemory>> (*open)(const Vm& vm) = nullptr;
+  Result<std::unique_ptr<GuestMemory>> (*open)(const Vm& vm,
+                                               std::chrono::milliseconds max_halt) = nullptr;
 };
 
 /// All of them; of those that fit a wish, "auto" takes the first that works.

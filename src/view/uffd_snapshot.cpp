@@ -8,112 +8,10 @@
 
 #include "base/clock.h"
 #include "view/lent_memory.h"
+#include "vm/traced_threads.h"
+#include "vm/vcpu_halt.h"
 
 namespace vmsight {
-namespace {
-
-enum Request : std::uint32_t { open_request, protect_request, allow_request };
-
-std::vector<WriteProtect::Run> runs_of(const Vm& vm) {
-  std::vector<WriteProtect::Run> runs;
-  for (const RamRange& range : vm.ram().ranges()) runs.push_back({range.host, range.size});
-  return runs;
-}
-
-/// What the attendant does: holds the userfaultfd, and copies pages before they are written.
-class CopyService final : public Service {
- public:
-  CopyService(const Vm& vm, CopyStore& store, WriteProtectSupport support)
-      : vm_(vm), store_(store), support_(support) {}
-
-  Result<std::uint64_t> serve(std::uint32_t request) override {
-    switch (request) {
-      case open_request:
-        return open();
-      case protect_request:
-        return protect();
-      case allow_request:
-        return allow();
-    }
-    return Error{.code = ErrorCode::usage, .message = "unknown request"};
-  }
-  int watched() const override { return protect_ ? protect_->fd() : -1; }
-  Result<void> on_event() override;
-  void end() override { protect_.reset(); }  // closing it is all that it takes
-
- private:
-  Result<std::uint64_t> open();
-  Result<std::uint64_t> protect();
-  Result<std::uint64_t> allow();
-  void copy(HostVirt page);
-  std::optional<std::uint32_t> number_of(HostVirt page) const;
-
-  const Vm& vm_;
-  CopyStore& store_;
-  WriteProtectSupport support_;
-  Tracing tracing_;
-  std::optional<WriteProtect> protect_;
-  bool copying_ = false;
-};
-
-Result<std::uint64_t> CopyService::open() {
-  VMSIGHT_TRY(protect_,
-              WriteProtect::open(vm_.info().pid, runs_of(vm_), support_.unpopulated, tracing_));
-  return std::uint64_t{0};
-}
-
-Result<std::uint64_t> CopyService::protect() {
-  store_.clear();
-  copying_ = true;
-  VMSIGHT_TRY_VOID(protect_->protect());
-  return std::uint64_t{0};
-}
-
-Result<std::uint64_t> CopyService::allow() {
-  copying_ = false;
-  VMSIGHT_TRY_VOID(protect_->allow_all());
-  return std::uint64_t{store_.count()};
-}
-
-/// QEMU's threads stand until their pages are copied: nothing here may wait for QEMU.
-Result<void> CopyService::on_event() {
-  std::array<HostVirt, 32> pages;
-  VMSIGHT_TRY(const std::size_t count, protect_->waiting(pages));
-  for (const HostVirt page : std::span(pages).first(count)) {
-    if (copying_) copy(page);
-    // One that fails was unmapped: its writer gets the fault that it would have had anyway.
-    static_cast<void>(protect_->allow(page));
-  }
-  return {};
-}
-
-void CopyService::copy(HostVirt page) {
-  const std::optional<std::uint32_t> number = number_of(page);
-  if (!number || store_.find(*number) != nullptr) return;
-  const iovec local{store_.room(), page_size};
-  const iovec remote{reinterpret_cast<void*>(page.raw()), page_size};
-  const ssize_t got = ::process_vm_readv(vm_.info().pid, &local, 1, &remote, 1, 0);
-  if (got == static_cast<ssize_t>(page_size)) {
-    store_.publish(*number);
-  } else {
-    store_.set_lost();
-  }
-}
-
-/// As PageIndex numbers them: densely, range by range.
-std::optional<std::uint32_t> CopyService::number_of(HostVirt page) const {
-  std::uint64_t first = 0;
-  for (const RamRange& range : vm_.ram().ranges()) {
-    if (page >= range.host && page - range.host < range.size) {
-      return static_cast<std::uint32_t>(first + ((page - range.host) >> page_shift));
-    }
-    first += range.size >> page_shift;
-  }
-  return std::nullopt;
-}
-
-}  // namespace
-
 /// The pages of the snapshot: copies over live pages over holes.
 class UffdSnapshotter::Reads final : public PageSource {
  public:
@@ -163,10 +61,10 @@ Result<void> UffdSnapshotter::Reads::check() const {
         .code = ErrorCode::os,
         .message = "read the snapshot: a page could not be copied before the guest wrote it"};
   }
-  if (owner_.attendant_ && owner_.attendant_->alive()) return {};
+  if (owner_.guard_ && owner_.guard_->alive()) return {};
   VMSIGHT_TRY_VOID(owner_.vm_.check_alive());
   return Error{.code = ErrorCode::os,
-               .message = "read the snapshot: the process that keeps it has ended",
+               .message = "read the snapshot: the guard that keeps it has ended",
                .hint = "the VM runs on as before; try again"};
 }
 
@@ -222,9 +120,10 @@ Result<void> UffdSnapshotter::Reads::health() {
 }
 
 Result<std::unique_ptr<UffdSnapshotter>> UffdSnapshotter::open(const Vm& vm,
-                                                               std::unique_ptr<Halter> halter,
-                                                               WriteProtectSupport support) {
-  std::unique_ptr<UffdSnapshotter> snapshotter(new UffdSnapshotter(vm, std::move(halter), support));
+                                                               WriteProtectSupport support,
+                                                               std::chrono::milliseconds max_halt) {
+  VMSIGHT_TRY_VOID(check_may_trace(vm.info().pid));
+  std::unique_ptr<UffdSnapshotter> snapshotter(new UffdSnapshotter(vm, support, max_halt));
   VMSIGHT_TRY(std::unique_ptr<ProcessReads> live, ProcessReads::open(vm));
   VMSIGHT_TRY(PageIndex index, PageIndex::from(vm.ram()));
   VMSIGHT_TRY(CopyStore store, CopyStore::make(index.size()));
@@ -235,14 +134,26 @@ Result<std::unique_ptr<UffdSnapshotter>> UffdSnapshotter::open(const Vm& vm,
   return snapshotter;
 }
 
+nlohmann::json UffdSnapshotter::config(const VcpuThreads& threads) const {
+  nlohmann::json config = to_json(threads);
+  config["unpopulated"] = support_.unpopulated;
+  auto& ranges = config["ranges"] = nlohmann::json::array();
+  for (const RamRange& range : vm_.ram().ranges()) {
+    ranges.push_back({range.host.raw(), range.size});
+  }
+  return config;
+}
+
 Result<void> UffdSnapshotter::start() {
-  if (attendant_ && attendant_->alive()) return {};
-  attendant_.reset();
-  VMSIGHT_TRY(attendant_, Attendant::start(vm_.info().pid, [this] {
-                return std::make_unique<CopyService>(vm_, *store_, support_);
-              }));
-  if (auto opened = attendant_->ask(open_request); !opened) {
-    attendant_.reset();
+  if (guard_ && guard_->alive()) return {};
+  guard_.reset();
+  VMSIGHT_TRY(const VcpuThreads threads, find_vcpu_threads(vm_.info()));
+  VMSIGHT_TRY(
+      guard_,
+      Guard::start({vm_.info().pid, vm_.info().start_time},
+                   {.service = "uffd", .config = config(threads), .descriptors = {store_->fd()}}));
+  if (auto opened = guard_->ask(GuardRequest::open); !opened) {
+    guard_.reset();
     return std::move(opened).error();
   }
   return {};
@@ -255,10 +166,10 @@ bool UffdSnapshotter::must_record_holes() const {
                      [](const RamBlock& block) { return block.backing == Backing::anonymous; });
 }
 
-/// While the vCPUs stand.
+/// While the vCPUs are halted.
 Result<void> UffdSnapshotter::protect() {
   if (must_record_holes()) VMSIGHT_TRY_VOID(reads_->record_holes());
-  auto done = attendant_->ask(protect_request);
+  auto done = guard_->ask(GuardRequest::protect);
   if (!done) return std::move(done).error();
   return {};
 }
@@ -267,9 +178,13 @@ Result<Snapshot> UffdSnapshotter::take() {
   VMSIGHT_TRY_VOID(vm_.check_alive());
   VMSIGHT_TRY_VOID(start());
   const Stopwatch pause;
-  VMSIGHT_TRY(Paused paused, halter_->halt());
+  auto halted = guard_->ask(GuardRequest::halt, static_cast<std::uint64_t>(max_halt_.count()));
+  if (!halted) {
+    VMSIGHT_TRY_VOID(vm_.check_alive());
+    return std::move(halted).error();
+  }
   auto protected_now = protect();
-  auto resumed = paused.resume();
+  auto resumed = guard_->ask(GuardRequest::resume);
   const std::uint64_t pause_ns = pause.elapsed_ns();
   if (!protected_now || !resumed) {
     end();
@@ -282,8 +197,8 @@ Result<Snapshot> UffdSnapshotter::take() {
 }
 
 void UffdSnapshotter::end() {
-  if (!attendant_ || attendant_->ask(allow_request)) return;
-  attendant_.reset();  // its end takes back what it could not
+  if (!guard_ || guard_->ask(GuardRequest::unprotect)) return;
+  guard_.reset();  // its end takes back what it could not
 }
 
 }  // namespace vmsight

@@ -9,6 +9,8 @@
 #include "vm/monitor.h"
 #include "vm/monitor_session.h"
 #include "vm/recovery.h"
+#include "vm/traced_threads.h"
+#include "vm/vcpu_halt.h"
 
 namespace vmsight {
 namespace {
@@ -49,23 +51,6 @@ Result<void> check_outside(std::span<const CodePatch> patches,
     }
   }
   return {};
-}
-
-/// By ptrace: it needs no monitor, the pause is shorter, and it ends with us. Where another program
-/// traces QEMU already, by QMP.
-Result<std::unique_ptr<Halter>> open_halter(const Vm& vm) {
-  auto halter = open_ptrace_halter(vm);
-  if (halter || halter.error().code == ErrorCode::vm_gone) return halter;
-  return open_stop_halter(vm);
-}
-
-/// One whole instruction is replaced by another, so nobody can stand within. Where registers can be had
-/// - KVM gives none of a vCPU that is stopped by ptrace - this is not only known, but seen.
-Result<void> check_outside(const Vm& vm, const Halter& halter, std::span<const CodePatch> patches) {
-  if (halter.name() != "stop") return {};
-  VMSIGHT_TRY(const auto session, MonitorSession::of(vm.info()));
-  VMSIGHT_TRY(const auto vcpus, session->with_client(&ask_registers));
-  return check_outside(patches, vcpus);
 }
 
 Result<void> write_all(const RamWriter& ram, std::span<const CodePatch> patches) {
@@ -135,14 +120,16 @@ std::optional<CodePatch> parse_patch(const json& entry) {
 
 Result<void> undo_by_ptrace(const VmInfo& info, const RamWriter& ram,
                             std::span<const CodePatch> armed) {
-  VMSIGHT_TRY(const auto vm, open_vm(info));
-  VMSIGHT_TRY(const auto halter, open_ptrace_halter(*vm));
-  VMSIGHT_TRY(Paused paused, halter->halt());
-  VMSIGHT_TRY_VOID(put_back(ram, armed));
-  return paused.resume();
+  VMSIGHT_TRY(VcpuThreads threads, find_vcpu_threads(info));
+  const auto halt =
+      make_ptrace_halt({info.pid, info.start_time}, VcpuRoster(info.pid, std::move(threads)));
+  VMSIGHT_TRY_VOID(halt->halt());
+  const auto done = put_back(ram, armed);
+  VMSIGHT_TRY_VOID(halt->resume());
+  return done;
 }
 
-/// What a process that may be killed too needs to stop the guest by itself.
+/// A guard that may be killed too stops the guest by itself.
 class UndoPause {
  public:
   explicit UndoPause(QmpClient& monitor) : monitor_(monitor) {}
@@ -151,9 +138,10 @@ class UndoPause {
   Result<void> begin(const VmInfo& info) {
     VMSIGHT_TRY(const std::string status, ask_run_state(monitor_));
     if (status != "running") return {};
-    VMSIGHT_TRY(entry_, JournalEntry::prepare({info.pid, info.start_time}, {.kind = "stopped"}));
     VMSIGHT_TRY(const ProcessId self, identify(::getpid()));
-    VMSIGHT_TRY_VOID(entry_.write(self));
+    VMSIGHT_TRY(entry_,
+                JournalEntry::prepare({info.pid, info.start_time}, {.kind = "stopped"}, self));
+    VMSIGHT_TRY_VOID(entry_.write());
     stopped_ = true;
     VMSIGHT_TRY(const json done, monitor_.execute({"stop"}));
     static_cast<void>(done);
@@ -208,11 +196,9 @@ Result<void> RamWriter::write(HostVirt to, std::span<const std::byte> bytes) con
   return os_error(done < 0 ? errno : EIO, fmt::format("write guest RAM at {}", to));
 }
 
-Result<void> apply_patches(const Vm& vm, const RamWriter& ram, std::span<const CodePatch> patches,
-                           const PatchCheck& check) {
-  VMSIGHT_TRY(const auto halter, open_halter(vm));
-  VMSIGHT_TRY(Paused paused, halter->halt());
-  if (check) VMSIGHT_TRY_VOID(check());
+namespace {
+
+Result<void> check_as_expected(const RamWriter& ram, std::span<const CodePatch> patches) {
   for (const CodePatch& patch : patches) {
     VMSIGHT_TRY(const std::string bytes, read_bytes(ram, patch));
     if (bytes == patch.before) continue;
@@ -221,18 +207,87 @@ Result<void> apply_patches(const Vm& vm, const RamWriter& ram, std::span<const C
                                         to_hex(bytes), to_hex(patch.before)),
                  .hint = "the guest changed it, or another vmsight; try again"};
   }
-  VMSIGHT_TRY_VOID(check_outside(vm, *halter, patches));
-  VMSIGHT_TRY_VOID(write_all(ram, patches));
-  return paused.resume();
+  return {};
 }
 
-Result<void> revert_patches(const Vm& vm, const RamWriter& ram,
-                            std::span<const CodePatch> patches) {
-  VMSIGHT_TRY(const auto halter, open_halter(vm));
-  VMSIGHT_TRY(Paused paused, halter->halt());
-  VMSIGHT_TRY_VOID(check_outside(vm, *halter, patches));
-  VMSIGHT_TRY_VOID(put_back(ram, patches));
-  return paused.resume();
+/// One change of the code, by whoever halts the guest: a guard, or the guard of a monitor.
+template <typename Asked>
+Result<void> change_by(Asked& asked, std::chrono::milliseconds max_halt, GuardRequest how,
+                       const json& payload, const PatchCheck& check) {
+  const auto halted = asked.ask(GuardRequest::halt, static_cast<std::uint64_t>(max_halt.count()));
+  if (!halted) return halted.error();
+  auto done = check ? check() : Result<void>();
+  if (done) {
+    if (auto written = asked.ask(how, payload); !written) done = std::move(written).error();
+  }
+  const auto resumed = asked.ask(GuardRequest::resume);
+  if (!done) return done;
+  return resumed ? Result<void>() : resumed.error();
+}
+
+}  // namespace
+
+Result<void> change_code(pid_t vm, GuardRequest how, const json& payload) {
+  const auto patches = parse_patches(payload);
+  if (!patches) {
+    return Error{.code = ErrorCode::bad_data, .message = "change code: not a list of patches"};
+  }
+  VMSIGHT_TRY(const RamWriter ram, RamWriter::open(vm));
+  if (how == GuardRequest::revert) return put_back(ram, *patches);
+  VMSIGHT_TRY_VOID(check_as_expected(ram, *patches));
+  return write_all(ram, *patches);
+}
+
+Result<Guard*> CodePatcher::guard() {
+  if (guard_ && guard_->alive()) return guard_.get();
+  guard_.reset();
+  VMSIGHT_TRY(const VcpuThreads threads, find_vcpu_threads(vm_.info()));
+  VMSIGHT_TRY(guard_,
+              Guard::start({vm_.info().pid, vm_.info().start_time},
+                           {.service = "patch", .config = to_json(threads), .descriptors = {}}));
+  return guard_.get();
+}
+
+Result<std::uint64_t> CodePatcher::record(std::span<const CodePatch> patches) {
+  VMSIGHT_TRY(Guard* const guard, this->guard());
+  return guard->ask(GuardRequest::arm, record_of(patches).payload);
+}
+
+Result<void> CodePatcher::forget(std::uint64_t recorded) {
+  VMSIGHT_TRY(Guard* const guard, this->guard());
+  auto done = guard->ask(GuardRequest::disarm, recorded);
+  if (!done) return std::move(done).error();
+  return {};
+}
+
+Result<void> CodePatcher::apply(std::span<const CodePatch> patches, const PatchCheck& check) {
+  return change(GuardRequest::write, patches, check);
+}
+
+Result<void> CodePatcher::revert(std::span<const CodePatch> patches) {
+  return change(GuardRequest::revert, patches, {});
+}
+
+/// By ptrace: it needs no monitor, and the pause is shorter. Where another program traces QEMU
+/// already, by QMP, where it is also seen whether a vCPU stands within an instruction: KVM gives
+/// no registers of one that is stopped by ptrace. (One whole instruction is replaced by another, so
+/// that nobody can.)
+Result<void> CodePatcher::change(GuardRequest how, std::span<const CodePatch> patches,
+                                 const PatchCheck& check) {
+  const json payload = record_of(patches).payload;
+  if (check_may_trace(vm_.info().pid)) {
+    VMSIGHT_TRY(Guard* const guard, this->guard());
+    auto done = change_by(*guard, max_halt_, how, payload, check);
+    const bool other_traces = !done && done.error().code == ErrorCode::unsupported;
+    if (!other_traces) return done;
+  }
+  VMSIGHT_TRY_VOID(vm_.check_alive());
+  VMSIGHT_TRY(const auto session, MonitorSession::of(vm_.info()));
+  return change_by(*session, max_halt_, how, payload, [&]() -> Result<void> {
+    if (check) VMSIGHT_TRY_VOID(check());
+    VMSIGHT_TRY(const auto vcpus, session->with_client(&ask_registers));
+    return check_outside(patches, vcpus);
+  });
 }
 
 Change record_of(std::span<const CodePatch> patches) {

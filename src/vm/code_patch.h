@@ -1,12 +1,15 @@
-// Bytes of guest code that we replace while the guest stands, and put back.
+// Bytes of guest code that we replace while the guest is halted, and put back.
 //
 //   record on disk -> halt -> all bytes as expected? -> write -> resume   apply
 //                     halt -> bytes still ours? -> write -> resume        revert
 //
-// Each patch replaces one instruction, or code that nobody executes, by one instruction.//
-// For guests under KVM: an emulator that has translated the code already does not see the change.
+// A guard does all of it (vm/guard.h): what is written is never left half done, and is put back
+// when we are gone. Each patch replaces one instruction, or code that nobody executes, by one
+// instruction. For guests under KVM: an emulator that has translated the code already does not see
+// the change.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <functional>
 #include <nlohmann/json.hpp>
@@ -15,6 +18,7 @@
 #include <vector>
 
 #include "base/os.h"
+#include "vm/guard.h"
 #include "vm/journal.h"
 #include "vmsight/address.h"
 #include "vmsight/halt.h"
@@ -46,15 +50,40 @@ struct CodePatch {
   std::string before, after;  // of the same length; within one page
 };
 
-/// What else must be true before anything is written; asked while the guest stands.
+/// What else must be true before anything is written; asked while the guest is halted.
 using PatchCheck = std::function<Result<void>()>;
 
-/// Replaces all or nothing. bad_data, changing nothing, if bytes are not as expected or a vCPU
-/// stands within one of the instructions; then trying again may help. Or what `check` says.
-Result<void> apply_patches(const Vm& vm, const RamWriter& ram, std::span<const CodePatch> patches,
-                           const PatchCheck& check = {});
-/// Puts back what is still ours. What the guest has overwritten stays as it is.
-Result<void> revert_patches(const Vm& vm, const RamWriter& ram, std::span<const CodePatch> patches);
+/// Changes the code of one VM. Its guard is started by the first change.
+class CodePatcher {
+ public:
+  /// `vm` must outlive it.
+  explicit CodePatcher(const Vm& vm, std::chrono::milliseconds max_halt = default_max_halt)
+      : vm_(vm), max_halt_(max_halt) {}
+
+  /// Before patches are written: from now on they are put back when we are gone. The value names
+  /// them for forget().
+  Result<std::uint64_t> record(std::span<const CodePatch> patches);
+  /// They are not in the guest any more.
+  Result<void> forget(std::uint64_t recorded);
+
+  /// Replaces all or nothing. bad_data, changing nothing, if bytes are not as expected or a vCPU
+  /// stands within one of the instructions; then trying again may help. Or what `check` says.
+  Result<void> apply(std::span<const CodePatch> patches, const PatchCheck& check = {});
+  /// Puts back what is still ours. What the guest has overwritten stays as it is.
+  Result<void> revert(std::span<const CodePatch> patches);
+
+ private:
+  Result<Guard*> guard();
+  Result<void> change(GuardRequest how, std::span<const CodePatch> patches,
+                      const PatchCheck& check);
+
+  const Vm& vm_;
+  std::chrono::milliseconds max_halt_;
+  std::unique_ptr<Guard> guard_;
+};
+
+/// For guards: `write` or `revert` of a list of patches. The guest must be halted.
+Result<void> change_code(pid_t vm, GuardRequest how, const nlohmann::json& payload);
 
 /// The change that undo_change() reverts, should we be killed: kind "probes".
 Change record_of(std::span<const CodePatch> patches);

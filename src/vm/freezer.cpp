@@ -77,47 +77,76 @@ Result<std::string> fresh_name(pid_t pid) {
 
 }  // namespace
 
-Result<std::unique_ptr<Freezer>> Freezer::prepare(const VmInfo& info, std::span<const pid_t> tids,
-                                                  std::span<const Freezing> ways) {
+namespace {
+
+/// What the first way gives that works, by `attempt(how)`.
+template <typename Attempt>
+auto first_that_works(std::span<const Freezing> ways, Attempt attempt)
+    -> decltype(attempt(ways.front())) {
   std::optional<Error> all;
   for (const Freezing& how : ways) {
-    auto freezer = prepare_one(info, tids, how);
-    if (freezer || freezer.error().code == ErrorCode::vm_gone) return freezer;
+    auto done = attempt(how);
+    if (done || done.error().code == ErrorCode::vm_gone) return done;
     if (!all)
-      all = std::move(freezer).error();
+      all = std::move(done).error();
     else
-      all->message += "; " + freezer.error().message;
+      all->message += "; " + done.error().message;
   }
   VMSIGHT_CHECK(all);
   return *std::move(all);
 }
 
-Result<std::unique_ptr<Freezer>> Freezer::prepare_one(const VmInfo& info,
-                                                      std::span<const pid_t> tids,
-                                                      const Freezing& how) {
-  VMSIGHT_TRY(const std::vector<std::string> parents, groups_of(info.pid, tids, how));
+/// The groups that the threads are in, beside each of which one of ours can be made.
+Result<std::vector<std::string>> freezable_groups(const ProcessId& vm, std::span<const pid_t> tids,
+                                                  const Freezing& how) {
+  VMSIGHT_TRY(std::vector<std::string> parents, groups_of(vm.pid, tids, how));
   if (parents.empty() || parents.size() > max_groups) {
     return Error{.code = parents.empty() ? ErrorCode::vm_gone : ErrorCode::unsupported,
                  .message = fmt::format("freeze the vCPU threads of process {}: they are in {} "
                                         "groups",
-                                        info.pid, parents.size())};
+                                        vm.pid, parents.size())};
   }
-  VMSIGHT_TRY(const std::string name, fresh_name(info.pid));
-  std::unique_ptr<Freezer> freezer(new Freezer(how, info.pid));
+  for (const std::string& parent : parents) VMSIGHT_TRY_VOID(check_freezable(parent, how));
+  return parents;
+}
+
+}  // namespace
+
+Result<void> check_freezer(const ProcessId& vm, std::span<const pid_t> tids,
+                           std::span<const Freezing> ways) {
+  return first_that_works(ways, [&](const Freezing& how) -> Result<void> {
+    auto groups = freezable_groups(vm, tids, how);
+    return groups ? Result<void>() : std::move(groups).error();
+  });
+}
+
+Result<std::unique_ptr<Freezer>> Freezer::prepare(const ProcessId& vm, std::span<const pid_t> tids,
+                                                  std::span<const Freezing> ways,
+                                                  const ProcessId& author) {
+  return first_that_works(ways,
+                          [&](const Freezing& how) { return prepare_one(vm, tids, how, author); });
+}
+
+Result<std::unique_ptr<Freezer>> Freezer::prepare_one(const ProcessId& vm,
+                                                      std::span<const pid_t> tids,
+                                                      const Freezing& how,
+                                                      const ProcessId& author) {
+  VMSIGHT_TRY(const std::vector<std::string> parents, freezable_groups(vm, tids, how));
+  VMSIGHT_TRY(const std::string name, fresh_name(vm.pid));
+  std::unique_ptr<Freezer> freezer(new Freezer(how, vm.pid));
   for (const std::string& parent : parents) {
-    VMSIGHT_TRY_VOID(check_freezable(parent, how));
     freezer->groups_.push_back({.parent = parent, .path = fmt::format("{}/{}", parent, name)});
   }
   freezer->change_ = describe(how, parents, name);
-  VMSIGHT_TRY(freezer->guard_,
-              ResumeGuard::start(info, {.kind = "frozen", .payload = freezer->change_}));
+  VMSIGHT_TRY(freezer->entry_,
+              JournalEntry::prepare(vm, {.kind = "frozen", .payload = freezer->change_}, author));
   return freezer;
 }
 
 Result<void> Freezer::enter() {
   VMSIGHT_CHECK(!entered_);
   for (const Group& group : groups_) VMSIGHT_TRY_VOID(check_freezable(group.parent, how_));
-  VMSIGHT_TRY_VOID(guard_->arm());
+  VMSIGHT_TRY_VOID(entry_.write());
   entered_ = true;
   for (Group& group : groups_) {
     auto made = make(group);
@@ -209,7 +238,7 @@ Result<void> Freezer::freeze(Clock::time_point deadline) {
   return {};
 }
 
-/// When the VM ends the guard removes the groups, and with them what was frozen.
+/// When the VM ends its groups are removed, and with them what was frozen.
 Result<void> Freezer::thaw() {
   auto thawed = tell(how_.thaw);
   if (!thawed && thawed.error().os_errno == ENODEV) return {};
@@ -223,8 +252,8 @@ Result<void> Freezer::leave() {
     group.control.reset();
     group.state.reset();
   }
-  VMSIGHT_TRY_VOID(undo_freezer(change_));  // if it fails, the guard tries too when we end
-  return guard_->disarm();
+  VMSIGHT_TRY_VOID(undo_freezer(change_));  // if it fails, recovery has the record
+  return entry_.remove();
 }
 
 Result<void> undo_freezer(const json& change) {

@@ -4,8 +4,8 @@
 //   /machine.slice/web1.scope/vmsight-PID-...    ours: a threaded group (v2), or one of the v1
 //                                                freezer's, with the vCPU threads only
 //
-// A frozen thread stays frozen when we die, so a guard (vm/resume_guard.h) watches from the moment
-// the groups are made until they are gone, and the journal has them.
+// A frozen thread stays frozen when its freezer dies, so only a guard (vm/guard.h) freezes, and the
+// journal has the groups from before they are made until they are gone.
 #pragma once
 
 #include <chrono>
@@ -18,8 +18,7 @@
 
 #include "base/os.h"
 #include "vm/cgroup.h"
-#include "vm/resume_guard.h"
-#include "vmsight/halt.h"
+#include "vm/journal.h"
 
 namespace vmsight {
 
@@ -29,8 +28,9 @@ class Freezer {
 
   /// By the first of these ways that works for these threads. Changes nothing yet. unsupported or
   /// permission, with the reason for each way.
-  static Result<std::unique_ptr<Freezer>> prepare(const VmInfo& info, std::span<const pid_t> tids,
-                                                  std::span<const Freezing> ways);
+  static Result<std::unique_ptr<Freezer>> prepare(const ProcessId& vm, std::span<const pid_t> tids,
+                                                  std::span<const Freezing> ways,
+                                                  const ProcessId& author);
   Freezer(const Freezer&) = delete;
   Freezer& operator=(const Freezer&) = delete;
   ~Freezer() { static_cast<void>(leave()); }
@@ -54,9 +54,9 @@ class Freezer {
     UniqueFd control, state;
   };
   Freezer(const Freezing& how, pid_t pid) : how_(how), pid_(pid) {}
-  static Result<std::unique_ptr<Freezer>> prepare_one(const VmInfo& info,
+  static Result<std::unique_ptr<Freezer>> prepare_one(const ProcessId& vm,
                                                       std::span<const pid_t> tids,
-                                                      const Freezing& how);
+                                                      const Freezing& how, const ProcessId& author);
   Result<void> make(Group& group);
   Result<void> tell(std::string_view word);
   Group* group_beside(const std::string& parent);
@@ -64,13 +64,14 @@ class Freezer {
   const Freezing how_;
   pid_t pid_;
   std::vector<Group> groups_;
-  std::optional<ResumeGuard> guard_;
+  JournalEntry entry_;
   nlohmann::json change_;  // what undo_freezer() needs
   bool entered_ = false;
 };
 
-/// As the one of halt.h, in this way only.
-Result<std::unique_ptr<Halter>> open_freezer_halter(const Vm& vm, const Freezing& how);
+/// Whether prepare() would work; changes nothing.
+Result<void> check_freezer(const ProcessId& vm, std::span<const pid_t> tids,
+                           std::span<const Freezing> ways);
 
 /// Thaws the groups that a change of kind "frozen" made, moves the threads back and removes the
 /// groups. What is gone already is no error.

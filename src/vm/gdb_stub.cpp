@@ -70,24 +70,21 @@ Result<void> remove_breakpoints(QmpClient& monitor, pid_t pid) {
 
 }  // namespace
 
-Result<void> undo_gdbstub(const VmInfo& info, const nlohmann::json& payload) {
-  VMSIGHT_TRY(QmpClient monitor, connect_monitor(info));
+Result<void> undo_gdbstub(QmpClient& monitor, const ProcessId& vm, const nlohmann::json& payload) {
   VMSIGHT_TRY_VOID(tell(monitor, "gdbserver none"));
   if (payload.is_object() && payload.value("breakpoints", false)) {
-    VMSIGHT_TRY_VOID(remove_breakpoints(monitor, info.pid));
+    VMSIGHT_TRY_VOID(remove_breakpoints(monitor, vm.pid));
     VMSIGHT_TRY_VOID(tell(monitor, "gdbserver none"));
   }
   return make_it_run(monitor);
 }
 
-Result<std::unique_ptr<GdbStub>> GdbStub::open(const Vm& vm, Use use) {
-  std::unique_ptr<GdbStub> stub(new GdbStub(vm));
+Result<std::unique_ptr<GdbStub>> GdbStub::open(const Vm& vm, Use use,
+                                               std::chrono::milliseconds max_halt) {
+  std::unique_ptr<GdbStub> stub(new GdbStub(vm, max_halt));
   VMSIGHT_TRY(stub->session_, MonitorSession::of(vm.info()));
   VMSIGHT_TRY_VOID(stub->check_unused());
-  Change change{.kind = "gdbstub"};
-  if (use == Use::breakpoints) change.payload["breakpoints"] = true;
-  VMSIGHT_TRY(ResumeGuard guard, ResumeGuard::start(vm.info(), std::move(change)));
-  stub->guard_ = std::move(guard);
+  if (use == Use::breakpoints) stub->change_.payload["breakpoints"] = true;
   return stub;
 }
 
@@ -120,7 +117,24 @@ Result<void> GdbStub::prepare() {
   VMSIGHT_TRY(const std::string status, session_->with_client(&ask_run_state));
   VMSIGHT_TRY_VOID(check_unused());
   was_running_ = status == "running";
-  return was_running_ ? guard_->arm() : Result<void>();
+  if (!was_running_) return {};
+  VMSIGHT_TRY_VOID(session_->arm(change_, max_halt_));
+  return announce_hold(true);
+}
+
+Result<void> GdbStub::announce_hold(bool holds) {
+  const auto done = session_->ask(GuardRequest::hold, holds ? 1 : 0);
+  return done ? Result<void>() : done.error();
+}
+
+Error GdbStub::explain(Error error) {
+  auto known = was_running_ ? announce_hold(true) : Result<void>();
+  if (!known && known.error().code == ErrorCode::timeout) {
+    started_ = was_running_ = false;
+    client_.reset();
+    return std::move(known).error();
+  }
+  return explain_failure(vm_, std::move(error));
 }
 
 Result<void> GdbStub::connect() {
@@ -146,7 +160,7 @@ Result<UniqueFd> GdbStub::start() {
 }
 
 Result<void> GdbStub::resume() {
-  if (!started_) return was_running_ ? guard_->disarm() : Result<void>();
+  if (!started_) return was_running_ ? session_->disarm() : Result<void>();
   started_ = false;
   // A guest that somebody else had stopped stays stopped: only its connection ends.
   const bool resumes = was_running_ && !std::exchange(leaves_standing_, false);
@@ -155,9 +169,9 @@ Result<void> GdbStub::resume() {
   std::vector<QmpClient::Command> commands = {QmpClient::human("gdbserver none")};
   if (resumes && !detached) commands.push_back({"cont"});
   auto done = session_->execute_all(commands);
-  if (done) return was_running_ ? guard_->disarm() : Result<void>();
-  Error error = explain_failure(vm_, std::move(done).error());
-  if (error.code == ErrorCode::vm_gone) return error;
+  if (done) return was_running_ ? session_->disarm() : Result<void>();
+  Error error = explain(std::move(done).error());
+  if (error.code == ErrorCode::vm_gone || error.code == ErrorCode::timeout) return error;
   error.hint = "if the guest stands still, `cont` in QEMU's monitor resumes it";
   return error;
 }

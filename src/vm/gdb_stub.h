@@ -5,7 +5,8 @@
 //   resume()  detach, which removes breakpoints, `gdbserver none`
 //
 // An abstract socket has no file, and whoever connects must be the QEMU process. Should we end in
-// between, the guard does what resume() does. (QEMU keeps the chardev of its gdbstub's own monitor,
+// between, or leave the guest halted for longer than the lease, the guard of the monitor does what
+// resume() does: it needs no connection to the stub for that. (QEMU keeps the chardev of its gdbstub's own monitor,
 // "#chr...", from the first start on.)
 #pragma once
 
@@ -14,7 +15,6 @@
 
 #include "vm/gdb_client.h"
 #include "vm/monitor_session.h"
-#include "vm/resume_guard.h"
 #include "vmsight/halt.h"
 
 namespace vmsight {
@@ -25,7 +25,8 @@ class GdbStub final : public Halter {
   enum class Use { reads, breakpoints };
   /// `vm` must outlive it. unsupported if the monitor cannot be used, or a gdbstub is there
   /// already (-gdb, -s, or somebody's debugger). Changes nothing.
-  static Result<std::unique_ptr<GdbStub>> open(const Vm& vm, Use use = Use::reads);
+  static Result<std::unique_ptr<GdbStub>> open(
+      const Vm& vm, Use use = Use::reads, std::chrono::milliseconds max_halt = default_max_halt);
   ~GdbStub() override {
     if (started_) static_cast<void>(resume());
   }
@@ -39,9 +40,14 @@ class GdbStub final : public Halter {
   /// Somebody else has stopped the guest meanwhile: resume() leaves it so. Breakpoints must have
   /// been removed.
   void leave_standing() { leaves_standing_ = true; }
+  /// Before the client stops a guest that runs, and after it was let run again: it is we who hold it
+  /// meanwhile, not somebody else. (A breakpoint needs no such word.)
+  Result<void> announce_hold(bool holds);
+  /// timeout if the guard had to let the guest go: nothing is armed any more.
+  Error explain(Error error);
 
  private:
-  explicit GdbStub(const Vm& vm) : vm_(vm) {}
+  GdbStub(const Vm& vm, std::chrono::milliseconds max_halt) : vm_(vm), max_halt_(max_halt) {}
   Result<void> resume() override;
   Result<void> check_unused();
   Result<void> prepare();
@@ -50,7 +56,8 @@ class GdbStub final : public Halter {
 
   const Vm& vm_;
   std::shared_ptr<MonitorSession> session_;
-  std::optional<ResumeGuard> guard_;
+  Change change_{.kind = "gdbstub"};
+  std::chrono::milliseconds max_halt_;
   std::optional<GdbClient> client_;
   bool started_ = false;      // QEMU was told to
   bool was_running_ = false;  // before halt()

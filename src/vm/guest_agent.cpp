@@ -194,8 +194,8 @@ Result<std::unique_ptr<GuestAgentMemory>> GuestAgentMemory::open(AgentPort port,
   VMSIGHT_TRY_VOID(memory->check_commands());
   VMSIGHT_TRY_VOID(memory->open_kcore());
   if (info != nullptr) {
-    VMSIGHT_TRY(ResumeGuard guard,
-                ResumeGuard::start(*info, {"guest-file", {{"handle", *memory->handle_}}}));
+    VMSIGHT_TRY(UndoGuard guard, UndoGuard::start({info->pid, info->start_time},
+                                                  {"guest-file", {{"handle", *memory->handle_}}}));
     memory->guard_ = std::move(guard);
     VMSIGHT_TRY_VOID(memory->guard_->arm());
   }

@@ -3,7 +3,7 @@
 // in order.
 //
 // A file that was opened stays open in the agent until it is closed, also if we are killed: so a
-// guard process closes it then (vm/resume_guard.h).
+// guard process closes it then (vm/undo_guard.h).
 #pragma once
 
 #include <memory>
@@ -13,7 +13,7 @@
 #include "agent/kcore.h"
 #include "vm/agent_memory.h"
 #include "vm/agent_port.h"
-#include "vm/resume_guard.h"
+#include "vm/undo_guard.h"
 
 namespace vmsight {
 
@@ -80,7 +80,7 @@ class GuestAgentMemory final : public AgentMemory {
 
   GuestAgent agent_;
   std::optional<std::int64_t> handle_;
-  std::optional<ResumeGuard> guard_;
+  std::optional<UndoGuard> guard_;
   std::vector<std::byte> header_;                    // of kcore, when segments_ were read
   std::chrono::steady_clock::time_point checked_{};  // when it was last the same
   std::uint64_t last_end_ = 0;                       // where in kcore the last read ended

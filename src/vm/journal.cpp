@@ -99,22 +99,24 @@ std::optional<Record> parse_record(std::string_view text) {
                 .change = {kind.get<std::string>(), all.value("payload", json::object())}};
 }
 
-Result<JournalEntry> JournalEntry::prepare(const ProcessId& vm, Change change) {
+Result<JournalEntry> JournalEntry::prepare(const ProcessId& vm, Change change,
+                                           const ProcessId& author) {
   static std::atomic<unsigned> number = 0;
   JournalEntry entry;
   VMSIGHT_TRY(const std::string directory, make_directory());
-  VMSIGHT_TRY(entry.record_.author, identify(::getpid()));
-  entry.record_.vm = vm;
-  entry.record_.change = std::move(change);
-  // The author's start time makes it unlike a name that an earlier process with our PID left.
-  entry.record_.path =
-      fmt::format("{}/{}-{}-{}-{}.json", directory, vm.pid, entry.record_.author.pid,
-                  entry.record_.author.start_time, number++);
+  VMSIGHT_TRY(const ProcessId guard, identify(::getpid()));
+  // The start time makes it unlike a name that an earlier process with our PID left.
+  entry.record_ = {.path = fmt::format("{}/{}-{}-{}-{}.json", directory, vm.pid, guard.pid,
+                                       guard.start_time, number++),
+                   .vm = vm,
+                   .author = author,
+                   .guard = guard,
+                   .change = std::move(change)};
   return entry;
 }
 
-Result<void> JournalEntry::write(const ProcessId& guard) {
-  record_.guard = guard;
+Result<void> JournalEntry::write() {
+  if (is_written_) return {};
   const std::string& path = record_.path;
   const std::string directory = path.substr(0, path.rfind('/'));
   const std::string text = format_record(record_);
@@ -126,10 +128,17 @@ Result<void> JournalEntry::write(const ProcessId& guard) {
     return os_error(errno, "write " + path);
   }
   const std::string source = fmt::format("/proc/self/fd/{}", file.get());
-  if (::linkat(AT_FDCWD, source.c_str(), AT_FDCWD, path.c_str(), AT_SYMLINK_FOLLOW) != 0 &&
-      errno != EEXIST) {
+  if (::linkat(AT_FDCWD, source.c_str(), AT_FDCWD, path.c_str(), AT_SYMLINK_FOLLOW) != 0) {
     return os_error(errno, "write " + path);
   }
+  is_written_ = true;
+  return {};
+}
+
+Result<void> JournalEntry::remove() {
+  if (!is_written_) return {};
+  VMSIGHT_TRY_VOID(remove_record(record_.path));
+  is_written_ = false;
   return {};
 }
 

@@ -1,5 +1,5 @@
 // What we have changed in a VM and not yet undone, on disk: for when both we and the guard that
-// would undo it (vm/resume_guard.h) were killed.
+// would undo it (vm/guard.h) were killed. Only guards write there.
 //
 //   /run/vmsight/PID-N-N.json              root; the directory is 0700, a file 0600
 //   $XDG_RUNTIME_DIR/vmsight/...           others
@@ -27,8 +27,8 @@ struct Change {
 struct Record {
   std::string path;
   ProcessId vm;      // the QEMU process
-  ProcessId author;  // who changed it
-  ProcessId guard;   // who undoes it when the author is gone
+  ProcessId author;  // for whom it was changed
+  ProcessId guard;   // who changed it, and undoes it when the author is gone
   Change change;
 };
 
@@ -36,14 +36,17 @@ struct Record {
 class JournalEntry {
  public:
   /// Makes the directory. permission or os if it is not ours alone, or there can be none.
-  static Result<JournalEntry> prepare(const ProcessId& vm, Change change);
-  Result<void> write(const ProcessId& guard);
+  /// The guard is the calling process.
+  static Result<JournalEntry> prepare(const ProcessId& vm, Change change, const ProcessId& author);
+  /// Does nothing if it is written already.
+  Result<void> write();
   /// Not to find it is no error.
-  Result<void> remove() const { return remove_record(record_.path); }
+  Result<void> remove();
   static Result<void> remove_record(const std::string& path);
 
  private:
   Record record_;
+  bool is_written_ = false;
 };
 
 /// All records; files that are none are left out. Of very many only some.

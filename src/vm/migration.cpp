@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <thread>
 
 #include "vm/monitor.h"
 #include "vm/recovery.h"
@@ -14,6 +15,8 @@ using namespace std::chrono_literals;
 
 /// QEMU's own limit of 128 MiB/s would make each migration a second long.
 constexpr std::uint64_t bandwidth = 1ULL << 40;
+
+constexpr auto look_again = 2ms;
 
 constexpr const char* descriptor_name = "vmsight";  // of the file, in QEMU
 
@@ -49,7 +52,7 @@ void end(QmpClient& monitor, bool background) {
     if (!info || !info->is_object()) return;
     const json status = info->value("status", json());
     if (!status.is_string() || is_over(status.get<std::string>())) return;
-    static_cast<void>(monitor.wait_event("MIGRATION", 20ms));
+    std::this_thread::sleep_for(look_again);
   }
 }
 
@@ -69,7 +72,7 @@ void restore_settings(QmpClient& monitor, const json& capabilities, const json& 
 
 }  // namespace
 
-Result<void> undo_migration(QmpClient& monitor, const json& payload) {
+Result<void> undo_migration(QmpClient& monitor, const ProcessId&, const json& payload) {
   const bool is_record = payload.is_object();
   end(monitor, is_record && payload.value("background", json()) == true);
   VMSIGHT_TRY_VOID(make_it_run(monitor));
@@ -81,8 +84,8 @@ Result<void> undo_migration(QmpClient& monitor, const json& payload) {
 }
 
 Result<Migration> Migration::open(const Vm& vm, std::shared_ptr<MonitorSession> session,
-                                  MigrationKind kind) {
-  Migration migration(vm, std::move(session), kind);
+                                  MigrationKind kind, std::chrono::milliseconds max_halt) {
+  Migration migration(vm, std::move(session), kind, max_halt);
   VMSIGHT_TRY_VOID(migration.learn_capabilities());
   // Only the host knows whether it can write-protect: a capability that is refused says so.
   VMSIGHT_TRY_VOID(migration.set_capabilities(true));
@@ -130,16 +133,16 @@ Result<void> Migration::run(const SaveFile& into, std::uint64_t bytes) {
   VMSIGHT_TRY_VOID(learn_capabilities());  // others may have changed them since open()
   VMSIGHT_TRY(const json parameters, session_->execute({"query-migrate-parameters"}));
   limit_ = parameters.is_object() ? parameters.value("max-bandwidth", json()) : json();
-  // It captures what QEMU's settings are now.
-  VMSIGHT_TRY(ResumeGuard guard,
-              ResumeGuard::start(vm_.info(), {.kind = "migration",
-                                              .payload = {{"background", is_background()},
-                                                          {"capabilities", theirs_},
-                                                          {"max-bandwidth", limit_}}}));
-  VMSIGHT_TRY_VOID(guard.arm());
+  VMSIGHT_TRY_VOID(session_->arm({.kind = "migration",
+                                  .payload = {{"background", is_background()},
+                                              {"capabilities", theirs_},
+                                              {"max-bandwidth", limit_}}},
+                                 max_halt_));
   auto done = run_guarded(into, bytes);
-  VMSIGHT_TRY_VOID(resume());
-  VMSIGHT_TRY_VOID(guard.disarm());
+  auto resumed = resume();
+  // If the guard had to end it, that explains all other failures.
+  VMSIGHT_TRY_VOID(session_->disarm());
+  VMSIGHT_TRY_VOID(resumed);
   return done;
 }
 
@@ -203,7 +206,7 @@ Result<void> Migration::finish() {
   for (int i = 0; i < 1000; ++i) {
     VMSIGHT_TRY(const std::string status, session_->with_client(&ask_run_state));
     if (status != "finish-migrate") return {};
-    static_cast<void>(session_->wait_event("no such event", 2ms));
+    std::this_thread::sleep_for(look_again);
   }
   return Error{.code = ErrorCode::timeout, .message = "migrate to a file: QEMU does not finish"};
 }

@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "vm/monitor_session.h"
-#include "vm/resume_guard.h"
 #include "vm/save_file.h"
 #include "vmsight/vm.h"
 
@@ -27,16 +26,18 @@ class Migration {
   /// Tries whether QEMU knows and this host allows what is needed. unsupported, with QEMU's words.
   /// `vm` must outlive it. The guest is not disturbed.
   static Result<Migration> open(const Vm& vm, std::shared_ptr<MonitorSession> session,
-                                MigrationKind kind);
+                                MigrationKind kind, std::chrono::milliseconds max_halt);
 
   /// Writes the guest's RAM (and devices) into the file. When this returns no migration is under
   /// way, QEMU's settings are as they were, and the guest runs, as it must have before. Should we
-  /// end in its midst, a guard sees to the same.
+  /// end in its midst, or leave the guest halted for longer than `max_halt`, the guard of the
+  /// session sees to the same.
   Result<void> run(const SaveFile& into, std::uint64_t bytes);
 
  private:
-  Migration(const Vm& vm, std::shared_ptr<MonitorSession> session, MigrationKind kind)
-      : vm_(vm), session_(std::move(session)), kind_(kind) {}
+  Migration(const Vm& vm, std::shared_ptr<MonitorSession> session, MigrationKind kind,
+            std::chrono::milliseconds max_halt)
+      : vm_(vm), session_(std::move(session)), kind_(kind), max_halt_(max_halt) {}
 
   bool is_background() const { return kind_ == MigrationKind::background; }
   Result<void> learn_capabilities();
@@ -50,6 +51,7 @@ class Migration {
   const Vm& vm_;
   std::shared_ptr<MonitorSession> session_;
   MigrationKind kind_;
+  std::chrono::milliseconds max_halt_;
   bool has_files_ = false;                           // "file:" is a place to migrate to
   nlohmann::json ours_ = nlohmann::json::array();    // capabilities that we change ...
   nlohmann::json theirs_ = nlohmann::json::array();  // ... and what they were

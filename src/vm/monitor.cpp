@@ -169,6 +169,10 @@ Result<std::vector<VcpuRegisters>> ask_registers(QmpClient& monitor) {
 
 Result<std::string> ask_run_state(QmpClient& monitor) {
   VMSIGHT_TRY(const json answer, monitor.execute({"query-status"}));
+  return parse_run_state(answer);
+}
+
+Result<std::string> parse_run_state(const json& answer) {
   std::string status = answer.is_object() ? text_of(answer, "status") : "";
   if (status.empty()) {
     return Error{.code = ErrorCode::bad_data, .message = "QMP query-status: no status"};

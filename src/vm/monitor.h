@@ -26,5 +26,7 @@ Result<std::vector<VcpuRegisters>> ask_registers(QmpClient& monitor);
 
 /// "running", "paused", "postmigrate", "inmigrate", "shutdown", ... (QMP RunState)
 Result<std::string> ask_run_state(QmpClient& monitor);
+/// ... of an answer to query-status.
+Result<std::string> parse_run_state(const nlohmann::json& answer);
 
 }  // namespace vmsight

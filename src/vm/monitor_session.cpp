@@ -1,6 +1,9 @@
 #include "vm/monitor_session.h"
 
 #include <poll.h>
+#include <sys/socket.h>
+#include <array>
+#include <cerrno>
 #include <map>
 #include <utility>
 
@@ -29,7 +32,8 @@ Result<std::shared_ptr<MonitorSession>> MonitorSession::of(const VmInfo& info) {
   auto& known = all.open[{info.pid, info.start_time}];
   if (auto session = known.lock(); session && !session->broken()) return session;
   VMSIGHT_TRY(QmpClient client, connect_monitor(info));
-  auto session = std::make_shared<MonitorSession>(std::move(client));
+  auto session =
+      std::make_shared<MonitorSession>(ProcessId{info.pid, info.start_time}, std::move(client));
   known = session;
   return session;
 }
@@ -63,6 +67,51 @@ Result<QmpClient::Event> MonitorSession::wait_event(std::string_view name, Milli
 Result<std::string> MonitorSession::human(std::string command_line, Milliseconds patience) {
   VMSIGHT_TRY(const auto answer, execute(QmpClient::human(std::move(command_line)), patience));
   return human_text(answer);
+}
+
+/// The guard gets the connection, and we a relay to it.
+Result<void> MonitorSession::start_guard() {
+  if (guard_) return {};
+  std::array<int, 2> ends{};
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends.data()) != 0) {
+    return os_error(errno, "make a socket pair");
+  }
+  UniqueFd ours(ends[0]);
+  const UniqueFd theirs(ends[1]);
+  UniqueFd monitor = client_.replace_socket(std::move(ours));
+  auto guard = Guard::start(vm_, {.service = "monitor",
+                                  .config = nlohmann::json::object(),
+                                  .descriptors = {monitor.get(), theirs.get()}});
+  if (guard) {
+    guard_ = *std::move(guard);
+    return {};
+  }
+  client_.replace_socket(std::move(monitor));
+  return std::move(guard).error();
+}
+
+Result<std::uint64_t> MonitorSession::ask(GuardRequest request, std::uint64_t argument) {
+  const std::lock_guard lock(mutex_);
+  VMSIGHT_TRY_VOID(start_guard());
+  return guard_->ask(request, argument);
+}
+
+Result<std::uint64_t> MonitorSession::ask(GuardRequest request, const nlohmann::json& payload) {
+  const std::lock_guard lock(mutex_);
+  VMSIGHT_TRY_VOID(start_guard());
+  return guard_->ask(request, payload);
+}
+
+Result<void> MonitorSession::arm(const Change& change, std::chrono::milliseconds max_halt) {
+  const auto armed =
+      ask(GuardRequest::arm,
+          {{"kind", change.kind}, {"payload", change.payload}, {"lease_ms", max_halt.count()}});
+  return armed ? Result<void>() : armed.error();
+}
+
+Result<void> MonitorSession::disarm() {
+  const auto done = ask(GuardRequest::disarm);
+  return done ? Result<void>() : done.error();
 }
 
 Error explain_failure(const Vm& vm, Error error) {

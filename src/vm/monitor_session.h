@@ -17,6 +17,8 @@
 #include <string_view>
 #include <vector>
 
+#include "vm/guard.h"
+#include "vm/journal.h"
 #include "vm/qmp.h"
 #include "vmsight/vm.h"
 
@@ -33,7 +35,7 @@ class MonitorSession {
   /// session whose connection broke is not given out again.
   static Result<std::shared_ptr<MonitorSession>> of(const VmInfo& info);
 
-  explicit MonitorSession(QmpClient client) : client_(std::move(client)) {}
+  MonitorSession(const ProcessId& vm, QmpClient client) : vm_(vm), client_(std::move(client)) {}
 
   /// As the functions of QmpClient that have these names.
   Result<std::vector<nlohmann::json>> execute_all(std::span<const Command> commands,
@@ -46,6 +48,17 @@ class MonitorSession {
   Result<std::string> human(std::string command_line,
                             Milliseconds patience = QmpClient::command_time);
 
+  /// Of the guard that holds this connection from the first question on (its service is "monitor"):
+  /// halt, resume, hold, write, revert.
+  Result<std::uint64_t> ask(GuardRequest request, std::uint64_t argument = 0);
+  Result<std::uint64_t> ask(GuardRequest request, const nlohmann::json& payload);
+  /// We are about to change settings of QEMU, or to make it stop the guest. The guard undoes that
+  /// when we are gone, or when the guest has been standing for longer than `max_halt`; then nothing
+  /// can be asked of this session any more.
+  Result<void> arm(const Change& change, std::chrono::milliseconds max_halt);
+  /// All is as it was. timeout if the guard had to undo it.
+  Result<void> disarm();
+
   /// Several exchanges that nobody must come between: `use(QmpClient&)`.
   template <typename Use>
   auto with_client(Use use) {
@@ -55,9 +68,12 @@ class MonitorSession {
 
  private:
   bool broken();
+  Result<void> start_guard();
 
   std::mutex mutex_;
+  ProcessId vm_;
   QmpClient client_;
+  std::unique_ptr<Guard> guard_;
 };
 
 /// Why talking to QEMU failed: vm_gone if it has ended or is about to, else `error`.

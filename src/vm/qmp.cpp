@@ -62,6 +62,14 @@ Result<QmpClient> QmpClient::negotiate(UniqueFd socket, Milliseconds patience) {
   return client;
 }
 
+QmpClient QmpClient::adopt(UniqueFd socket, std::string received) {
+  constexpr std::uint64_t above = 1ULL << 32;  // answers to another's commands may still come
+  QmpClient client(std::move(socket));
+  client.received_ = std::move(received);
+  client.last_id_ = above;
+  return client;
+}
+
 QmpClient::Command QmpClient::human(std::string command_line) {
   return {"human-monitor-command", {{"command-line", std::move(command_line)}}};
 }

@@ -34,6 +34,9 @@ class QmpClient {
   /// Speaks on a connected stream socket; the other side greets first. For tests.
   static Result<QmpClient> negotiate(UniqueFd socket, Milliseconds patience = greeting_time);
 
+  /// A connection that was negotiated, and what was read from it already.
+  static QmpClient adopt(UniqueFd socket, std::string received);
+
   struct Command {
     std::string name;
     nlohmann::json arguments = nlohmann::json::object();
@@ -63,6 +66,9 @@ class QmpClient {
 
   /// Whether the connection broke: nothing will be answered any more.
   bool broken() const { return broken_; }
+
+  /// Speaks through this one from now on, which leads to the same monitor, and gives the old one.
+  UniqueFd replace_socket(UniqueFd socket) { return std::exchange(socket_, std::move(socket)); }
 
  private:
   using Clock = std::chrono::steady_clock;

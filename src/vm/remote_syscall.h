@@ -15,7 +15,7 @@
 //   put back by give_back() its result            asked for again: what the call did must be known
 //   to be undone the thread dies       vm_gone; there is nothing to put back
 //
-// The tracer must be a process that nobody kills in between: see vm/attendant.h. If it is killed
+// The tracer must be a process that nobody kills in between: see vm/guard.h. If it is killed
 // all the same, the thread finds its own way back (vm/way_back.h): a call that was begun is made to
 // its end, then the thread goes on as if nothing had been. Where there is no way back (a C library
 // that is no glibc), a thread that stood in a system call is borrowed at that call's own

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <csignal>
 
-#include "vm/attendant.h"
 #include "vm/options.h"
 #include "vm/process.h"
 #include "vm/process_copy.h"
@@ -54,48 +53,11 @@ Result<void> end_and_reap(pid_t vm, pid_t copy, Tracing& tracing) {
   return reap_copy(vm, number, tracing);
 }
 
-Result<std::vector<RamBlock>> parse_blocks(const json& payload) {
-  const Error bad{.code = ErrorCode::bad_data, .message = "undo a copy: not a record of one"};
-  const json list = payload.is_object() ? payload.value("blocks", json()) : json();
-  if (!list.is_array() || list.size() > max_blocks) return bad;
-  std::vector<RamBlock> blocks;
-  for (const json& block : list) {
-    if (!block.is_object()) return bad;
-    const json host = block.value("host", json()), size = block.value("size", json());
-    if (!host.is_number_unsigned() || !size.is_number_unsigned()) return bad;
-    blocks.push_back(
-        {.size = size.get<std::uint64_t>(), .host = HostVirt(host.get<std::uint64_t>())});
-  }
-  return blocks;
+/// A thread that was about to reap it when its tracer was killed does so on its own way back.
+bool is_there(pid_t vm, pid_t copy) {
+  const std::vector<pid_t> copies = copies_of(vm);
+  return std::find(copies.begin(), copies.end(), copy) != copies.end();
 }
-
-/// Runs where nobody kills it while it holds a thread of QEMU.
-class UndoCopy final : public Service {
- public:
-  UndoCopy(pid_t vm, std::vector<RamBlock> blocks) : vm_(vm), blocks_(std::move(blocks)) {}
-
-  Result<std::uint64_t> serve(std::uint32_t) override {
-    const std::vector<pid_t> copies = copies_of(vm_);
-    for (const pid_t copy : copies) {
-      auto done = end_and_reap(vm_, copy, tracing_);
-      if (!done && is_there(copy)) return std::move(done).error();
-    }
-    VMSIGHT_TRY_VOID(keep_out_of_children(vm_, blocks_, tracing_));
-    return static_cast<std::uint64_t>(copies.size());
-  }
-  void end() override {}
-
- private:
-  /// A thread that was about to reap it when its tracer was killed does so on its own way back.
-  bool is_there(pid_t copy) const {
-    const std::vector<pid_t> copies = copies_of(vm_);
-    return std::find(copies.begin(), copies.end(), copy) != copies.end();
-  }
-
-  pid_t vm_;
-  std::vector<RamBlock> blocks_;
-  Tracing tracing_;
-};
 
 }  // namespace
 
@@ -134,14 +96,29 @@ json describe_copy(std::span<const RamBlock> blocks) {
   return {{"blocks", std::move(list)}};
 }
 
-Result<void> undo_copy(const VmInfo& info, const json& payload) {
-  VMSIGHT_TRY(const std::vector<RamBlock> blocks, parse_blocks(payload));
-  VMSIGHT_TRY(const auto attendant, Attendant::start(info.pid, [&] {
-                return std::make_unique<UndoCopy>(info.pid, blocks);
-              }));
-  VMSIGHT_TRY(const std::uint64_t copies, attendant->ask(0));
-  static_cast<void>(copies);
-  return {};
+Result<std::vector<RamBlock>> parse_copied_blocks(const json& payload) {
+  const Error bad{.code = ErrorCode::bad_data, .message = "undo a copy: not a record of one"};
+  const json list = payload.is_object() ? payload.value("blocks", json()) : json();
+  if (!list.is_array() || list.size() > max_blocks) return bad;
+  std::vector<RamBlock> blocks;
+  for (const json& block : list) {
+    if (!block.is_object()) return bad;
+    const json host = block.value("host", json()), size = block.value("size", json());
+    if (!host.is_number_unsigned() || !size.is_number_unsigned()) return bad;
+    blocks.push_back(
+        {.size = size.get<std::uint64_t>(), .host = HostVirt(host.get<std::uint64_t>())});
+  }
+  return blocks;
+}
+
+Result<void> undo_copy(const ProcessId& vm, const json& payload) {
+  VMSIGHT_TRY(const std::vector<RamBlock> blocks, parse_copied_blocks(payload));
+  Tracing tracing;
+  for (const pid_t copy : copies_of(vm.pid)) {
+    auto done = end_and_reap(vm.pid, copy, tracing);
+    if (!done && is_there(vm.pid, copy)) return done;
+  }
+  return keep_out_of_children(vm.pid, blocks, tracing);
 }
 
 }  // namespace vmsight

@@ -1,4 +1,4 @@
-// Taking away what is left of a copy of the QEMU process (vm/process_copy.h) when the attendant that
+// Taking away what is left of a copy of the QEMU process (vm/process_copy.h) when the guard that
 // made it was killed: the copy, or its remains among QEMU's children, and guest RAM that would go
 // into children.
 #pragma once
@@ -9,17 +9,20 @@
 #include <string_view>
 #include <vector>
 
+#include "vm/process.h"
 #include "vmsight/vm.h"
 
 namespace vmsight {
 
 /// What undo_copy() needs to know, for the journal: a change of kind "fork".
 nlohmann::json describe_copy(std::span<const RamBlock> blocks);
+/// The same back: sizes and host addresses only.
+Result<std::vector<RamBlock>> parse_copied_blocks(const nlohmann::json& payload);
 
 /// Ends and reaps all copies, and keeps the RAM out of children again; may be done twice. As
-/// copying itself does, it borrows a thread of QEMU, in an attendant. permission if somebody else
-/// traces QEMU.
-Result<void> undo_copy(const VmInfo& info, const nlohmann::json& payload);
+/// copying itself does, it borrows a thread of QEMU: only a guard may do it. permission if somebody
+/// else traces QEMU.
+Result<void> undo_copy(const ProcessId& vm, const nlohmann::json& payload);
 
 /// Copies of this process: its children without an exit signal. What QEMU starts itself has one.
 std::vector<pid_t> copies_of(pid_t pid);

@@ -33,7 +33,7 @@ bool is_at(pid_t pid, HostVirt where, const std::array<std::uint8_t, N>& code) {
   return read_code(pid, where, there) == N && there == code;
 }
 
-/// The last answer is nearly always right again: an attendant has one VM.
+/// The last answer is nearly always right again: a guard has one VM.
 struct Gadgets {
   HostVirt call, restore;
 };

@@ -51,6 +51,7 @@ class ByteMemory final : public GuestMemory {
   Result<void> health() override;
   MemoryCounters counters() const override;
   bool is_live() const override { return live_; }
+  ViewNature nature() const override { return {}; }
   std::string_view technique() const override { return "test"; }
 
  private:

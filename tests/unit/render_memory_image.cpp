@@ -42,6 +42,7 @@ class FakeMemory : public GuestMemory {
   Result<void> health() override { return {}; }
   MemoryCounters counters() const override { return {}; }
   bool is_live() const override { return true; }
+  ViewNature nature() const override { return {}; }
   std::string_view technique() const override { return "fake"; }
 
  private:

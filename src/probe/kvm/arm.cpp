@@ -68,7 +68,7 @@ Result<std::unique_ptr<Armory>> Armory::open(const Vm& vm, Kernel& kernel, Guest
 
 Armory::~Armory() {
   for (Batch& batch : batches_) {
-    if (revert_patches(vm_, ram_, batch.patches)) static_cast<void>(batch.guard.disarm());
+    if (patcher_.revert(batch.patches)) static_cast<void>(patcher_.forget(batch.recorded));
   }
 }
 
@@ -179,12 +179,10 @@ Result<void> Armory::arm(std::span<const Step> steps, const FilePatches& files) 
     batch.patches.insert(batch.patches.end(), some.begin(), some.end());
     for (const CodePatch& patch : some) batch.armed.insert(patch.host);
   }
-  VMSIGHT_TRY(batch.guard, ResumeGuard::start(vm_.info(), record_of(batch.patches)));
-  VMSIGHT_TRY_VOID(batch.guard.arm());
-  if (auto done = patches.empty() ? Result<void>() : apply_patches(vm_, ram_, patches, files.check);
-      !done) {
+  VMSIGHT_TRY(batch.recorded, patcher_.record(batch.patches));
+  if (auto done = patches.empty() ? Result<void>() : patcher_.apply(patches, files.check); !done) {
     // It may have failed when all was written already.
-    if (revert_patches(vm_, ram_, batch.patches)) static_cast<void>(batch.guard.disarm());
+    if (patcher_.revert(batch.patches)) static_cast<void>(patcher_.forget(batch.recorded));
     return done;
   }
   batches_.push_back(std::move(batch));
@@ -202,7 +200,7 @@ Result<void> Armory::disarm(std::span<const TrapSite* const> traps,
     VMSIGHT_TRY_VOID(add_patches(patches, trap->address, trap->nop, trap->code));
     places.push_back(patches[first].host);
   }
-  VMSIGHT_TRY_VOID(revert_patches(vm_, ram_, patches));
+  VMSIGHT_TRY_VOID(patcher_.revert(patches));
   return release(places);
 }
 
@@ -221,7 +219,7 @@ Result<void> Armory::release(std::span<const HostVirt> traps) {
       ++batch;
       continue;
     }
-    if (auto done = batch->guard.disarm(); !done) forgotten = std::move(done);
+    if (auto done = patcher_.forget(batch->recorded); !done) forgotten = std::move(done);
     batch = batches_.erase(batch);
   }
   return forgotten;

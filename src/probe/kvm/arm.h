@@ -14,7 +14,6 @@
 #include "probe/ftrace_site.h"
 #include "probe/kvm/trampoline.h"
 #include "vm/code_patch.h"
-#include "vm/resume_guard.h"
 #include "vmsight/probe.h"
 
 namespace vmsight {
@@ -67,7 +66,7 @@ class Armory {
 
  private:
   struct Batch {
-    ResumeGuard guard;
+    std::uint64_t recorded = 0;  // by the patcher
     std::vector<CodePatch> patches;
     std::set<HostVirt> armed;  // where each trap begins
   };
@@ -76,6 +75,7 @@ class Armory {
         kernel_(kernel),
         memory_(memory),
         ram_(std::move(ram)),
+        patcher_(vm),
         reader_(memory, kernel.space()),
         space_(kernel) {}
   Result<void> look_anew();
@@ -86,7 +86,8 @@ class Armory {
   const Vm& vm_;
   Kernel& kernel_;
   GuestMemory& memory_;
-  RamWriter ram_;
+  RamWriter ram_;  // only read here
+  CodePatcher patcher_;
   Reader reader_;
   TrampolineSpace space_;
   FtraceSites sites_;

@@ -18,9 +18,11 @@ namespace vmsight {
 class CopyStore {
  public:
   CopyStore() = default;
-  /// For pages numbered below `pages`. Its memory is shared with processes forked later, and costs
-  /// only what copies are in it.
+  /// For pages numbered below `pages`. Its memory costs only what copies are in it.
   static Result<CopyStore> make(std::uint32_t pages);
+  /// The one that another process made, by its descriptor.
+  static Result<CopyStore> share(UniqueFd file, std::uint32_t pages);
+  int fd() const { return file_.get(); }
 
   /// The copy of this page, or nullptr. Either process; valid until clear().
   const std::byte* find(std::uint32_t page) const {
@@ -49,6 +51,9 @@ class CopyStore {
     std::uint32_t used = 0;  // the writer's
     std::atomic<bool> lost = false;
   };
+  static Result<CopyStore> map(UniqueFd file, std::uint32_t pages, bool is_new);
+
+  UniqueFd file_;
   Mapping mapping_;
   Header* header_ = nullptr;
   std::atomic<std::uint32_t>* slots_ = nullptr;  // by page: frame + 1

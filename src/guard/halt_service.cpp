@@ -1,0 +1,35 @@
+#include "guard/halt_service.h"
+
+namespace vmsight {
+
+using nlohmann::json;
+
+Result<std::uint64_t> HaltService::serve(const GuardQuestion& question) {
+  if (question.request == GuardRequest::halt) {
+    VMSIGHT_TRY(const auto lease, parse_lease(question.argument));
+    VMSIGHT_TRY_VOID(halt_.halt(lease));
+    return std::uint64_t{1};
+  }
+  if (question.request != GuardRequest::resume) return unknown_request();
+  VMSIGHT_TRY_VOID(halt_.resume());
+  return std::uint64_t{0};
+}
+
+Result<std::unique_ptr<VcpuHalt>> make_vcpu_halt(const ServiceSetup& setup) {
+  VMSIGHT_TRY(VcpuRoster vcpus, parse_roster(setup.vm.pid, setup.config));
+  const json how = setup.config.value("how", json("ptrace"));
+  if (how == "ptrace") return make_ptrace_halt(setup.vm, std::move(vcpus));
+  std::vector<Freezing> ways;
+  for (const Freezing& way : {freezing_v2, freezing_v1}) {
+    if (how == "cgroups" || how == std::string(way.name)) ways.push_back(way);
+  }
+  if (!ways.empty()) return make_freezer_halt(setup.vm, std::move(vcpus), ways, setup.owner);
+  return Error{.code = ErrorCode::usage, .message = "halt a VM: how is not known"};
+}
+
+Result<std::unique_ptr<Service>> make_halt_service(ServiceSetup setup) {
+  VMSIGHT_TRY(auto how, make_vcpu_halt(setup));
+  return std::unique_ptr<Service>(std::make_unique<HaltService>(std::move(how)));
+}
+
+}  // namespace vmsight

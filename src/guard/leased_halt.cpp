@@ -1,0 +1,56 @@
+#include "guard/leased_halt.h"
+
+#include <fmt/format.h>
+
+namespace vmsight {
+
+Result<void> LeasedHalt::halt(std::chrono::milliseconds lease) {
+  if (deadline_) {
+    return Error{.code = ErrorCode::usage, .message = "halt the guest: it is halted already"};
+  }
+  ran_out_ = false;
+  lease_ = lease;
+  // From before, so that the guest is never halted for longer.
+  const auto deadline = GuardClock::now() + lease;
+  VMSIGHT_TRY_VOID(how_->halt());
+  deadline_ = deadline;
+  return {};
+}
+
+Result<void> LeasedHalt::resume() {
+  if (std::exchange(ran_out_, false)) return lease_ran_out(lease_);
+  if (!deadline_) return {};
+  deadline_.reset();
+  return how_->resume();
+}
+
+Result<void> LeasedHalt::check() const {
+  if (deadline_) return {};
+  if (ran_out_) return lease_ran_out(lease_);
+  return Error{.code = ErrorCode::usage, .message = "change the guest: it is not halted"};
+}
+
+void LeasedHalt::on_deadline() {
+  if (!deadline_) return;
+  deadline_.reset();
+  ran_out_ = true;
+  static_cast<void>(how_->resume());
+}
+
+Error lease_ran_out(std::chrono::milliseconds lease) {
+  return {.code = ErrorCode::timeout,
+          .message = fmt::format(
+              "the guest was to be halted for {} ms at most, and runs again: what was read is not "
+              "of one moment",
+              lease.count()),
+          .hint = "allow more with --max-halt, or take a snapshot: --technique live-snap"};
+}
+
+Result<std::chrono::milliseconds> parse_lease(std::uint64_t milliseconds) {
+  constexpr std::uint64_t hour = 3'600'000;
+  if (milliseconds >= 1 && milliseconds <= hour) return std::chrono::milliseconds(milliseconds);
+  return Error{.code = ErrorCode::usage,
+               .message = fmt::format("halt the guest: a lease of {} ms", milliseconds)};
+}
+
+}  // namespace vmsight

@@ -1,0 +1,11 @@
+// The freezer halter of vmsight/halt.h by one version of cgroups only: for tests.
+#pragma once
+
+#include "vm/freezer.h"
+#include "vmsight/halt.h"
+
+namespace vmsight {
+
+Result<std::unique_ptr<Halter>> open_freezer_halter(const Vm& vm, const Freezing& how);
+
+}  // namespace vmsight

@@ -1,0 +1,251 @@
+#!/usr/bin/env python3
+"""lease.py TIMES SEED TECHNIQUE... - vmsight is blocked in the midst of its views, and the guest runs.
+
+Its reader does not read, its terminal is stopped by Ctrl-S, it gets SIGTSTP or SIGSTOP, a debugger holds
+it: each TIMES times at random moments. Within the lease of the technique and half a second the guest
+answers, no thread of QEMU is stopped, traced or frozen, and a second monitor says `running`. A view whose
+lease ran out is an error, never an answer. When vmsight has ended, its journal is empty.
+"""
+import ctypes
+import json
+import os
+import pty
+import random
+import signal
+import subprocess
+import tempfile
+import termios
+import time
+from pathlib import Path
+
+import remains
+from harness import Guest, VMSIGHT, expect, main, run, state
+
+GRACE = 0.5
+PATIENCE = 10  # until QEMU has noticed that a client is gone
+SINCE_9 = {"live-snap:mapped-ram"}
+MEMORY_MIB = 256
+PTRACE_SEIZE, PTRACE_INTERRUPT = 0x4206, 0x4207
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def lease(technique):
+    """Seconds, as docs/techniques.md has them."""
+    if technique.startswith("halt-snap:"):
+        return 1 + 0.005 * MEMORY_MIB
+    return {"halt-interface:xp": 10, "halt-interface:gdbstub": 5, "halt-interface:pmemsave": 5}.get(technique, 1)
+
+
+# QEMU ends no dump, no pmemsave and no last stage of a migration that has begun.
+GOES_ON = {"halt-snap:dump": 10.0, "halt-snap:pmemsave": 4.0, "live-snap:mapped-ram": 2.0, "halt-snap:migrate": 2.0}
+
+
+def is_frozen(thread):
+    """Whether it is in a cgroup that freezes it."""
+    try:
+        groups = (thread / "cgroup").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    for mount in Path("/proc/self/mountinfo").read_text().splitlines():
+        at = mount.split()[4]
+        for line in groups.splitlines():
+            group = line.split(":", 2)[2]
+            for file, frozen in (("cgroup.events", "frozen 1"), ("freezer.state", "FROZEN")):
+                path = Path(at + group) / file
+                if "/vmsight-" in group and path.exists() and frozen in path.read_text():
+                    return True
+    return False
+
+
+def halted(pid):
+    """What keeps QEMU's threads from running, or ""."""
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            status = (thread / "status").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if "\nTracerPid:\t0\n" not in status:
+            return f"thread {thread.name} is traced"
+        if "\nState:\tT" in status or "\nState:\tt" in status:
+            return f"thread {thread.name} is stopped"
+        if is_frozen(thread):
+            return f"thread {thread.name} is frozen"
+    return ""
+
+
+def check_runs(guest, technique, how):
+    """From the moment of the call: seconds until it ran."""
+    begun = time.monotonic()
+    bound = lease(technique) + GOES_ON.get(technique, 0) + GRACE
+    while wrong := halted(guest.pid) or not_running(guest):
+        expect(time.monotonic() < begun + bound, f"{technique}, {how}: {wrong} after {bound} s")
+        time.sleep(0.005)
+    guest.puppet("log still here", timeout=max(0.1, begun + bound - time.monotonic()))
+    expect(time.monotonic() < begun + bound, f"{technique}, {how}: the guest answers after {bound} s only")
+    return time.monotonic() - begun
+
+
+def not_running(guest):
+    with guest.qmp() as qmp:
+        status = qmp.command("query-status")["status"]
+    return "" if status == "running" else f"its monitor says {status}"
+
+
+def monitor(guest, technique, stdout, **options):
+    return subprocess.Popen([VMSIGHT, "monitor", str(guest.pid), "--json", "--rate", "0", "--technique", technique],
+                            stdout=stdout, stderr=subprocess.PIPE, **options)
+
+
+def sleeps_in_write(process):
+    """Blocked by its output: asleep, and nothing was written for a while."""
+    def written():
+        return int(Path(f"/proc/{process.pid}/io").read_text().split("wchar: ")[1].split()[0])
+    before, since = written(), time.monotonic()
+    while time.monotonic() < since + 1:
+        time.sleep(0.05)
+        if written() != before:
+            before, since = written(), time.monotonic()
+
+
+def full_pipe(guest, technique, chance):
+    process = monitor(guest, technique, subprocess.PIPE)
+    sleeps_in_write(process)
+    return process
+
+
+def stopped_terminal(guest, technique, chance):
+    ours, theirs = pty.openpty()
+    attributes = termios.tcgetattr(theirs)
+    attributes[0] |= termios.IXON
+    termios.tcsetattr(theirs, termios.TCSANOW, attributes)
+    process = monitor(guest, technique, theirs, stdin=theirs)
+    os.close(theirs)
+    os.read(ours, 4096)
+    os.write(ours, b"\x13")
+    sleeps_in_write(process)
+    process.terminal = ours
+    return process
+
+
+def drained(guest, technique):
+    """One that prints views, and somebody reads them."""
+    process = monitor(guest, technique, subprocess.PIPE)
+    begun = time.monotonic()
+    expect(process.stdout.readline(), f"{technique}: vmsight ended")
+    process.view = time.monotonic() - begun
+    process.drain = subprocess.Popen(["cat"], stdin=process.stdout, stdout=subprocess.DEVNULL)
+    return process
+
+
+def by_signal(number):
+    def block(guest, technique, chance):
+        process = drained(guest, technique)
+        time.sleep(chance.uniform(0, min(1, process.view)))
+        process.send_signal(number)
+        return process
+    block.__name__ = signal.Signals(number).name
+    return block
+
+
+def debugger(guest, technique, chance):
+    """In a process of its own, whose end lets go."""
+    process = drained(guest, technique)
+    time.sleep(chance.uniform(0, min(1, process.view)))
+    holds, told = os.pipe()
+    process.debugger = os.fork()
+    if process.debugger == 0:
+        for thread in os.listdir(f"/proc/{process.pid}/task"):
+            LIBC.ptrace(PTRACE_SEIZE, int(thread), None, None)
+            LIBC.ptrace(PTRACE_INTERRUPT, int(thread), None, None)
+        os.write(told, b".")
+        signal.pause()
+        os._exit(0)
+    os.read(holds, 1)
+    os.close(holds)
+    os.close(told)
+    return process
+
+
+WAYS = [full_pipe, stopped_terminal, by_signal(signal.SIGTSTP), by_signal(signal.SIGSTOP), debugger]
+
+
+def journal_of(pid):
+    directory = Path("/run/vmsight")
+    return [entry.name for entry in directory.iterdir() if entry.name.startswith(f"{pid}-")] if directory.exists() else []
+
+
+def end(process):
+    process.kill()
+    if hasattr(process, "debugger"):
+        os.kill(process.debugger, signal.SIGKILL)
+        os.waitpid(process.debugger, 0)
+    process.wait()
+    if hasattr(process, "drain"):
+        process.drain.wait()
+    if hasattr(process, "terminal"):
+        os.close(process.terminal)
+
+
+def block_once(guest, technique, way, chance):
+    process = way(guest, technique, chance)
+    try:
+        took = check_runs(guest, technique, way.__name__)
+        expect(process.poll() is None, f"{technique}, {way.__name__}: vmsight ended before")
+    finally:
+        end(process)
+    begun = time.monotonic()
+    while left := journal_of(guest.pid) or remains.of_threads(guest.pid):
+        expect(time.monotonic() < begun + PATIENCE, f"{technique}, {way.__name__}: {left} is left")
+        time.sleep(0.02)
+    return took
+
+
+def continued(guest, technique, chance):
+    """A view that was stopped for longer than its lease says so and prints nothing of it."""
+    if not technique.startswith(("halt-map:", "halt-read:")):
+        return
+    with tempfile.TemporaryFile() as output:
+        process = monitor(guest, technique, output)
+        for _ in range(500):
+            time.sleep(chance.uniform(0, 0.05))
+            process.send_signal(signal.SIGSTOP)
+            if halted(guest.pid) or not_running(guest):
+                break
+            process.send_signal(signal.SIGCONT)  # it was between two views
+        else:
+            process.kill()
+            expect(False, f"{technique}: was never stopped while it had halted the guest")
+        time.sleep(lease(technique) + GRACE)
+        process.send_signal(signal.SIGCONT)
+        errors = process.communicate(timeout=30)[1]
+        expect(process.returncode == 1 and b"was to be halted for 1000 ms at most" in errors,
+               f"{technique}: exit status {process.returncode}: {errors.decode()}")
+        output.seek(0)
+        for line in output:
+            json.loads(line)  # whole views only
+
+
+def leases(count, seed, *techniques):
+    for technique in techniques:
+        options = {"qemu": "10.0"} if technique in SINCE_9 else {}
+        with Guest(kernel="6.1-cloud", backend="anon" if technique == "live-snap:fork" else "memfd", cpus=2,
+                   mem=f"{MEMORY_MIB}M", name="lease", **options) as guest:
+            before = remains.settings(guest)
+            chance = random.Random(f"{seed} {technique}")
+            took = [block_once(guest, technique, way, chance) for _ in range(int(count)) for way in WAYS]
+            continued(guest, technique, chance)
+            expect(state(guest, "--technique", technique)["processes"], f"{technique}: no processes")
+            changed = remains.difference(before, remains.settings(guest))
+            expect(not changed, f"{technique}: {changed}")
+            print(f"{technique}: blocked {len(took)} times; the guest ran after {1000 * max(took):.0f} ms at most",
+                  flush=True)
+    refuse()
+
+
+def refuse():
+    done = run("ps", "no-such-vm", "--max-halt", "0")
+    expect(done.returncode == 2, f"--max-halt 0: exit status {done.returncode}")
+
+
+if __name__ == "__main__":
+    main(leases)
