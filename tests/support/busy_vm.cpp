@@ -56,16 +56,13 @@ void BusyVm::work(Control& control, std::byte* ram) {
 }
 
 void BusyVm::run_worker(Control& control, unsigned worker, std::byte* ram) {
+  ::pthread_setname_np(::pthread_self(), fmt::format("CPU {}/TCG", worker).c_str());
   std::byte* const mine = ram + worker * pages_each * page_size;
   for (std::uint64_t round = 1;; ++round) {
     for (std::uint64_t i = 0; i < pages_each; ++i) {
       std::memcpy(mine + i * page_size, &round, sizeof(round));
     }
     control.rounds[worker] = round;
-    if (!control.stop) continue;
-    ++control.parked;
-    while (control.stop) std::this_thread::yield();
-    --control.parked;
   }
 }
 
@@ -127,26 +124,5 @@ void BusyVm::forgive_disturbed_calls() {
   while (control_->main_rounds < before + 2) std::this_thread::yield();
   control_->disturbed = 0;
 }
-
-class BusyVm::AskingHalter final : public Halter {
- public:
-  explicit AskingHalter(Control& control) : control_(control) {}
-  Result<Paused> halt() override {
-    control_.stop = true;
-    while (control_.parked != workers) std::this_thread::yield();
-    return Paused(*this);
-  }
-  std::string_view name() const override { return "asking"; }
-
- private:
-  Result<void> resume() override {
-    control_.stop = false;
-    while (control_.parked != 0) std::this_thread::yield();
-    return {};
-  }
-  Control& control_;
-};
-
-std::unique_ptr<Halter> BusyVm::halter() { return std::make_unique<AskingHalter>(*control_); }
 
 }  // namespace vmsight::test

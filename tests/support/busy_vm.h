@@ -6,12 +6,11 @@
 #include <string>
 
 #include "support/child_vm.h"
-#include "vmsight/halt.h"
 
 namespace vmsight::test {
 
-/// Worker w keeps one number in every page of its own run of pages, and counts it up; so all pages
-/// of a run are equal whenever the workers stand.
+/// Worker w writes one number into every page of its own run of pages, in order, and counts it up.
+/// The workers are named as QEMU names threads of vCPUs.
 class BusyVm {
  public:
   static constexpr unsigned workers = 2;
@@ -24,8 +23,6 @@ class BusyVm {
 
   ChildVm& vm() { return vm_; }
   std::uint64_t rounds(unsigned worker) const { return control_->rounds[worker]; }
-  /// Stops the workers between two rounds, by asking them.
-  std::unique_ptr<Halter> halter();
 
   /// What is wrong with the process, or "": it stands, is traced, has children or descriptors that
   /// it had not, would give its RAM to children, or one of its system calls was disturbed.
@@ -37,13 +34,10 @@ class BusyVm {
 
  private:
   struct Control {
-    std::atomic<bool> stop = false;
-    std::atomic<unsigned> parked = 0;
     std::atomic<std::uint64_t> rounds[workers]{};
     std::atomic<std::uint64_t> main_rounds = 0;
     std::atomic<std::uint64_t> disturbed = 0;  // system calls of the main thread
   };
-  class AskingHalter;
 
   static void work(Control& control, std::byte* ram);
   static void run_worker(Control& control, unsigned worker, std::byte* ram);

@@ -105,7 +105,7 @@ TEST(CopySnapshot, ForgetsWhatTheGuestGaveBack) {
   test::ChildVm vm(Backing::shared_file, {{GuestPhys(0), 1 << 20}});
   vm.put(GuestPhys(0x1000), std::uint64_t{7});
   vm.put(GuestPhys(0x5000), std::uint64_t{8});
-  auto opened = open_copy_snapshot(vm);
+  auto opened = open_copy_snapshot(vm, default_max_halt);
   ASSERT_TRUE(opened) << opened.error().message;
   GuestMemory& memory = **opened;
   ASSERT_TRUE(memory.refresh());

@@ -13,6 +13,7 @@
 #include "support/busy_vm.h"
 #include "view/fork_snapshot.h"
 #include "view/uffd_snapshot.h"
+#include "vm/guard.h"
 #include "vm/process.h"
 #include "vm/process_copy.h"
 #include "vm/recovery.h"
@@ -38,18 +39,18 @@ std::string name(const ::testing::TestParamInfo<Case>& info) {
          backings[static_cast<int>(info.param.backing)];
 }
 
-Result<std::unique_ptr<GuestMemory>> open(const Vm& vm, std::unique_ptr<Halter> halter, Kind kind) {
+Result<std::unique_ptr<GuestMemory>> open(const Vm& vm, Kind kind) {
   std::unique_ptr<Snapshotter> snapshotter;
   if (kind == Kind::fork) {
-    VMSIGHT_TRY(snapshotter, ForkSnapshotter::open(vm, std::move(halter)));
+    VMSIGHT_TRY(snapshotter, ForkSnapshotter::open(vm));
   } else {
     VMSIGHT_TRY(WriteProtectSupport support, check_write_protect(vm));
     if (kind == Kind::uffd_without_holes) support.unpopulated = false;
-    VMSIGHT_TRY(snapshotter, UffdSnapshotter::open(vm, std::move(halter), support));
+    VMSIGHT_TRY(snapshotter, UffdSnapshotter::open(vm, support));
   }
   VMSIGHT_TRY(std::unique_ptr<GuestMemory> live, open_live_read(vm));
-  std::unique_ptr<GuestMemory> memory =
-      std::make_unique<SnapshotMemory>("live-snap:test", std::move(live), std::move(snapshotter));
+  std::unique_ptr<GuestMemory> memory = std::make_unique<SnapshotMemory>(
+      "live-snap:test", Taken::while_running, std::move(live), std::move(snapshotter));
   return memory;
 }
 
@@ -57,7 +58,7 @@ class InjectedSnapshot : public ::testing::TestWithParam<Case> {
  protected:
   InjectedSnapshot() : busy_(GetParam().backing) {}
   void SetUp() override {
-    auto memory = open(busy_.vm(), busy_.halter(), GetParam().kind);
+    auto memory = open(busy_.vm(), GetParam().kind);
     ASSERT_TRUE(memory) << memory.error().message;
     memory_ = *std::move(memory);
   }
@@ -73,6 +74,13 @@ class InjectedSnapshot : public ::testing::TestWithParam<Case> {
         read_phys(*memory_, GuestPhys(address), std::as_writable_bytes(std::span(&value, 1))))
         << (memory_->health() ? "" : memory_->health().error().message);
     return value;
+  }
+  /// A worker writes its pages in order: at any moment those up to some page have the number of
+  /// its round, and the others that of the round before.
+  static void expect_one_moment(const std::vector<std::uint64_t>& values) {
+    const bool falls = std::is_sorted(values.rbegin(), values.rend());
+    EXPECT_TRUE(falls && values.back() + 1 >= values.front())
+        << "from " << values.front() << " to " << values.back();
   }
   std::uint64_t worker_value(unsigned worker, std::uint64_t page) {
     return value((worker * BusyVm::pages_each + page) * page_size);
@@ -93,10 +101,12 @@ TEST_P(InjectedSnapshot, ShowsOneMoment) {
       const std::uint64_t begun = busy_.rounds(worker);
       while (view % 2 == 0 && busy_.rounds(worker) < begun + 3) std::this_thread::yield();
       ASSERT_GT(first, 0U);
-      ASSERT_LE(first, busy_.rounds(worker));
+      ASSERT_LE(first, busy_.rounds(worker) + 1) << "the round that it is in";
+      std::vector<std::uint64_t> values(BusyVm::pages_each, first);
       for (std::uint64_t page = BusyVm::pages_each - 1; page > 0; --page) {
-        ASSERT_EQ(worker_value(worker, page), first) << "view " << view << " page " << page;
+        values[page] = worker_value(worker, page);
       }
+      expect_one_moment(values);
     }
     EXPECT_GT(memory_->counters().pause_ns, 0U);
     ASSERT_TRUE(memory_->health());
@@ -113,16 +123,19 @@ TEST_P(InjectedSnapshot, ScansAndFreshReadsShowTheSameMoment) {
     const std::uint64_t begun = busy_.rounds(1);
     while (busy_.rounds(1) < begun + 2) std::this_thread::yield();
     ASSERT_TRUE(memory_->scan(GuestPhys(0), all));
-    std::uint64_t fresh = 0;
+    std::uint64_t fresh = 0, scanned = 0;
+    std::vector<std::uint64_t> values;
     for (std::uint64_t page = 0; page < BusyVm::pages_each; ++page) {
       const std::uint64_t at = (BusyVm::pages_each + page) * page_size;
       FreshRead read{GuestPhys(at), std::as_writable_bytes(std::span(&fresh, 1))};
       ASSERT_TRUE(memory_->read_fresh({&read, 1}));
       ASSERT_TRUE(read.ok);
-      EXPECT_EQ(fresh, first);
-      std::memcpy(&fresh, all.data() + at, sizeof(fresh));
-      EXPECT_EQ(fresh, first) << "scanned page " << page;
+      std::memcpy(&scanned, all.data() + at, sizeof(scanned));
+      EXPECT_EQ(scanned, fresh) << "scanned page " << page;
+      values.push_back(fresh);
     }
+    EXPECT_EQ(values.front(), first);
+    expect_one_moment(values);
   }
 }
 
@@ -163,7 +176,7 @@ TEST_P(InjectedSnapshot, TheVmMayEndInAView) {
 pid_t start_monitor(BusyVm& busy, Kind kind) {
   const pid_t pid = ::fork();
   if (pid != 0) return pid;
-  auto memory = open(busy.vm(), busy.halter(), kind);
+  auto memory = open(busy.vm(), kind);
   std::uint64_t value = 0;
   while (memory && (*memory)->refresh()) {
     for (std::uint64_t page = 0; page < 128; ++page) {
@@ -184,7 +197,6 @@ TEST_P(InjectedSnapshot, AKilledMonitorLeavesNothing) {
     int status = 0;
     ASSERT_EQ(::waitpid(monitor, &status, 0), monitor);
     ASSERT_TRUE(WIFSIGNALED(status)) << "it gave up by itself";
-    static_cast<void>(*busy_.halter()->halt());  // the asking halter is not crash safe: undo it
     ASSERT_EQ(busy_.damage_after_a_second(), "") << "kill " << kill;
   }
 }
@@ -215,7 +227,7 @@ class FailingTracing final : public Tracing {
   int left_;
 };
 
-/// What an attendant would do, in a process of its own; 0 if no call was left to fail, else 1.
+/// What a guard would do, in a process of its own; 0 if no call was left to fail, else 1.
 int with_failure(BusyVm& busy, Kind kind, int step) {
   const pid_t pid = ::fork();
   if (pid == 0) {
@@ -269,7 +281,7 @@ class DeadlyTracing final : public Tracing {
   int left_;
 };
 
-/// An attendant that is killed while it makes or removes a copy; whether it was.
+/// A guard that is killed while it makes or removes a copy; whether it was.
 bool killed_at(const Vm& vm, int step) {
   const pid_t pid = ::fork();
   if (pid == 0) {
@@ -286,7 +298,18 @@ bool killed_at(const Vm& vm, int step) {
   return WIFSIGNALED(status);
 }
 
-TEST(ForkSnapshot, WhatAKilledAttendantLeavesIsTakenAway) {
+/// By a guard, as recovery does it.
+Result<void> undo(const Vm& vm, const nlohmann::json& payload) {
+  VMSIGHT_TRY(const auto guard, Guard::start({vm.info().pid, vm.info().start_time},
+                                             {.service = "undo",
+                                              .config = {{"kind", "fork"}, {"payload", payload}},
+                                              .descriptors = {}}));
+  auto done = guard->ask(GuardRequest::undo);
+  if (!done) return std::move(done).error();
+  return {};
+}
+
+TEST(ForkSnapshot, WhatAKilledGuardLeavesIsTakenAway) {
   BusyVm busy(Backing::anonymous);
   const auto payload = describe_copy(busy.vm().blocks());
   bool was_a_child = false, was_no_child = false;
@@ -295,7 +318,7 @@ TEST(ForkSnapshot, WhatAKilledAttendantLeavesIsTakenAway) {
     const std::string left = busy.damage();
     was_a_child |= left == "it has a child";
     was_no_child |= left == "its RAM would be in children";
-    const auto undone = undo_change(busy.vm().info(), {"fork", payload});
+    const auto undone = undo(busy.vm(), payload);
     ASSERT_TRUE(undone) << "step " << step << ": " << undone.error().message;
     busy.forgive_disturbed_calls();  // the thread that was borrowed then saw its call end early
     ASSERT_EQ(busy.damage_after_a_second(), "") << "step " << step;
@@ -349,7 +372,7 @@ TEST(BorrowedThread, FindsItsOwnWayBackWhenItsTracerIsKilled) {
   ASSERT_TRUE(waiter->wakes());
   int step = 0;
   for (; killed_at(vm, step); ++step) {
-    const auto undone = undo_copy(vm.info(), describe_copy(vm.blocks()));
+    const auto undone = undo(vm, describe_copy(vm.blocks()));
     ASSERT_TRUE(undone) << "step " << step << ": " << undone.error().message;
     ASSERT_TRUE(waiter->wakes()) << "step " << step;
     const auto status = read_proc_file(vm.info().pid, "status");
@@ -366,14 +389,14 @@ TEST(ForkSnapshot, ARecordLastsAsLongAsTheCopy) {
     std::erase_if(all, [&](const Record& r) { return r.vm.pid != busy.vm().info().pid; });
     return all;
   };
-  auto snapshotter = *ForkSnapshotter::open(busy.vm(), busy.halter());
+  auto snapshotter = *ForkSnapshotter::open(busy.vm());
   EXPECT_TRUE(records().empty());
   {
     const auto snapshot = snapshotter->take();
     ASSERT_TRUE(snapshot) << snapshot.error().message;
     ASSERT_EQ(records().size(), 1U);
     EXPECT_EQ(records()[0].change.kind, "fork");
-    EXPECT_EQ(records()[0].guard.pid, snapshotter->attendant());
+    EXPECT_EQ(records()[0].guard.pid, snapshotter->guard());
   }
   EXPECT_TRUE(records().empty());
   ASSERT_TRUE(snapshotter->take());
@@ -402,7 +425,7 @@ TEST(ForkSnapshot, UndoRefusesWhatIsNoRecord) {
   BusyVm busy(Backing::anonymous);
   for (const char* text : {"[]", "{}", R"({"blocks":1})", R"({"blocks":[1]})",
                            R"({"blocks":[{"host":-1,"size":1}]})"}) {
-    EXPECT_FALSE(undo_copy(busy.vm().info(), nlohmann::json::parse(text))) << text;
+    EXPECT_FALSE(undo(busy.vm(), nlohmann::json::parse(text))) << text;
   }
 }
 
@@ -427,25 +450,24 @@ TEST(ForkSnapshot, SaysWhoTracesTheProcess) {
 
 TEST(UffdSnapshot, SaysThatAnotherHasTheMemory) {
   BusyVm busy(Backing::anonymous);
-  auto first = *open(busy.vm(), busy.halter(), Kind::uffd);
+  auto first = *open(busy.vm(), Kind::uffd);
   ASSERT_TRUE(first->refresh());
   const auto second = check_write_protect(busy.vm());
   ASSERT_FALSE(second);
   EXPECT_NE(second.error().message.find("another userfaultfd"), std::string::npos);
 }
 
-TEST(UffdSnapshot, AnAttendantThatIsKilledEndsTheViewNotTheVm) {
+TEST(UffdSnapshot, AGuardThatIsKilledEndsTheViewNotTheVm) {
   BusyVm busy(Backing::anonymous);
-  auto snapshotter =
-      *UffdSnapshotter::open(busy.vm(), busy.halter(), *check_write_protect(busy.vm()));
+  auto snapshotter = *UffdSnapshotter::open(busy.vm(), *check_write_protect(busy.vm()));
   for (int round = 0; round < 3; ++round) {
     auto snapshot = snapshotter->take();
     ASSERT_TRUE(snapshot) << snapshot.error().message;
     ASSERT_TRUE(snapshot->memory->health());
-    ::kill(snapshotter->attendant(), SIGKILL);
+    ::kill(snapshotter->guard(), SIGKILL);
     siginfo_t ended{};
-    ASSERT_EQ(
-        ::waitid(P_PID, static_cast<id_t>(snapshotter->attendant()), &ended, WEXITED | WNOWAIT), 0);
+    ASSERT_EQ(::waitid(P_PID, static_cast<id_t>(snapshotter->guard()), &ended, WEXITED | WNOWAIT),
+              0);
     EXPECT_FALSE(snapshot->memory->health());
     EXPECT_EQ(busy.damage_after_a_second(), "");
   }

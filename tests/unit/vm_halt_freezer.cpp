@@ -11,7 +11,7 @@
 #include <algorithm>
 
 #include "support/counting_vm.h"
-#include "vm/freezer.h"
+#include "vm/freezer_halter.h"
 #include "vm/process.h"
 #include "vm/recovery.h"
 
@@ -343,10 +343,8 @@ TEST(Freezer, GivesUpOnAThreadThatIsStuckAndUndoesAll) {
     ::waitpid(child, nullptr, 0);
   });
   ::usleep(50'000);
-  VmInfo info;
-  info.pid = child;
-  info.start_time = identify(child)->start_time;
-  auto freezer = Freezer::prepare(info, {&child, 1}, {&freezing_v2, 1});
+  const ProcessId vm = *identify(child);
+  auto freezer = Freezer::prepare(vm, {&child, 1}, {&freezing_v2, 1}, *identify(::getpid()));
   if (!freezer) GTEST_SKIP() << freezer.error().message;
   ASSERT_TRUE((*freezer)->enter());
   ASSERT_TRUE((*freezer)->take_in({&child, 1}));

@@ -167,6 +167,22 @@ TEST(PtraceHalter, AVmThatEndedIsGone) {
   EXPECT_EQ(again.error().code, ErrorCode::vm_gone);
 }
 
+TEST(PtraceHalter, TheGuestRunsOnWhenTheLeaseRunsOut) {
+  const CountingVm vm(2);
+  auto halter = open_ptrace_halter(vm, std::chrono::milliseconds(50));
+  ASSERT_TRUE(halter);
+  for (int i = 0; i < 3; ++i) {
+    auto paused = (*halter)->halt();
+    ASSERT_TRUE(paused) << paused.error().message;
+    EXPECT_TRUE(all_count(vm)) << "within a second";
+    const auto resumed = paused->resume();
+    ASSERT_FALSE(resumed);
+    EXPECT_EQ(resumed.error().code, ErrorCode::timeout);
+    EXPECT_NE(resumed.error().message.find("50 ms"), std::string::npos);
+  }
+  EXPECT_TRUE(all_count(vm));
+}
+
 TEST(PtraceHalter, TheGuestRunsOnIfWeAreKilled) {
   const CountingVm vm(2);
   const pid_t child = ::fork();

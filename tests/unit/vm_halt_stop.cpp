@@ -70,6 +70,22 @@ TEST(StopHalter, AStopThatIsRefusedIsUndone) {
   EXPECT_EQ(monitor.asked().back(), "cont");
 }
 
+TEST(StopHalter, TheGuestRunsOnWhenTheLeaseRunsOut) {
+  FakeMonitor monitor;
+  const MonitoredVm vm(monitor);
+  auto halter = open_stop_halter(vm, std::chrono::milliseconds(50));
+  ASSERT_TRUE(halter);
+  auto paused = (*halter)->halt();
+  ASSERT_TRUE(paused) << paused.error().message;
+  EXPECT_TRUE(monitor.becomes("running"));
+  const auto resumed = paused->resume();
+  ASSERT_FALSE(resumed);
+  EXPECT_EQ(resumed.error().code, ErrorCode::timeout);
+  auto again = (*halter)->halt();
+  ASSERT_TRUE(again) << again.error().message;
+  EXPECT_TRUE(again->resume());
+}
+
 /// Kills a child that has stopped the guest.
 void die_halting(const Vm& vm) {
   const pid_t child = ::fork();

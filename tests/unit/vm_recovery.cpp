@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "support/fake_monitor.h"
+#include "vm/monitor.h"
 #include "vm/recovery.h"
 #include "vmsight/halt.h"
 
@@ -61,10 +62,10 @@ TEST(Journal, RefusesWhatIsNoRecord) {
 TEST(Journal, FilesAreOursAlone) {
   FakeMonitor monitor;
   const MonitoredVm vm(monitor);
-  auto entry = JournalEntry::prepare(id_of(vm), {.kind = "stopped"});
+  auto entry = JournalEntry::prepare(id_of(vm), {.kind = "stopped"}, {1, 1});
   ASSERT_TRUE(entry) << entry.error().message;
   EXPECT_TRUE(records_of(vm).empty());
-  ASSERT_TRUE(entry->write({1, 1}));
+  ASSERT_TRUE(entry->write());
   const auto records = records_of(vm);
   ASSERT_EQ(records.size(), 1u);
   struct stat info {};
@@ -112,16 +113,22 @@ void die_with_guard(const Vm& vm) {
   ASSERT_TRUE(WIFSIGNALED(status)) << "exit status " << WEXITSTATUS(status);
 }
 
+/// This process is no QEMU, so that a guard would not find the VM: by a connection of the test's.
+Result<void> undo(const Vm& vm, const Change& change) {
+  VMSIGHT_TRY(QmpClient client, connect_monitor(vm.info()));
+  return undo_by_monitor(client, id_of(vm), change);
+}
+
 TEST(Recovery, UndoKnowsItsKinds) {
   FakeMonitor monitor;
   const MonitoredVm vm(monitor);
   for (const char* kind : {"stopped", "gdbstub", "migration"}) {
     monitor.set_status("paused");
-    const auto done = undo_change(vm.info(), {.kind = kind});
+    const auto done = undo(vm, {.kind = kind});
     EXPECT_TRUE(done) << kind << ": " << done.error().message;
     EXPECT_EQ(monitor.status(), "running") << kind;
   }
-  EXPECT_FALSE(undo_change(vm.info(), {.kind = "of the future"}));
+  EXPECT_FALSE(undo(vm, {.kind = "of the future"}));
 }
 
 TEST(Recovery, CancelsMigrationsButNoBackgroundSnapshot) {
@@ -131,9 +138,9 @@ TEST(Recovery, CancelsMigrationsButNoBackgroundSnapshot) {
     const auto asked = monitor.asked();
     return std::count(asked.begin(), asked.end(), "migrate_cancel");
   };
-  ASSERT_TRUE(undo_change(vm.info(), {.kind = "migration", .payload = {{"background", true}}}));
+  ASSERT_TRUE(undo(vm, {.kind = "migration", .payload = {{"background", true}}}));
   EXPECT_EQ(cancelled(), 0);
-  ASSERT_TRUE(undo_change(vm.info(), {.kind = "migration", .payload = {{"background", false}}}));
+  ASSERT_TRUE(undo(vm, {.kind = "migration", .payload = {{"background", false}}}));
   EXPECT_EQ(cancelled(), 1);
 }
 
@@ -143,17 +150,16 @@ TEST(Recovery, ARecordOutlivesUsAndOurGuard) {
   die_with_guard(vm);
   EXPECT_EQ(monitor.status(), "paused");
   ASSERT_EQ(records_of(vm).size(), 1u);
-  // This process is no QEMU, so the VM is not found; what was recorded still undoes it.
-  EXPECT_TRUE(undo_change(vm.info(), records_of(vm)[0].change));
+  EXPECT_TRUE(undo(vm, records_of(vm)[0].change));
   EXPECT_EQ(monitor.status(), "running");
   forget_records(vm);
 }
 
 TEST(Recovery, ForgetsVmsThatHaveEnded) {
   const ProcessId ended{::getpid(), 1};  // our PID, but of an earlier process
-  auto entry = JournalEntry::prepare(ended, {.kind = "stopped"});
+  auto entry = JournalEntry::prepare(ended, {.kind = "stopped"}, {::getpid(), 1});
   ASSERT_TRUE(entry);
-  ASSERT_TRUE(entry->write({::getpid(), 1}));
+  ASSERT_TRUE(entry->write());
   EXPECT_TRUE(recover(ended).empty());
   const auto left = read_journal();
   EXPECT_TRUE(std::none_of(left.begin(), left.end(), [&](const Record& r) {
