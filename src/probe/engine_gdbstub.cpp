@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <algorithm>
+#include <cerrno>
 
 #include "probe/gdb_loop.h"
 #include "vm/gdb_stub.h"
@@ -59,7 +60,7 @@ class GdbstubEngine final : public ProbeEngine {
   }
 
   Result<void> disarm(std::span<const ProbeId> ids) override {
-    if (!paused_) return {};
+    if (!holds_stub()) return {};
     VMSIGHT_TRY_VOID(hold());
     auto disarmed = loop_.disarm(*stub_->client(), ids);
     auto ran = run_on();
@@ -67,7 +68,7 @@ class GdbstubEngine final : public ProbeEngine {
   }
 
   Result<void> set_places(ProbeId id, std::vector<UserPlace> places) override {
-    if (!paused_) return {};
+    if (!holds_stub()) return {};
     GdbClient& client = *stub_->client();
     if (!loop_.needs_stop(id, places)) return loop_.set_places(client, id, std::move(places));
     VMSIGHT_TRY_VOID(hold());
@@ -79,7 +80,7 @@ class GdbstubEngine final : public ProbeEngine {
   Result<std::size_t> poll(std::chrono::milliseconds patience, const Sink& sink) override {
     std::size_t told = 0;
     VMSIGHT_TRY_VOID(look_at_events());
-    if (!paused_) {
+    if (!holds_stub()) {
       ::poll(nullptr, 0, static_cast<int>(patience.count()));
       return told;
     }
@@ -98,6 +99,9 @@ class GdbstubEngine final : public ProbeEngine {
   std::uint64_t foreign() const override { return loop_.foreign(); }
 
  private:
+  /// Not after the guard has ended it, either: nothing is armed any more then.
+  bool holds_stub() { return static_cast<bool>(paused_) && stub_->client() != nullptr; }
+
   /// The guest stands when this returns, by us.
   Result<void> hold() {
     if (!paused_) {
@@ -110,6 +114,7 @@ class GdbstubEngine final : public ProbeEngine {
       VMSIGHT_TRY(paused_, stub_->halt());
       return {};
     }
+    if (!holds_stub()) return stub_->explain(os_error(EPIPE, "use the gdbstub"));
     VMSIGHT_TRY_VOID(look_whether_it_runs());
     if (!stub_->client()->is_running()) return {};
     // A breakpoint that is hit at this moment is hit again when the guest runs on.
@@ -128,6 +133,7 @@ class GdbstubEngine final : public ProbeEngine {
 
   Result<void> let_go() {
     if (!paused_) return {};
+    if (!holds_stub()) return paused_.resume();
     auto known = look_whether_it_runs();
     if (std::exchange(stopped_by_other_, false) && known && loop_.disarm_all(*stub_->client())) {
       stub_->leave_standing();

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""lease.py TIMES SEED TECHNIQUE... - vmsight is blocked in the midst of its views, and the guest runs.
+"""lease.py TIMES SEED TECHNIQUE|probes... - vmsight is blocked in the midst of its views, and the guest runs.
 
 Its reader does not read, its terminal is stopped by Ctrl-S, it gets SIGTSTP or SIGSTOP, a debugger holds
 it: each TIMES times at random moments. Within the lease of the technique and half a second the guest
@@ -225,8 +225,58 @@ def continued(guest, technique, chance):
             json.loads(line)  # whole views only
 
 
+def tracer(guest):
+    """Probes by the gdbstub, whose hits are told as they come."""
+    process = subprocess.Popen([VMSIGHT, "trace", str(guest.pid), "kprobe:do_sys_openat2", "--engine", "gdbstub"],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 30
+    while not remains_of_gdbstub(guest):
+        expect(process.poll() is None and time.monotonic() < deadline, "trace: no probe was armed")
+        time.sleep(0.02)
+    time.sleep(0.3)
+    return process
+
+
+def remains_of_gdbstub(guest):
+    with guest.qmp() as qmp:
+        return any(device["label"] == "gdb" for device in qmp.command("query-chardev"))
+
+
+def probes(count, chance):
+    """The guest stands at a hit while the tracer is stopped: it runs on without probes."""
+    with Guest(kernel="6.1-cloud", backend="memfd", cpus=2, mem=f"{MEMORY_MIB}M", name="lease") as guest:
+        for round in range(count):
+            for number in (signal.SIGSTOP, None):
+                process = tracer(guest)
+                time.sleep(chance.uniform(0, 0.2))
+                if number is None:
+                    # A reader that does not read never makes the guest wait.
+                    for _ in range(20):
+                        guest.puppet("sh cat /proc/uptime")
+                else:
+                    process.send_signal(number)
+                    begun = time.monotonic()
+                    guest.puppet("sh cat /proc/uptime", timeout=10)
+                    took = time.monotonic() - begun
+                    expect(took < 1 + 2 * GRACE, f"probes, {number.name}: the guest answered after {took:.2f} s")
+                    process.send_signal(signal.SIGCONT)
+                    errors = process.communicate(timeout=30)[1].decode()
+                    expect(process.returncode == 1 and "was to be halted for 1000 ms at most" in errors,
+                           f"probes: exit status {process.returncode}: {errors}")
+                end(process)
+                begun = time.monotonic()
+                while left := journal_of(guest.pid) or (remains_of_gdbstub(guest) and "a gdbstub"):
+                    expect(time.monotonic() < begun + PATIENCE, f"probes: {left} is left")
+                    time.sleep(0.02)
+                guest.puppet("sh cat /proc/uptime", timeout=10)
+        print(f"probes: blocked {2 * count} times", flush=True)
+
+
 def leases(count, seed, *techniques):
     for technique in techniques:
+        if technique == "probes":
+            probes(int(count), random.Random(seed))
+            continue
         options = {"qemu": "10.0"} if technique in SINCE_9 else {}
         with Guest(kernel="6.1-cloud", backend="anon" if technique == "live-snap:fork" else "memfd", cpus=2,
                    mem=f"{MEMORY_MIB}M", name="lease", **options) as guest:
