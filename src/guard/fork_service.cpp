@@ -60,7 +60,7 @@ class ForkService final : public HaltService {
 
 }  // namespace
 
-Result<std::unique_ptr<Service>> make_fork_service(ServiceSetup setup) {
+Result<std::unique_ptr<Service>> make_fork_service(ServiceSetup&& setup) {
   VMSIGHT_TRY(auto how, make_vcpu_halt(setup));
   VMSIGHT_TRY(auto blocks, parse_copied_blocks(setup.config));
   VMSIGHT_TRY(auto entry,

@@ -27,7 +27,7 @@ Result<std::unique_ptr<VcpuHalt>> make_vcpu_halt(const ServiceSetup& setup) {
   return Error{.code = ErrorCode::usage, .message = "halt a VM: how is not known"};
 }
 
-Result<std::unique_ptr<Service>> make_halt_service(ServiceSetup setup) {
+Result<std::unique_ptr<Service>> make_halt_service(ServiceSetup&& setup) {
   VMSIGHT_TRY(auto how, make_vcpu_halt(setup));
   return std::unique_ptr<Service>(std::make_unique<HaltService>(std::move(how)));
 }

@@ -280,7 +280,7 @@ void MonitorService::end() {
 
 }  // namespace
 
-Result<std::unique_ptr<Service>> make_monitor_service(ServiceSetup setup) {
+Result<std::unique_ptr<Service>> make_monitor_service(ServiceSetup&& setup) {
   if (setup.descriptors.size() < 2) return unknown_request();
   QmpRelay relay(std::move(setup.descriptors[0]), std::move(setup.descriptors[1]));
   VMSIGHT_TRY(auto entry, JournalEntry::prepare(setup.vm, {.kind = "stopped"}, setup.owner));

@@ -73,7 +73,7 @@ class PatchService final : public HaltService {
 
 }  // namespace
 
-Result<std::unique_ptr<Service>> make_patch_service(ServiceSetup setup) {
+Result<std::unique_ptr<Service>> make_patch_service(ServiceSetup&& setup) {
   VMSIGHT_TRY(auto how, make_vcpu_halt(setup));
   return std::unique_ptr<Service>(std::make_unique<PatchService>(std::move(setup), std::move(how)));
 }

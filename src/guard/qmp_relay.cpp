@@ -104,12 +104,12 @@ Result<void> QmpRelay::read_qemu() {
     if (got <= 0) return connection_lost(got < 0 ? errno : ECONNRESET);
     from_qemu_.append(chunk.data(), static_cast<std::size_t>(got));
     if (from_qemu_.size() > max_answer) return connection_lost(EMSGSIZE);
-    take_lines(from_qemu_, [this](std::string line) { take_line_of_qemu(std::move(line)); });
+    take_lines(from_qemu_, [this](const std::string& line) { take_line_of_qemu(line); });
   }
   return {};
 }
 
-void QmpRelay::take_line_of_qemu(std::string line) {
+void QmpRelay::take_line_of_qemu(const std::string& line) {
   if (!awaited_.empty() && line.find(awaited_) != line.npos) {
     json answer = parse(line);
     if (answer.is_object() && answer.value("id", json()) == awaited_) {

@@ -57,7 +57,7 @@ class QmpRelay {
   Result<void> read_qemu();
   void read_owner();
   void take_line_of_owner(std::string line);
-  void take_line_of_qemu(std::string line);
+  void take_line_of_qemu(const std::string& line);
   Result<void> write_qemu();
   void write_owner();
   void cut_off();

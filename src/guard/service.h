@@ -50,19 +50,19 @@ class Service {
   virtual void end() = 0;
 };
 
-using MakeService = Result<std::unique_ptr<Service>> (*)(ServiceSetup setup);
+using MakeService = Result<std::unique_ptr<Service>> (*)(ServiceSetup&& setup);
 
 // The services, each in the file of its name.
 
 /// "halt", "uffd", "fork", "patch": see there.
-Result<std::unique_ptr<Service>> make_halt_service(ServiceSetup setup);
-Result<std::unique_ptr<Service>> make_uffd_service(ServiceSetup setup);
-Result<std::unique_ptr<Service>> make_fork_service(ServiceSetup setup);
-Result<std::unique_ptr<Service>> make_patch_service(ServiceSetup setup);
+Result<std::unique_ptr<Service>> make_halt_service(ServiceSetup&& setup);
+Result<std::unique_ptr<Service>> make_uffd_service(ServiceSetup&& setup);
+Result<std::unique_ptr<Service>> make_fork_service(ServiceSetup&& setup);
+Result<std::unique_ptr<Service>> make_patch_service(ServiceSetup&& setup);
 /// "monitor": the connection to QMP.
-Result<std::unique_ptr<Service>> make_monitor_service(ServiceSetup setup);
+Result<std::unique_ptr<Service>> make_monitor_service(ServiceSetup&& setup);
 /// "undo": one change that somebody else makes.
-Result<std::unique_ptr<Service>> make_undo_service(ServiceSetup setup);
+Result<std::unique_ptr<Service>> make_undo_service(ServiceSetup&& setup);
 
 /// A request that a service does not know.
 inline Error unknown_request() {

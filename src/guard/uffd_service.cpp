@@ -131,7 +131,7 @@ Result<std::vector<WriteProtect::Run>> parse_ranges(const json& list) {
 
 }  // namespace
 
-Result<std::unique_ptr<Service>> make_uffd_service(ServiceSetup setup) {
+Result<std::unique_ptr<Service>> make_uffd_service(ServiceSetup&& setup) {
   VMSIGHT_TRY(auto how, make_vcpu_halt(setup));
   VMSIGHT_TRY(auto runs, parse_ranges(setup.config.value("ranges", json())));
   std::uint64_t pages = 0;

@@ -49,7 +49,7 @@ class UndoService final : public Service {
 
 }  // namespace
 
-Result<std::unique_ptr<Service>> make_undo_service(ServiceSetup setup) {
+Result<std::unique_ptr<Service>> make_undo_service(ServiceSetup&& setup) {
   const json kind = setup.config.value("kind", json());
   if (!kind.is_string()) return unknown_request();
   Change change{kind.get<std::string>(), setup.config.value("payload", json::object())};

@@ -60,9 +60,9 @@ LinuxStateReader::LinuxStateReader(Kernel& kernel, GuestMemory& memory, Processe
       kernel_log_(KernelLogReader::resolve(kernel)) {}
 
 Result<void> LinuxStateReader::read(const StateOptions& options, State& into) {
-  const auto read = read_view(options, into);
+  auto read = read_view(options, into);
   // Whatever happened, a guest that was halted for this runs on.
-  const auto ended = memory_.end_view();
+  auto ended = memory_.end_view();
   // A halt that was cut short explains whatever else went wrong, too.
   if (!ended && ended.error().code == ErrorCode::timeout) return ended;
   if (!read) return read;

@@ -124,7 +124,7 @@ Result<void> undo_by_ptrace(const VmInfo& info, const RamWriter& ram,
   const auto halt =
       make_ptrace_halt({info.pid, info.start_time}, VcpuRoster(info.pid, std::move(threads)));
   VMSIGHT_TRY_VOID(halt->halt());
-  const auto done = put_back(ram, armed);
+  auto done = put_back(ram, armed);
   VMSIGHT_TRY_VOID(halt->resume());
   return done;
 }

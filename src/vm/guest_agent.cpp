@@ -70,7 +70,7 @@ Result<void> undo_guest_file(AgentPort port, const json& payload) {
   const std::array<GuestAgent::Command, 2> questions{
       {{"guest-file-seek", {{"handle", handle}, {"offset", 0}, {"whence", 0}}},
        {"guest-file-read", {{"handle", handle}, {"count", header.size()}}}}};
-  VMSIGHT_TRY_VOID(agent.execute_all(questions, [&](std::size_t, Result<json> answer) {
+  VMSIGHT_TRY_VOID(agent.execute_all(questions, [&](std::size_t, const Result<json>& answer) {
     got = bytes_of(answer, header);
     return Result<void>();
   }));

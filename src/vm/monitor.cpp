@@ -15,7 +15,7 @@ namespace {
 using nlohmann::json;
 
 /// A backend's RAM block carries its whole object path on machine types before 4.0.
-std::string short_name(std::string name) {
+std::string short_name(const std::string& name) {
   constexpr std::string_view prefix = "/objects/";
   return name.starts_with(prefix) ? name.substr(prefix.size()) : name;
 }

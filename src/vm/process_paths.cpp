@@ -61,9 +61,9 @@ std::string path_of_process(pid_t pid, const std::string& path) {
   const std::string process = fmt::format("/proc/{}", pid);
   const bool our_mounts = shares_our_mounts(process);
   const bool unknown = !read_proc_link(pid, "root");  // another user's process
-  const std::string full = absolute(pid, path);
+  std::string full = absolute(pid, path);
   if (unknown || (our_mounts && same_object(process + "/root", "/"))) return full;
-  const std::string inside = process + "/root" + full;
+  std::string inside = process + "/root" + full;
   // With -chroot QEMU opens its sockets first: they lie where it was before, which is with us.
   if (our_mounts && !open_process_path(inside)) return full;
   return inside;
