@@ -188,9 +188,9 @@ int run(std::string_view name) {
   }
   auto setup = read_setup();
   if (!setup) return 1;
-  auto vm = open_pidfd(setup->vm);
-  auto service = vm ? service_name->make(*std::move(setup))
-                    : Result<std::unique_ptr<Service>>(std::move(vm).error());
+  const auto vm = open_pidfd(setup->vm);
+  const auto service =
+      vm ? service_name->make(*std::move(setup)) : Result<std::unique_ptr<Service>>(vm.error());
   if (!service) {
     refuse(service.error());
     return 1;

@@ -1,4 +1,5 @@
-// The freezer halter of vmsight/halt.h by one version of cgroups only: for tests.
+// The freezer halter of vmsight/halt.h by one version of cgroups only, with a lease that no test
+// outlasts: for tests.
 #pragma once
 
 #include "vm/freezer.h"
