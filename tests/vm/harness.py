@@ -15,6 +15,8 @@ from vmlab_lib import truth  # noqa: E402
 from vmlab_lib.guest import Guest  # noqa: E402,F401
 
 VMSIGHT = os.environ.get("VMSIGHT", str(ROOT / "build" / "vmsight"))
+# Programs of the tests that use the library lie elsewhere than the guard that was built with it.
+os.environ.setdefault("VMSIGHT_GUARD", str(Path(VMSIGHT).resolve().parent / "vmsight-guard"))
 SKIPPED = 77  # CTest's SKIP_RETURN_CODE; tests/run.sh turns a skip into a failure
 
 
