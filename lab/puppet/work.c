@@ -10,8 +10,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -176,6 +178,52 @@ static void make_calls(long rounds) {
   }
 }
 
+// Names of every length whose NUL is the last byte of a page, behind which another text is, and then nothing at all.
+static void make_texts(long longest) {
+  prctl(PR_SET_NAME, "calls");
+  char* pages = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  for (int is_alone = 0; is_alone < 2; is_alone++) {
+    memset(pages, 'n', 8192);
+    if (is_alone) mprotect(pages + 4096, 4096, PROT_NONE);
+    for (long length = 2; length <= longest; length++) {
+      char* path = pages + 4095 - length;
+      memset(path, 'a' + length % 26, length);
+      path[0] = '/';
+      path[length] = '\0';
+      open_told(path, O_RDONLY, 0);
+    }
+  }
+}
+
+// As 32-bit programs call: what it points to must be below 4 GiB, as what is in this program is.
+static long int_80(long number, long first, long second, long third) {
+  long result;
+  asm volatile("int $0x80"
+               : "=a"(result)
+               : "a"(number), "b"(first), "c"(second), "d"(third)
+               : "memory", "r8", "r9", "r10", "r11");
+  return result;
+}
+
+// Calls that are rarely made, or are none, after a last common one.
+static void make_rare(long rounds) {
+  static const char nothing[] = "/nothing";
+  prctl(PR_SET_NAME, "rare");
+  for (long i = 0; i < rounds; i++) {
+    char name[16];
+    prctl(PR_SET_NAME, "rare");
+    prctl(PR_GET_NAME, name);
+    umask(027);
+    umask(022);
+    close(-1);
+    fcntl(0, 0x7b);
+    syscall(400, 1, 2);                                                  // a hole in the table
+    printf("rare %d %d %ld", getpid(), getppid(), int_80(64, 0, 0, 0));  // getppid
+    printf(" %ld\n", int_80(295, AT_FDCWD, (long)nothing, O_RDONLY));    // openat
+  }
+  fflush(stdout);
+}
+
 // A call that does next to nothing, so often and no more. It takes no argument; a probe that looks finds one.
 static void make_getppid(long calls) {
   prctl(PR_SET_NAME, "getppid");
@@ -217,6 +265,12 @@ static void make_told(long calls) {
 static int work_calls(long rounds, const char* processes) {
   return in_processes(make_calls, rounds, processes);
 }
+static int work_texts(long longest, const char* processes) {
+  return in_processes(make_texts, longest, processes);
+}
+static int work_rare(long rounds, const char* processes) {
+  return in_processes(make_rare, rounds, processes);
+}
 static int work_getppid(long calls, const char* processes) {
   return in_processes(make_getppid, calls, processes);
 }
@@ -238,7 +292,8 @@ static const struct {
     {"memory", work_memory}, {"disk", work_disk},       {"network", work_network},
     {"churn", work_churn},   {"jitter", work_jitter},   {"clip", work_clip},
     {"calls", work_calls},   {"getppid", work_getppid}, {"told", work_told},
-    {"forge", work_forge},   {"access", work_access},
+    {"forge", work_forge},   {"access", work_access},   {"texts", work_texts},
+    {"rare", work_rare},
 };
 
 int work_here(char* line) {
