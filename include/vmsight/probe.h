@@ -86,6 +86,7 @@ struct ProbeSite {
   FileIdentity file;
   std::uint64_t file_offset = 0;  // of the instruction
   bool any_process = true;        // false: of `places` only, not of processes to come
+  bool replaced = false;          // programs that run now have another file at its path
 };
 /// "vfs_read+0x10", "/bin/bash:readline", "0xffffffff81000000".
 std::string to_string(const ProbeSite& site);
@@ -137,6 +138,7 @@ struct ProbeFetch {
 };
 struct Fetched {
   bool ok = false;          // false: not mapped, or not present at that moment
+  bool has_value = false;   // `value` is known, though what it points to may not be
   bool cut = false;         // a string longer than asked for
   std::uint64_t value = 0;  // after the steps
   std::string bytes;
@@ -150,7 +152,7 @@ struct Hit {
   std::uint64_t duration_ns = 0;  // at a return: since the entry
   unsigned vcpu = 0;              // QEMU's number of it
   ProbeRegisters registers;
-  ProbeTask task;
+  ProbeTask task;  // at a return: as it was at the entry, before the call gave it another name
   std::vector<Fetched> fetched;         // at the entry, as asked for
   std::vector<Fetched> fetched_return;  // at the return
 };
@@ -166,6 +168,9 @@ struct FilterTerm {
   std::uint16_t index = 0;  // of a fetch
   std::uint8_t bits = 64;   // of a fetched value: what counts of it
   bool is_signed = false;
+  bool may_be_int = false;  // signed, of a type that is not known: an int if the upper half is 0
+  /// Of the return's fetches: stands for a string that was not there at the entry.
+  std::optional<std::uint16_t> again;
   std::optional<std::string> text;  // compared with a string (comm, fetched strings)
   std::int64_t number = 0;
 };
@@ -181,8 +186,11 @@ struct ProbeFilter {
   std::vector<FilterStep> steps;
   bool needs_return() const;  // it asks for the result or the duration
 };
-/// What the filter says of a hit; a value that could not be read passes no term.
+/// What the filter says of a hit; a value that could not be read passes no term. A null pointer and a
+/// string that was cut are equal to no text.
 bool passes(const ProbeFilter& filter, const Hit& hit);
+/// Whether an entry cannot be judged before its call returns: a string was not there that may be then.
+bool is_undecided(const ProbeFilter& filter, const Hit& entry);
 
 // ---- engines -------------------------------------------------------------------------------
 
@@ -203,12 +211,15 @@ struct ProbeOrder {
   std::uint64_t storm_limit = default_storm_limit;
 };
 
+/// Whether the filter is evaluated at the return of calls: it asks for what only that knows, which the CPU is, too.
+bool filters_at_return(const ProbeOrder& order);
+
 struct ProbeCounts {
   std::uint64_t hits = 0;            // passings (at a return: returns) of the wanted processes
   std::uint64_t filtered = 0;        // of these: the filter said no
   std::uint64_t told = 0;            // handed to the sink
   std::uint64_t lost = 0;            // hits that could not be told: buffers full
-  std::uint64_t missed_returns = 0;  // entries whose return was not or cannot be seen
+  std::uint64_t missed_returns = 0;  // entries whose return has not been seen, for whatever reason
   std::uint64_t rate_limited = 0;    // not told because of the rate limit
   std::uint64_t foreign = 0;         // trap of this site by another process, privilege or address
   std::uint64_t reloads =
@@ -271,6 +282,12 @@ class ProbeEngine {
   virtual Result<ProbeCounts> counts(ProbeId id) = 0;
   /// Traps that belong to no probe of ours: forged by the guest, or left from before.
   virtual std::uint64_t foreign() const = 0;
+
+  /// The code of these sites is in the guest's memory no more, and whatever is there now is left alone. They are
+  /// disarmed otherwise.
+  virtual Result<void> forget(std::span<const ProbeId> ids) { return disarm(ids); }
+  /// Hits that were told after younger ones: they had come too late to be put in order.
+  virtual std::uint64_t late() const { return 0; }
 };
 
 /// What engines need of the VM. All must outlive the engine.
@@ -308,6 +325,7 @@ struct ProbeArgument {
   std::string
       names;  // of the number: an enumerator, flags, of a result its error; "" if it has none
   bool unused = false;  // the system call does not look at it: open()'s mode without O_CREAT
+  bool cut = false;     // `bytes` go on in the guest
 };
 
 /// What a handler gets. Valid until it returns.
@@ -316,6 +334,7 @@ struct ProbeEvent {
   const ProbeSite& site;
   std::string_view function;  // "do_sys_openat2"; of a system call's wrapper "openat"
   std::optional<std::int64_t> system_call;
+  std::string_view abi;  // of a system call: "i386", "x32"; "" of 64-bit programs
   std::span<const ProbeArgument> arguments;
   const ProbeArgument* result = nullptr;
   /// Guest memory now. It is as it was at the hit if the request asked for a standing guest and
@@ -330,7 +349,10 @@ struct ProbeRequest {
   std::optional<std::int32_t> pid;  // of this process only; needed for user sites without a path
   std::uint8_t text_arguments =
       0;  // of user functions, whose types are not known: a bit for each that is a text
-  std::string symbols_file;  // on the host: the user program, if the guest's is not in memory
+  std::vector<std::string> without;  // functions that a pattern does not stand for
+  /// On the host: user programs of which the guest does not have in memory what tells functions. The first that is
+  /// the same build as the guest's file counts.
+  std::vector<std::string> symbols_files;
   bool counts_only = false, standing = false;  // as in ProbeOrder
   std::uint64_t rate_limit = 0, storm_limit = default_storm_limit;
   /// A site whose function has nothing of a name in the filter is left out. Patterns always do so.
@@ -341,6 +363,7 @@ struct ProbeInfo {
   ProbeId id = 0;
   ProbeSite site;
   std::string problem;  // why arguments are not known by name, "" if they are
+  std::string ended;    // why it is armed no more, "" if it is: its module was unloaded
   ProbeCounts counts;
 };
 
@@ -362,7 +385,10 @@ class Prober {
   virtual Result<std::vector<ProbeInfo>> list() = 0;
   /// Calls handlers until nothing came for `patience`, or what had come is told; how many there were.
   virtual Result<std::size_t> poll(std::chrono::milliseconds patience) = 0;
+  /// Disarms all and tells what had come until then: list() has the last counts.
+  virtual Result<void> finish() = 0;
   virtual std::uint64_t foreign() const = 0;
+  virtual std::uint64_t late() const = 0;
   /// Why it is not the engine that "auto" takes first, "" if it is.
   virtual std::string engine_note() const = 0;
   /// Of a pattern's functions those that the engine cannot probe are left out: how many, and why the first.

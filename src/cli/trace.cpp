@@ -11,6 +11,7 @@
 #include "cli/target.h"
 #include "kernel/type_print.h"
 #include "probe/flags.h"
+#include "probe/system_calls.h"
 #include "render/escape.h"
 #include "render/strace.h"
 #include "render/trace.h"
@@ -38,7 +39,7 @@ class Trace : public Verb {
                    "!= < > && || ( )")
         ->group(filter_group)
         ->type_name("EXPR");
-    app.add_option("-p,--pid", pid_, "only this process of the guest")
+    app.add_option("-p,--pid", pid_, "only this process of the guest, not its children")
         ->group(filter_group)
         ->type_name("PID");
     app.add_option("-n,--count", count_, "end after N events")
@@ -73,10 +74,11 @@ class Trace : public Verb {
     app.add_option("--engine", engine_, "how to probe: auto, kvm, gdbstub (default auto)")
         ->group("How")
         ->type_name("NAME");
-    app.add_option("--symbols", symbols_file_,
-                   "copy of the user program on this host, for its symbols")
+    app.add_option("--symbols", symbols_files_,
+                   "copy of a user program on this host, for its symbols; once for each program")
         ->group("How")
-        ->type_name("FILE");
+        ->type_name("FILE")
+        ->allow_extra_args(false);
     app.add_option("--text", texts_, "user functions: the arguments that are texts, as arg0,arg2")
         ->group("How")
         ->type_name("ARG,...")
@@ -113,29 +115,39 @@ class Trace : public Verb {
     return static_cast<std::uint8_t>(bits);
   }
 
+  ProbeRequest request(std::string site) const {
+    return {.site = std::move(site),
+            .filter = filter_,
+            .pid = pid_,
+            .text_arguments = text_bits(),
+            .symbols_files = symbols_files_,
+            .counts_only = stats_,
+            .standing = stack_ || verbose_,
+            .rate_limit = rate_limit_,
+            .storm_limit = storm_limit_,
+            .where_filter_fits = system_calls_};
+  }
+
   std::vector<ProbeRequest> requests() const {
     std::vector<ProbeRequest> all;
-    const auto add = [&](std::string site) {
-      all.push_back({.site = std::move(site),
-                     .filter = filter_,
-                     .pid = pid_,
-                     .text_arguments = text_bits(),
-                     .symbols_file = symbols_file_,
-                     .counts_only = stats_,
-                     .standing = stack_ || verbose_,
-                     .rate_limit = rate_limit_,
-                     .storm_limit = storm_limit_,
-                     .where_filter_fits = system_calls_});
+    for (const std::string& site : sites_) all.push_back(request(site));
+    // Not every kernel has all of them.
+    const auto add = [&](ProbeRequest wanted) {
+      if (prober_->find(wanted)) all.push_back(std::move(wanted));
     };
-    for (const std::string& site : sites_) add(site);
-    if (system_calls_) {
-      add("kretprobe:__x64_sys_*");
-      add("kprobe:__x64_sys_exit");  // these never return
-      add("kprobe:__x64_sys_exit_group");
-      for (const std::string_view function : {signal_function, exit_function}) {
-        add(fmt::format("kprobe:{}", function));
-        if (!prober_->find(all.back())) all.pop_back();  // a kernel that calls it otherwise
+    for (const std::string& pattern :
+         system_calls_ ? system_call_patterns() : std::vector<std::string>()) {
+      const std::string prefix = pattern.substr(0, pattern.size() - 1);
+      ProbeRequest returns = request("kretprobe:" + pattern);
+      for (const char* name : {"exit", "exit_group"}) {  // these never return
+        returns.without.push_back(prefix + name);
+        add(request("kprobe:" + prefix + name));
       }
+      add(std::move(returns));
+    }
+    if (system_calls_) {
+      for (const std::string_view function : {signal_function, exit_function})
+        add(request(fmt::format("kprobe:{}", function)));
     }
     return all;
   }
@@ -180,8 +192,7 @@ class Trace : public Verb {
     VMSIGHT_TRY_VOID(open_perfetto());
     BackgroundOutput lines(STDOUT_FILENO);
     lines_ = &lines;
-    VMSIGHT_TRY(const auto ids,
-                prober_->add(requests(), [this](const ProbeEvent& event) { show(event); }));
+    VMSIGHT_TRY_VOID(prober_->add(requests(), [this](const ProbeEvent& event) { show(event); }));
     start_ns_ = monotonic_ns();
     VMSIGHT_TRY_VOID(announce());
     Result<void> done;
@@ -190,44 +201,48 @@ class Trace : public Verb {
       if (!polled)
         done = std::move(polled).error();
       else
-        done = look_for_storms();
+        done = look_for_ends();
     }
-    if (done && !(count_ && shown_ >= *count_)) done = drain();
+    auto finished = prober_->finish();  // the guest is free before anybody waits for a reader
     auto probes = prober_->list();
-    const std::uint64_t foreign = prober_->foreign();
-    auto removed = prober_->remove(ids);  // the guest is free before anybody waits for a reader
-    if (probes) finish(*probes, foreign);
+    if (probes) finish(*probes);
     VMSIGHT_TRY_VOID(lines.finish());
     VMSIGHT_TRY_VOID(std::move(done));
-    return removed;
+    return finished;
   }
 
-  /// What had come before it was told to end.
-  Result<void> drain() {
-    constexpr int rounds = 64;  // a guest that goes on to hit does not keep us
-    for (int i = 0; i < rounds; ++i) {
-      VMSIGHT_TRY(const std::size_t told, prober_->poll(0ms));
-      if (told == 0) break;
-    }
-    return {};
-  }
-
-  /// Once a second. What the engine has disarmed is told at once; without a probe left it is over.
-  Result<void> look_for_storms() {
+  /// Once a second. What is armed no more is told at once; without a probe left it is over.
+  Result<void> look_for_ends() {
     const std::uint64_t now = monotonic_ns();
     if (now - looked_ns_ < 1'000'000'000) return {};
     looked_ns_ = now;
     VMSIGHT_TRY(const auto probes, prober_->list());
-    all_stormed_ = true;
+    all_ended_ = true;
     for (const ProbeInfo& probe : probes) {
-      all_stormed_ = all_stormed_ && probe.counts.stormed;
-      if (!probe.counts.stormed || !stormed_.insert(probe.id).second) continue;
-      fmt::print(stderr,
-                 "vmsight: note: {} was hit more than {} times a second and has been disarmed "
-                 "(--storm-limit)\n",
-                 for_terminal(to_string(probe.site)), storm_limit_);
+      const bool ended = probe.counts.stormed || !probe.ended.empty();
+      all_ended_ = all_ended_ && ended;
+      if (ended && ended_.insert(probe.id).second) tell_end(probe);
+      if (probe.site.replaced && replaced_.insert(probe.id).second) {
+        fmt::print(
+            stderr,
+            "vmsight: note: {}: the guest's programs run another file of this name by now, whose "
+            "calls are not seen\n",
+            for_terminal(to_string(probe.site)));
+      }
     }
     return {};
+  }
+
+  void tell_end(const ProbeInfo& probe) const {
+    const std::string site = for_terminal(to_string(probe.site));
+    if (!probe.ended.empty()) {
+      fmt::print(stderr, "vmsight: note: {} is probed no more: {}\n", site, probe.ended);
+      return;
+    }
+    fmt::print(stderr,
+               "vmsight: note: {} was hit more than {} times a second and has been disarmed "
+               "(--storm-limit)\n",
+               site, storm_limit_);
   }
 
   Result<void> prepare_extras() {
@@ -291,7 +306,7 @@ class Trace : public Verb {
 
   bool ended() const {
     const double elapsed_s = static_cast<double>(monotonic_ns() - start_ns_) / 1e9;
-    return told_to_end() || all_stormed_ || lines_->failed() || (count_ && shown_ >= *count_) ||
+    return told_to_end() || all_ended_ || lines_->failed() || (count_ && shown_ >= *count_) ||
            (duration_s_ && elapsed_s >= *duration_s_);
   }
 
@@ -362,7 +377,7 @@ class Trace : public Verb {
     if (!unwound->complete) extras.stack_problem = unwound->stopped;
   }
 
-  void finish(const std::vector<ProbeInfo>& probes, std::uint64_t foreign) {
+  void finish(const std::vector<ProbeInfo>& probes) {
     if (perfetto_) {
       perfetto_->end();
       auto written = perfetto_out_->finish();
@@ -372,10 +387,11 @@ class Trace : public Verb {
     if (session_->common.json) {
       Json list = Json::array();
       for (const ProbeInfo& probe : probes) list.push_back(to_json(probe));
-      lines_->write(
-          dump(
-              {{"counts", std::move(list)}, {"foreign", foreign}, {"dropped", lines_->dropped()}}) +
-          "\n");
+      lines_->write(dump({{"counts", std::move(list)},
+                          {"foreign", prober_->foreign()},
+                          {"late", prober_->late()},
+                          {"dropped", lines_->dropped()}}) +
+                    "\n");
       return;
     }
     if (stats_) {
@@ -383,10 +399,10 @@ class Trace : public Verb {
       print_probe_counts(text, probes);
       lines_->write(text.text());
     }
-    account(probes, foreign);
+    account(probes);
   }
 
-  void account(const std::vector<ProbeInfo>& probes, std::uint64_t foreign) const {
+  void account(const std::vector<ProbeInfo>& probes) const {
     ProbeCounts sum;
     for (const ProbeInfo& probe : probes) {
       sum.hits += probe.counts.hits;
@@ -403,7 +419,10 @@ class Trace : public Verb {
     if (sum.missed_returns != 0) fmt::print(stderr, ", {} returns not seen", sum.missed_returns);
     if (sum.rate_limited != 0) fmt::print(stderr, ", {} above the rate limit", sum.rate_limited);
     if (sum.foreign != 0) fmt::print(stderr, ", {} of other processes", sum.foreign);
-    if (foreign != 0) fmt::print(stderr, ", {} traps of nobody", foreign);
+    if (const auto foreign = prober_->foreign(); foreign != 0)
+      fmt::print(stderr, ", {} traps of nobody", foreign);
+    if (const auto late = prober_->late(); late != 0)
+      fmt::print(stderr, ", {} later than in their order", late);
     fmt::print(stderr, "\n");
     if (sum.reloads == 0) return;
     fmt::print(stderr,
@@ -414,14 +433,15 @@ class Trace : public Verb {
   }
 
   std::vector<std::string> sites_, texts_;
-  std::string filter_, perfetto_path_, engine_ = "auto", symbols_file_;
+  std::vector<std::string> symbols_files_;
+  std::string filter_, perfetto_path_, engine_ = "auto";
   std::optional<std::int32_t> pid_;
   std::optional<std::uint64_t> count_;
   std::optional<double> duration_s_;
   std::uint64_t rate_limit_ = 0, storm_limit_ = default_storm_limit;
-  std::set<ProbeId> stormed_;
+  std::set<ProbeId> ended_, replaced_;
   std::uint64_t looked_ns_ = monotonic_ns();
-  bool all_stormed_ = false;
+  bool all_ended_ = false;
   bool system_calls_ = false, stats_ = false, stack_ = false, verbose_ = false, list_ = false;
 
   Session* session_ = nullptr;

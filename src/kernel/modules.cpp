@@ -81,13 +81,15 @@ class ModuleReader {
   ModuleReader(Reader& reader, const ModuleLayout& layout) : reader_(reader), layout_(layout) {}
 
   /// nullopt for a module that is not complete yet, or not readable.
-  std::optional<LoadedModule> read(GuestVirt module) {
+  enum class Extent { all, places };
+  std::optional<LoadedModule> read(GuestVirt module, Extent extent) {
     if (layout_.state && layout_.unformed &&
         static_cast<std::int64_t>(reader_.value(module, *layout_.state)) == *layout_.unformed)
       return std::nullopt;
     LoadedModule result;
     result.name = string(module + layout_.name.offset);
     result.memory = read_memory(module);
+    if (extent == Extent::places) return reader_.ok() ? std::optional(result) : std::nullopt;
     read_exports(module);
     read_symbols(module, result);
     exports_.clear();
@@ -176,19 +178,32 @@ bool LoadedModule::contains(GuestVirt address) const {
   });
 }
 
-Result<std::vector<LoadedModule>> read_modules(Kernel& kernel, Reader& reader) {
+namespace {
+
+Result<std::vector<LoadedModule>> read_list(Kernel& kernel, Reader& reader,
+                                            ModuleReader::Extent extent) {
   std::vector<LoadedModule> modules;
   const auto head = kernel.symbol("modules");
   if (!head) return modules;  // a kernel without CONFIG_MODULES
   VMSIGHT_TRY(const ModuleLayout layout, resolve(kernel));
   ModuleReader module_reader(reader, layout);
   for_each_entry(reader, *head, max_modules, layout.list, [&](GuestVirt module) {
-    if (auto found = module_reader.read(module)) modules.push_back(*std::move(found));
+    if (auto found = module_reader.read(module, extent)) modules.push_back(*std::move(found));
     reader.clear_fault();  // of this module; the list goes on
     return true;
   });
   reader.clear_fault();
   return modules;
+}
+
+}  // namespace
+
+Result<std::vector<LoadedModule>> read_modules(Kernel& kernel, Reader& reader) {
+  return read_list(kernel, reader, ModuleReader::Extent::all);
+}
+
+Result<std::vector<LoadedModule>> read_module_places(Kernel& kernel, Reader& reader) {
+  return read_list(kernel, reader, ModuleReader::Extent::places);
 }
 
 Result<std::optional<std::vector<std::byte>>> read_module_btf(Kernel& kernel, Reader& reader,

@@ -31,6 +31,9 @@ struct LoadedModule {
 /// module is left out. unsupported, naming the member, if the kernel's layout is not known.
 Result<std::vector<LoadedModule>> read_modules(Kernel& kernel, Reader& reader);
 
+/// The same without their symbols: what is loaded, and where.
+Result<std::vector<LoadedModule>> read_module_places(Kernel& kernel, Reader& reader);
+
 /// The BTF of a loaded module; nullopt if it is not loaded or has none.
 Result<std::optional<std::vector<std::byte>>> read_module_btf(Kernel& kernel, Reader& reader,
                                                               std::string_view module);

@@ -1,6 +1,7 @@
 #include "probe/arguments.h"
 
 #include <fmt/format.h>
+#include <sys/prctl.h>
 #include <algorithm>
 #include <cstring>
 
@@ -296,13 +297,32 @@ ArgumentPlan shape_of_text(const Planner* planner, const Btf* btf, const std::st
   return argument;
 }
 
+/// The kernel declares many of them as unsigned int; programs pass an int, and -1 often.
+bool is_descriptor(std::string_view call, const ArgumentPlan& argument) {
+  constexpr std::string_view names[] = {"fd", "fildes", "oldfd", "newfd"};
+  return argument.shape == Shape::number && argument.type.starts_with("unsigned") &&
+         call != "close_range" &&  // its bounds are unsigned: ~0U is the last of all
+         std::find(std::begin(names), std::end(names), argument.name) != std::end(names);
+}
+
+/// Behind the pointer of a successful execve() is another program's memory when it returns.
+bool leaves_memory(std::string_view call) { return call == "execve" || call == "execveat"; }
+
 void add_user_value(ArgumentPlan& argument, ProbeFetch fetch, FunctionPlan& plan) {
-  if (argument.shape == Shape::text) {
+  if (argument.shape == Shape::text && !leaves_memory(plan.name)) {
     fetch.from_entry = true;
     argument.again = plan.fetches_return.size();
     plan.fetches_return.push_back(fetch);
   }
   if (argument.user == nullptr) return;
+  if (argument.user->kind == UserValue::task_name) {  // given by one option, filled by another
+    const ProbeFetch name = user_fetches(UserValue::task_name, fetch).front();
+    argument.pointed = {plan.fetches.size(), plan.fetches_return.size()};
+    plan.fetches.push_back(name);
+    plan.fetches_return.push_back(name);
+    plan.fetches_return.back().from_entry = true;
+    return;
+  }
   auto& into = is_filled(argument.user->kind) ? plan.fetches_return : plan.fetches;
   for (const ProbeFetch& one : user_fetches(argument.user->kind, fetch)) {
     argument.pointed.push_back(into.size());
@@ -314,6 +334,7 @@ bool plan_system_call(Kernel& kernel, Reader& reader, const Btf* btf, FunctionPl
   auto call = read_system_call(kernel, reader, plan.name);
   if (!call) return false;
   plan.name = call->name;
+  plan.abi = call->abi;
   plan.system_call = call->number;
   plan.flag_rules = flag_rules(plan.name);
   plan.fetches_return.push_back({.base = reg::rax});  // the result is the first
@@ -324,17 +345,26 @@ bool plan_system_call(Kernel& kernel, Reader& reader, const Btf* btf, FunctionPl
     SystemCall::Argument& told = call->arguments[i];
     ArgumentPlan argument = shape_of_text(planner ? &*planner : nullptr, btf, told.type);
     argument.name = std::move(told.name);
+    if (plan.abi == "i386") argument.bits = std::min<std::uint8_t>(argument.bits, 32);
+    if (is_descriptor(plan.name, argument)) argument.is_signed = true, argument.bits = 32;
     if (argument.shape == Shape::number && argument.name.find("flags") != std::string::npos) {
       argument.shape = Shape::hexadecimal;
     }
     ProbeFetch fetch{.base = reg::rdi, .step_count = 1, .steps = {told.offset}};
     argument.user = user_rule(plan.name, i);
-    if (argument.user != nullptr) argument.shape = Shape::pointer;
+    if (!plan.abi.empty() && argument.user != nullptr && argument.user->kind == UserValue::strings)
+      argument.user = nullptr;  // pointers of half the size
+    if (argument.user != nullptr && argument.user->kind != UserValue::task_name)
+      argument.shape = Shape::pointer;
     if (argument.shape == Shape::text) fetch.what = What::string, fetch.size = max_argument_text;
     argument.value = plan.fetches.size();
     plan.fetches.push_back(fetch);
     add_user_value(argument, fetch, plan);
     plan.arguments.push_back(std::move(argument));
+  }
+  if (call->number_offset) {
+    plan.number = plan.fetches.size();
+    plan.fetches.push_back({.base = reg::rdi, .step_count = 1, .steps = {*call->number_offset}});
   }
   const bool address = std::find(std::begin(address_calls), std::end(address_calls), plan.name) !=
                        std::end(address_calls);
@@ -344,6 +374,7 @@ bool plan_system_call(Kernel& kernel, Reader& reader, const Btf* btf, FunctionPl
                              .is_signed = true,
                              .label = {},
                              .problem = {}};
+  if (plan.name == "umask") plan.result->flags = FlagKind::octal;
   return true;
 }
 
@@ -375,6 +406,7 @@ ProbeValue decode(const Btf* btf, const ArgumentPlan& plan, const std::vector<Fe
   if (plan.value >= fetched.size()) return value;
   const Fetched& from = fetched[plan.value];
   value.known = from.ok;
+  value.has_number = from.ok || from.has_value;
   value.number = extend(plan, from.value);
   if (plan.shape == Shape::text && from.ok && from.value != 0) {
     value.text = from.bytes;
@@ -411,6 +443,18 @@ void apply(std::span<const FlagRule> rules, std::vector<ProbeValue>& values) {
   }
 }
 
+/// Of prctl(): its first argument says whether a name is given, or asked for.
+std::string task_name_text(const ArgumentPlan& plan, const std::vector<ProbeValue>& values,
+                           const Hit& hit) {
+  const std::uint64_t option = values.front().known ? values.front().number : 0;
+  if (option != PR_SET_NAME && option != PR_GET_NAME) return "";
+  const bool given = option == PR_SET_NAME;
+  const std::vector<Fetched>& from = given ? hit.fetched : hit.fetched_return;
+  const std::size_t index = plan.pointed[given ? 0 : 1];
+  if (index >= from.size() || !from[index].ok || from[index].value == 0) return "";
+  return quote_bytes(from[index].bytes) + (from[index].cut ? "..." : "");
+}
+
 std::string pointed_text(const ArgumentPlan& plan, const std::vector<ProbeValue>& values,
                          const Hit& hit) {
   const bool filled = is_filled(plan.user->kind);
@@ -432,11 +476,16 @@ std::string pointed_text(const ArgumentPlan& plan, const std::vector<ProbeValue>
 void look_again(std::vector<ProbeValue>& values, const Hit& hit) {
   for (ProbeValue& value : values) {
     const ArgumentPlan& plan = *value.plan;
-    if (plan.user != nullptr) value.names = pointed_text(plan, values, hit);
+    if (plan.user != nullptr && plan.user->kind == UserValue::task_name) {
+      if (std::string name = task_name_text(plan, values, hit); !name.empty())
+        value.names = std::move(name);
+    } else if (plan.user != nullptr) {
+      value.names = pointed_text(plan, values, hit);
+    }
     if (value.known || !plan.again || *plan.again >= hit.fetched_return.size()) continue;
     const Fetched& later = hit.fetched_return[*plan.again];
     if (!later.ok || later.value == 0) continue;
-    value.known = true;
+    value.known = value.has_number = true;
     value.text = later.bytes;
     value.cut = later.cut;
   }
@@ -499,7 +548,8 @@ FilterNames filter_names(const FunctionPlan& plan, bool at_return) {
     if (at_return && name == "retval" && plan.result) {
       return FilterName{.term = {.field = Field::fetch_return,
                                  .bits = plan.result->bits,
-                                 .is_signed = plan.result->is_signed}};
+                                 .is_signed = plan.result->is_signed},
+                        .is_typed = !plan.result->type.empty()};
     }
     for (std::size_t i = 0; i < plan.arguments.size(); ++i) {
       const ArgumentPlan& argument = plan.arguments[i];
@@ -508,13 +558,17 @@ FilterNames filter_names(const FunctionPlan& plan, bool at_return) {
       FilterName numeric{.term = {.field = Field::fetch,
                                   .index = index,
                                   .bits = argument.bits,
-                                  .is_signed = argument.is_signed}};
+                                  .is_signed = argument.is_signed},
+                         .is_typed = !argument.type.empty()};
       const bool is_called_so = name == argument.name && argument.type.empty() &&
                                 argument.shape == ArgumentPlan::Shape::text;
       if (name == fmt::format("arg{}", i) && !is_called_so) return numeric;
       if (name != argument.name) continue;
       if (argument.shape == Shape::text) {
-        return FilterName{.term = {.field = Field::fetch, .index = index}, .is_text = true};
+        FilterName text{.term = {.field = Field::fetch, .index = index}, .is_text = true};
+        if (at_return && argument.again)
+          text.term.again = static_cast<std::uint16_t>(*argument.again);
+        return text;
       }
       if (argument.label) {
         const auto label = static_cast<std::uint16_t>(*argument.label);
@@ -542,6 +596,14 @@ std::optional<ProbeValue> decode_result(const FunctionPlan& plan, const Hit& hit
   return decode(plan.btf, *plan.result, hit.fetched_return);
 }
 
+std::string small_negative(const ProbeValue& value) {
+  constexpr std::int64_t least = -4095;  // as of errors
+  if (!value.known || !value.plan->type.empty() || value.text) return "";
+  auto number = static_cast<std::int64_t>(value.number);
+  if (value.number >> 32 == 0) number = static_cast<std::int32_t>(value.number);
+  return number < 0 && number >= least ? fmt::to_string(number) : "";
+}
+
 std::string error_name(std::uint64_t result) {
   const auto number = static_cast<std::int64_t>(result);
   if (number < -4095 || number >= 0) return "";
@@ -567,9 +629,9 @@ std::string to_text(const ProbeValue& value, bool is_result) {
   if (plan.shape == Shape::opaque) return fmt::format("? ({})", plan.problem);
   if (plan.shape == Shape::text) {
     if (value.text) return quote_bytes(*value.text) + (value.cut ? "..." : "");
+    if (value.known && value.number == 0) return "NULL";
     // A string that is not there still has an address.
-    return value.number == 0 && value.known ? "NULL"
-                                            : fmt::format("{:#x} (not present)", value.number);
+    return value.has_number ? fmt::format("{:#x} (not present)", value.number) : "? (not present)";
   }
   if (!value.known) return "? (not present)";
   const std::string error =
@@ -578,6 +640,8 @@ std::string to_text(const ProbeValue& value, bool is_result) {
     return fmt::format("{} ({})", static_cast<std::int64_t>(value.number), error);
   }
   std::string text = number_text(value);
+  if (const std::string negative = small_negative(value); !negative.empty())
+    text += fmt::format(" ({})", negative);
   if (value.text) text += " " + quote_bytes(*value.text) + (value.cut ? "..." : "");
   return error.empty() ? text : fmt::format("{} ({})", text, error);
 }

@@ -60,8 +60,10 @@ struct FunctionPlan {
   std::vector<ProbeFetch> fetches, fetches_return;
   const Btf* btf = nullptr;                 // what the types are of; nullptr if none are known
   std::optional<std::int64_t> system_call;  // its number
-  std::span<const FlagRule> flag_rules;     // of a system call's arguments
-  std::string problem;                      // why arguments are not known by name, "" if they are
+  std::string_view abi;                  // of a system call: "i386", "x32"; "" of 64-bit programs
+  std::optional<std::size_t> number;     // the fetch of its number, where the function has none
+  std::span<const FlagRule> flag_rules;  // of a system call's arguments
+  std::string problem;                   // why arguments are not known by name, "" if they are
 };
 
 /// Never fails: without types, six registers as numbers; of user functions as texts those that `texts` has
@@ -76,6 +78,7 @@ FilterNames filter_names(const FunctionPlan& plan, bool at_return);
 struct ProbeValue {
   const ArgumentPlan* plan = nullptr;
   bool known = false;               // it could be fetched
+  bool has_number = false;          // its number could, though what it points to may be unknown
   std::uint64_t number = 0;         // extended to 64 bits by its type
   std::optional<std::string> text;  // raw bytes of a string, or the label of a pointer
   bool cut = false;                 // the text goes on
@@ -88,6 +91,8 @@ std::optional<ProbeValue> decode_result(const FunctionPlan& plan, const Hit& hit
 
 /// "-100", "0x7ffe...", "\"/etc/passwd\"", "LOOKUP_OPEN"; ASCII only. Of results also "-2 (ENOENT)".
 std::string to_text(const ProbeValue& value, bool is_result = false);
+/// "-1" of a number without a known type that is a small negative one as an int or a long; else "".
+std::string small_negative(const ProbeValue& value);
 /// The error that a result is: "ENOENT", also the kernel's own "ERESTARTSYS"; "" if it is none.
 std::string error_name(std::uint64_t result);
 

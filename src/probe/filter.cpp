@@ -100,7 +100,7 @@ class Parser {
     if (!known) return wrong(fmt::format("nothing is called '{}'", escape_bytes(name)));
     FilterTerm term = known->term;
     VMSIGHT_TRY(term.compare, compare());
-    VMSIGHT_TRY_VOID(known->is_text ? text_value(term) : number_value(term));
+    VMSIGHT_TRY_VOID(known->is_text ? text_value(term) : number_value(name, *known, term));
     if (filter_.terms.size() == ProbeFilter::max_terms) return wrong("it has too many terms");
     filter_.terms.push_back(std::move(term));
     add(Kind::term, filter_.terms.size() - 1);
@@ -108,9 +108,11 @@ class Parser {
   }
 
   std::optional<FilterName> lookup(std::string_view name) const {
-    if (name == "pid") return FilterName{.term = {.field = Field::pid}};
-    if (name == "tgid") return FilterName{.term = {.field = Field::tgid}};
-    if (name == "cpu") return FilterName{.term = {.field = Field::cpu}};
+    constexpr std::pair<std::string_view, Field> numbers[] = {
+        {"pid", Field::pid}, {"tgid", Field::tgid}, {"cpu", Field::cpu}};
+    for (const auto& [known, field] : numbers) {
+      if (name == known) return FilterName{.term = {.field = field, .is_signed = true}};
+    }
     if (name == "comm") return FilterName{.term = {.field = Field::comm}, .is_text = true};
     return names_ ? names_(name) : std::nullopt;
   }
@@ -126,20 +128,54 @@ class Parser {
     return wrong("a comparison was expected");
   }
 
-  Result<void> number_value(FilterTerm& term) {
+  struct Number {
+    std::uint64_t value = 0;  // without its sign
+    bool negative = false, hexadecimal = false;
+    std::uint64_t bits() const { return negative ? 0 - value : value; }
+  };
+
+  Result<Number> number() {
     const std::string_view text = word();
-    std::string_view digits = text;
-    const bool negative = digits.starts_with('-');
-    if (negative) digits.remove_prefix(1);
-    const bool hexadecimal = digits.starts_with("0x");
-    if (hexadecimal) digits.remove_prefix(2);
-    std::uint64_t value = 0;
-    const auto [end, error] =
-        std::from_chars(digits.data(), digits.data() + digits.size(), value, hexadecimal ? 16 : 10);
+    Number number{.negative = text.starts_with('-')};
+    std::string_view digits = text.substr(number.negative ? 1 : 0);
+    number.hexadecimal = digits.starts_with("0x");
+    if (number.hexadecimal) digits.remove_prefix(2);
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(),
+                                              number.value, number.hexadecimal ? 16 : 10);
     if (error != std::errc() || end != digits.data() + digits.size()) {
       return wrong(fmt::format("'{}' is not a number", escape_bytes(text)));
     }
-    term.number = static_cast<std::int64_t>(negative ? 0 - value : value);
+    return number;
+  }
+
+  /// What the type of the value makes of the number.
+  Result<void> number_value(std::string_view name, const FilterName& known, FilterTerm& term) {
+    VMSIGHT_TRY(const Number number, this->number());
+    const bool equality = term.compare == Compare::equal || term.compare == Compare::unequal;
+    term.number = static_cast<std::int64_t>(number.bits());
+    if (!known.is_typed) {
+      term.may_be_int = number.negative || (number.value == 0 && !equality);
+      return {};
+    }
+    const unsigned bits = std::clamp<unsigned>(term.bits, 1, 64);
+    const std::uint64_t most = ~0ULL >> (64 - bits), most_signed = most >> 1;
+    const bool fits = number.negative ? term.is_signed && number.value <= most_signed + 1
+                                      : number.value <= (term.is_signed ? most_signed : most);
+    if (fits) {
+      // Nothing without a sign is below 0.
+      if (term.is_signed || term.compare != Compare::less || number.value != 0) return {};
+      return wrong(fmt::format("'{}' has no sign, it is never below 0", escape_bytes(name)));
+    }
+    // As bits it may be meant.
+    const bool is_pattern = number.negative ? !term.is_signed && number.value <= most_signed + 1
+                                            : number.hexadecimal && number.value <= most;
+    if (!equality || !is_pattern) {
+      return wrong(fmt::format("'{}' is a number of {} bits {} a sign, which is never that",
+                               escape_bytes(name), bits, term.is_signed ? "with" : "without"));
+    }
+    const unsigned unused = 64 - bits;
+    term.number = static_cast<std::int64_t>(number.bits() << unused >> unused);
+    if (term.is_signed) term.number = static_cast<std::int64_t>(number.bits() << unused) >> unused;
     return {};
   }
 
@@ -168,9 +204,18 @@ class Parser {
   ProbeFilter filter_;
 };
 
+const Fetched* at(const std::vector<Fetched>& list, std::size_t index) {
+  return index < list.size() ? &list[index] : nullptr;
+}
+
 const Fetched* fetched_of(const FilterTerm& term, const Hit& hit) {
-  const auto& list = term.field == Field::fetch ? hit.fetched : hit.fetched_return;
-  return term.index < list.size() && list[term.index].ok ? &list[term.index] : nullptr;
+  return at(term.field == Field::fetch ? hit.fetched : hit.fetched_return, term.index);
+}
+
+bool is_missing(const FilterTerm& term, const Hit& hit) {
+  if (term.field != Field::fetch || !term.text || !term.again) return false;
+  const Fetched* fetched = fetched_of(term, hit);
+  return fetched == nullptr || !fetched->ok;
 }
 
 template <typename Value>
@@ -192,10 +237,18 @@ bool holds(Compare compare, const Value& a, const Value& b) {
   return false;
 }
 
+bool holds_text(const FilterTerm& term, const Fetched& fetched) {
+  const bool same = fetched.value != 0 && !fetched.cut && fetched.bytes == *term.text;
+  return (term.compare == Compare::equal) == same;
+}
+
 bool holds_number(const FilterTerm& term, std::uint64_t value) {
+  if (term.may_be_int && value >> 32 == 0) {
+    value = static_cast<std::uint64_t>(std::int64_t{static_cast<std::int32_t>(value)});
+  }
   const unsigned unused = 64 - std::clamp<unsigned>(term.bits, 1, 64);
   const auto wanted = static_cast<std::uint64_t>(term.number);
-  if (term.is_signed) {
+  if (term.is_signed || term.may_be_int) {
     const auto have = static_cast<std::int64_t>(value << unused) >> unused;
     return holds(term.compare, have, term.number);
   }
@@ -222,10 +275,10 @@ bool holds(const FilterTerm& term, const Hit& hit) {
       break;
   }
   const Fetched* fetched = fetched_of(term, hit);
+  if (hit.at_return && is_missing(term, hit)) fetched = at(hit.fetched_return, *term.again);
   if (fetched == nullptr) return false;
-  return term.text
-             ? holds(term.compare, std::string_view(fetched->bytes), std::string_view(*term.text))
-             : holds_number(term, fetched->value);
+  return term.text ? fetched->ok && holds_text(term, *fetched)
+                   : (fetched->ok || fetched->has_value) && holds_number(term, fetched->value);
 }
 
 }  // namespace
@@ -238,6 +291,18 @@ bool ProbeFilter::needs_return() const {
   return std::any_of(terms.begin(), terms.end(), [](const FilterTerm& term) {
     return term.field == Field::fetch_return || term.field == Field::duration;
   });
+}
+
+bool filters_at_return(const ProbeOrder& order) {
+  const auto& terms = order.filter.terms;
+  const bool asks_cpu = std::any_of(
+      terms.begin(), terms.end(), [](const FilterTerm& term) { return term.field == Field::cpu; });
+  return order.filter.needs_return() || (order.site.at_return && asks_cpu);
+}
+
+bool is_undecided(const ProbeFilter& filter, const Hit& entry) {
+  return std::any_of(filter.terms.begin(), filter.terms.end(),
+                     [&](const FilterTerm& term) { return is_missing(term, entry); });
 }
 
 bool passes(const ProbeFilter& filter, const Hit& hit) {

@@ -4,6 +4,7 @@
 #include <linux/futex.h>
 #include <netinet/in.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <algorithm>
 
@@ -57,6 +58,10 @@ bool futex_has(std::uint64_t operation, unsigned argument) {
     default:
       return true;
   }
+}
+bool takes_signal(std::uint64_t option) { return option == PR_SET_PDEATHSIG; }
+bool takes_one_argument(std::uint64_t option) {
+  return option == PR_SET_NAME || option == PR_GET_NAME || option == PR_SET_PDEATHSIG;
 }
 bool futex_lacks_timeout(std::uint64_t operation) { return !futex_has(operation, 3); }
 bool futex_lacks_address(std::uint64_t operation) { return !futex_has(operation, 4); }
@@ -179,7 +184,11 @@ constexpr FlagRule rules[] = {
     {"pkey_mprotect", 0, K::hexadecimal},
     {"pkey_mprotect", 2, K::protection},
     {"prctl", 0, K::prctl_option},
+    {"prctl", 1, K::signal, 0, takes_signal},
     {"prctl", 1, K::hexadecimal},
+    {"prctl", 2, K::unused, 0, takes_one_argument},
+    {"prctl", 3, K::unused, 0, takes_one_argument},
+    {"prctl", 4, K::unused, 0, takes_one_argument},
     {"prctl", 2, K::hexadecimal},
     {"prctl", 3, K::hexadecimal},
     {"prctl", 4, K::hexadecimal},

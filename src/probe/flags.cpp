@@ -31,6 +31,16 @@ void append(std::string& text, std::string_view name) {
   text += name;
 }
 
+/// As strace writes it: "0x7b /* F_??? */". What all names have in common goes up to the first underscore.
+std::string unknown_constant(const FlagTable& table, std::uint64_t value) {
+  if (table.values.empty()) return "";
+  const std::string_view name = table.values.front().name;
+  const std::size_t underscore = name.find('_');
+  const std::string_view prefix =
+      underscore == name.npos ? name.substr(0, 3) : name.substr(0, underscore + 1);
+  return fmt::format("{:#x} /* {}??? */", value, prefix);
+}
+
 std::string bits_and_value(const FlagTable& table, std::uint64_t value) {
   std::string text;
   const std::string_view name = name_of(table.values, value & table.mask);
@@ -62,6 +72,9 @@ std::string flag_names(FlagKind kind, std::uint64_t value, unsigned bits) {
   const std::string_view name = name_of(table->values, value);
   // A request of an unknown driver is a bit pattern: direction, size, type, number.
   if (name.empty() && kind == FlagKind::ioctl_request) return fmt::format("{:#x}", low);
+  // Descriptors, and signals that the kernel does not know, are numbers to everybody.
+  const bool is_number = kind == FlagKind::directory || kind == FlagKind::signal;
+  if (name.empty() && !is_number) return unknown_constant(*table, low);
   return std::string(name);
 }
 

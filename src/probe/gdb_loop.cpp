@@ -75,7 +75,6 @@ Result<void> GdbLoop::disarm(GdbClient& client, std::span<const ProbeId> ids) {
     for (auto& [key, calls] : calls_) {
       std::erase_if(calls, [&](const Call& call) {
         if (call.probe != id) return false;
-        ++at->second.counts.missed_returns;
         forget_call(call);
         return true;
       });
@@ -206,37 +205,28 @@ void GdbLoop::on_entry(Probe& probe, const Moment& moment, HitMemory& memory) {
           .registers = registers,
           .task = moment.who.task};
   fetch(probe.order.fetches, registers, registers, memory, hit.fetched);
-  const bool late = probe.order.filter.needs_return();
-  const bool filtered = !late && !passes(probe.order.filter, hit);
-  if (probe.order.site.at_return) {
-    return expect_return(probe, moment, memory, std::move(hit), filtered);
-  }
-  ++probe.counts.hits;
-  if (filtered)
-    ++probe.counts.filtered;
-  else
-    tell(probe, std::move(hit));
-}
-
-void GdbLoop::expect_return(Probe& probe, const Moment& moment, HitMemory& memory, Hit hit,
-                            bool filtered) {
-  if (filtered) {  // its return would be rejected too
+  const ProbeFilter& filter = probe.order.filter;
+  const bool at_return = probe.order.site.at_return;
+  const bool late = filters_at_return(probe.order) || (at_return && is_undecided(filter, hit));
+  if (!late && !passes(filter, hit)) {  // so would its return be
     ++probe.counts.hits;
     ++probe.counts.filtered;
     return;
   }
+  if (at_return) return expect_return(probe, moment, memory, std::move(hit));
+  ++probe.counts.hits;
+  tell(probe, std::move(hit));
+}
+
+void GdbLoop::expect_return(Probe& probe, const Moment& moment, HitMemory& memory, Hit hit) {
+  ++probe.counts.missed_returns;
   const std::uint64_t stack = moment.gdb.registers.general[reg::rsp];
   const auto back = memory.u64(stack);
-  if (!back || moment.who.task.task.raw() == 0 || call_count_ >= max_calls) {
-    ++probe.counts.missed_returns;
-    return;
-  }
+  if (!back || moment.who.task.task.raw() == 0 || call_count_ >= max_calls) return;
   auto& calls = calls_[{moment.who.task.task.raw(), stack}];
   // A call that never came back left its place on the stack to this one.
   std::erase_if(calls, [&](const Call& old) {
     if (old.probe != probe.order.id && old.return_address == *back) return false;
-    if (const auto at = armed_.find(old.probe); at != armed_.end())
-      ++at->second.counts.missed_returns;
     forget_call(old);
     return true;
   });
@@ -245,7 +235,9 @@ void GdbLoop::expect_return(Probe& probe, const Moment& moment, HitMemory& memor
                    .time_ns = moment.time_ns,
                    .stood_ns = stood_ns_,
                    .registers = moment.gdb.registers,
+                   .task = moment.who.task,
                    .fetched = std::move(hit.fetched)});
+  calls.back().undecided = is_undecided(probe.order.filter, {.fetched = calls.back().fetched});
   ++call_count_;
   GdbTrap& trap = traps_.at(*back);
   if (!trap.inserted && trap.returns == 0 && memory.read(*back, trap.code)) {
@@ -264,28 +256,35 @@ bool GdbLoop::on_return(const Moment& moment, HitMemory& memory) {
   calls_.erase(at);
   for (Call& call : calls) {
     forget_call(call);
-    const auto found = armed_.find(call.probe);
-    if (found == armed_.end()) continue;
-    Probe& probe = found->second;
-    Hit hit{.probe = call.probe,
-            .at_return = true,
-            .time_ns = moment.time_ns,
-            .duration_ns = moment.time_ns - call.time_ns - (stood_ns_ - call.stood_ns),
-            .vcpu = moment.vcpu,
-            .registers = registers,
-            .task = moment.who.task,
-            .fetched = std::move(call.fetched)};
-    fetch(probe.order.fetches_return, registers, call.registers, memory, hit.fetched_return);
-    ++probe.counts.hits;
-    if (probe.order.filter.needs_return() && !passes(probe.order.filter, hit)) {
-      ++probe.counts.filtered;
-      continue;
-    }
-    const unsigned bucket = std::bit_width(std::max<std::uint64_t>(hit.duration_ns, 1)) - 1;
-    ++probe.counts.durations[bucket];
-    tell(probe, std::move(hit));
+    tell_return(call, moment, memory);
   }
   return true;
+}
+
+void GdbLoop::tell_return(Call& call, const Moment& moment, HitMemory& memory) {
+  const auto found = armed_.find(call.probe);
+  if (found == armed_.end()) return;
+  Probe& probe = found->second;
+  --probe.counts.missed_returns;
+  ++probe.counts.hits;
+  const ProbeRegisters& registers = moment.gdb.registers;
+  Hit hit{.probe = call.probe,
+          .at_return = true,
+          .time_ns = moment.time_ns,
+          .duration_ns = moment.time_ns - call.time_ns - (stood_ns_ - call.stood_ns),
+          .vcpu = moment.vcpu,
+          .registers = registers,
+          .task = call.task,
+          .fetched = std::move(call.fetched)};
+  fetch(probe.order.fetches_return, registers, call.registers, memory, hit.fetched_return);
+  const bool late = call.undecided || filters_at_return(probe.order);
+  if (late && !passes(probe.order.filter, hit)) {
+    ++probe.counts.filtered;
+    return;
+  }
+  const unsigned bucket = std::bit_width(std::max<std::uint64_t>(hit.duration_ns, 1)) - 1;
+  ++probe.counts.durations[bucket];
+  tell(probe, std::move(hit));
 }
 
 void GdbLoop::forget_call(const Call& call) {

@@ -54,7 +54,7 @@ class GdbLoop {
  private:
   struct Probe {
     ProbeOrder order;
-    ProbeCounts counts;
+    ProbeCounts counts;                            // a call is a missed return until it comes back
     std::uint64_t second = 0, told_in_second = 0;  // for the rate limit
   };
   /// A call whose return we wait for.
@@ -63,8 +63,9 @@ class GdbLoop {
     std::uint64_t return_address = 0;
     std::uint64_t time_ns = 0, stood_ns = 0;
     ProbeRegisters registers;
+    ProbeTask task;
     std::vector<Fetched> fetched;
-    bool filtered = false;  // passed no filter at the entry: only its return is counted
+    bool undecided = false;  // the filter asks for what was not there at the entry
   };
   using CallKey = std::pair<std::uint64_t, std::uint64_t>;  // task, stack pointer at the entry
 
@@ -80,7 +81,8 @@ class GdbLoop {
   bool code_is_same(const GdbTrap& trap, HitMemory& memory, std::uint64_t address) const;
   static bool is_of(const ProbeOrder& order, const Moment& moment);
   void on_entry(Probe& probe, const Moment& moment, HitMemory& memory);
-  void expect_return(Probe& probe, const Moment& moment, HitMemory& memory, Hit hit, bool filtered);
+  void expect_return(Probe& probe, const Moment& moment, HitMemory& memory, Hit hit);
+  void tell_return(Call& call, const Moment& moment, HitMemory& memory);
   bool on_return(const Moment& moment, HitMemory& memory);
   void forget_call(const Call& call);
   void fetch(std::span<const ProbeFetch> wanted, const ProbeRegisters& registers,

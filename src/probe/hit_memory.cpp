@@ -46,7 +46,7 @@ Fetched HitMemory::fetch(const ProbeFetch& wanted, const ProbeRegisters& registe
     if (!next) return fetched;
     fetched.value = *next;
   }
-  fetched.ok = true;
+  fetched.ok = fetched.has_value = true;
   if (fetched.value == 0) return fetched;
   fetched.value += static_cast<std::uint64_t>(std::int64_t{wanted.offset});
   const std::size_t size = std::min(wanted.size, ProbeFetch::max_size);

@@ -18,6 +18,12 @@ bool is_function(const Symbol& symbol) {
          !symbol.name.starts_with("__cfi_");
 }
 
+/// What the compiler moved out of a function's way: "vfs_read.cold", "f.cold.7". It is jumped to, not called.
+bool is_fragment(std::string_view name) {
+  const std::size_t at = name.rfind(".cold");
+  return at != name.npos && name.find_first_not_of(".0123456789", at + 5) == name.npos;
+}
+
 /// Edits that make `a` into `b`, at most `limit` + 1.
 std::size_t edit_distance(std::string_view a, std::string_view b, std::size_t limit) {
   const std::size_t longer = std::max(a.size(), b.size());
@@ -80,6 +86,9 @@ bool is_wanted(const Site& wanted, const Symbol& symbol) {
     return false;
   }
   if (!wanted.is_pattern()) return symbol.name == wanted.symbol;
+  const std::size_t fixed = wanted.symbol.find_first_of("*?[\\");
+  if (!symbol.name.starts_with(wanted.symbol.substr(0, fixed)) || is_fragment(symbol.name))
+    return false;
   return ::fnmatch(wanted.symbol.c_str(), std::string(symbol.name).c_str(), 0) == 0;
 }
 
@@ -145,6 +154,12 @@ Result<std::vector<ProbeSite>> find_kernel_sites(Kernel& kernel, const Site& wan
         .hint = "write a narrower pattern"};
   }
   const ProbeSite& first = sites.front();
+  if (first.at_return && is_fragment(first.function)) {
+    return Error{
+        .code = ErrorCode::usage,
+        .message = fmt::format("site '{}': it is a part of a function, which does not return",
+                               escape_bytes(to_string(wanted)))};
+  }
   if (first.size != 0 && first.offset >= first.size) {
     return Error{.code = ErrorCode::usage,
                  .message = fmt::format("site '{}': the function has only {:#x} bytes",

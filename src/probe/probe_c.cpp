@@ -118,7 +118,7 @@ ProbeRequest request_of(const vmsight_probe_request& request) {
   ProbeRequest made{.site = request.site};
   if (request.filter != nullptr) made.filter = request.filter;
   if (request.pid != 0) made.pid = request.pid;
-  if (request.symbols_file != nullptr) made.symbols_file = request.symbols_file;
+  if (request.symbols_file != nullptr) made.symbols_files = {request.symbols_file};
   made.counts_only = request.counts_only != 0;
   made.standing = request.standing != 0;
   made.rate_limit = request.rate_limit;

@@ -2,9 +2,11 @@
 #include <fmt/format.h>
 #include <algorithm>
 #include <map>
+#include <utility>
 
 #include "base/clock.h"
 #include "kernel/escape.h"
+#include "kernel/modules.h"
 #include "probe/arguments.h"
 #include "probe/kernel_sites.h"
 #include "probe/user_sites.h"
@@ -12,7 +14,12 @@
 namespace vmsight {
 namespace {
 
+using namespace std::chrono_literals;
+
 constexpr std::uint64_t follow_interval_ns = 500'000'000;
+/// How often it is looked whether the guest still runs its kernel. Where probes stop the guest it waits for us,
+/// and the monitor tells of resets, too.
+constexpr std::uint64_t watch_interval_ns = 1'000'000'000, slow_watch_interval_ns = 10'000'000'000;
 
 class EngineProber final : public Prober {
  public:
@@ -24,16 +31,17 @@ class EngineProber final : public Prober {
 
   EngineAbilities abilities() const override { return engine_->abilities(); }
   std::uint64_t foreign() const override { return engine_->foreign(); }
+  std::uint64_t late() const override { return engine_->late(); }
   std::string engine_note() const override { return note_; }
   std::string left_out_note() const override { return left_out_note_; }
 
   Result<std::vector<ProbeSite>> find(const ProbeRequest& request) override {
     VMSIGHT_TRY(const Site site, parse_site(request.site));
-    if (!site.user) return find_kernel_sites(setting_.kernel, site);
+    if (!site.user) return find_kernel(request, site);
     VMSIGHT_TRY_VOID(setting_.memory.refresh());
     reader_.flush();
     return find_user_sites(setting_.kernel, reader_, site,
-                           {.pid = request.pid, .symbols_file = request.symbols_file});
+                           {.pid = request.pid, .symbols_files = request.symbols_files});
   }
 
   Result<std::vector<ProbeId>> add(std::span<const ProbeRequest> requests,
@@ -89,15 +97,30 @@ class EngineProber final : public Prober {
     std::vector<ProbeInfo> all;
     for (const auto& [id, probe] : probes_) {
       VMSIGHT_TRY(const ProbeCounts counts, engine_->counts(id));
-      all.push_back(
-          {.id = id, .site = probe.site, .problem = probe.plan.problem, .counts = counts});
+      all.push_back({.id = id,
+                     .site = probe.site,
+                     .problem = probe.plan.problem,
+                     .ended = probe.ended,
+                     .counts = counts});
     }
     return all;
   }
 
   Result<std::size_t> poll(std::chrono::milliseconds patience) override {
+    VMSIGHT_TRY_VOID(watch_kernel());
     VMSIGHT_TRY_VOID(follow_processes());
     return engine_->poll(patience, [this](Hit& hit) { tell(hit); });
+  }
+
+  Result<void> finish() override {
+    std::vector<ProbeId> ids;
+    for (const auto& [id, probe] : probes_) ids.push_back(id);
+    auto disarmed = engine_->disarm(ids);
+    while (disarmed) {
+      auto told = engine_->poll(0ms, [this](Hit& hit) { tell(hit); });
+      if (!told || *told == 0) break;
+    }
+    return disarmed;
   }
 
  private:
@@ -105,7 +128,69 @@ class EngineProber final : public Prober {
     ProbeSite site;
     FunctionPlan plan;
     std::shared_ptr<ProbeHandler> handler;
+    std::string ended;
   };
+
+  Result<std::vector<ProbeSite>> find_kernel(const ProbeRequest& request, const Site& site) {
+    VMSIGHT_TRY(auto sites, find_kernel_sites(setting_.kernel, site));
+    const auto is_left_out = [&](const ProbeSite& found) {
+      return std::find(request.without.begin(), request.without.end(), found.function) !=
+             request.without.end();
+    };
+    if (site.is_pattern()) std::erase_if(sites, is_left_out);
+    return sites;
+  }
+
+  /// Of another kernel addresses mean nothing; modules come and go.
+  Result<void> watch_kernel() {
+    const std::uint64_t now = monotonic_ns();
+    const bool stops = engine_->abilities().standing;
+    if (probes_.empty() || now - watched_ns_ < (stops ? slow_watch_interval_ns : watch_interval_ns))
+      return {};
+    watched_ns_ = now;
+    VMSIGHT_TRY_VOID(setting_.memory.refresh());
+    reader_.flush();
+    VMSIGHT_TRY_VOID(setting_.kernel.check_running());
+    VMSIGHT_TRY_VOID(check_clock());
+    return end_unloaded();
+  }
+
+  /// A kernel that began anew where it was before, or was set back to a snapshot, has none of our probes.
+  Result<void> check_clock() {
+    const auto at = setting_.kernel.symbol("jiffies_64");
+    if (!at) return {};
+    reader_.clear_fault();
+    const std::uint64_t ticks = reader_.u64(*at);
+    const bool is_known = reader_.ok();
+    reader_.clear_fault();
+    if (!is_known || std::exchange(ticks_, ticks) <= ticks) return {};
+    return Error{
+        .code = ErrorCode::vm_gone,
+        .message = "the guest's clock has gone back: it was reset, or set back to a snapshot",
+        .hint = "begin anew when it is up"};
+  }
+
+  Result<void> end_unloaded() {
+    const auto is_of_module = [](const auto& entry) {
+      const Probe& probe = entry.second;
+      return !probe.site.user && !probe.site.module.empty() && probe.ended.empty();
+    };
+    if (std::none_of(probes_.begin(), probes_.end(), is_of_module)) return {};
+    const auto modules = read_module_places(setting_.kernel, reader_);
+    if (!modules) return {};
+    std::vector<ProbeId> gone;
+    for (auto& entry : probes_) {
+      Probe& probe = entry.second;
+      const auto has_it = [&](const LoadedModule& module) {
+        return module.name == probe.site.module && module.contains(probe.site.address);
+      };
+      if (!is_of_module(entry) || std::any_of(modules->begin(), modules->end(), has_it)) continue;
+      probe.ended =
+          fmt::format("the guest has unloaded module {}", escape_bytes(probe.site.module));
+      gone.push_back(entry.first);
+    }
+    return gone.empty() ? Result<void>() : engine_->forget(gone);
+  }
 
   /// Where "auto" chose an engine by what it can do at all, another may have to take these sites.
   Result<void> arm(std::span<const ProbeOrder> orders) {
@@ -187,8 +272,10 @@ class EngineProber final : public Prober {
                           value.plan->shape == ArgumentPlan::Shape::text;
     argument.is_text = value.plan->shape == ArgumentPlan::Shape::text;
     argument.structure = value.plan->structure;
-    argument.names = value.names;
-    if (is_result && (argument.is_signed || argument.is_pointer))
+    argument.names = value.names.empty() ? small_negative(value) : value.names;
+    argument.cut = value.cut;
+    if (value.plan->shape == ArgumentPlan::Shape::opaque) argument.known = false;
+    if (is_result && argument.names.empty() && (argument.is_signed || argument.is_pointer))
       argument.names = error_name(value.number);
     argument.unused = value.unused;
     if (value.text) argument.bytes = *value.text;
@@ -235,10 +322,19 @@ class EngineProber final : public Prober {
     std::optional<ProbeArgument> result;
     if (result_value) result = argument_of(*result_value, true);
     reader_.flush();
+    std::string function = probe.plan.name;
+    std::optional<std::int64_t> system_call = probe.plan.system_call;
+    // Of a number that the kernel does not know: strace's name.
+    const auto number = probe.plan.number;
+    if (number && *number < hit.fetched.size() && hit.fetched[*number].ok) {
+      system_call = static_cast<std::int64_t>(hit.fetched[*number].value);
+      function = fmt::format("syscall_{:#x}", hit.fetched[*number].value);
+    }
     (*probe.handler)({.hit = hit,
                       .site = probe.site,
-                      .function = probe.plan.name,
-                      .system_call = probe.plan.system_call,
+                      .function = function,
+                      .system_call = system_call,
+                      .abi = probe.plan.abi,
                       .arguments = arguments,
                       .result = result ? &*result : nullptr,
                       .memory = reader_});
@@ -248,7 +344,8 @@ class EngineProber final : public Prober {
   Reader reader_;
   std::map<ProbeId, Probe> probes_;
   ProbeId next_id_ = 1;
-  std::uint64_t followed_ns_ = monotonic_ns();
+  std::uint64_t followed_ns_ = monotonic_ns(), watched_ns_ = 0;
+  std::uint64_t ticks_ = 0;  // the guest's clock when it was last looked at
   bool is_auto_;
   std::string note_, left_out_note_;
   std::unique_ptr<ProbeEngine> engine_;  // the first to go: its hits may need the rest

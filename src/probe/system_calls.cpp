@@ -15,13 +15,13 @@ constexpr std::array<const char*, max_arguments> registers{"di", "si", "dx", "r1
 constexpr std::array<const char*, max_arguments> registers_32{"bx", "cx", "dx", "si", "di", "bp"};
 
 struct Prefix {
-  std::string_view text;
-  bool is_32bit;
+  std::string_view text, abi;
 };
+// arch/x86/include/asm/syscall_wrapper.h. Programs of x32 call those of 64-bit programs where both mean the same;
+// until Linux 5.7 the others were called __x32_compat_sys_*.
 constexpr Prefix prefixes[] = {
-    {"__x64_sys_", false},
-    {"__ia32_sys_", true},
-    {"__ia32_compat_sys_", true},
+    {"__x64_sys_", ""},           {"__ia32_sys_", "i386"},      {"__ia32_compat_sys_", "i386"},
+    {"__x64_compat_sys_", "x32"}, {"__x32_compat_sys_", "x32"},
 };
 
 /// Programs and manuals know these by other names: arch/x86/entry/syscalls/syscall_64.tbl.
@@ -30,7 +30,20 @@ constexpr std::pair<std::string_view, std::string_view> other_names[] = {
     {"newuname", "uname"}, {"sendfile64", "sendfile"}, {"umount", "umount2"},
 };
 
-std::string program_name(std::string_view name) {
+/// Linux' 32-bit table: arch/x86/entry/syscalls/syscall_32.tbl.
+constexpr std::pair<std::string_view, std::string_view> other_i386_names[] = {
+    {"newfstat", "fstat"}, {"newlstat", "lstat"},    {"newstat", "stat"},     {"newuname", "uname"},
+    {"umount", "umount2"}, {"oldumount", "umount"},  {"mmap_pgoff", "mmap2"}, {"ia32_mmap", "mmap"},
+    {"llseek", "_llseek"}, {"select", "_newselect"},
+};
+
+std::string program_name(std::string_view name, std::string_view abi) {
+  if (abi == "i386") {
+    for (const auto& [kernels, programs] : other_i386_names) {
+      if (kernels == name) return std::string(programs);
+    }
+    return std::string(name);
+  }
   for (const auto& [kernels, programs] : other_names) {
     if (kernels == name) return std::string(programs);
   }
@@ -87,33 +100,42 @@ bool read_prototype(Kernel& kernel, SystemCall& call) {
 
 }  // namespace
 
-std::optional<std::string_view> system_call_of(std::string_view function, bool* is_32bit) {
+std::optional<SystemCallFunction> system_call_of(std::string_view function) {
   for (const Prefix& prefix : prefixes) {
     if (!function.starts_with(prefix.text)) continue;
-    if (is_32bit != nullptr) *is_32bit = prefix.is_32bit;
-    return function.substr(prefix.text.size());
+    const std::string_view name = function.substr(prefix.text.size());
+    if (name.find('.') != name.npos) return std::nullopt;  // "__x64_sys_execve.cold"
+    return SystemCallFunction{.name = name, .abi = prefix.abi};
   }
   return std::nullopt;
 }
 
+std::vector<std::string> system_call_patterns() {
+  std::vector<std::string> patterns;
+  for (const Prefix& prefix : prefixes) patterns.push_back(std::string(prefix.text) + "*");
+  return patterns;
+}
+
 std::optional<SystemCall> read_system_call(Kernel& kernel, Reader& reader,
                                            std::string_view function) {
-  bool is_32bit = false;
-  const auto name = system_call_of(function, &is_32bit);
-  if (!name) return std::nullopt;
-  SystemCall call;
-  call.name = *name;
-  if (!read_description(kernel, reader, call) && !read_prototype(kernel, call)) {
+  const auto known = system_call_of(function);
+  if (!known) return std::nullopt;
+  const bool is_i386 = known->abi == "i386";
+  SystemCall call{.name = std::string(known->name), .abi = known->abi};
+  const bool is_known = call.name != "ni_syscall";  // which has no arguments of its own
+  if (!is_known || (!read_description(kernel, reader, call) && !read_prototype(kernel, call))) {
     for (std::size_t i = 0; i < max_arguments; ++i) {
       call.arguments.push_back({.type = "unsigned long", .name = fmt::format("arg{}", i)});
     }
   }
-  if (is_32bit)
-    call.number.reset();
-  else
-    call.name = program_name(call.name);
+  if (!known->abi.empty()) call.number.reset();
+  if (!is_known) {
+    const auto number = kernel.member("pt_regs", "orig_ax");
+    if (number) call.number_offset = static_cast<std::int32_t>(number->offset);
+  }
+  call.name = program_name(call.name, known->abi);
   for (std::size_t i = 0; i < call.arguments.size(); ++i) {
-    const auto member = kernel.member("pt_regs", is_32bit ? registers_32[i] : registers[i]);
+    const auto member = kernel.member("pt_regs", is_i386 ? registers_32[i] : registers[i]);
     if (!member) return std::nullopt;
     call.arguments[i].offset = static_cast<std::int32_t>(member->offset);
   }

@@ -167,21 +167,32 @@ Error not_in_memory(const Site& site) {
           .hint = "give a copy of the program on this host: --symbols FILE"};
 }
 
-Result<std::vector<ElfFunction>> functions_of(const Site& site, FileBytes& in_guest,
-                                              const std::string& symbols_file) {
-  std::unique_ptr<FileBytes> on_host;
-  if (!symbols_file.empty()) {
-    VMSIGHT_TRY(on_host, open_host_file(symbols_file));
-    const auto theirs = elf_head(in_guest), ours = elf_head(*on_host);
-    if (theirs && ours && *theirs != *ours) {
-      return Error{.code = ErrorCode::usage,
-                   .message = fmt::format("{} is another build than the guest's {}",
-                                          escape_bytes(symbols_file), escape_bytes(site.path))};
-    }
+/// nullptr if none of the host's files is the build that the guest has.
+Result<std::unique_ptr<FileBytes>> same_build(FileBytes& in_guest,
+                                              std::span<const std::string> files) {
+  const auto theirs = elf_head(in_guest);
+  for (const std::string& name : files) {
+    VMSIGHT_TRY(auto file, open_host_file(name));
+    const auto ours = elf_head(*file);
+    if (!theirs || !ours || *theirs == *ours) return file;
   }
+  return std::unique_ptr<FileBytes>();
+}
+
+Result<std::vector<ElfFunction>> functions_of(const Site& site, FileBytes& in_guest,
+                                              std::span<const std::string> symbols_files) {
+  VMSIGHT_TRY(const auto on_host, same_build(in_guest, symbols_files));
   FileBytes& file = on_host ? *on_host : in_guest;
   if (site.address) return std::vector<ElfFunction>{{.name = {}, .file_offset = *site.address}};
   auto answer = find_elf_functions(file, site.symbol, site.is_pattern());
+  const bool found = answer && !answer->functions.empty();
+  if (!found && !on_host && !symbols_files.empty()) {
+    return Error{
+        .code = ErrorCode::usage,
+        .message = fmt::format("{} is another build than the guest's {}",
+                               escape_bytes(symbols_files.front()), escape_bytes(site.path)),
+        .hint = "give --symbols FILE once for each program"};
+  }
   if (!answer) {
     Error error = std::move(answer).error();
     error.message = fmt::format("site '{}': {}", escape_bytes(to_string(site)), error.message);
@@ -249,7 +260,7 @@ Result<std::vector<ProbeSite>> find_user_sites(Kernel& kernel, Reader& reader, c
   std::vector<ProbeSite> sites;
   for (const GuestVirt inode : inodes) {
     CachedFile file(cache, reader, inode);
-    VMSIGHT_TRY(const auto functions, functions_of(site, file, options.symbols_file));
+    VMSIGHT_TRY(const auto functions, functions_of(site, file, options.symbols_files));
     const auto identity = cache.identity(reader, inode);
     if (!identity) continue;
     for (const ElfFunction& function : functions) {
@@ -288,9 +299,14 @@ Result<void> find_places_again(Kernel& kernel, Reader& reader, std::span<ProbeSi
   for (ProbeSite* site : sites) {
     if (!site->any_process) continue;
     site->places.clear();
+    site->replaced = false;
     // An inode that was freed may be that of another file by now, and the file have another inode.
     for (const GuestVirt inode : programs.inodes(site->module)) {
-      if (cache.identity(reader, inode) != site->file) continue;
+      const auto identity = cache.identity(reader, inode);
+      if (identity != site->file) {
+        site->replaced = site->replaced || identity;
+        continue;
+      }
       site->inode = inode;
       site->places = places_of(programs, inode, site->file_offset);
     }

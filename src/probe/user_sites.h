@@ -12,8 +12,8 @@
 namespace vmsight {
 
 struct UserSiteOptions {
-  std::optional<std::int32_t> pid;  // in this process only
-  std::string symbols_file;         // of the host's, the same build
+  std::optional<std::int32_t> pid;             // in this process only
+  std::span<const std::string> symbols_files;  // of the host's: the first of the same build counts
 };
 
 /// `reader` reads the kernel's memory, of a view that has just begun. not_found if no process maps

@@ -20,7 +20,8 @@ using What = ProbeFetch::What;
 
 constexpr std::uint16_t max_shown = 256;
 constexpr std::uint16_t max_string = 64;
-constexpr std::size_t max_strings = 5;  // engine kvm keeps at most 1 KiB of an entry
+constexpr std::uint16_t task_name_size = 16;  // TASK_COMM_LEN
+constexpr std::size_t max_strings = 5;        // engine kvm keeps at most 1 KiB of an entry
 
 constexpr UserRule rules[] = {
     {"write", 1, UserValue::given, 2},      {"pwrite64", 1, UserValue::given, 2},
@@ -32,6 +33,7 @@ constexpr UserRule rules[] = {
     {"bind", 1, UserValue::socket_address}, {"sendto", 4, UserValue::socket_address},
     {"nanosleep", 0, UserValue::time},      {"clock_nanosleep", 2, UserValue::time},
     {"ppoll", 2, UserValue::time},          {"pselect6", 4, UserValue::time},
+    {"prctl", 1, UserValue::task_name},
 };
 
 template <typename Structure>
@@ -114,6 +116,7 @@ std::vector<ProbeFetch> user_fetches(UserValue kind, const ProbeFetch& pointer) 
   };
   if (is_filled(kind)) fetch.from_entry = true;
   if (kind == UserValue::given || is_filled(kind)) add(What::string, max_shown);
+  if (kind == UserValue::task_name) add(What::string, task_name_size);
   if (kind == UserValue::time) add(What::bytes, sizeof(std::timespec));
   if (kind == UserValue::socket_address) {
     add(What::bytes, sizeof(sockaddr_in));
@@ -145,6 +148,7 @@ std::string user_text(UserValue kind, std::span<const Fetched* const> fetched,
       return fetched.size() < 3 ? "" : address_text(fetched);
     case UserValue::time:
       return time_text(*fetched[0]);
+    case UserValue::task_name:
     case UserValue::none:
       break;
   }

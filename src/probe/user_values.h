@@ -19,7 +19,8 @@ enum class UserValue : std::uint8_t {
   filled_line,  // the same, ended by a NUL that the result counts
   strings,      // argv: pointers to texts, ended by a null pointer
   socket_address,
-  time,  // struct timespec
+  time,       // struct timespec
+  task_name,  // of prctl(): a text of at most 16 bytes, which the call reads or writes
 };
 
 struct UserRule {

@@ -13,6 +13,7 @@ namespace vmsight {
 namespace {
 
 constexpr std::size_t result_column = 40;
+constexpr std::uint64_t max_error = 4095;                         // MAX_ERRNO
 constexpr std::uint64_t first_restart = 512, last_restart = 516;  // of the kernel's own errors
 
 const ProbeArgument* find(const ProbeEvent& event, std::string_view name) {
@@ -24,8 +25,8 @@ const ProbeArgument* find(const ProbeEvent& event, std::string_view name) {
 
 std::string result_text(const ProbeArgument& result) {
   if (!result.known) return "?";
-  if (result.names.empty()) return result.text;
   const std::uint64_t error = 0 - result.number;
+  if (result.names.empty() || error > max_error) return result.text;
   // strace's words: what the call gives is not decided yet.
   if (error >= first_restart && error <= last_restart)
     return fmt::format("? {} (To be restarted)", result.names);
@@ -34,7 +35,7 @@ std::string result_text(const ProbeArgument& result) {
 }
 
 std::string call_text(const ProbeEvent& event) {
-  std::string text = for_terminal(event.function) + "(";
+  std::string text = abi_text(event) + for_terminal(event.function) + "(";
   const char* comma = "";
   for (const ProbeArgument& argument : event.arguments) {
     if (argument.unused) continue;
@@ -56,6 +57,10 @@ std::string exit_text(std::uint64_t code) {
 }
 
 }  // namespace
+
+std::string abi_text(const ProbeEvent& event) {
+  return event.abi.empty() ? "" : fmt::format("[{}] ", event.abi);
+}
 
 std::string strace_text(const ProbeEvent& event) {
   if (event.function == exit_function) {

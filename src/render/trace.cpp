@@ -27,7 +27,7 @@ std::string call_text(const ProbeEvent& event) {
   else if (event.site.offset != 0)
     text += fmt::format("+{:#x}", event.site.offset);
   if (event.site.offset != 0 || event.site.function.empty()) return for_terminal(text);
-  text = for_terminal(text) + "(";
+  text = abi_text(event) + for_terminal(text) + "(";
   for (const ProbeArgument& argument : event.arguments) {
     if (argument.unused) continue;
     if (text.back() != '(') text += ", ";
@@ -51,7 +51,7 @@ std::string indented(std::string_view lines) {
 
 Json value_json(const ProbeArgument& argument) {
   if (argument.is_text && argument.bytes) return json_text(*argument.bytes);
-  if (!argument.known) return nullptr;
+  if (!argument.known || (argument.is_text && argument.number == 0)) return nullptr;
   if (argument.is_pointer || argument.type.empty()) return json_address(argument.number);
   if (argument.is_signed) return static_cast<std::int64_t>(argument.number);
   return argument.number;
@@ -83,6 +83,26 @@ Json unused_json(const ProbeEvent& event) {
   for (const ProbeArgument& argument : event.arguments) {
     if (argument.unused) all.push_back(for_json(argument.name));
   }
+  return all;
+}
+
+/// The names of those texts which go on, or which are somewhere but could not be read.
+Json cut_json(const ProbeEvent& event) {
+  Json all = Json::array();
+  for (const ProbeArgument& argument : event.arguments) {
+    if (argument.cut) all.push_back(for_json(argument.name) + (argument.is_text ? "" : ".name"));
+  }
+  if (event.result != nullptr && event.result->cut) all.push_back("result");
+  return all;
+}
+
+Json not_present_json(const ProbeEvent& event) {
+  Json all = Json::array();
+  for (const ProbeArgument& argument : event.arguments) {
+    if (argument.is_text && !argument.known) all.push_back(for_json(argument.name));
+  }
+  if (event.result != nullptr && event.result->is_text && !event.result->known)
+    all.push_back("result");
   return all;
 }
 
@@ -175,6 +195,10 @@ Json trace_json(const ProbeEvent& event, const TraceExtras& extras) {
   Json names = names_json(event), unused = unused_json(event);
   if (!names.empty()) json["names"] = std::move(names);
   if (!unused.empty()) json["unused"] = std::move(unused);
+  if (Json cut = cut_json(event); !cut.empty()) json["cut"] = std::move(cut);
+  if (Json missing = not_present_json(event); !missing.empty())
+    json["not_present"] = std::move(missing);
+  if (!event.abi.empty()) json["abi"] = event.abi;
   if (event.system_call) json["system_call"] = *event.system_call;
   if (!extras.structures.empty()) {
     Json all = Json::object();
@@ -243,6 +267,8 @@ Json to_json(const ProbeInfo& probe) {
       {"reloads", counts.reloads},
       {"absent", counts.absent},
       {"stormed", counts.stormed},
+      {"ended", probe.ended.empty() ? Json(nullptr) : json_text(probe.ended)},
+      {"replaced", probe.site.replaced},
       {"durations", std::move(durations)}};
 }
 

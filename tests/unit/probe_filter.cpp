@@ -13,6 +13,9 @@ std::optional<FilterName> names(std::string_view name) {
   if (name == "filename")
     return FilterName{.term = {.field = Field::fetch, .index = 1}, .is_text = true};
   if (name == "size") return FilterName{.term = {.field = Field::fetch, .index = 2}};
+  if (name == "uid") return FilterName{.term = {.field = Field::fetch, .index = 2, .bits = 32}};
+  if (name == "rax")
+    return FilterName{.term = {.field = Field::fetch, .index = 3}, .is_typed = false};
   return std::nullopt;
 }
 
@@ -20,8 +23,9 @@ Hit a_hit() {
   Hit hit{.vcpu = 1,
           .task = {.task = GuestVirt(0xffff888000000000), .pid = 12, .tgid = 10, .comm = {"cat"}}};
   hit.fetched = {{.ok = true, .value = 0x12345678ffffff9c},  // -100 in 32 bits
-                 {.ok = true, .bytes = "/etc/passwd"},
-                 {.ok = true, .value = ~0ULL}};
+                 {.ok = true, .value = 0x7fff0000, .bytes = "/etc/passwd"},
+                 {.ok = true, .value = ~0ULL},
+                 {.ok = true, .value = 0xffffffff}};
   return hit;
 }
 
@@ -55,6 +59,34 @@ TEST(ProbeFilter, WhatCouldNotBeReadPassesNoTerm) {
   EXPECT_FALSE(passes_text("dfd == -100", hit));
   hit.task = {};
   EXPECT_FALSE(passes_text("pid != 12", hit));
+}
+
+TEST(ProbeFilter, NumbersHaveTheSignOfTheirType) {
+  for (const char* text : {"dfd == 0xffffff9c", "dfd != 0xffffffff", "uid == -1",
+                           "uid == 4294967295", "size == -1", "rax == -1", "rax < 0", "rax <= -1",
+                           "rax == 4294967295", "rax > 4096", "rax < 5 || rax > 5", "uid >= 0"}) {
+    EXPECT_TRUE(passes_text(text)) << text;
+  }
+  for (const char* text : {"uid != -1", "rax >= 0", "rax > 0", "rax == -2", "rax < 4096"})
+    EXPECT_FALSE(passes_text(text)) << text;
+  for (const char* text : {"uid < 0", "uid > -1", "uid == 4294967296", "dfd == 4294967295",
+                           "dfd < 0xffffffff", "dfd == -2147483649", "size < 0"}) {
+    const auto filter = parse_filter(text, names);
+    ASSERT_FALSE(filter) << text;
+    EXPECT_EQ(filter.error().code, ErrorCode::usage);
+  }
+}
+
+TEST(ProbeFilter, NullAndCutTextsAreNone) {
+  Hit hit = a_hit();
+  hit.fetched[1].value = 0x7fff0000;
+  EXPECT_TRUE(passes_text("filename == /etc/passwd", hit));
+  hit.fetched[1].cut = true;
+  EXPECT_FALSE(passes_text("filename == /etc/passwd", hit));
+  EXPECT_TRUE(passes_text("filename != /etc/passwd", hit));
+  hit.fetched[1] = {.ok = true};
+  EXPECT_FALSE(passes_text("filename == ''", hit));
+  EXPECT_TRUE(passes_text("filename != ''", hit));
 }
 
 TEST(ProbeFilter, RefusesGarbage) {

@@ -62,6 +62,8 @@ TEST(Flags, ConstantsWithoutNameStayNumbers) {
   EXPECT_EQ(flag_names(FlagKind::ioctl_request, 0x5401), "TCGETS");
   EXPECT_EQ(flag_names(FlagKind::ioctl_request, 0x8004700b), "0x8004700b");
   EXPECT_EQ(flag_names(FlagKind::none, 5), "");
+  EXPECT_EQ(flag_names(FlagKind::fcntl_command, 0x7b), "0x7b /* F_??? */");
+  EXPECT_EQ(flag_names(FlagKind::family, 0xffffffffffffffff, 32), "0xffffffff /* AF_??? */");
   EXPECT_EQ(flag_names(FlagKind::octal, 0644), "0644");
 }
 

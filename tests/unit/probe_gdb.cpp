@@ -239,12 +239,30 @@ TEST_F(Loop, ACallThatNeverCameBackIsMissed) {
   for (int i = 0; i < 2; ++i) {
     ASSERT_TRUE(hit(loop, {"OK", registers(code_.raw(), stack_.raw() + 64), "OK", "OK"}));
   }
-  EXPECT_EQ(loop.counts(7)->missed_returns, 1u);
+  EXPECT_EQ(loop.counts(7)->missed_returns,
+            2u);  // one's place is the other's, which may return yet
   say({"T05thread:p01.02;", "OK", "OK"});
   EXPECT_TRUE(client_->wait_stop(100ms).value());
   ASSERT_TRUE(loop.disarm(*client_, std::array{ProbeId{7}}));
   EXPECT_EQ(loop.counts(7)->missed_returns, 2u);
   EXPECT_TRUE(loop.is_idle());
+}
+
+TEST_F(Loop, ACallerIsWhoItWasAtTheEntry) {
+  GdbLoop loop = make();
+  ProbeOrder named = order(7, true);
+  FilterTerm name{.field = FilterTerm::Field::comm},
+      result{.field = FilterTerm::Field::fetch_return};
+  name.text = "worker";
+  named.filter = {.terms = {name, result},
+                  .steps = {{}, {.term = 1}, {.kind = FilterStep::Kind::both}}};
+  say({xml, "OK"});
+  ASSERT_TRUE(loop.arm(*client_, std::array{named}));
+  ASSERT_TRUE(hit(loop, {"OK", registers(code_.raw(), stack_.raw() + 64), "OK", "OK"}));
+  guest_.write(task_ + 2000, std::as_bytes(std::span("renamed", 8)));
+  ASSERT_TRUE(hit(loop, {"OK", registers(caller_.raw(), stack_.raw() + 72, 0), "OK"}));
+  ASSERT_EQ(hits_.size(), 1u);
+  EXPECT_EQ(hits_[0].task.name(), "worker");
 }
 
 TEST_F(Loop, FiltersRatesAndCounts) {

@@ -100,6 +100,35 @@ TEST_F(TraceText, NamesOfArgumentsAndTheJsonBeside) {
   EXPECT_EQ(json["result"], -2);
 }
 
+TEST_F(TraceText, JsonTellsApartWhatTheTextDoes) {
+  ProbeArgument path = argument("path", "\"/a\"...", 0x7fff0000);
+  path.type = "const char *";
+  path.is_pointer = path.is_text = path.cut = true;
+  path.bytes = "/a";
+  ProbeArgument null = path, missing = path,
+                by_value = argument("pair", "? (16 bytes passed by value)", 7);
+  null.name = "null", null.number = 0;
+  missing.name = "missing", missing.known = false;
+  for (ProbeArgument* one : {&null, &missing}) one->bytes.reset(), one->cut = false;
+  by_value.known = false;
+  arguments_ = {path, null, missing, by_value};
+  ProbeEvent call = event("openat");
+  call.abi = "i386";
+  const Json json = trace_json(call, {});
+  EXPECT_EQ(json["arguments"].dump(), R"({"path":"/a","null":null,"missing":null,"pair":null})");
+  EXPECT_EQ(json["cut"].dump(), R"(["path"])");
+  EXPECT_EQ(json["not_present"].dump(), R"(["missing"])");
+  EXPECT_EQ(json["abi"], "i386");
+  EXPECT_TRUE(strace_text(call).starts_with("[i386] openat(")) << strace_text(call);
+  EXPECT_FALSE(trace_json(event("openat"), {}).contains("abi"));
+}
+
+TEST_F(TraceText, AMaskIsNoError) {
+  arguments_ = {argument("mask", "022", 022, "022")};
+  result_ = argument("retval", "027", 027, "027");
+  EXPECT_EQ(strace("umask"), "umask(022)                              = 027 <41 us>");
+}
+
 TEST_F(TraceText, PerfettosFileNamesEachThreadOnce) {
   Output out;
   PerfettoFile file(out);

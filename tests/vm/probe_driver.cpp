@@ -39,7 +39,8 @@ std::vector<ProbeRequest> requests_for(const std::vector<std::string>& sites, bo
   for (const std::string& site : sites) {
     requests.push_back({.site = site,
                         .filter = counts_only ? "comm == getppid" : "",
-                        .symbols_file = symbols != nullptr ? symbols : "",
+                        .symbols_files = symbols != nullptr ? std::vector<std::string>{symbols}
+                                                            : std::vector<std::string>{},
                         .counts_only = counts_only});
   }
   return requests;

@@ -13,6 +13,8 @@ hundred all system calls are probed at once, at their entry and return: each kno
 storm   a probe that is hit too often is disarmed, and that is told
 saved   the guest is saved to a file while armed (a snapshot, or a migration), and restored from it: it
         runs there with nobody who listens, and what ran on here is as it was
+texts   names whose last byte is a page's last are those that the guest tells, in filters too
+reboot  an unloaded module ends its probes, and a reboot the trace; after it nothing else can be checked
 costs   `study probes`: each kind of probe is hit as often as the guest calls, and tells what it should
 
 Runs itself there: the outer part starts the host (HOST_KERNEL, default 6.12), the inner one boots guests.
@@ -29,7 +31,7 @@ from pathlib import Path
 
 import study
 from harness import ROOT, VMSIGHT, Guest, expect, main, run, vmsight
-from trace import Tracer, compare, status, system_call, told_calls
+from trace import Tracer, check_missed, check_module, check_order, check_reset, compare, status, system_call, told_calls
 from vmlab_lib import initramfs, nested
 from vmlab_lib.kernels import fetch
 
@@ -82,7 +84,30 @@ def check_calls(guest, kernel):
     expect({event["comm"] for event in events} == {"calls"}, "comm")
     expect({event["vcpu"] for event in events} == {0, 1}, f"{kernel}: the calls came from one CPU only")
     expect(all(event["duration_ns"] > 0 for event in events if event["at_return"]), "a call took no time")
+    check_order(kernel, events, end)
+    check_missed(guest, "kvm", "work calls 5 2")
     print(f"{kernel}: {len(expected)} calls, {len(events)} events, every one as the guest told", flush=True)
+
+
+def check_texts(guest, kernel, longest=40):
+    """Names of every length at the end of a page, as the guest told them; and one of them alone."""
+    sites = ("kprobe:do_sys_openat2", "kretprobe:__x64_sys_openat")
+    wanted = "/" + 7 * chr(ord("a") + 8)
+    for condition in ("", f" && filename == {wanted}", f" && filename != {wanted}"):
+        tracer = Tracer(guest, *sites, "--filter", f"comm == calls{condition}", "--engine", "kvm")
+        told = told_calls(guest, longest, 1, "texts", 2 * (longest - 1) / longest)
+        events, end = tracer.end()
+        expected = sorted(path for _, path, *_ in told if not condition or (path == wanted) == ("==" in condition.split("filename")[1]))
+        for probe in tracer.head["probes"]:
+            seen = sorted(event["arguments"]["filename"] or "" for event in events if event["probe"] == probe["probe"])
+            expect(seen == expected, f"{kernel}: {probe['site']}{condition}: {seen[:5]} ..., not {expected[:5]} ...: {end}")
+    print(f"{kernel}: {len(told)} names that end where a page does, and filters of them", flush=True)
+
+
+def check_reboot(guest, kernel):
+    check_module(guest, "kvm")
+    check_reset(guest, "kvm", "does not run this kernel any more", "has vanished", "clock has gone back")
+    print(f"{kernel}: an unloaded module ended its probes, and a reboot the trace", flush=True)
 
 
 def check_many(guest, kernel, calls=MANY):
@@ -264,7 +289,7 @@ def check_costs(guest, kernel):
 
 CHECKS = {"storm": check_storm, "traced": check_traced, "hundred": check_hundred, "saved": check_saved,
           "calls": check_calls, "many": check_many, "cycles": check_cycles, "kills": check_kills,
-          "refuse": check_refuse, "costs": check_costs}
+          "refuse": check_refuse, "costs": check_costs, "texts": check_texts, "reboot": check_reboot}
 
 
 def inner(what, *kernels):

@@ -32,7 +32,7 @@ class Tracer:
     def __init__(self, guest, *arguments):
         self.process = subprocess.Popen([VMSIGHT, "trace", str(guest.pid), "--json", *arguments],
                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        self.lines = []
+        self.lines, self.said = [], ""
         first = self.process.stdout.readline()
         if not first:  # it has closed its output: it ends
             said = self.process.communicate(timeout=300)[1]
@@ -46,17 +46,73 @@ class Tracer:
         self.process.send_signal(signal.SIGINT)
         self.reader.join()
         status = self.process.wait()
-        expect(status == 0, f"trace: exit status {status}: {self.process.stderr.read()}")
+        self.said = self.process.stderr.read()
+        expect(status == 0, f"trace: exit status {status}: {self.said}")
         documents = [json.loads(line) for line in self.lines]
         return documents[:-1], documents[-1]
 
 
-def told_calls(guest, rounds, processes):
+def told_calls(guest, rounds, processes, work="calls", each=3):
     """What the guest says that it called: (pid, path, flags, mode, result)."""
-    lines = guest.puppet(f"work calls {rounds} {processes}", timeout=240).decode().splitlines()
+    lines = guest.puppet(f"work {work} {rounds} {processes}", timeout=240).decode().splitlines()
     calls = [line.split() for line in lines if line.startswith("openat ")]
-    expect(len(calls) == 3 * rounds * processes, f"the guest made {len(calls)} calls")
+    expect(len(calls) == each * rounds * processes, f"the guest made {len(calls)} calls")
     return sorted((int(pid), path, int(flags), int(mode), int(result)) for _, pid, path, flags, mode, result in calls)
+
+
+def check_order(what, events, end):
+    """By time, but for those that are said to be late."""
+    times = [event["time_ns"] for event in events]
+    newest, late = 0, 0
+    for time_ns in times:
+        late += time_ns < newest
+        newest = max(newest, time_ns)
+    expect(late == end["late"], f"{what}: {late} events are not in their order, {end['late']} are said to be late")
+
+
+def check_missed(guest, engine, work):
+    """Every entry of a function has a return that was seen or is said to be missed; and a call that never returns, one."""
+    functions = ("do_exit", "vfs_read")
+    tracer = Tracer(guest, *(f"{kind}:{function}" for function in functions for kind in ("kprobe", "kretprobe")), "--engine", engine)
+    guest.puppet(work)
+    events, end = tracer.end()
+    check_order("calls that do not return", events, end)
+    for number, function in enumerate(functions):
+        entry, back = end["counts"][2 * number:2 * number + 2]
+        expect(entry["hits"] > 0 and entry["hits"] == back["hits"] + back["missed_returns"], f"{function}: entries {entry}, returns {back}")
+    expect(end["counts"][1]["hits"] == 0, f"do_exit returned: {end['counts'][1]}")
+
+
+def check_reset(guest, engine, *said):
+    """A trace of a guest that reboots ends, and says why."""
+    tracer = subprocess.Popen([VMSIGHT, "trace", str(guest.pid), "kprobe:vfs_read", "--engine", engine, "--json"],
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    expect(tracer.stdout.readline(), "trace does not begin")
+    drain = threading.Thread(target=tracer.stdout.read)
+    drain.start()
+    time.sleep(3)  # what was in memory before the reboot is known by then
+    guest.reboot()
+    try:
+        code = tracer.wait(timeout=60)
+    finally:
+        tracer.kill()
+        drain.join()
+    errors = tracer.stderr.read().decode()
+    expect(code != 0 and any(text in errors for text in said), f"a trace of a guest that rebooted: exit status {code}, {errors}")
+
+
+def check_module(guest, engine):
+    """A module that is unloaded takes its probes with it, and no others."""
+    guest.puppet("module dummy")
+    tracer = Tracer(guest, "kprobe:dummy:dummy_*", "kprobe:vfs_statx", "--engine", engine)
+    guest.puppet("sh rmmod dummy")
+    time.sleep(12 if engine == "gdbstub" else 3)  # it is looked for so often
+    guest.puppet("sh ls /etc/passwd")
+    events, end = tracer.end()
+    expect("the guest has unloaded module dummy" in tracer.said, f"an unloaded module: {tracer.said}")
+    *gone, other = end["counts"]
+    expect(gone and all(count["ended"] for count in gone) and not other["ended"], f"which probes ended: {end}")
+    expect(other["hits"] > 0 and events, f"the other probe saw nothing: {end}")
 
 
 def status(guest):
@@ -83,10 +139,15 @@ def check_calls(kernel, rounds=8, cpus=2, accel="auto"):
         expect({event["comm"] for event in events} == {"calls"}, "comm")
         expect({event["vcpu"] for event in events} == set(range(cpus)), f"{kernel}: not all CPUs made calls")
         expect(all(event["duration_ns"] > 0 for event in events if event["at_return"]), "a call took no time")
+        check_order(kernel, events, end)
         expect(status(guest) == "running", f"the guest is {status(guest)}")
         guest.puppet("sh cat /etc/passwd")
         if kernel == "6.1-cloud" and accel == "auto":
+            check_missed(guest, "gdbstub", "sh cat /etc/passwd")
+            check_module(guest, "gdbstub")
             check_verb(guest)
+            check_rare(guest)
+            check_reset(guest, "gdbstub", "was reset")
         print(f"{kernel}: {len(expected)} calls, {len(events)} events, every one as the guest told")
 
 
@@ -167,6 +228,29 @@ def check_strace(guest):
                        ("kill(", ">"), ("+++ killed by SIGKILL", " +++"), ('write(1, "137\\n", 4) ', ">"), ("--- SIGUSR1", " ---"),
                        ("clone(CLONE_CHILD_CLEARTID|CLONE_CHILD_SETTID|SIGCHLD, ", ">"), ('write(1, "end\\n", 4) ', ">")):
         expect(any(line.startswith(begin) and line.endswith(end) for line in lines), f"no {begin}...{end} in {lines}")
+
+
+def check_rare(guest):
+    """What few programs call, what no kernel knows, and what 32-bit programs call."""
+    tracer = Tracer(guest, "--syscalls", "--filter", "comm == rare")
+    said = guest.puppet("work rare 1 1", timeout=240).split()
+    events, _ = tracer.end()
+    pid, parent, i386_parent, i386_opened = (int(word) for word in said[said.index(b"rare") + 1:][:4])
+    expect(parent == i386_parent and i386_opened == -2, f"the guest said {said}")
+    expect(all(event["pid"] == pid for event in events), "pid")
+    calls = {(event["function"], event.get("abi")): event for event in events}
+    masks = [(event["names"]["mask"], event["names"]["result"]) for event in events if event["function"] == "umask"]
+    expect(masks[0][0] == "027" and masks[1] == ("022", "027"), f"umask: {masks}")
+    names = [(event["names"]["option"], event["names"]["arg2"]) for event in events if event["function"] == "prctl"]
+    expect(names == [("PR_SET_NAME", '"rare"'), ("PR_GET_NAME", '"rare"')], f"prctl: {names}")
+    closed = calls["close", None]
+    expect(closed["arguments"]["fd"] == -1 and closed["names"]["result"] == "EBADF", f"close(-1): {closed}")
+    expect(calls["fcntl", None]["names"]["cmd"] == "0x7b /* F_??? */", f"fcntl: {calls['fcntl', None]}")
+    unknown = calls["syscall_0x190", None]
+    expect(unknown["system_call"] == 400 and unknown["names"]["result"] == "ENOSYS" and unknown["arguments"]["arg1"] in (2, "0x2"), f"an unknown call: {unknown}")
+    expect(calls["getppid", "i386"]["result"] == parent, f"getppid of i386: {calls['getppid', 'i386']}")
+    opened = calls["openat", "i386"]
+    expect(opened["arguments"]["filename"] == "/nothing" and opened["names"]["dfd"] == "AT_FDCWD" and opened["result"] == -2, f"openat of i386: {opened}")
 
 
 def check_user():

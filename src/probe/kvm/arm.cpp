@@ -173,6 +173,7 @@ Result<void> Armory::arm(std::span<const Step> steps, const FilePatches& files) 
     VMSIGHT_TRY_VOID(add_patches(patches, trap->address, now, trap->code));
     VMSIGHT_TRY_VOID(add_patches(batch.patches, trap->address, trap->nop, trap->code));
     batch.armed.insert(batch.patches[first].host);
+    places_[trap->address] = batch.patches[first].host;
   }
   patches.insert(patches.end(), files.fresh.begin(), files.fresh.end());
   for (const auto& some : {files.fresh, files.there}) {
@@ -207,6 +208,15 @@ Result<void> Armory::disarm(std::span<const TrapSite* const> traps,
 void Armory::forget(std::span<const CodePatch> files) {
   std::vector<HostVirt> places;
   for (const CodePatch& patch : files) places.push_back(patch.host);
+  static_cast<void>(release(places));
+}
+
+void Armory::forget(std::span<const TrapSite* const> traps) {
+  std::vector<HostVirt> places;
+  for (const TrapSite* trap : traps) {
+    const auto at = places_.find(trap->address);
+    if (at != places_.end()) places.push_back(at->second);
+  }
   static_cast<void>(release(places));
 }
 

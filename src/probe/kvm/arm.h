@@ -8,6 +8,7 @@
 #pragma once
 
 #include <list>
+#include <map>
 #include <set>
 #include <span>
 
@@ -60,6 +61,7 @@ class Armory {
                       std::span<const CodePatch> files = {});
   /// The guest has given these pages up: what is there now is not ours to undo.
   void forget(std::span<const CodePatch> files);
+  void forget(std::span<const TrapSite* const> traps);
 
   /// Whether the bytes are still ours.
   Result<bool> is_armed(const TrapSite& trap);
@@ -91,6 +93,7 @@ class Armory {
   Reader reader_;
   TrampolineSpace space_;
   FtraceSites sites_;
+  std::map<GuestVirt, HostVirt> places_;  // of armed traps in the kernel
   std::list<Batch> batches_;
 };
 

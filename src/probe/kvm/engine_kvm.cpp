@@ -10,6 +10,7 @@
 #include "probe/kvm/arm.h"
 #include "probe/kvm/engine_kvm.h"
 #include "probe/kvm/file_probes.h"
+#include "probe/kvm/in_order.h"
 #include "probe/kvm/program.h"
 #include "probe/kvm/translate.h"
 #include "vmsight/view.h"
@@ -70,21 +71,9 @@ class KvmEngine final : public ProbeEngine {
   }
 
   Result<void> disarm(std::span<const ProbeId> ids) override {
-    std::vector<GuestVirt> touched;
-    std::vector<const TrapSite*> empty;
-    std::map<GuestVirt, std::vector<ProbeId>> left;
-    for (const ProbeId id : ids) {
-      const auto probe = probes_.find(id);
-      if (probe == probes_.end() || !probe->second.armed || probe->second.order.site.user) continue;
-      const GuestVirt at = probe->second.trap;
-      auto known = left.try_emplace(at, sites_.at(at).ids).first;
-      std::erase(known->second, id);
-    }
-    for (const auto& [at, rest] : left) {
-      if (rest.empty()) empty.push_back(&sites_.at(at).trap);
-    }
+    const Remaining left = without(ids);
     VMSIGHT_TRY_VOID(
-        armory_->disarm(empty, files_ ? files_->leave(ids) : std::vector<CodePatch>{}));
+        armory_->disarm(empty_of(left), files_ ? files_->leave(ids) : std::vector<CodePatch>{}));
     for (const auto& [at, rest] : left) VMSIGHT_TRY_VOID(reduce(at, rest));
     for (const ProbeId id : ids) {
       const auto probe = probes_.find(id);
@@ -94,17 +83,27 @@ class KvmEngine final : public ProbeEngine {
     return files_ ? files_->remove(ids) : Result<void>();
   }
 
+  Result<void> forget(std::span<const ProbeId> ids) override {
+    const Remaining left = without(ids);
+    armory_->forget(empty_of(left));
+    for (const auto& [at, rest] : left) VMSIGHT_TRY_VOID(reduce(at, rest));
+    return {};
+  }
+
   Result<void> set_inode(ProbeId id, GuestVirt inode) override {
     if (files_) files_->set_inode(id, inode);
     return {};
   }
 
   Result<std::size_t> poll(std::chrono::milliseconds patience, const Sink& sink) override {
-    VMSIGHT_TRY_VOID(vm_.check_alive());
-    VMSIGHT_TRY(const std::size_t told,
-                program_->read(patience, events_at_once, [&](auto bytes) { tell(bytes, sink); }));
-    VMSIGHT_TRY_VOID(look_after());
-    return told;
+    const std::uint64_t deadline =
+        monotonic_ns() + static_cast<std::uint64_t>(std::chrono::nanoseconds(patience).count());
+    while (true) {
+      VMSIGHT_TRY_VOID(vm_.check_alive());
+      VMSIGHT_TRY(const std::size_t told, take(deadline, sink));
+      VMSIGHT_TRY_VOID(look_after());
+      if (told != 0 || monotonic_ns() >= deadline) return told;
+    }
   }
 
   Result<ProbeCounts> counts(ProbeId id) override {
@@ -115,6 +114,8 @@ class KvmEngine final : public ProbeEngine {
     }
     return probe->second.armed ? count(probe->second) : probe->second.last;
   }
+
+  std::uint64_t late() const override { return in_order_.late(); }
 
   std::uint64_t foreign() const override {
     const kvm::strangers strangers = program_->foreign();
@@ -150,6 +151,27 @@ class KvmEngine final : public ProbeEngine {
       return all;
     }
   };
+
+  /// Of kernel sites: the probes that each of them has without these.
+  using Remaining = std::map<GuestVirt, std::vector<ProbeId>>;
+  Remaining without(std::span<const ProbeId> ids) const {
+    Remaining left;
+    for (const ProbeId id : ids) {
+      const auto probe = probes_.find(id);
+      if (probe == probes_.end() || !probe->second.armed || probe->second.order.site.user) continue;
+      const GuestVirt at = probe->second.trap;
+      std::erase(left.try_emplace(at, sites_.at(at).ids).first->second, id);
+    }
+    return left;
+  }
+
+  std::vector<const TrapSite*> empty_of(const Remaining& left) const {
+    std::vector<const TrapSite*> empty;
+    for (const auto& [at, rest] : left) {
+      if (rest.empty()) empty.push_back(&sites_.at(at).trap);
+    }
+    return empty;
+  }
 
   Result<void> make_plan(std::span<const ProbeOrder> orders, Plan& plan) {
     for (const ProbeOrder& order : orders) {
@@ -340,19 +362,43 @@ class KvmEngine final : public ProbeEngine {
     return counts;
   }
 
-  void tell(std::span<const std::byte> bytes, const Sink& sink) {
+  /// Events wait until none that is older can come: a moment, or until all that came is there if nothing is
+  /// armed. Where the ring has more than is taken at once, the newest that came tells how far it is.
+  Result<std::size_t> take(std::uint64_t deadline, const Sink& sink) {
+    const std::uint64_t now = monotonic_ns();
+    std::uint64_t until = deadline;
+    if (!in_order_.is_empty())
+      until = std::min(until, in_order_.oldest_ns() + kvm::InOrder::window_ns);
+    const auto patience = std::chrono::ceil<std::chrono::milliseconds>(
+        std::chrono::nanoseconds(until > now ? until - now : 0));
+    const bool is_armed = std::any_of(probes_.begin(), probes_.end(),
+                                      [](const auto& entry) { return entry.second.armed; });
+    const auto read = [&](std::chrono::milliseconds most) {
+      return program_->read(most, events_at_once, [&](auto bytes) { keep(bytes); });
+    };
+    VMSIGHT_TRY(std::size_t came, read(patience));
+    while (!is_armed && came >= events_at_once) {
+      VMSIGHT_TRY(came, read(std::chrono::milliseconds(0)));
+    }
+    if (!is_armed) return in_order_.tell_all(sink);
+    const bool is_behind = came >= events_at_once && !in_order_.is_empty();
+    return in_order_.tell(is_behind ? in_order_.newest_ns() : now, sink);
+  }
+
+  void keep(std::span<const std::byte> bytes) {
     kvm::event event;
     if (bytes.size() < sizeof(event)) return;
     std::memcpy(&event, bytes.data(), sizeof(event));
     const auto known = probes_.find(event.probe);
-    if (known == probes_.end() || !known->second.armed) return;  // it was disarmed meanwhile
+    if (known == probes_.end()) return;
     Probe& probe = known->second;
     Hit hit;
     if (!kvm::read_event(bytes, probe.order.site, hit)) return;
     hit.fetched.resize(probe.order.fetches.size());
     hit.fetched_return.resize(hit.at_return ? probe.order.fetches_return.size() : 0);
     ++probe.told;
-    sink(hit);
+    if (!probe.armed) ++probe.last.told;  // it came before
+    in_order_.add(std::move(hit));
   }
 
   /// Once a second: does the guest still have our traps, and does one of them storm? More often: where
@@ -364,6 +410,8 @@ class KvmEngine final : public ProbeEngine {
     const double seconds = static_cast<double>(now - looked_after_ns_) / second_ns;
     looked_after_ns_ = now;
     for (const auto& [at, site] : sites_) {
+      // Whether a module is still there is looked for by whoever knows sites.
+      if (!probes_.at(site.ids.front()).order.site.module.empty()) continue;
       VMSIGHT_TRY(const bool armed, armory_->is_armed(site.trap));
       if (armed) continue;
       return Error{.code = ErrorCode::vm_gone,
@@ -400,6 +448,7 @@ class KvmEngine final : public ProbeEngine {
   std::bitset<kvm::max_probes> taken_;
   std::map<GuestVirt, Site> sites_;  // armed ones, by the address of the NOP
   std::map<ProbeId, Probe> probes_;  // and those that were
+  kvm::InOrder in_order_;
   std::uint64_t looked_after_ns_ = monotonic_ns();
 };
 

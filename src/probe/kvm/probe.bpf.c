@@ -33,16 +33,23 @@ struct who {
 struct note {  // of a fetch, for filters
   __u64 value;
   __u16 at, size;  // its bytes, in `data`
-  __u32 ok;
+  __u8 ok, cut;    // as in struct fetched
+  __u16 unused;
 };
 
-struct call {
-  __u64 time;
-  __u64 registers[16];
-  __u64 used;
-  struct note notes[max_fetches];
-  __u8 data[max_entry_data];
-};
+// A call under way. Of a probe that may keep more of its entries (probe_long) the data are longer.
+#define CALL(entry_data)                                 \
+  {                                                      \
+    __u64 time;                                          \
+    __u64 registers[16];                                 \
+    struct caller caller;                                \
+    __u32 undecided; /* the filter, before the return */ \
+    __u32 used;                                          \
+    struct note notes[max_fetches];                      \
+    __u8 data[entry_data];                               \
+  }
+struct call CALL(max_entry_data);
+struct long_call CALL(max_long_data);
 
 // What one run works on. The event is sent as it stands here, with its data.
 struct scratch {
@@ -53,7 +60,8 @@ struct scratch {
   struct who who;
   __u64 entry_registers[16];
   struct note notes[2 * max_fetches];
-  struct call call;
+  __u64 undecided;  // the filter asks for what may be known at the return
+  struct long_call call;
 };
 
 #define MAP(kind, entries, key_type, value_type, name) \
@@ -83,6 +91,14 @@ struct {
   __type(key, struct call_key);
   __type(value, struct call);
 } calls SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(max_entries, max_calls);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __type(key, struct call_key);
+  __type(value, struct long_call);
+} long_calls SEC(".maps");
 
 MAP(BPF_MAP_TYPE_ARRAY, max_buckets, __u32, struct brief_bucket, brief_calls);
 
@@ -124,13 +140,16 @@ static __always_inline bool read_host(void* into, __u32 size, __u64 host) {
 
 // A page table walk; the host's address, or 0.
 CHECKED_ONCE __u64 walk(__u64 root, __u64 address) {
+  const __u32 above = guest.five_level ? 7 : 16;  // bits that repeat the sign
+  if ((__u64)((__s64)(address << above) >> above) != address) return 0;
   __u64 table = root & PHYSICAL_MASK;
   for (int shift = guest.five_level ? 48 : 39; shift >= 12; shift -= 9) {
     __u64 entry = 0;
     const __u64 at = table + ((address >> shift & 511) << 3);
     if (!read_host(&entry, sizeof(entry), physical_to_host(at)) || !(entry & 1)) return 0;
     const __u64 inside = (1ull << shift) - 1;
-    if (shift == 12 || ((entry & 0x80) && shift <= 30)) {
+    if (shift == 12 || (entry & 0x80)) {
+      if (shift > 30) return 0;  // there are no such pages
       return physical_to_host((entry & PHYSICAL_MASK & ~inside) | (address & inside));
     }
     table = entry & PHYSICAL_MASK;
@@ -231,15 +250,19 @@ static __always_inline __u32 read_piece(struct scratch* s, __u64 at, __u64 addre
   at = opaque(at);
   size = opaque(size);
   if (!host || at > max_event_data || size == 0 || size > max_fetch_size) return 0;
-  if (is_string) {
-    const long length = bpf_probe_read_user_str(&s->data[at], size, (const void*)host);
-    if (length < 0) return 0;
-    if (length < (long)size) {
-      *ended = true;
-      return length > 0 ? length - 1 : 0;
-    }
+  if (!is_string) return bpf_probe_read_user(&s->data[at], size, (const void*)host) == 0 ? size : 0;
+  const long length = bpf_probe_read_user_str(&s->data[at], size, (const void*)host);
+  if (length < 0) return 0;
+  if (length < (long)size) {
+    *ended = true;
+    return length > 0 ? length - 1 : 0;
   }
-  return bpf_probe_read_user(&s->data[at], size, (const void*)host) == 0 ? size : 0;
+  // In place of the last byte the helper has put a NUL, and does not tell whether one was there.
+  const __u64 last = at + size - 1;
+  if (last > max_event_data + max_fetch_size) return 0;
+  if (bpf_probe_read_user(&s->data[last], 1, (const void*)(host + size - 1)) != 0) return 0;
+  *ended = s->data[last] == 0;
+  return *ended ? size - 1 : size;
 }
 
 CHECKED_ONCE int read_bytes(struct scratch* s, __u64 address, __u32 wanted, __u32 is_string) {
@@ -263,7 +286,7 @@ CHECKED_ONCE int run_fetch(struct scratch* s, const struct probe* probe, __u32 w
   const struct fetch* fetch = &probe->fetch[number];
   struct note* note = &s->notes[number];
   const __u64 at = opaque(s->used);
-  note->ok = note->size = 0;
+  note->ok = note->cut = note->size = 0;
   note->value = 0;
   if (at > max_event_data - sizeof(struct fetched)) return 0;
   struct fetched* head = (struct fetched*)&s->data[at];
@@ -271,19 +294,21 @@ CHECKED_ONCE int run_fetch(struct scratch* s, const struct probe* probe, __u32 w
   s->used = at + sizeof(*head);
   note->at = s->used;
 
-  __u64 value = fetch->from_entry ? s->entry_registers[fetch->base & 15]
-                                  : s->event.registers[fetch->base & 15];
+  const __u32 base = fetch->base & 15;
+  if (!fetch->from_entry && !(s->event.known >> base & 1)) return 0;
+  __u64 value = fetch->from_entry ? s->entry_registers[base] : s->event.registers[base];
   bool is_null = false;
   for (int i = 0; i < max_fetch_steps; ++i) {
     if (i >= fetch->step_count || is_null) break;
     is_null = value == 0;
     if (!is_null && !read_host(&value, 8, to_host(s, value + (__s64)fetch->steps[i]))) return 0;
   }
-  is_null = is_null || (fetch->what != fetch_value && value == 0);
+  is_null = is_null || value == 0;
   if (!is_null) value += (__s64)fetch->offset;
   head->value = note->value = value;
+  head->ok = note->ok = fetched_value;
   if (fetch->what == fetch_value || is_null) {
-    head->ok = note->ok = 1;
+    head->ok = note->ok = fetched_value | fetched_all;
     return 0;
   }
   const __u32 got = read_bytes(s, value, fetch->size, fetch->what == fetch_string);
@@ -292,10 +317,9 @@ CHECKED_ONCE int run_fetch(struct scratch* s, const struct probe* probe, __u32 w
   const bool cut = fetch->what == fetch_string && !whole && size == fetch->size;
   if (!whole && !cut) return 0;
   if (size > max_fetch_size || start > max_event_data) return 0;
-  s->data[start + size] = 0;  // filters compare it too
   head->size = note->size = size;
-  head->ok = note->ok = 1;
-  head->cut = cut;
+  head->ok = note->ok = fetched_value | fetched_all;
+  head->cut = note->cut = cut;
   s->used = start + ((size + 7) & ~7ull);
   return 0;
 }
@@ -321,6 +345,7 @@ static __always_inline bool compare(__u32 how, bool less, bool equal) {
 
 static __always_inline bool compare_numbers(const struct term* term, __u64 value) {
   const __u32 unused = (64 - term->bits) & 63;
+  if (term->is_signed == signed_by_size && !(value >> 32)) value = (__s64)(__s32)value;
   value <<= unused;
   if (term->is_signed) {
     const __s64 have = (__s64)value >> unused;
@@ -340,14 +365,16 @@ static __always_inline bool compare_comm(const struct who* who, const struct ter
   return compare(term->compare, false, wrong == 0);
 }
 
+// What is behind its bytes is no concern of a text: the next value, or an earlier event's. A null pointer
+// and a text that goes on are equal to none.
 static __always_inline bool compare_text(const struct scratch* s, const struct term* term,
-                                         __u64 at) {
-  at = opaque(at);
+                                         const struct note* note) {
+  const __u64 at = opaque(note->at);
   if (at > max_event_data) return false;
   const __u64* text = (const __u64*)&s->data[at & ~7ull];
-  __u64 wrong = 0;
+  __u64 wrong = note->size ^ term->text_size;
   for (int i = 0; i < max_filter_text / 8; ++i) wrong |= (text[i] ^ term->text[i]) & term->mask[i];
-  return compare(term->compare, false, wrong == 0);
+  return compare(term->compare, false, wrong == 0 && note->value != 0 && !note->cut);
 }
 
 // A term that asks for the task.
@@ -367,8 +394,15 @@ CHECKED_ONCE int holds(struct scratch* s, const struct probe* probe, __u32 which
   }
   const __u64 fetch = term->index + (term->field == term_fetch_return ? max_fetches : 0);
   const struct note* note = &s->notes[opaque(fetch) & (2 * max_fetches - 1)];
-  if (!note->ok) return 0;
-  return term->is_text ? compare_text(s, term, note->at) : compare_numbers(term, note->value);
+  if (!term->is_text) return (note->ok & fetched_value) && compare_numbers(term, note->value);
+  if (!(note->ok & fetched_all) && term->again) {
+    if (!s->event.at_return) {
+      s->undecided = 1;
+      return 0;
+    }
+    note = &s->notes[max_fetches + (opaque(term->again - 1) & (max_fetches - 1))];
+  }
+  return (note->ok & fetched_all) && compare_text(s, term, note);
 }
 
 // The stack of truths is a word.
@@ -450,6 +484,35 @@ static __always_inline void forget_brief(struct brief_call* call) {
   call->key.rsp = 0;
 }
 
+// Who calls is who it is at the entry: a call may give the task another name, and even another number.
+static __always_inline void keep_caller(struct scratch* s, const struct probe* probe,
+                                        struct caller* caller) {
+  const __u32 known = probe->flags & probe_keeps_caller ? find(&s->who, who_ids | who_comm) : 0;
+  caller->known = known;
+  if (!known) return;
+  caller->task = s->who.task;
+  caller->pid = s->who.pid;
+  caller->tgid = s->who.tgid;
+  caller->comm[0] = s->who.comm[0];
+  caller->comm[1] = s->who.comm[1];
+}
+
+static __always_inline void recall_caller(struct scratch* s, const struct caller* caller) {
+  if (!caller->known) return;
+  s->who.asked = who_task | who_ids | who_comm;
+  s->who.known = who_task | caller->known;
+  s->who.task = caller->task;
+  s->who.pid = caller->pid;
+  s->who.tgid = caller->tgid;
+  s->who.comm[0] = caller->comm[0];
+  s->who.comm[1] = caller->comm[1];
+}
+
+// A call counts as missed until it returns: so those that never do are, whatever became of them.
+static __always_inline void count_return(struct counters* counters) {
+  __sync_fetch_and_add(&counters->missed_returns, -1ull);
+}
+
 static __always_inline __u64 time_between(__u64 start, __u64 end) {
   return end > start ? end - start : 0;
 }
@@ -524,6 +587,7 @@ CHECKED_ONCE int tell(struct scratch* s, const struct probe* probe, struct count
 
 static __always_inline void begin_event(struct scratch* s, const struct probe* probe) {
   s->used = 0;
+  s->undecided = 0;
   s->event.at_return = 0;
   s->event.duration = 0;
   s->event.entry_fetches = probe->fetches;
@@ -552,34 +616,48 @@ static __always_inline int pass_entry(struct scratch* s, const struct probe* pro
   return tell(s, probe, counters, index);
 }
 
-// The entry of a call whose return is wanted.
-static __always_inline int pass_call(struct scratch* s, const struct probe* probe,
-                                     struct counters* counters) {
-  begin_event(s, probe);
-  fetch_all(s, probe, 0);
-  if (is_filtered_here(probe) && !passes(s, probe)) {
-    count_filtered(counters);
-    return 0;
-  }
-  const struct call_key key = key_of(&s->who, probe, s->event.registers[kvm_rsp]);
-  if (!probe->fetches) {
-    struct brief_call* call = keep_brief(&key, s->event.time);
-    if (call && probe->fetches_return)
-      __builtin_memcpy(call->registers, s->event.registers, sizeof(call->registers));
-    if (call) return 0;
-  }
-  // What does not fit is not known at the return.
-  const bool fits = s->used <= max_entry_data;
+// What is kept of an entry, in `s->call`, as far as it fits: the rest is not known at the return.
+static __always_inline void describe_call(struct scratch* s, const struct probe* probe) {
+  const bool is_long = probe->flags & probe_long;
+  const bool fits = s->used <= (is_long ? max_long_data : max_entry_data);
   s->call.used = fits ? s->used : 0;
+  s->call.undecided = s->undecided;
   if (fits)
     __builtin_memcpy(s->call.notes, s->notes, sizeof(s->call.notes));
   else
     __builtin_memset(s->call.notes, 0, sizeof(s->call.notes));
   __builtin_memcpy(s->call.registers, s->event.registers, sizeof(s->call.registers));
-  bpf_probe_read_kernel(s->call.data, sizeof(s->call.data), s->data);
+  if (is_long)
+    bpf_probe_read_kernel(s->call.data, max_long_data, s->data);
+  else
+    bpf_probe_read_kernel(s->call.data, max_entry_data, s->data);
+  keep_caller(s, probe, &s->call.caller);
   s->call.time = bpf_ktime_get_ns();
-  if (bpf_map_update_elem(&calls, &key, &s->call, BPF_ANY) != 0)
-    count_up(&counters->missed_returns);
+}
+
+// The entry of a call whose return is wanted.
+static __always_inline int pass_call(struct scratch* s, const struct probe* probe,
+                                     struct counters* counters) {
+  begin_event(s, probe);
+  fetch_all(s, probe, 0);
+  if (is_filtered_here(probe) && !passes(s, probe) && !s->undecided) {
+    count_filtered(counters);
+    return 0;
+  }
+  count_up(&counters->missed_returns);
+  const struct call_key key = key_of(&s->who, probe, s->event.registers[kvm_rsp]);
+  if (!probe->fetches) {
+    struct brief_call* call = keep_brief(&key, s->event.time);
+    if (call) keep_caller(s, probe, &call->caller);
+    if (call && probe->fetches_return)
+      __builtin_memcpy(call->registers, s->event.registers, sizeof(call->registers));
+    if (call) return 0;
+  }
+  describe_call(s, probe);
+  if (probe->flags & probe_long)
+    bpf_map_update_elem(&long_calls, &key, &s->call, BPF_ANY);
+  else
+    bpf_map_update_elem(&calls, &key, &s->call, BPF_ANY);
   return 0;
 }
 
@@ -599,24 +677,44 @@ static __always_inline void count_duration(__u32 index, __u64 duration) {
   if (durations) __sync_fetch_and_add(&durations->bucket[log2_of(duration)], 1);
 }
 
+static __always_inline void recall_call(struct scratch* s, const struct long_call* call) {
+  s->event.duration = time_between(call->time, s->event.time);
+  __builtin_memcpy(s->notes, call->notes, sizeof(call->notes));
+  __builtin_memcpy(s->entry_registers, call->registers, sizeof(call->registers));
+  recall_caller(s, &call->caller);
+  s->undecided = call->undecided;
+  s->used = call->used;
+}
+
+static __always_inline void recall_brief_call(struct scratch* s, const struct probe* probe,
+                                              struct brief_call* call) {
+  s->event.duration = time_between(call->time, s->event.time);
+  recall_caller(s, &call->caller);
+  if (probe->fetches_return)
+    __builtin_memcpy(s->entry_registers, call->registers, sizeof(call->registers));
+  forget_brief(call);
+}
+
 // Copies what was known at the entry; false if the entry was not seen, or not wanted.
 static __always_inline bool recall(struct scratch* s, const struct probe* probe) {
   const struct call_key key = key_of(&s->who, probe, s->event.registers[kvm_rsp]);
   struct brief_call* brief = probe->fetches ? 0 : recall_brief(&key);
   if (brief) {
-    s->event.duration = time_between(brief->time, s->event.time);
-    if (probe->fetches_return)
-      __builtin_memcpy(s->entry_registers, brief->registers, sizeof(brief->registers));
-    forget_brief(brief);
+    recall_brief_call(s, probe, brief);
+    return true;
+  }
+  if (probe->flags & probe_long) {
+    const struct long_call* call = bpf_map_lookup_elem(&long_calls, &key);
+    if (!call) return false;
+    recall_call(s, call);
+    bpf_probe_read_kernel(s->data, max_long_data, call->data);
+    bpf_map_delete_elem(&long_calls, &key);
     return true;
   }
   const struct call* call = bpf_map_lookup_elem(&calls, &key);
   if (!call) return false;
-  s->event.duration = time_between(call->time, s->event.time);
-  __builtin_memcpy(s->notes, call->notes, sizeof(call->notes));
-  __builtin_memcpy(s->entry_registers, call->registers, sizeof(call->registers));
-  bpf_probe_read_kernel(s->data, sizeof(call->data), call->data);
-  s->used = call->used;
+  recall_call(s, (const struct long_call*)call);  // the same but for its end
+  bpf_probe_read_kernel(s->data, max_entry_data, call->data);
   bpf_map_delete_elem(&calls, &key);
   return true;
 }
@@ -625,11 +723,12 @@ static __always_inline int pass_return(struct scratch* s, const struct probe* pr
                                        struct counters* counters, __u32 index) {
   begin_event(s, probe);
   if (!recall(s, probe)) return 0;
+  count_return(counters);
   s->event.at_return = 1;
   if (s->used == 0) s->event.entry_fetches = 0;
   s->event.return_fetches = probe->fetches_return;
   fetch_all(s, probe, 1);
-  if ((probe->flags & probe_filter_late) && !passes(s, probe)) {
+  if (((probe->flags & probe_filter_late) || s->undecided) && !passes(s, probe)) {
     count_filtered(counters);
     return 0;
   }
@@ -737,10 +836,16 @@ static __always_inline bool pass_plainly(struct scratch* s, struct kvm_vcpu* vcp
   __u64 duration = 0;
   if (probe->flags & probe_at_return) {
     const struct call_key key = key_of(&s->who, probe, vcpu->arch.regs[kvm_r11]);
-    if (kind != trap_return) return keep_brief(&key, time) != 0;
-    struct brief_call* call = recall_brief(&key);
+    struct brief_call* call = kind == trap_return ? recall_brief(&key) : keep_brief(&key, time);
     if (!call) return false;
+    if (kind != trap_return) {
+      keep_caller(s, probe, &call->caller);
+      count_up(&counters->missed_returns);
+      return true;
+    }
+    count_return(counters);
     duration = time_between(call->time, time);
+    recall_caller(s, &call->caller);
     forget_brief(call);
     count_duration(index, duration);
   }

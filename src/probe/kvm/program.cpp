@@ -197,6 +197,8 @@ class Loaded final : public Program {
       sum.rate_limited += one.rate_limited;
       sum.foreign += one.foreign;
     }
+    // While the guest runs a return may be in the sum, and its entry, which another CPU counted, not yet.
+    if (static_cast<std::int64_t>(sum.missed_returns) < 0) sum.missed_returns = 0;
     return sum;
   }
 

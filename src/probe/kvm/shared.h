@@ -29,6 +29,7 @@ enum {
   max_buckets = max_calls / calls_of_bucket,
   max_event_data = 8192,
   max_entry_data = 1024,   // of a call, kept until it returns
+  max_long_data = 4480,    // of probe_long: max_fetches texts of 256 bytes
   brief_event_data = 128,  // with no more an event is written into the ring where it stays
   lone_bits = 12,
   lone_slots = 1 << lone_bits,
@@ -77,6 +78,9 @@ static inline __u64 lone_entry(__u64 next_rip, const struct trap* trap) {
          (trap->early ? lone_early : 0) | (__u32)trap->kind << lone_kind_shift;
 }
 
+// Bits of `ok`: the value is known; what it points to, too (there may be nothing to point to).
+enum { fetched_value = 1, fetched_all = 2 };
+
 // As ProbeFetch.
 enum fetch_what { fetch_value, fetch_string, fetch_bytes };
 struct fetch {
@@ -103,9 +107,13 @@ enum term_compare {
   term_greater,
   term_greater_equal
 };
+// A number whose type is not known: as an int if it is no larger than one.
+enum { unsigned_number, signed_number, signed_by_size };
 struct term {
   __u8 field, compare, bits, is_signed;
-  __u8 is_text, index, unused[2];
+  __u8 is_text, index, text_size;
+  __u8
+      again;  // a text that was not there at the entry: this fetch of the return, counted from 1; or 0
   __s64 number;
   __u64 text[max_filter_text / 8];
   __u64 mask[max_filter_text / 8];  // which bytes count
@@ -122,6 +130,8 @@ enum probe_flags {
   probe_filter_late = 8,    // the filter asks for the result or the duration
   probe_filter_early = 16,  // it asks for nothing but the task and the CPU
   probe_plain = 32,         // nothing is read but who it was, and no filter is evaluated later
+  probe_keeps_caller = 64,  // who it was at the entry is asked for at the return
+  probe_long = 128,         // the entry's values may take more than max_entry_data
 };
 struct probe {
   __u32 id;  // the engine's ProbeId: never used twice
@@ -137,7 +147,10 @@ struct probe {
 
 // Of one probe on one CPU of the host.
 struct counters {
-  __u64 hits, filtered, told, lost, missed_returns, rate_limited, foreign;
+  __u64 hits, filtered, told, lost;
+  __u64
+      missed_returns;  // counted up at an entry, and down at its return: only their sum means something
+  __u64 rate_limited, foreign;
 };
 struct rate {
   __u64 second, told;
@@ -158,10 +171,17 @@ struct call_key {
   __u64 probe;  // its id
 };
 
+struct caller {
+  __u64 task, comm[2];
+  __s32 pid, tgid;
+  __u32 known, unused;  // as in the program's struct who; 0: nothing was asked
+};
+
 // One of which nothing but the registers is kept. Free: RSP 0.
 struct brief_call {
   struct call_key key;
   __u64 time;
+  struct caller caller;
   __u64 registers[16];  // if the probe reads something at returns
 };
 struct brief_bucket {
@@ -171,7 +191,8 @@ struct brief_bucket {
 struct fetched {
   __u64 value;
   __u16 size;  // of the bytes that follow, padded to 8
-  __u8 ok, cut;
+  __u8 ok;     // fetched_value, fetched_all
+  __u8 cut;
   __u32 unused;
 };
 

@@ -107,14 +107,16 @@ bool is_fetch(FilterTerm::Field field) {
   return field == FilterTerm::Field::fetch || field == FilterTerm::Field::fetch_return;
 }
 
-/// A comparison by words: `mask` says which bytes count, the NUL included.
-Result<void> describe_text(const ProbeOrder& order, const FilterTerm& from, std::size_t room,
-                           term& to) {
+/// A comparison by words: `mask` says which bytes count. Of a name the NUL does too; texts have a size.
+Result<void> describe_text(const ProbeOrder& order, const FilterTerm& from, term& to) {
+  const bool is_name = from.field == FilterTerm::Field::comm;
+  const std::size_t room = is_name ? sizeof(event::comm) : sizeof(to.text);
   std::string text = *from.text;
   if (text.size() + 1 > room || text.find('\0') != text.npos) {
     return too_much(order, fmt::format("a filter's text has at most {} characters", room - 1));
   }
-  text += '\0';
+  to.text_size = static_cast<__u8>(text.size());
+  if (is_name) text += '\0';
   std::memcpy(to.text, text.data(), text.size());
   std::memset(to.mask, 0xff, text.size());
   to.is_text = 1;
@@ -128,17 +130,17 @@ Result<term> describe_term(const ProbeOrder& order, const FilterTerm& from) {
   to.field = static_cast<__u8>(from.field);
   to.compare = static_cast<__u8>(from.compare);
   to.bits = static_cast<__u8>(std::clamp<unsigned>(from.bits, 1, 64));
-  to.is_signed = from.is_signed;
+  to.is_signed = from.may_be_int  ? signed_by_size
+                 : from.is_signed ? signed_number
+                                  : unsigned_number;
   to.number = from.number;
   if (is_fetch(from.field)) {
     if (from.index >= max_fetches)
       return too_much(order, "its filter asks for too late an argument");
     to.index = static_cast<__u8>(from.index);
   }
-  if (from.text) {
-    const std::size_t room = from.field == FilterTerm::Field::comm ? 16 : sizeof(to.text);
-    VMSIGHT_TRY_VOID(describe_text(order, from, room, to));
-  }
+  if (from.again && *from.again < max_fetches) to.again = static_cast<__u8>(*from.again + 1);
+  if (from.text) VMSIGHT_TRY_VOID(describe_text(order, from, to));
   return to;
 }
 
@@ -167,6 +169,26 @@ bool reads_user_memory_or_task(const ProbeOrder& order) {
          });
 }
 
+/// Of a return probe: who it was at the entry is told, or asked for.
+bool keeps_caller(const ProbeOrder& order) {
+  const auto& terms = order.filter.terms;
+  return order.site.at_return &&
+         (!order.counts_only || std::any_of(terms.begin(), terms.end(), [](const FilterTerm& term) {
+           return term.field <= FilterTerm::Field::comm;
+         }));
+}
+
+/// At most so many bytes are kept of an entry.
+std::size_t entry_data(const ProbeOrder& order) {
+  std::size_t size = 0;
+  for (const ProbeFetch& fetch : order.fetches) {
+    size += sizeof(fetched);
+    if (fetch.what != ProbeFetch::What::value)
+      size += (fetch.size + std::size_t{7}) & ~std::size_t{7};
+  }
+  return size;
+}
+
 /// Takes what is known of one fetch off the bytes.
 Result<Fetched> take_fetched(std::span<const std::byte>& bytes) {
   const Error cut{.code = ErrorCode::bad_data, .message = "an event is cut short"};
@@ -176,7 +198,10 @@ Result<Fetched> take_fetched(std::span<const std::byte>& bytes) {
   bytes = bytes.subspan(sizeof(head));
   const std::size_t padded = (head.size + std::size_t{7}) & ~std::size_t{7};
   if (bytes.size() < padded) return cut;
-  Fetched taken{.ok = head.ok != 0, .cut = head.cut != 0, .value = head.value};
+  Fetched taken{.ok = (head.ok & fetched_all) != 0,
+                .has_value = (head.ok & fetched_value) != 0,
+                .cut = head.cut != 0,
+                .value = head.value};
   taken.bytes.assign(reinterpret_cast<const char*>(bytes.data()), head.size);
   bytes = bytes.subspan(padded);
   return taken;
@@ -232,7 +257,7 @@ Result<guest> describe_guest(const Vm& vm, Kernel& kernel, GuestMemory& memory) 
 
 bool filters_early(const ProbeOrder& order) {
   const auto& terms = order.filter.terms;
-  return !order.filter.steps.empty() &&
+  return !order.filter.steps.empty() && !filters_at_return(order) &&
          std::all_of(terms.begin(), terms.end(), [](const FilterTerm& term) {
            return term.field == FilterTerm::Field::pid || term.field == FilterTerm::Field::tgid ||
                   term.field == FilterTerm::Field::comm || term.field == FilterTerm::Field::cpu;
@@ -249,7 +274,8 @@ Result<probe> describe_probe(const ProbeOrder& order) {
   if (order.site.at_return) to.flags |= probe_at_return;
   if (order.counts_only) to.flags |= probe_counts_only;
   if (reads_user_memory_or_task(order)) to.flags |= probe_needs_task;
-  if (order.filter.needs_return()) to.flags |= probe_filter_late;
+  if (filters_at_return(order)) to.flags |= probe_filter_late;
+  if (keeps_caller(order)) to.flags |= probe_keeps_caller;
   if (filters_early(order)) to.flags |= probe_filter_early;
   to.fetches = static_cast<__u32>(order.fetches.size());
   to.fetches_return = static_cast<__u32>(order.fetches_return.size());
@@ -258,6 +284,7 @@ Result<probe> describe_probe(const ProbeOrder& order) {
   VMSIGHT_TRY_VOID(describe_filter(order, to));
   // Without anybody to tell, only what the filter asks for is read.
   if (order.counts_only && order.filter.steps.empty()) to.fetches = to.fetches_return = 0;
+  if (to.fetches != 0 && entry_data(order) > max_entry_data) to.flags |= probe_long;
   const bool filters_later = to.steps != 0 && (to.flags & probe_filter_early) == 0;
   if (to.fetches == 0 && to.fetches_return == 0 && !filters_later) to.flags |= probe_plain;
   return to;
