@@ -164,6 +164,16 @@ static int run_poweroff(char* argument) {
   return reboot(RB_POWER_OFF);
 }
 
+static int run_crash_kernel(char* argument) { return load_crash_kernel(argument ? argument : ""); }
+
+static int run_crash(char* argument) {
+  (void)argument;
+  const int trigger = open("/proc/sysrq-trigger", O_WRONLY | O_CLOEXEC);
+  if (trigger < 0) return -1;
+  channel_ok();
+  return write(trigger, "c", 1) == 1 ? 0 : -1;
+}
+
 static int run_help(char* argument);
 
 static const Command commands[] = {
@@ -196,6 +206,9 @@ static const Command commands[] = {
     {"online", "use hot-plugged memory", run_online},
     {"sh", "COMMAND: what it prints", run_shell},
     {"quiet", "end all that was started", run_quiet},
+    {"crash-kernel", "ARGUMENTS: load the kernel on the disk, to run when this one crashes",
+     run_crash_kernel},
+    {"crash", "", run_crash},
     {"reboot", "warm reboot", run_reboot},
     {"poweroff", "", run_poweroff},
     {"help", "", run_help},

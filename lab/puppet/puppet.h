@@ -95,6 +95,10 @@ int make_odd(void);
 int make_reference(void);
 void quiet(void);  // ends all that scenes have started
 
+// ---- crash.c ----
+
+int load_crash_kernel(const char* command_line);  // from /dev/vda
+
 // ---- work.c: fixed amounts of work, timed ----
 
 int run_work(char* line);   // KIND AMOUNT [ARGUMENT]

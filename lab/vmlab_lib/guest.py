@@ -237,6 +237,20 @@ class Guest:
             qmp.wait_event("RESET", timeout or self.boot_timeout)
         self._await_puppet(patience)
 
+    def crash(self, arguments, timeout=None):
+        """Into the crash kernel on the guest's disk (crash_disk.py), whose puppet answers from then on."""
+        self.puppet(f"crash-kernel {arguments}")
+        patience = Patience(self.pid, timeout or self.boot_timeout)
+        self.puppet("crash")
+        while True:  # what the kernel that crashed was told last, the other never hears
+            try:
+                with self._open_line(patience) as line:
+                    line.send_hello()
+                    return line.await_hello(5)
+            except (LineTimeout, ConnectionError):
+                if patience.is_over():
+                    raise LabError("the crash kernel's puppet did not come up in time") from None
+
     def qmp(self):
         """The lab's own monitor; the product's is `qmp_path`."""
         return Qmp(self.home / "lab.qmp")
