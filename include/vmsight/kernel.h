@@ -95,6 +95,7 @@ struct KernelCandidate {
 
 struct FindKernelOptions {
   std::vector<std::uint64_t> cr3;                  // of the vCPUs, if known: tells the live kernel
+  std::optional<GuestPhys> page_table;             // of the kernel to take: an image names it
   std::string cache_dir;                           // "" = no cache
   std::optional<std::string> choose;               // --kernel: an index or a prefix of a build-id
   std::function<void(std::string_view)> progress;  // long work says what it does

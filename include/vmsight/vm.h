@@ -109,7 +109,8 @@ Result<VmInfo> find_vm(std::string_view spec);
 Result<std::unique_ptr<Vm>> open_vm(const VmInfo& info);
 
 /// A memory image on disk: raw guest RAM (split at the PCI hole as QEMU does; `pmemsave` of all
-/// guest-physical memory also fits), or an ELF core of dump-guest-memory / vmsight snapshot.
+/// guest-physical memory also fits), or an ELF core of dump-guest-memory / vmsight snapshot. An ELF
+/// core may end too early: what is beyond the end of its file cannot be read.
 struct ImageSegment {
   GuestPhys start;
   std::uint64_t size = 0;  // bytes of guest memory
@@ -123,6 +124,9 @@ struct Image {
   RamMap ram;
   std::vector<VcpuRegisters> registers;  // from NT_PRSTATUS / QEMU notes, if there are any
   std::string vmcoreinfo;                // text of the VMCOREINFO note, "" if none
+  /// The page table of the kernel that was read when `vmsight snapshot` took the image.
+  std::optional<GuestPhys> kernel_page_table;
+  std::vector<std::string> problems;  // what of the image is missing
 };
 Result<Image> open_image(const std::string& path);
 

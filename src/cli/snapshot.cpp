@@ -89,6 +89,7 @@ class Snapshot : public Verb {
     details.aliases.push_back(
         {GuestPhys(image.start.raw() - image.delta), image.end - image.start, image.start});
     details.vmcoreinfo = read_vmcoreinfo(target);
+    details.page_table = target.kernel->space().root();
     if (target.image) details.registers = target.image->registers;
     if (target.vm) {
       if (auto registers = target.vm->registers()) details.registers = *std::move(registers);

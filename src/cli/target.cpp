@@ -26,6 +26,9 @@ Result<Target> open_as_image(const std::string& path) {
   VMSIGHT_TRY(target.image, open_image(path));
   const std::vector<VcpuRegisters>& registers = target.image->registers;
   target.summary.name = path;
+  for (const std::string& problem : target.image->problems)
+    target.summary.problems.push_back({"image", problem});
+  print_warnings(target.summary.problems);
   target.summary.memory_bytes = target.image->ram.total_bytes();
   if (!registers.empty()) target.summary.vcpus = static_cast<unsigned>(registers.size());
   return target;
@@ -76,7 +79,10 @@ Result<std::unique_ptr<Kernel>> find_kernel_of(Target& target, const CommonOptio
   find.choose = options.kernel;
   if (options.use_cache) find.cache_dir = cache_directory();
   find.progress = [&](std::string_view what) { progress.say(what); };
-  if (target.image) find.cr3 = target.cr3();
+  if (target.image) {
+    find.cr3 = target.cr3();
+    find.page_table = target.image->kernel_page_table;
+  }
   auto kernel = find_kernel(*target.memory, find);
   if (kernel || kernel.error().code != ErrorCode::ambiguous || !target.vm) return kernel;
   // Asking the monitor for registers costs more than an attach and may find the socket taken,

@@ -41,6 +41,34 @@ Result<Indices> chosen_by_user(const std::vector<FoundKernel>& kernels,
   return indices;
 }
 
+/// A kernel that crashed has stopped its CPUs for good: they may map it still, but what runs, if
+/// anything does, is the kernel that it started to take a dump. nmi_shootdown_cpus()
+/// (arch/x86/kernel/reboot.c) notes that in crash_ipi_issued, since Linux 4.5.
+bool has_crashed(GuestMemory& memory, FoundKernel& kernel) {
+  const auto symbol = kernel.symbols->find("crash_ipi_issued");
+  std::uint32_t issued = 0;
+  if (!symbol || !*symbol) return false;
+  const GuestPhys at = kernel.image.physical(**symbol);
+  return read_phys(memory, at, std::as_writable_bytes(std::span(&issued, 1))) && issued != 0;
+}
+
+/// The one that did not crash, if all others of several did.
+std::optional<std::size_t> only_sound_one(GuestMemory& memory, std::vector<FoundKernel>& kernels,
+                                          Indices which) {
+  if (which.size() < 2) return std::nullopt;
+  std::erase_if(which, [&](std::size_t i) { return has_crashed(memory, kernels[i]); });
+  return which.size() == 1 ? std::optional(which.front()) : std::nullopt;
+}
+
+Indices mapped_by(GuestMemory& memory, const std::vector<FoundKernel>& kernels,
+                  const Indices& which, std::span<const std::uint64_t> tables) {
+  Indices mapped;
+  for (const std::size_t i : which) {
+    if (is_mapped_by(memory, kernels[i].image, tables)) mapped.push_back(i);
+  }
+  return mapped;
+}
+
 /// jiffies_64 of each; nullopt where it cannot be read.
 std::vector<std::optional<std::uint64_t>> read_clocks(GuestMemory& memory,
                                                       std::vector<FoundKernel>& kernels,
@@ -74,6 +102,29 @@ std::optional<std::size_t> moving_clock(GuestMemory& memory, std::vector<FoundKe
     }
   }
   return std::nullopt;
+}
+
+struct Choice {
+  std::size_t index = 0;
+  const char* why = "";
+};
+
+/// What page tables tell, without waiting for clocks.
+std::optional<Choice> told_by_tables(GuestMemory& memory, std::vector<FoundKernel>& kernels,
+                                     const FindKernelOptions& options, const Indices& which) {
+  if (options.page_table) {
+    const std::uint64_t table = options.page_table->raw();
+    const Indices named = mapped_by(memory, kernels, which, std::span(&table, 1));
+    if (named.size() == 1) return Choice{named.front(), "the image names it"};
+  }
+  const Indices mapped = mapped_by(memory, kernels, which, options.cr3);
+  if (mapped.size() == 1) return Choice{mapped.front(), "a vCPU's page table maps it"};
+  const bool no_tables = options.cr3.empty() && !memory.is_live();
+  if (mapped.empty() && !no_tables) return std::nullopt;
+  const auto sound = only_sound_one(memory, kernels, mapped.empty() ? which : mapped);
+  if (!sound) return std::nullopt;
+  return Choice{*sound, mapped.empty() ? "the others have crashed"
+                                       : "a vCPU's page table maps it, and it has not crashed"};
 }
 
 std::size_t settle(std::vector<FoundKernel>& kernels, std::size_t chosen, std::string why) {
@@ -122,11 +173,8 @@ Result<std::size_t> choose_kernel(GuestMemory& memory, std::vector<FoundKernel>&
   VMSIGHT_TRY(const Indices left, chosen_by_user(kernels, options.choose));
   const bool only_one = left.size() == 1;
   if (options.choose && only_one) return settle(kernels, left.front(), "chosen by --kernel");
-  Indices mapped;
-  for (const std::size_t i : left) {
-    if (is_mapped_by(memory, kernels[i].image, options.cr3)) mapped.push_back(i);
-  }
-  if (mapped.size() == 1) return settle(kernels, mapped.front(), "a vCPU's page table maps it");
+  if (const auto told = told_by_tables(memory, kernels, options, left))
+    return settle(kernels, told->index, told->why);
   const bool doubtful = memory.is_live() && (!options.cr3.empty() || others > 0);
   if (only_one && !doubtful) return settle(kernels, left.front(), "the only one in memory");
   if (!memory.is_live()) return ambiguous(kernels, others);

@@ -43,25 +43,26 @@ class Finder {
   }
 
  private:
-  /// A choice by the user needs the whole list; a vCPU's word makes the scan needless.
+  /// All of them, also where a vCPU's word would do: an index means the same kernel however the
+  /// guest is looked at, running or as an image, with a monitor or without.
   Result<void> find_candidates() {
-    if (!options_.cr3.empty() && !options_.choose) {
-      VMSIGHT_TRY_VOID(timed_scan([&] { return banners_of_vcpus(memory_, options_.cr3); }));
-    }
-    if (kernels_.empty()) {
-      VMSIGHT_TRY_VOID(timed_scan([&] { return scan_banners(memory_); }));
-    }
+    const Stopwatch watch;
+    VMSIGHT_TRY(std::vector<BannerHit> hits, scan_banners(memory_));
+    VMSIGHT_TRY(const auto mapped, banners_of_vcpus(memory_, named_tables()));
+    report_.scan_ns += watch.elapsed_ns();
+    hits.insert(hits.end(), mapped.begin(), mapped.end());
+    const auto place = [](const BannerHit& hit) { return hit.rodata; };
+    std::ranges::stable_sort(hits, {}, place);
+    hits.erase(std::ranges::unique(hits, {}, place).begin(), hits.end());
+    for (const BannerHit& hit : hits) understand(hit);
     if (kernels_.empty() && rejected_.empty()) VMSIGHT_TRY_VOID(search_everywhere());
     return memory_.health();
   }
 
-  template <typename Scan>
-  Result<void> timed_scan(Scan scan) {
-    const Stopwatch watch;
-    VMSIGHT_TRY(const std::vector<BannerHit> hits, scan());
-    report_.scan_ns += watch.elapsed_ns();
-    for (const BannerHit& hit : hits) understand(hit);
-    return {};
+  std::vector<std::uint64_t> named_tables() const {
+    std::vector<std::uint64_t> tables = options_.cr3;
+    if (options_.page_table) tables.push_back(options_.page_table->raw());
+    return tables;
   }
 
   void understand(const BannerHit& hit) {

@@ -18,8 +18,9 @@ struct FoundKernel {
   KernelCandidate candidate;
 };
 
-/// Chooses the running kernel. A guest's RAM keeps the images of earlier boots whole, so that
-/// only two things tell the running one: a vCPU's page table maps it, or its clock moves.
+/// Chooses the running kernel. A guest's RAM keeps the images of earlier boots whole, so that only
+/// these tell the running one: the maker of an image named it, a vCPU's page table maps it, its
+/// clock moves. Of several that vCPUs map, those that crashed are out.
 /// Sets candidate.live and candidate.why; returns an index into `kernels` (not empty). A lone
 /// kernel is taken without proof, unless vCPUs are known and do not map it, or `others` says that
 /// images were met that could not be understood (one of them may be starting up).

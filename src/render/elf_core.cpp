@@ -88,6 +88,7 @@ std::string make_notes(const CoreDetails& details) {
   if (!details.vmcoreinfo.empty()) {
     append_note(notes, "VMCOREINFO", 0, std::string_view(details.vmcoreinfo));
   }
+  if (details.page_table) append_note(notes, "VMSIGHT", 1, details.page_table->raw());
   return notes;
 }
 

@@ -272,7 +272,9 @@ void write_document(Output& out, const VmSummary& vm, const State& state,
   if (has(part_sockets)) document.list("sockets", state.sockets);
   if (has(part_mounts)) document.list("mounts", state.mounts);
   if (has(part_kernel_log)) document.list("kernel_log", state.kernel_log);
-  document.list("problems", state.problems);
+  std::vector<Problem> problems = vm.problems;
+  problems.insert(problems.end(), state.problems.begin(), state.problems.end());
+  document.list("problems", problems);
   if (options.tick) document.member("tick", to_json(*options.tick));
   document.close();
 }

@@ -25,7 +25,8 @@ struct VmSummary {
   std::string_view accelerator{};  // nullptr: null
   std::optional<unsigned> vcpus;
   std::uint64_t memory_bytes = 0;
-  std::string machine;  // "" : null
+  std::string machine;              // "" : null
+  std::vector<Problem> problems{};  // of an image; they stand before those of the state
 };
 
 /// Where a document stands in a schedule (`monitor`): the `tick` object.

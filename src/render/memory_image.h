@@ -2,7 +2,7 @@
 //
 //   +--------------+  0
 //   | ELF header   |
-//   | PT_NOTE      |  one NT_PRSTATUS and one QEMU note a vCPU, VMCOREINFO
+//   | PT_NOTE      |  one NT_PRSTATUS and one QEMU note a vCPU, VMCOREINFO, VMSIGHT
 //   | PT_LOAD ...  |  the kernel image at its virtual address, then every RAM range at its
 //   | notes        |  address in the direct map; p_paddr is guest-physical. The image's segment
 //   +--------------+  shares the bytes of the RAM it lies in, as in /proc/vmcore.
@@ -10,7 +10,8 @@
 //   +--------------+
 //
 // Formats: elf(5); the VMCOREINFO note of Linux (Documentation/admin-guide/kdump/vmcoreinfo.rst);
-// QEMU's CPU note (docs of dump-guest-memory).
+// QEMU's CPU note (docs of dump-guest-memory). The note VMSIGHT of type 1 is ours: u64, the
+// guest-physical address of the page table of the kernel that was read.
 #pragma once
 
 #include <functional>
@@ -36,7 +37,8 @@ struct CoreDetails {
   std::optional<GuestVirt> direct_map;  // where guest-physical 0 is mapped
   std::vector<VirtualAlias> aliases;    // the kernel image
   std::vector<VcpuRegisters> registers;
-  std::string vmcoreinfo;  // text of the note
+  std::string vmcoreinfo;               // text of the note
+  std::optional<GuestPhys> page_table;  // of the kernel that was read
 };
 
 /// Told how many bytes of guest memory are done, of how many.

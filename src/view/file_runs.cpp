@@ -1,5 +1,6 @@
 #include "view/file_runs.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -68,8 +69,23 @@ Result<void> FileRuns::populated(std::vector<PhysRange>& found) const {
   return {};
 }
 
+namespace {
+
+/// Less than `file_size` if an image was cut short: the whole pages that are there. (The size of a
+/// device is not told this way.)
+std::uint64_t held_bytes(const FileRun& run) {
+  struct stat info {};
+  if (::fstat(run.fd, &info) != 0 || !S_ISREG(info.st_mode)) return run.file_size;
+  const auto size = static_cast<std::uint64_t>(info.st_size);
+  if (run.offset >= size) return 0;
+  const std::uint64_t held = size - run.offset;
+  return held >= run.file_size ? run.file_size : held & ~(page_size - 1);
+}
+
+}  // namespace
+
 Result<void> FileRuns::populated_in(const FileRun& run, std::vector<PhysRange>& found) const {
-  const std::uint64_t end = run.offset + run.file_size;
+  const std::uint64_t end = run.offset + held_bytes(run);
   std::uint64_t at = run.offset;
   while (at < end) {
     const off_t data = ::lseek(run.fd, static_cast<off_t>(at), SEEK_DATA);

@@ -45,6 +45,14 @@ std::uint64_t u64_at(std::span<const std::byte> bytes, std::size_t offset) {
   return value;
 }
 
+/// vmsight's own note (name "VMSIGHT", type 1): u64, the guest-physical address of the page table
+/// of the kernel that it read, which it knew to run.
+constexpr std::uint32_t note_of_kernel = 1;
+
+void add_kernel(Image& image, std::span<const std::byte> note) {
+  if (note.size() == 8) image.kernel_page_table = GuestPhys(u64_at(note, 0));
+}
+
 void add_cpu(Image& image, std::span<const std::byte> note) {
   if (note.size() < qemu_note::size) return;
   VcpuRegisters registers;
@@ -62,10 +70,15 @@ void add_cpu(Image& image, std::span<const std::byte> note) {
   image.registers.push_back(registers);
 }
 
+bool is_cut(const ImageFile& file, const GElf_Phdr& header) {
+  return header.p_offset > file.size || header.p_filesz > file.size - header.p_offset;
+}
+
 Result<void> read_notes(const ImageFile& file, const GElf_Phdr& header, Elf* elf, Image& image) {
   if (header.p_filesz > max_notes) return bad_core("notes are too long");
-  if (header.p_offset > file.size || header.p_filesz > file.size - header.p_offset) {
-    return bad_core("notes end beyond the file", "the dump may be incomplete");
+  if (is_cut(file, header)) {
+    image.problems.emplace_back("notes (registers of the vCPUs) end beyond the file");
+    return {};
   }
   // Owned by elf; header and content are bounds-checked by gelf_getnote.
   Elf_Data* data = elf_getdata_rawchunk(elf, static_cast<std::int64_t>(header.p_offset),
@@ -80,6 +93,7 @@ Result<void> read_notes(const ImageFile& file, const GElf_Phdr& header, Elf* elf
     const std::string_view name = named.substr(0, named.find('\0'));
     const auto content = bytes.subspan(content_at, note.n_descsz);
     if (name == "QEMU") add_cpu(image, content);
+    if (name == "VMSIGHT" && note.n_type == note_of_kernel) add_kernel(image, content);
     if (name == "VMCOREINFO" && image.vmcoreinfo.empty()) {
       image.vmcoreinfo.assign(reinterpret_cast<const char*>(content.data()), content.size());
     }
@@ -87,8 +101,8 @@ Result<void> read_notes(const ImageFile& file, const GElf_Phdr& header, Elf* elf
   return {};
 }
 
-/// Cuts to whole pages.
-Result<void> add_segment(const ImageFile& file, const GElf_Phdr& header, Image& image) {
+/// Cuts to whole pages. What the file does not hold remains in the segment: it is missing, not zero.
+Result<void> add_segment(const GElf_Phdr& header, Image& image) {
   constexpr std::uint64_t none = ~std::uint64_t{0};
   if (header.p_paddr == none || header.p_offset == none) return {};  // virtual only; not RAM
   const std::uint64_t skip = (page_size - header.p_paddr % page_size) % page_size;
@@ -100,10 +114,9 @@ Result<void> add_segment(const ImageFile& file, const GElf_Phdr& header, Image& 
   segment.file_size = std::min(segment.size, header.p_filesz - std::min(skip, header.p_filesz));
   if (!segment.start.checked_add(segment.size)) return bad_core("a segment wraps");
   if (segment.file_size == 0) segment.file_offset = 0;
-  if (segment.file_offset > file.size || segment.file_size > file.size - segment.file_offset) {
-    return bad_core(fmt::format("memory at {} ends beyond the file", segment.start),
-                    "the dump is incomplete");
-  }
+  constexpr std::uint64_t max_offset = INT64_MAX;  // of any file
+  if (segment.file_offset > max_offset || segment.file_size > max_offset - segment.file_offset)
+    return bad_core("a segment wraps in the file");
   image.segments.push_back(segment);
   return {};
 }
@@ -148,12 +161,40 @@ Result<void> check_header(Elf* elf) {
 Result<void> read_segments(const ImageFile& file, Elf* elf, Image& image) {
   std::size_t count = 0;
   if (elf_getphdrnum(elf, &count) != 0 || count > max_segments) return elf_error("segments");
+  bool lost = false;
   for (std::size_t i = 0; i < count; ++i) {
     GElf_Phdr header;
     if (gelf_getphdr(elf, static_cast<int>(i), &header) == nullptr) return elf_error("segments");
+    const bool empty = header.p_type == PT_LOAD && header.p_memsz == 0;
+    if (header.p_type == PT_NULL || empty) lost = true;  // nobody writes these
     if (header.p_type == PT_NOTE) VMSIGHT_TRY_VOID(read_notes(file, header, elf, image));
-    if (header.p_type == PT_LOAD) VMSIGHT_TRY_VOID(add_segment(file, header, image));
+    if (header.p_type == PT_LOAD) VMSIGHT_TRY_VOID(add_segment(header, image));
   }
+  if (lost) image.problems.emplace_back("program headers are empty: memory may be missing");
+  return {};
+}
+
+/// How much of a segment's bytes the file holds.
+std::uint64_t held_bytes(const ImageFile& file, const ImageSegment& segment) {
+  if (segment.file_offset >= file.size) return 0;
+  return std::min(segment.file_size, file.size - segment.file_offset);
+}
+
+/// An error if nothing is left.
+Result<void> look_for_missing(const ImageFile& file, Image& image) {
+  std::uint64_t held = 0, missing = 0;
+  std::optional<GuestPhys> first;
+  for (const ImageSegment& segment : image.segments) {
+    const std::uint64_t here = held_bytes(file, segment);
+    held += here;
+    missing += segment.file_size - here;
+    if (here < segment.file_size && !first) first = (segment.start + here).page();
+  }
+  if (!first) return {};
+  if (held < page_size)
+    return bad_core("all of its memory is beyond the end of the file", "the dump is incomplete");
+  image.problems.push_back(fmt::format(
+      "the file ends too early: {} bytes of memory are missing, the first at {}", missing, *first));
   return {};
 }
 
@@ -178,6 +219,7 @@ Result<Image> read_elf_core(const ImageFile& file) {
                     "use dump-guest-memory of the QEMU monitor");
   }
   image.segments = without_overlaps(std::move(image.segments));
+  VMSIGHT_TRY_VOID(look_for_missing(file, image));
   return image;
 }
 

@@ -76,6 +76,7 @@ class Planter {
     variable("vmemmap_base", spec_.vmemmap.raw());
     variable("nr_cpu_ids", spec_.cpus);
     variable("__cpu_possible_mask", (1ULL << spec_.cpus) - 1);
+    variable("crash_ipi_issued", spec_.crashed ? 1 : 0);
     planted_.jiffies = at(variable("jiffies_64", spec_.jiffies));
     planted_.init_task = at(init_task_at);
     name("__per_cpu_offset", next);

@@ -30,7 +30,8 @@ struct KernelSpec {
   bool btf = true;
   std::uint64_t jiffies = 4294892296;
   unsigned cpus = 2;
-  bool started = true;  // page tables are filled in
+  bool started = true;   // page tables are filled in
+  bool crashed = false;  // it has stopped its CPUs to start another kernel
 };
 
 /// Where the tests find things again.

@@ -254,6 +254,68 @@ TEST_F(StaleKernelsTest, TheUserChooses) {
   expect_error(ErrorCode::not_found, "no such kernel");
 }
 
+TEST_F(StaleKernelsTest, AnImageNamesTheKernelThatWasRead) {
+  options.cr3 = {first.page_table.raw(), second.page_table.raw()};
+  options.page_table = second.page_table;
+  expect_image_at(32 * mib);
+  options.page_table = GuestPhys(0x1000);  // no page table
+  expect_error(ErrorCode::ambiguous, "none shows that it runs");
+}
+
+TEST_F(StaleKernelsTest, AnIndexIsTheSameWhateverIsKnown) {
+  memory.set_live(true);
+  options.cr3 = {third.page_table.raw(), second.page_table.raw()};
+  auto moving = ticking(third.jiffies);
+  const auto kernel = find_kernel(moving, options);
+  ASSERT_TRUE(kernel) << kernel.error().message;
+  const auto& candidates = (*kernel)->attach_report().candidates;
+  ASSERT_EQ(candidates.size(), 3U);
+  for (const auto& [index, planted] : {std::pair(0U, first), {1U, second}, {2U, third}}) {
+    EXPECT_EQ(candidates[index].index, index);
+    EXPECT_EQ(candidates[index].rodata, planted.rodata);
+  }
+}
+
+/// A kernel that crashed and started another one to take a dump; the vCPUs that are not the
+/// other's stand where they were stopped.
+class CrashedKernelTest : public FindKernelTest {
+ protected:
+  PlantedKernel crashed = plant_kernel(memory, {.text = GuestPhys(48 * mib), .crashed = true});
+  PlantedKernel dumping = plant_kernel(memory, {.text = GuestPhys(16 * mib)});
+  void expect_dumping(std::string_view why) {
+    const auto kernel = found();
+    ASSERT_TRUE(kernel);
+    EXPECT_EQ(kernel->space().root(), dumping.page_table);
+    const auto& candidates = kernel->attach_report().candidates;
+    ASSERT_EQ(candidates.size(), 2U);
+    EXPECT_TRUE(candidates[0].live);
+    EXPECT_EQ(candidates[0].why, why);
+  }
+};
+
+TEST_F(CrashedKernelTest, IsNotTheOneThatRuns) {
+  options.cr3 = {crashed.page_table.raw(), dumping.user_table.raw()};
+  for (const bool live : {false, true}) {
+    memory.set_live(live);
+    expect_dumping("a vCPU's page table maps it, and it has not crashed");
+  }
+  memory.set_live(false);
+  options.cr3.clear();
+  expect_dumping("the others have crashed");
+}
+
+TEST_F(CrashedKernelTest, IsTakenIfOnlyItsPageTableIsKnown) {
+  options.cr3 = {crashed.page_table.raw()};  // as the VMCOREINFO of a dump by the other says
+  const auto kernel = found();
+  ASSERT_TRUE(kernel);
+  EXPECT_EQ(kernel->space().root(), crashed.page_table);
+}
+
+TEST_F(CrashedKernelTest, AmongSeveralThatDidNotCrashNothingIsGuessed) {
+  plant_kernel(memory, {.text = GuestPhys(32 * mib)});
+  expect_error(ErrorCode::ambiguous, "3 are in memory");
+}
+
 TEST_F(FindKernelTest, ALeftoverThatNoVcpuMapsIsNotTheRunningKernel) {
   plant_kernel(memory, {});
   memory.set_live(true);

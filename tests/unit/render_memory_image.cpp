@@ -79,13 +79,16 @@ TEST_F(MemoryImage, AnElfCoreIsReadBackWithItsNotes) {
                   {GuestPhys(0x700000), 0x1000, GuestVirt(0xffffffff82000000)}},  // not RAM
       .registers = {{.index = 0, .rip = 0x1234, .cr3 = 0x5000, .cr4 = 0x20, .gs_base = 7, .cpl = 3},
                     {.index = 1, .cr3 = 0x6000}},
-      .vmcoreinfo = "OSRELEASE=6.1\n"};
+      .vmcoreinfo = "OSRELEASE=6.1\n",
+      .page_table = GuestPhys(0x1000)};
   ASSERT_TRUE(write_elf_core(fd_.get(), memory_, details, {}));
   const auto image = open_image(path_);
   ASSERT_TRUE(image) << image.error().message;
   EXPECT_EQ(image->format, "elf");
   EXPECT_EQ(image->ram.total_bytes(), 6u << 20);
   EXPECT_EQ(image->vmcoreinfo, "OSRELEASE=6.1\n");
+  EXPECT_EQ(image->kernel_page_table, GuestPhys(0x1000));
+  EXPECT_TRUE(image->problems.empty());
   ASSERT_EQ(image->registers.size(), 2u);
   EXPECT_EQ(image->registers[0].rip, 0x1234u);
   EXPECT_EQ(image->registers[0].cr3, 0x5000u);

@@ -45,10 +45,10 @@ std::string padded(std::string text) {
   return text;
 }
 
-std::string note(std::string name, std::string_view content) {
+std::string note(std::string name, std::string_view content, std::uint32_t type = 0) {
   name += '\0';
   const Elf64_Nhdr header{static_cast<Elf64_Word>(name.size()),
-                          static_cast<Elf64_Word>(content.size()), 0};
+                          static_cast<Elf64_Word>(content.size()), type};
   return bytes_of(header) + padded(name) + padded(std::string(content));
 }
 
@@ -134,26 +134,67 @@ TEST(ElfCore, SegmentsRegistersAndVmcoreinfo) {
   EXPECT_EQ(image->vmcoreinfo, "OSRELEASE=6.1\n");
 }
 
-TEST(ElfCore, ATruncatedOneIsAnError) {
+TEST(ElfCore, ATruncatedOneIsReadAsFarAsItGoes) {
   Core core;
   core.add(0, 64 * 4096, 4096);
-  auto image = open_core(core, 32 * 4096);
+  auto image = open_core(core, 32 * 4096 + 100);
+  ASSERT_TRUE(image) << image.error().message;
+  EXPECT_EQ(image->ram.total_bytes(), 64u * 4096) << "what is missing is RAM all the same";
+  ASSERT_EQ(image->problems.size(), 1u);
+  EXPECT_EQ(image->problems[0], fmt::format("the file ends too early: {} bytes of memory are "
+                                            "missing, the first at gpa:0x1f000",
+                                            33 * 4096 - 100));
+}
+
+TEST(ElfCore, OneWithoutAnyOfItsMemoryIsAnError) {
+  Core core;
+  core.add(0, 64 * 4096, 4096);
+  core.add(64 * 4096, 64 * 4096, 65 * 4096);
+  auto image = open_core(core, 4096 + 4095);
   ASSERT_FALSE(image);
   EXPECT_EQ(image.error().code, ErrorCode::bad_data);
-  EXPECT_THAT(image.error().message, HasSubstr("beyond the file"));
+  EXPECT_THAT(image.error().message, HasSubstr("beyond the end of the file"));
   EXPECT_FALSE(image.error().hint.empty());
 }
 
-TEST(ElfCore, EveryCutIsAnErrorOrSafe) {
+TEST(ElfCore, EveryCutIsAnErrorOrAProblem) {
   Core core;
   core.notes = note("QEMU", cpu_note(1, 2, 3, 4));
-  core.add(0, 4096, 4096);
+  core.add(0, 4096, 0);  // the headers are all that the cuts leave of it
+  core.add(4096, 4096, 4096);
   const std::string whole = core.bytes();
-  for (std::size_t length = 0; length < whole.size(); length += 7) {
+  ASSERT_LT(whole.size(), 4096u);
+  for (std::size_t length = 0; length <= whole.size(); length += 7) {
     TemporaryFile file;
     file.write(0, whole.substr(0, length));
-    EXPECT_FALSE(open_image(file.path())) << length;
+    EXPECT_FALSE(open_image(file.path())) << length << ": not even a page of memory";
+    file.resize(4096);
+    const auto padded = open_image(file.path());
+    EXPECT_TRUE(!padded || !padded->problems.empty()) << length;
   }
+}
+
+TEST(ElfCore, NotesBeyondTheEndAreAProblem) {
+  Core core;
+  core.add(0, 4096, 0);
+  core.notes = std::string(8192, 'x');
+  TemporaryFile file;
+  file.write(0, core.bytes().substr(0, 4096));
+  const auto image = open_image(file.path());
+  ASSERT_TRUE(image) << image.error().message;
+  EXPECT_THAT(image->problems, testing::ElementsAre(HasSubstr("notes")));
+  EXPECT_TRUE(image->registers.empty());
+}
+
+TEST(ElfCore, NamesTheKernelThatWasRead) {
+  Core core;
+  core.add(0, 4096, 4096);
+  core.notes = note("VMSIGHT", bytes_of(std::uint64_t{0x1234000}), 1);
+  EXPECT_EQ(open_core(core, 2 * 4096)->kernel_page_table, GuestPhys(0x1234000));
+  core.notes = note("VMSIGHT", bytes_of(std::uint64_t{0x1234000}), 2);
+  EXPECT_EQ(open_core(core, 2 * 4096)->kernel_page_table, std::nullopt) << "of a later version";
+  core.notes = note("VMSIGHT", "short", 1);
+  EXPECT_EQ(open_core(core, 2 * 4096)->kernel_page_table, std::nullopt);
 }
 
 TEST(ElfCore, OverlapsAreCut) {
