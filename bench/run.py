@@ -62,6 +62,27 @@ def show_techniques(title, results):
               f"{one['pause_ns']['median'] / 1e6:>7.3g}")
 
 
+def big_guest(build, guest):
+    """`ps` of a large guest whose kernel is known: when RAM is searched for it, and when it is where it was."""
+    with tempfile.TemporaryDirectory() as cache:
+        places = Path(cache) / "vmsight"
+
+        def forget_places():
+            for place in places.glob("*.place"):
+                place.unlink()
+
+        environment = {"XDG_CACHE_HOME": cache}
+        command = (build / "vmsight", "ps", str(guest.pid))
+        whole_program(*command, runs=1, environment=environment)  # the kernel is known from here on
+        # The rate of the guest's clock follows from two looks that are 20 s apart.
+        time.sleep(21)
+        searched = whole_program(*command, environment=environment, before=forget_places)
+        time.sleep(21)
+        whole_program(*command, runs=1, environment=environment)
+        known = whole_program(*command, environment=environment)
+        return {"searched_ms": searched * 1e3, "where_it_was_ms": known * 1e3}
+
+
 def show(title, result):
     print(f"\n{title}")
     for key, value in result.items():
@@ -74,6 +95,8 @@ def main():
     parser.add_argument("--kernel", default="6.1-cloud")
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("--scale", default="1000,10000", help="process counts for the scaling rows")
+    parser.add_argument("--big", metavar="SIZE", help="also a guest with so much RAM (200G; it uses little of it, but "
+                        "the host must overcommit: sysctl vm.overcommit_memory=1)")
     arguments = parser.parse_args()
     results = {"kernel": arguments.kernel}
 
@@ -95,6 +118,11 @@ def main():
                 result["us_per_process"] = result["state_us"] / max(result["processes"], 1)
                 results[f"{count} {technique}"] = result
                 show(f"{count} processes, {technique}", result)
+    if arguments.big:
+        for backend in ("memfd", "anon"):
+            with Guest(kernel=arguments.kernel, backend=backend, mem=arguments.big, name=f"bench-big-{backend}") as guest:
+                results[f"big {backend}"] = big_guest(arguments.build, guest)
+                show(f"whole program: ps, {arguments.big} of {backend} RAM", results[f"big {backend}"])
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(results, indent=1) + "\n")
 

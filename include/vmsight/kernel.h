@@ -94,9 +94,13 @@ struct KernelCandidate {
 };
 
 struct FindKernelOptions {
-  std::vector<std::uint64_t> cr3;                  // of the vCPUs, if known: tells the live kernel
-  std::optional<GuestPhys> page_table;             // of the kernel to take: an image names it
-  std::string cache_dir;                           // "" = no cache
+  std::vector<std::uint64_t> cr3;       // of the vCPUs, if known: tells the live kernel
+  std::optional<GuestPhys> page_table;  // of the kernel to take: an image names it
+  std::string cache_dir;                // "" = no cache
+  /// What tells this VM from all others, now and later (lower-case letters, digits, '-'): where its
+  /// kernel is will be remembered in the cache, and believed the next time if the kernel's clock
+  /// shows that it runs. "" = search all RAM, for images and for those who want all candidates.
+  std::string vm_identity;
   std::optional<std::string> choose;               // --kernel: an index or a prefix of a build-id
   std::function<void(std::string_view)> progress;  // long work says what it does
 };
@@ -154,7 +158,7 @@ class Kernel {
   /// reboot leaves the old kernel whole in memory, with a clock that stands still. vm_gone if
   /// the kernel was overwritten, or if another has appeared since its clock fell behind. Costs
   /// two page reads; a scan of RAM at the second view, and while the clock is behind.
-  virtual Result<void> check_running() { return {}; }
+  virtual Result<void> check_running() = 0;
 
   /// Writes what was learnt since attach to the cache. Errors are for the log only.
   virtual Result<void> save_cache() = 0;

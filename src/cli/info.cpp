@@ -184,7 +184,9 @@ class Info : public Verb {
  private:
   /// What is known of the host side is printed even if no kernel is found.
   static Result<void> add_kernel(Session& session, Target& target, Json& json) {
-    VMSIGHT_TRY_VOID(find_kernel_in(target, session.common));
+    CommonOptions options = session.common;
+    options.all_kernels = true;
+    VMSIGHT_TRY_VOID(find_kernel_in(target, options));
     if (session.common.json)
       json["kernel"] = kernel_json(*target.kernel);
     else

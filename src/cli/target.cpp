@@ -73,11 +73,19 @@ Result<std::unique_ptr<GuestMemory>> open_view_of(Target& target, const CommonOp
   return open_file_view(*target.image);
 }
 
+/// What tells the VM from every other one that this host ever ran.
+std::string identity_of(const VmInfo& vm) {
+  std::string boot;
+  std::ifstream("/proc/sys/kernel/random/boot_id") >> boot;
+  return boot.empty() ? "" : fmt::format("vm-{}-{}-{}", vm.pid, vm.start_time, boot);
+}
+
 Result<std::unique_ptr<Kernel>> find_kernel_of(Target& target, const CommonOptions& options) {
   Progress progress;
   FindKernelOptions find;
   find.choose = options.kernel;
   if (options.use_cache) find.cache_dir = cache_directory();
+  if (target.vm && !options.all_kernels) find.vm_identity = identity_of(target.vm->info());
   find.progress = [&](std::string_view what) { progress.say(what); };
   if (target.image) {
     find.cr3 = target.cr3();

@@ -2,7 +2,9 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <algorithm>
 #include <cerrno>
+#include <ctime>
 #include <filesystem>
 
 #include <fmt/format.h>
@@ -14,7 +16,7 @@ namespace vmsight {
 namespace {
 
 constexpr std::size_t max_file_size = 8U << 20;
-constexpr std::string_view suffix = ".kernel";
+constexpr std::string_view suffix = ".kernel", place_suffix = ".place";
 
 /// Files are found by the banner, which is known before anything else is.
 std::string file_prefix(std::string_view banner) { return fmt::format("{:016x}-", fnv1a(banner)); }
@@ -58,6 +60,15 @@ Result<std::string> read_file(int fd) {
   return text;
 }
 
+/// The time of a file is when it was last of use; not to the second, to spare the disk.
+void mark_used(int fd) {
+  constexpr std::time_t often = 3600;
+  struct stat status {};
+  if (::fstat(fd, &status) == 0 && std::time(nullptr) - status.st_mtime > often) {
+    static_cast<void>(::futimens(fd, nullptr));
+  }
+}
+
 Result<void> write_all(int fd, std::string_view text) {
   while (!text.empty()) {
     const ssize_t put = ::write(fd, text.data(), text.size());
@@ -67,6 +78,45 @@ Result<void> write_all(int fd, std::string_view text) {
   return {};
 }
 
+/// Opens and reads a file that only we can have written.
+Result<std::string> read_own_file(const std::string& path) {
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK));
+  if (!fd) return os_error(errno, "open");
+  VMSIGHT_TRY_VOID(check_owner(fd.get()));
+  auto text = read_file(fd.get());
+  if (text) mark_used(fd.get());
+  return text;
+}
+
+struct CacheFile {
+  std::filesystem::path path;
+  std::filesystem::file_time_type used;
+  std::uint64_t size = 0;
+};
+
+/// All files of ours, the last used first; temporary ones of writers that were killed, too.
+std::vector<CacheFile> files_by_use(const std::string& directory) {
+  std::vector<CacheFile> files;
+  std::error_code error;
+  for (std::filesystem::directory_iterator at(directory, error), end; !error && at != end;
+       at.increment(error)) {
+    const std::string name = at->path().filename();
+    if (name.find(suffix) == name.npos && name.find(place_suffix) == name.npos) continue;
+    std::error_code unknown;
+    CacheFile file{at->path(), at->last_write_time(unknown), 0};
+    if (!unknown) file.size = at->file_size(unknown);
+    files.push_back(std::move(file));
+  }
+  std::sort(files.begin(), files.end(),
+            [](const CacheFile& a, const CacheFile& b) { return a.used > b.used; });
+  return files;
+}
+
+bool is_plain(std::string_view text) {
+  return !text.empty() && text.size() <= 128 &&
+         text.find_first_not_of("0123456789abcdefghijklmnopqrstuvwxyz-") == text.npos;
+}
+
 bool is_hex(std::string_view text) {
   return !text.empty() && text.find_first_not_of("0123456789abcdef") == text.npos;
 }
@@ -74,10 +124,7 @@ bool is_hex(std::string_view text) {
 }  // namespace
 
 Result<KernelMemo> KernelCache::load(const std::string& file) const {
-  const UniqueFd fd(::open(file.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK));
-  if (!fd) return os_error(errno, "open");
-  VMSIGHT_TRY_VOID(check_owner(fd.get()));
-  VMSIGHT_TRY(const std::string text, read_file(fd.get()));
+  VMSIGHT_TRY(const std::string text, read_own_file(file));
   return parse_memo(text);
 }
 
@@ -117,18 +164,50 @@ Result<void> KernelCache::make_directory() const {
 
 Result<void> KernelCache::save(const KernelMemo& memo) const {
   if (directory_.empty() || !is_hex(memo.build_id)) return {};
+  VMSIGHT_TRY_VOID(
+      replace(file_prefix(memo.banner) + memo.build_id + std::string(suffix), format_memo(memo)));
+  prune();
+  return {};
+}
+
+std::optional<KernelPlace> KernelCache::find_place(std::string_view vm) const {
+  if (directory_.empty() || !is_plain(vm) || !open_directory(directory_)) return std::nullopt;
+  const auto text = read_own_file(fmt::format("{}/{}{}", directory_, vm, place_suffix));
+  if (!text) return std::nullopt;
+  const auto place = parse_place(*text);
+  return place ? std::optional(*place) : std::nullopt;
+}
+
+Result<void> KernelCache::save_place(std::string_view vm, const KernelPlace& place) const {
+  if (directory_.empty() || !is_plain(vm)) return {};
+  VMSIGHT_TRY_VOID(replace(fmt::format("{}{}", vm, place_suffix), format_place(place)));
+  prune();
+  return {};
+}
+
+Result<void> KernelCache::replace(const std::string& name, std::string_view text) const {
   VMSIGHT_TRY_VOID(make_directory());
-  const std::string path =
-      directory_ + "/" + file_prefix(memo.banner) + memo.build_id + std::string(suffix);
+  const std::string path = directory_ + "/" + name;
   const std::string temporary = fmt::format("{}.{}", path, ::getpid());
   const int flags = O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC;
   const UniqueFd fd(::open(temporary.c_str(), flags, 0600));
   if (!fd) return os_error(errno, "create " + temporary);
   ScopeExit clean_up([&] { ::unlink(temporary.c_str()); });
-  VMSIGHT_TRY_VOID(write_all(fd.get(), format_memo(memo)));
+  VMSIGHT_TRY_VOID(write_all(fd.get(), text));
   if (::rename(temporary.c_str(), path.c_str()) != 0) return os_error(errno, "rename " + path);
   clean_up.dismiss();
   return {};
+}
+
+void KernelCache::prune() const {
+  std::size_t kept = 0;
+  std::uint64_t bytes = 0;
+  for (const CacheFile& file : files_by_use(directory_)) {
+    bytes += file.size;
+    if (++kept <= max_files && bytes <= max_bytes) continue;
+    std::error_code error;
+    std::filesystem::remove(file.path, error);
+  }
 }
 
 }  // namespace vmsight

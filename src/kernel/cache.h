@@ -14,12 +14,18 @@
 // damaged one is not used, and what it says is checked against the guest before it is believed.
 // The build-id is the guest's word: a guest that forges another build's puts wrong layouts into
 // that build's file. It can spoil answers (they are checked for sense), not our memory.
+//
+// Beside it, one line a running VM says where its kernel was (place.h). Guests choose how many builds
+// they claim to be: what was not used for longest goes once the files are too many or too large.
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "kernel/memo.h"
+#include "kernel/place.h"
 #include "vmsight/result.h"
 
 namespace vmsight {
@@ -42,9 +48,18 @@ class KernelCache {
   /// Replaces the build's file in one step. A memo without build-id is not saved.
   Result<void> save(const KernelMemo& memo) const;
 
+  /// Where the kernel of a VM was. `vm` is what tells the VM from all others, in letters, digits, '-'.
+  std::optional<KernelPlace> find_place(std::string_view vm) const;
+  Result<void> save_place(std::string_view vm, const KernelPlace& place) const;
+
+  static constexpr std::size_t max_files = 256;
+  static constexpr std::uint64_t max_bytes = 64U << 20;
+
  private:
   Result<KernelMemo> load(const std::string& file) const;
   Result<void> make_directory() const;
+  Result<void> replace(const std::string& name, std::string_view text) const;
+  void prune() const;
 
   std::string directory_;
 };

@@ -157,6 +157,15 @@ Error leftover(const FoundKernel& kernel) {
 
 }  // namespace
 
+std::optional<std::uint64_t> read_clock(GuestMemory& memory, const FoundKernel& kernel) {
+  const auto symbol = kernel.symbols->find("jiffies_64");
+  if (!symbol || !*symbol) return std::nullopt;
+  std::uint64_t value = 0;
+  FreshRead read{kernel.image.physical(**symbol), std::as_writable_bytes(std::span(&value, 1))};
+  if (!memory.read_fresh({&read, 1}) || !read.ok) return std::nullopt;
+  return value;
+}
+
 std::string describe(const std::vector<FoundKernel>& kernels) {
   std::string text;
   for (const FoundKernel& kernel : kernels) {

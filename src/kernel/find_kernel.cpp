@@ -6,12 +6,15 @@
 //   3  where it is mapped: by its own page table
 //   4  which of several runs
 #include <algorithm>
+#include <chrono>
+#include <thread>
 
 #include "base/clock.h"
 #include "kernel/bytes.h"
 #include "kernel/cache.h"
 #include "kernel/found_kernel.h"
 #include "kernel/linux_kernel.h"
+#include "kernel/place.h"
 
 namespace vmsight {
 namespace {
@@ -27,10 +30,13 @@ class Finder {
 
   Result<std::unique_ptr<Kernel>> find() {
     const Stopwatch total;
-    VMSIGHT_TRY_VOID(find_candidates());
-    if (kernels_.empty()) return nothing_found();
-    VMSIGHT_TRY(const std::size_t chosen,
-                choose_kernel(memory_, kernels_, options_, rejected_.size()));
+    std::size_t chosen = 0;
+    if (!is_where_it_was()) {
+      VMSIGHT_TRY_VOID(find_candidates());
+      if (kernels_.empty()) return nothing_found();
+      VMSIGHT_TRY(chosen, choose_kernel(memory_, kernels_, options_, rejected_.size()));
+    }
+    remember_place(kernels_[chosen]);
     for (FoundKernel& kernel : kernels_) report_.candidates.push_back(kernel.candidate);
     report_.cache_used = from_cache_[chosen];
     for (const FoundKernel& kernel : kernels_) report_.symbols_ns += kernel.symbols->load_ns();
@@ -43,6 +49,68 @@ class Finder {
   }
 
  private:
+  /// Whether the kernel that ran in this VM the last time lies there still, and runs.
+  bool is_where_it_was() {
+    if (options_.vm_identity.empty() || options_.choose || !memory_.is_live()) return false;
+    place_ = cache_.find_place(options_.vm_identity);
+    if (!place_) return false;
+    const Stopwatch watch;
+    const auto hits = banners_at(memory_, {&place_->rodata, 1});
+    if (hits && hits->size() == 1) understand(hits->front());
+    const bool runs = kernels_.size() == 1 && runs_now(kernels_.front());
+    report_.scan_ns += watch.elapsed_ns();
+    if (runs) {
+      kernels_.front().candidate.live = true;
+      kernels_.front().candidate.why = "it is where it was, and its clock shows that it runs";
+    } else {
+      kernels_.clear();
+      from_cache_.clear();
+      rejected_.clear();
+      report_.cache_note.clear();
+      place_.reset();
+    }
+    return runs;
+  }
+
+  bool runs_now(const FoundKernel& kernel) {
+    const auto first = read_clock(memory_, kernel);
+    if (!first) return false;
+    if (keeps_pace(*place_, *first, monotonic_ns())) return true;
+    // The guest was paused, or its rate is not known yet. A search of RAM takes about as long.
+    constexpr std::uint64_t wait_ns = 30'000'000;
+    const Stopwatch watch;
+    while (watch.elapsed_ns() < wait_ns) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      const auto now = read_clock(memory_, kernel);
+      if (now && *now != *first) return true;
+    }
+    return false;
+  }
+
+  /// Written only if it says something new: the place, the rate, or where the clock is after a pause.
+  void remember_place(const FoundKernel& kernel) {
+    if (options_.vm_identity.empty() || options_.choose || !memory_.is_live()) return;
+    const auto ticks = read_clock(memory_, kernel);
+    if (!ticks) return;
+    const std::uint64_t now = monotonic_ns();
+    KernelPlace place{kernel.image.rodata, *ticks, now, 0};
+    if (place_ && place_->rodata == place.rodata) {
+      if (keeps_pace(*place_, *ticks, now)) return;
+      place.ticks_a_second = rate_between(*place_, *ticks, now);
+      if (place.ticks_a_second == 0 && *ticks >= place_->ticks) {
+        place.ticks_a_second = place_->ticks_a_second;  // it was paused
+      }
+      // Too early to tell the rate: the first reading is the one to measure from.
+      if (place_->ticks_a_second == 0 && place.ticks_a_second == 0 && is_recent(now)) return;
+    }
+    static_cast<void>(cache_.save_place(options_.vm_identity, place));
+  }
+
+  bool is_recent(std::uint64_t now) const {
+    constexpr std::uint64_t minute_ns = 60'000'000'000;
+    return now >= place_->at_ns && now - place_->at_ns < minute_ns;
+  }
+
   /// All of them, also where a vCPU's word would do: an index means the same kernel however the
   /// guest is looked at, running or as an image, with a monitor or without.
   Result<void> find_candidates() {
@@ -196,6 +264,7 @@ class Finder {
   std::vector<bool> from_cache_;
   std::vector<std::pair<std::string, Error>> rejected_;
   std::optional<TokenTableScan> searched_;
+  std::optional<KernelPlace> place_;  // where it was, if that could be used
 };
 
 }  // namespace

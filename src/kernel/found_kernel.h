@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "kernel/image.h"
@@ -27,6 +28,9 @@ struct FoundKernel {
 /// Errors: not_found (options.choose fits none; or the only image is a leftover), ambiguous.
 Result<std::size_t> choose_kernel(GuestMemory& memory, std::vector<FoundKernel>& kernels,
                                   const FindKernelOptions& options, std::size_t others = 0);
+
+/// jiffies_64, past all caches.
+std::optional<std::uint64_t> read_clock(GuestMemory& memory, const FoundKernel& kernel);
 
 /// "0: Linux version ... (build-id 12ab34cd, at gpa:0x...)", one after the other.
 std::string describe(const std::vector<FoundKernel>& kernels);

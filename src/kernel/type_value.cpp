@@ -12,7 +12,7 @@ namespace vmsight {
 namespace {
 
 constexpr std::uint64_t max_bytes = 1u << 20;  // of one object
-constexpr unsigned max_nodes = 1u << 16;       // values of one tree
+constexpr unsigned max_values = 1u << 16;      // values of one tree
 constexpr std::size_t max_members = 4096;      // of one structure; kernels have up to 600
 constexpr unsigned max_level = 48;             // recursion
 constexpr std::uint32_t max_read_elements = 1u << 16;
@@ -73,7 +73,7 @@ class ValueReader {
   const PrintRequest& request_;
   std::vector<std::byte> bytes_;  // of the object, as far as they are mapped
   bool cut_ = false;              // the object is larger than max_bytes
-  unsigned budget_ = max_nodes;
+  unsigned budget_ = max_values;
   unsigned level_ = 0;
 };
 

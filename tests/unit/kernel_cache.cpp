@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <fmt/format.h>
 #include <sys/stat.h>
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 
@@ -191,6 +193,41 @@ TEST_F(CacheTest, AnUnusableDirectoryIsAnError) {
   std::ofstream(directory) << "a file";
   EXPECT_FALSE(cache().save(example()));
   expect_note("not used");
+}
+
+TEST_F(CacheTest, RemembersPlacesOfVms) {
+  const KernelPlace place{.rodata = GuestPhys(0x3a00000), .ticks = 7, .at_ns = 8};
+  EXPECT_EQ(cache().find_place("vm-1-2"), std::nullopt);
+  ASSERT_TRUE(cache().save_place("vm-1-2", place));
+  EXPECT_EQ(cache().find_place("vm-1-2"), place);
+  EXPECT_EQ(cache().find_place("vm-1-3"), std::nullopt);
+  ASSERT_TRUE(cache().save_place("../vm", place));
+  EXPECT_FALSE(fs::exists(directory / "../vm.place"));
+  fs::permissions(only_file(), fs::perms::others_write, fs::perm_options::add);
+  EXPECT_EQ(cache().find_place("vm-1-2"), std::nullopt) << "others may write to it";
+}
+
+TEST_F(CacheTest, WhatWasNotUsedForLongestGoes) {
+  KernelMemo memo = example();
+  const auto long_ago = fs::file_time_type::clock::now() - std::chrono::hours(1000);
+  for (std::size_t i = 0; i < KernelCache::max_files; ++i) {
+    memo.build_id = fmt::format("{:04x}", i);
+    ASSERT_TRUE(cache().save(memo));
+  }
+  for (const auto& file : fs::directory_iterator(directory)) fs::last_write_time(file, long_ago);
+  std::ofstream(directory / "strange") << "not ours";
+  memo = example();
+  ASSERT_TRUE(cache().save(memo));  // one too many: one of the old ones goes
+  EXPECT_EQ(cache().find(memo.banner).memos.size(), KernelCache::max_files);  // all are used now
+  memo.banner = "Linux version 7.0.0";
+  for (int i = 0; i < 3; ++i) {
+    memo.build_id = fmt::format("f{:04x}", i);
+    ASSERT_TRUE(cache().save(memo));
+  }
+  EXPECT_EQ(cache().find(memo.banner).memos.size(), 3U);
+  const auto files = std::distance(fs::directory_iterator(directory), {});
+  EXPECT_EQ(static_cast<std::size_t>(files), KernelCache::max_files + 1);
+  EXPECT_TRUE(fs::exists(directory / "strange")) << "a file that is not of the cache was removed";
 }
 
 }  // namespace

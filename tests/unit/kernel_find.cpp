@@ -423,5 +423,75 @@ TEST_F(CachedKernelTest, DamageIsSaidAndRepaired) {
   EXPECT_TRUE(found()->attach_report().cache_used);
 }
 
+/// A VM whose kernel was found before; RAM holds the images of three boots.
+class KnownPlaceTest : public StaleKernelsTest {
+ protected:
+  KnownPlaceTest() {
+    std::string pattern = fs::temp_directory_path() / "vmsight-kernel-XXXXXX";
+    options.cache_dir = ::mkdtemp(pattern.data());
+    options.vm_identity = "vm-4711-123456-0123-abcd";
+    memory.set_live(true);
+  }
+  ~KnownPlaceTest() override { fs::remove_all(options.cache_dir); }
+  std::unique_ptr<Kernel> found_while_ticking(GuestPhys clock) {
+    auto moving = ticking(clock);
+    auto kernel = find_kernel(moving, options);
+    EXPECT_TRUE(kernel) << (kernel ? "" : kernel.error().message);
+    if (!kernel) return nullptr;
+    text = (*kernel)->space().image().start.raw() - (*kernel)->space().image().delta;
+    candidates = (*kernel)->attach_report().candidates;
+    return *std::move(kernel);
+  }
+  std::uint64_t text = 0;  // of the kernel found last
+  std::vector<KernelCandidate> candidates;
+};
+
+TEST_F(KnownPlaceTest, TheSecondLookDoesNotSearchRam) {
+  ASSERT_TRUE(found_while_ticking(second.jiffies));
+  EXPECT_EQ(candidates.size(), 3U);
+  for (int look = 0; look < 2; ++look) {
+    ASSERT_TRUE(found_while_ticking(second.jiffies));
+    EXPECT_EQ(text, 32 * mib);
+    ASSERT_EQ(candidates.size(), 1U);
+    EXPECT_TRUE(candidates[0].live);
+    EXPECT_NE(candidates[0].why.find("where it was"), std::string::npos);
+  }
+  options.vm_identity = "vm-4712-1-0123-abcd";
+  ASSERT_TRUE(found_while_ticking(second.jiffies));
+  EXPECT_EQ(candidates.size(), 3U) << "another VM's place is believed";
+}
+
+TEST_F(KnownPlaceTest, AfterARebootTheOldImageIsNotBelieved) {
+  ASSERT_TRUE(found_while_ticking(second.jiffies));
+  ASSERT_TRUE(found_while_ticking(first.jiffies));
+  EXPECT_EQ(text, 16 * mib);
+  EXPECT_EQ(candidates.size(), 3U);
+  ASSERT_TRUE(found_while_ticking(first.jiffies));
+  EXPECT_EQ(text, 16 * mib);
+  EXPECT_EQ(candidates.size(), 1U);
+}
+
+TEST_F(KnownPlaceTest, WhatIsSomethingElseByNowIsNotBelieved) {
+  ASSERT_TRUE(found_while_ticking(second.jiffies));
+  const KernelCache cache(options.cache_dir);
+  auto place = cache.find_place(options.vm_identity);
+  ASSERT_TRUE(place);
+  for (const std::uint64_t rodata : {std::uint64_t{0x1000}, 79 * mib, std::uint64_t{1} << 40}) {
+    place->rodata = GuestPhys(rodata);
+    ASSERT_TRUE(cache.save_place(options.vm_identity, *place));
+    ASSERT_TRUE(found_while_ticking(second.jiffies));
+    EXPECT_EQ(text, 32 * mib);
+    EXPECT_EQ(candidates.size(), 3U);
+  }
+}
+
+TEST_F(KnownPlaceTest, AChoiceOfTheUsersSeesAllOfThem) {
+  ASSERT_TRUE(found_while_ticking(second.jiffies));
+  options.choose = "2";
+  ASSERT_TRUE(found_while_ticking(second.jiffies));
+  EXPECT_EQ(text, 64 * mib);
+  EXPECT_EQ(candidates.size(), 3U);
+}
+
 }  // namespace
 }  // namespace vmsight::kernel_find_test

@@ -62,6 +62,7 @@ class MadeUpKernel final : public Kernel {
     return sizes_.try_emplace(std::string(type), 1024).first->second;
   }
 
+  Result<void> check_running() override { return {}; }  // what is made up never reboots
   const std::string& banner() const override { return text_; }
   const std::string& build_id() const override { return text_; }
   const AddressSpace& space() const override { return space_; }

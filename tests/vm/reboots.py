@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
 """reboots.py - after three warm reboots the RAM holds stale kernels; the live one must be chosen."""
+import json
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 from harness import VMSIGHT, Guest, check_truth, expect, main, vmsight
 from vmlab_lib.errors import LabError
@@ -35,6 +38,31 @@ def reboots():
             expect("live" in listed, f"info does not name the live kernel:\n{listed}")
 
 
+def remembered_place(cache):
+    """Where the kernel was, by the one file about it: `vmsight-place 1 RODATA ...`."""
+    places = list(Path(cache).glob("vmsight/*.place"))
+    expect(len(places) == 1, f"not one place is remembered: {places}")
+    return int(places[0].read_text().split()[2])
+
+
+def place_after_reboots():
+    """Where the kernel was is not believed any more once the guest runs another one."""
+    with tempfile.TemporaryDirectory() as cache, Guest(kernel="6.1-cloud", backend="anon", name="places") as guest:
+        environment = {"XDG_CACHE_HOME": cache}
+        base = None
+        for boot in range(3):
+            guest.puppet(f"workers {3 * boot + 3}")
+            for _ in range(2):  # searched for, then remembered
+                state = json.loads(vmsight("state", guest.pid, "--json", environment=environment))
+                seen = sum(not process["kernel_thread"] for process in state["processes"]) - 3 * boot
+                base = base or seen
+                expect(seen == base, f"boot {boot}: {seen} programs beside its workers, {base} at first")
+            info = json.loads(vmsight("info", guest.pid, "--json", environment=environment))
+            live = [int(c["rodata"], 16) for c in info["kernel"]["candidates"] if c["live"]]
+            expect(live == [remembered_place(cache)], f"remembered is another place than {live}")
+            guest.reboot()
+
+
 def reboot_while_watched():
     """A reader that comes back must not go on showing the kernel of before the reboot."""
     for technique in ("live-map", "live-read"):
@@ -56,6 +84,7 @@ def reboot_while_watched():
 
 def both():
     reboots()
+    place_after_reboots()
     reboot_while_watched()
 
 
