@@ -46,7 +46,18 @@ struct OsInfo {
   std::string_view sysname, nodename, release, version, machine;
   std::optional<std::uint64_t> uptime_s;
   std::string_view cmdline;
-  std::optional<std::int64_t> boot_unix_ns;  // the guest's wall clock at its boot, if readable
+  std::optional<std::int64_t> boot_unix_ns;   // the guest's wall clock at its boot, if readable
+  std::optional<std::int64_t> unix_ns;        // ... at the moment of the view
+  std::optional<std::uint64_t> memory_bytes;  // MemTotal of /proc/meminfo
+};
+
+/// A cache that a CPU uses, as /sys/devices/system/cpu/cpuN/cache/indexM shows it.
+struct CpuCache {
+  unsigned level = 0;
+  std::string_view type;  // "Data" "Instruction" "Unified"
+  std::uint64_t size_bytes = 0;
+  unsigned ways = 0, sets = 0, line_bytes = 0;
+  std::vector<unsigned> cpus;  // those that share it, ascending
 };
 
 struct CpuInfo {
@@ -55,6 +66,12 @@ struct CpuInfo {
   std::optional<double> mhz;
   std::optional<std::uint64_t> cache_kib;
   bool online = false;
+  std::optional<unsigned> family, model, stepping;
+  std::optional<unsigned> socket, core, node;  // physical package, core in it, NUMA node
+  std::optional<double> bogomips;
+  unsigned physical_bits = 0, virtual_bits = 0;  // of addresses
+  std::vector<std::string_view> flags, bugs;     // in the order of /proc/cpuinfo
+  std::vector<CpuCache> caches;
 };
 
 struct NetDevice {
@@ -77,6 +94,14 @@ struct Module {
   GuestVirt base;
 };
 
+/// What stat(2) says of a file.
+struct FileFacts {
+  std::string_view type;  // as that of an OpenFile
+  std::uint64_t inode = 0, device = 0, size = 0;
+  std::uint64_t rdev = 0;  // the device that a CHR or BLK file stands for
+  std::uint32_t links = 0;
+};
+
 struct Process {
   std::int32_t pid = 0, tgid = 0, ppid = 0;  // in the root pid namespace
   std::string_view comm;                     // whole: kernel threads as /proc shows them
@@ -93,7 +118,12 @@ struct Process {
   std::int32_t tty_nr = 0, session = 0, pgrp = 0;
   std::int32_t nice = 0, priority = 0, cpu = -1;
   Validity validity = Validity::live;
-  GuestVirt task;  // its task_struct
+  GuestVirt task;           // its task_struct
+  std::uint32_t flags = 0;  // PF_*, field 9 of /proc/PID/stat
+  std::int32_t tpgid = -1;  // foreground process group of its terminal, -1 if it has none
+  std::uint32_t policy = 0, rt_priority = 0;
+  std::optional<std::uint64_t> locked_bytes;  // VmLck; nullopt: no mm, or unread
+  std::optional<FileFacts> exe_file, cwd_file, root_file;
 };
 
 struct Thread {
@@ -102,6 +132,12 @@ struct Thread {
   char state = '?';
   std::int32_t cpu = -1;
   GuestVirt task, stack;
+  std::optional<std::uint32_t> uid, gid, euid, egid;
+  std::uint64_t start_time_ns = 0, utime_ns = 0, stime_ns = 0;
+  std::int32_t nice = 0, priority = 0;
+  std::uint32_t policy = 0, rt_priority = 0, flags = 0;
+  std::string_view cwd, root;  // threads may stand in directories of their own
+  std::int32_t files_of = 0;   // the `tid` of its open files; 0: it has no descriptor table
 };
 
 struct OpenFile {
@@ -113,6 +149,17 @@ struct OpenFile {
   std::uint32_t flags = 0;  // as fdinfo: O_CLOEXEC included
   std::uint64_t inode = 0, device = 0;
   std::uint64_t size = 0;
+  /// The first thread that uses the descriptor table: the process itself (pid), unless its main
+  /// thread has ended, or a thread has a table of its own.
+  std::int32_t tid = 0;
+  std::uint64_t rdev = 0;  // the device that a CHR or BLK file stands for
+  std::uint32_t links = 0;
+  /// A lock that the process holds on it, in the letters of lsof: R and W on the whole file for
+  /// reading and writing, r and w on a part of it; 0 for none.
+  char lock = 0;
+  /// What stands in the brackets of an anonymous file: the descriptors that an epoll watches,
+  /// ascending; the PID of a pidfd; the number of an eventfd.
+  std::vector<std::int32_t> targets;
 };
 
 struct MemoryMap {
@@ -122,6 +169,9 @@ struct MemoryMap {
   std::string_view path;   // as /proc/PID/maps; "" for anonymous
   std::uint64_t inode = 0, device = 0;
   std::optional<std::uint64_t> rss_bytes, dirty_bytes;  // if asked for: of /proc/PID/smaps
+  std::string_view type;                                // of the file, as that of an OpenFile
+  std::uint64_t size = 0;                               // of the file
+  std::uint32_t links = 0;
 };
 
 struct Socket {
@@ -136,7 +186,8 @@ struct Socket {
   std::uint64_t inode = 0;
   std::uint64_t recv_queue = 0, send_queue = 0;
   std::optional<std::uint32_t> uid;
-  std::uint64_t peer_inode = 0;  // unix sockets
+  std::uint64_t peer_inode = 0;     // unix sockets
+  std::optional<std::int32_t> tid;  // with pid and fd: the `tid` of the open file
 };
 
 struct Mount {
@@ -178,7 +229,7 @@ enum Part : unsigned {
   part_sockets = 1 << 7,
   part_mounts = 1 << 8,
   part_kernel_log = 1 << 9,
-  part_threads = 1 << 10,  // not in the document: for `ps -T` and `stack`
+  part_threads = 1 << 10,  // only in documents that ask for it
   part_all = (1 << 10) - 1,
 };
 
@@ -190,7 +241,7 @@ struct State {
   std::vector<Module> modules;
   std::vector<Process> processes;
   std::vector<Thread> threads;
-  std::vector<OpenFile> open_files;    // grouped by process, ascending fd
+  std::vector<OpenFile> open_files;    // grouped by process and table, ascending fd
   std::vector<MemoryMap> memory_maps;  // grouped by process, ascending address
   std::vector<Socket> sockets;
   std::vector<Mount> mounts;

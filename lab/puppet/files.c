@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -128,6 +129,8 @@ static int hold_anonymous_files(void) {
     return -1;
   timerfd_settime(timer, 0, &hour, NULL);
   epoll_ctl(poll, EPOLL_CTL_ADD, event, &interest);
+  epoll_ctl(poll, EPOLL_CTL_ADD, pair[1], &interest);
+  epoll_ctl(poll, EPOLL_CTL_ADD, pipes[0], &interest);
   inotify_add_watch(watch, "/tmp", IN_CREATE);
   syscall(SYS_pidfd_open, 1, 0);
   return signalfd(-1, &signals, 0) < 0 || write(pipes[1], "unread", 6) < 0 ? -1 : 0;
@@ -142,6 +145,20 @@ static int hold_gone_files(void) {
   rmdir("/tmp/gone directory");
   shmat(shmget(0x5eed, 8192, IPC_CREAT | 0600), NULL, 0);
   return gone < 0 || memory < 0 || directory < 0 ? -1 : 0;
+}
+
+// A lock of the whole file of each kind, a part, and none at all.
+static int hold_locks(void) {
+  struct flock write = {.l_type = F_WRLCK}, read = {.l_type = F_RDLCK, .l_start = 5, .l_len = 10};
+  struct flock open_file = {.l_type = F_WRLCK};
+  int whole = open_sized("/tmp/locked"), part = open_sized("/tmp/partly locked");
+  int by_flock = open_sized("/tmp/flocked"), shared = open_sized("/tmp/shared");
+  int by_nobody = open_sized("/tmp/locked by nobody");
+  if (whole < 0 || part < 0 || by_flock < 0 || shared < 0 || by_nobody < 0) return -1;
+  return fcntl(whole, F_SETLK, &write) || fcntl(part, F_SETLK, &read) || flock(by_flock, LOCK_EX) ||
+                 flock(shared, LOCK_SH) || fcntl(by_nobody, F_OFD_SETLK, &open_file)
+             ? -1
+             : 0;
 }
 
 static int hold_named_files(void) {
@@ -177,7 +194,7 @@ static int hold_named_files(void) {
 static int hold_special(int unused) {
   (void)unused;
   prctl(PR_SET_NAME, "special");
-  return hold_anonymous_files() || hold_gone_files() || hold_named_files() ? -1 : 0;
+  return hold_anonymous_files() || hold_gone_files() || hold_locks() || hold_named_files() ? -1 : 0;
 }
 
 int make_special(void) { return spawn(hold_special, 0) < 0 ? -1 : 0; }

@@ -61,6 +61,10 @@ static int run_odd(char* argument) {
   (void)argument;
   return make_odd();
 }
+static int run_threads(char* argument) {
+  (void)argument;
+  return make_threads();
+}
 static int run_reference(char* argument) {
   (void)argument;
   return make_reference();
@@ -192,6 +196,7 @@ static const Command commands[] = {
     {"netns", "a process in a network namespace of its own", run_netns},
     {"userns", "a process in a user namespace", run_userns},
     {"odd", "processes in rare states, places, ranks, with rare names and arguments", run_odd},
+    {"threads", "processes whose threads differ: in files, directories, rights, life", run_threads},
     {"fork-storm", "on|off: fork and exec without end", run_fork_storm},
     {"zombies", "N: processes that are dead but not buried", run_zombies},
     {"reference",

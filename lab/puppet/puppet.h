@@ -83,7 +83,7 @@ void play_worker(char** arguments) __attribute__((noreturn));  // main of a work
 const char* own_program(void);
 int make_workers(int count);
 
-// ---- crowds.c, namespaces.c, odd.c, reference.c: scenes made of processes ----
+// ---- crowds.c, namespaces.c, odd.c, threads.c, reference.c: scenes made of processes ----
 
 int make_processes(int count);
 int make_zombies(int count);
@@ -92,6 +92,7 @@ int make_container(void);
 int make_netns(void);
 int make_userns(void);
 int make_odd(void);
+int make_threads(void);
 int make_reference(void);
 void quiet(void);  // ends all that scenes have started
 

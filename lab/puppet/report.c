@@ -5,6 +5,7 @@
 // says, `uname`, `kmsg`, and `reporter` (the PID of this program).
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/kcmp.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <sched.h>
@@ -13,6 +14,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/utsname.h>
 #include <sys/xattr.h>
@@ -59,57 +61,125 @@ static void emit_link(int directory, const char* name, const char* path) {
   emit(path, target, size < 0 ? -errno : size);
 }
 
-// Paths below are inside `directory`, which is /proc/PID: there may be very many processes.
+// Below, `base` is /proc/PID or /proc/PID/task/TID, and `directory` the same, open: there may be
+// very many processes.
 
-static void report_socket(int pid, int fd) {
-  char path[64], name[64];
-  snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, fd);
+static void emit_entry(int directory, const char* base, const char* name) {
+  char path[96];
+  snprintf(path, sizeof(path), "%s/%s", base, name);
+  emit_from(directory, name, path);
+}
+
+static void emit_link_entry(int directory, const char* base, const char* name) {
+  char path[96];
+  snprintf(path, sizeof(path), "%s/%s", base, name);
+  emit_link(directory, name, path);
+}
+
+// What stat says of the file behind a link: inode, mode, device it stands for, size, links.
+static void emit_stat(int directory, const char* name, const char* path) {
+  struct stat info;
+  if (fstatat(directory, name, &info, 0) != 0) return;
+  char text[160];
+  int used = snprintf(text, sizeof(text), "%llu %o %u:%u %lld %lu", (unsigned long long)info.st_ino,
+                      info.st_mode, major(info.st_rdev), minor(info.st_rdev),
+                      (long long)info.st_size, (unsigned long)info.st_nlink);
+  emit(path, text, used);
+}
+
+static void report_socket(const char* base, int fd) {
+  char path[96], name[64];
+  snprintf(path, sizeof(path), "%s/fd/%d", base, fd);
   ssize_t used = getxattr(path, "system.sockprotoname", name, sizeof(name));
-  snprintf(path, sizeof(path), "/proc/%d/fdproto/%d", pid, fd);
+  snprintf(path, sizeof(path), "%s/fdproto/%d", base, fd);
   emit(path, name, used < 0 ? -errno : used);
 }
 
-static void report_file(int directory, int pid, int fd) {
-  char path[64], target[4096], name[32];
+static void report_file(int directory, const char* base, int pid, int fd) {
+  char path[96], target[4096], name[32];
   if (fd == directory && pid == getpid()) return;  // it is only there because we look
-  snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, fd);
+  snprintf(path, sizeof(path), "%s/fd/%d", base, fd);
   snprintf(name, sizeof(name), "fd/%d", fd);
   ssize_t size = readlinkat(directory, name, target, sizeof(target));
   if (size < 0) return;
   emit(path, target, size);
-  struct stat info;
-  if (fstatat(directory, name, &info, 0) == 0) {
-    char text[128];
-    int used = snprintf(text, sizeof(text), "%llu %o %u:%u", (unsigned long long)info.st_ino,
-                        info.st_mode, major(info.st_rdev), minor(info.st_rdev));
-    snprintf(path, sizeof(path), "/proc/%d/fdstat/%d", pid, fd);
-    emit(path, text, used);
-  }
-  if (size > 7 && memcmp(target, "socket:", 7) == 0) report_socket(pid, fd);
-  snprintf(path, sizeof(path), "/proc/%d/fdinfo/%d", pid, fd);
+  snprintf(path, sizeof(path), "%s/fdstat/%d", base, fd);
+  emit_stat(directory, name, path);
+  if (size > 7 && memcmp(target, "socket:", 7) == 0) report_socket(base, fd);
+  snprintf(path, sizeof(path), "%s/fdinfo/%d", base, fd);
   snprintf(name, sizeof(name), "fdinfo/%d", fd);
   emit_from(directory, name, path);
 }
 
-static void report_process(int pid) {
-  static const char* const files[] = {"stat", "status", "cmdline", "maps"};
-  static const char* const links[] = {"exe", "cwd", "ns/pid", "ns/mnt", "ns/net"};
-  char path[64];
-  snprintf(path, sizeof(path), "/proc/%d", pid);
-  int directory = open(path, O_PATH | O_CLOEXEC);
-  for (size_t i = 0; i < COUNT(files); i++) {
-    snprintf(path, sizeof(path), "/proc/%d/%s", pid, files[i]);
-    emit_from(directory, files[i], path);
-  }
-  for (size_t i = 0; i < COUNT(links); i++) {
-    snprintf(path, sizeof(path), "/proc/%d/%s", pid, links[i]);
-    emit_link(directory, links[i], path);
-  }
-  snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+static void report_files(int directory, const char* base, int pid) {
+  char path[96];
+  snprintf(path, sizeof(path), "%s/fd", base);
   int count;
   int* fds = numbers_in(path, &count);
-  for (int i = 0; i < count; i++) report_file(directory, pid, fds[i]);
+  for (int i = 0; i < count; i++) report_file(directory, base, pid, fds[i]);
   free(fds);
+}
+
+static const char* const places[] = {"cwd", "root"};
+
+static void report_places(int directory, const char* base) {
+  char path[96];
+  for (size_t i = 0; i < COUNT(places); i++) {
+    emit_link_entry(directory, base, places[i]);
+    snprintf(path, sizeof(path), "%s/filestat/%s", base, places[i]);
+    emit_stat(directory, places[i], path);
+  }
+}
+
+// What threads have in common.
+static void report_program(int directory, const char* base) {
+  static const char* const files[] = {"cmdline", "maps"};
+  static const char* const links[] = {"exe", "ns/pid", "ns/mnt", "ns/net"};
+  char path[96];
+  for (size_t i = 0; i < COUNT(files); i++) emit_entry(directory, base, files[i]);
+  for (size_t i = 0; i < COUNT(links); i++) emit_link_entry(directory, base, links[i]);
+  snprintf(path, sizeof(path), "%s/filestat/exe", base);
+  emit_stat(directory, "exe", path);
+}
+
+static bool shares_files(int a, int b) { return syscall(SYS_kcmp, a, b, KCMP_FILES, 0, 0) == 0; }
+
+static bool lives(int directory) {
+  char target[8];
+  return readlinkat(directory, "exe", target, sizeof(target)) > 0;
+}
+
+// A thread, with its files if none of the threads before it has the same descriptor table, and with
+// all the rest if the main thread has ended.
+static void report_thread(int pid, const int* threads, int index, bool headless) {
+  char base[64];
+  snprintf(base, sizeof(base), "/proc/%d/task/%d", pid, threads[index]);
+  int directory = open(base, O_PATH | O_CLOEXEC);
+  emit_entry(directory, base, "stat");
+  emit_entry(directory, base, "status");
+  report_places(directory, base);
+  bool shared = threads[index] == pid;
+  for (int i = 0; i < index && !shared; i++) shared = shares_files(threads[i], threads[index]);
+  if (!shared) report_files(directory, base, pid);
+  if (headless && lives(directory)) report_program(directory, base);
+  close(directory);
+}
+
+static void report_process(int pid) {
+  char base[64], path[96];
+  snprintf(base, sizeof(base), "/proc/%d", pid);
+  int directory = open(base, O_PATH | O_CLOEXEC);
+  emit_entry(directory, base, "stat");
+  emit_entry(directory, base, "status");
+  report_program(directory, base);
+  report_places(directory, base);
+  report_files(directory, base, pid);
+  int count;
+  snprintf(path, sizeof(path), "/proc/%d/task", pid);
+  int* threads = numbers_in(path, &count);
+  bool headless = count > 1 && !lives(directory);
+  for (int i = 0; i < count; i++) report_thread(pid, threads, i, headless);
+  free(threads);
   close(directory);
 }
 
@@ -199,6 +269,7 @@ static void report_system(void) {
       "/proc/cpuinfo",
       "/proc/stat",
       "/proc/meminfo",
+      "/proc/locks",
       "/proc/modules",
       "/proc/sys/kernel/random/boot_id",
       "/sys/devices/system/cpu/online",

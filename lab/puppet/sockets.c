@@ -10,10 +10,15 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "puppet.h"
+
+#ifndef IPPROTO_MPTCP
+#define IPPROTO_MPTCP 262
+#endif
 
 typedef union {
   struct sockaddr any;
@@ -126,10 +131,27 @@ int open_more_sockets(int count) {
   return 0;
 }
 
+// Its connections are sockets of their own that no file holds. Kernels that cannot go without.
+static int open_mptcp(int family) {
+  Address address;
+  socklen_t size = loopback(family, &address);
+  struct timeval patience = {.tv_sec = 20};
+  int listener = socket(family, SOCK_STREAM, IPPROTO_MPTCP);
+  if (listener < 0) return 0;
+  setsockopt(listener, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+  if (bind(listener, &address.any, size) || getsockname(listener, &address.any, &size) ||
+      listen(listener, 8))
+    return -1;
+  int talking = socket(family, SOCK_STREAM, IPPROTO_MPTCP);
+  setsockopt(talking, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+  if (talking < 0 || connect(talking, &address.any, size)) return -1;
+  return accept(listener, NULL, NULL) < 0 ? -1 : 0;
+}
+
 static int hold_sockets(int unused) {
   (void)unused;
   prctl(PR_SET_NAME, "sockets");
-  return open_sockets(1);
+  return open_sockets(1) || open_mptcp(AF_INET) || open_mptcp(AF_INET6) ? -1 : 0;
 }
 
 int make_sockets(void) { return spawn(hold_sockets, 0) < 0 ? -1 : 0; }

@@ -81,9 +81,21 @@ class Files(unittest.TestCase):
         return truth.read_files({"/proc/7/fd/3": target, "/proc/7/fdstat/3": facts, "/proc/7/fdinfo/3": info})[0]
 
     def test_plain(self):
-        found = self.read(b"/tmp/x (deleted)", b"12 100644 0:0", b"pos:\t21\nflags:\t0102002\nmnt_id:\t20\nino:\t12\n")
-        self.assertEqual(found, {"pid": 7, "fd": 3, "type": "REG", "path": "/tmp/x (deleted)", "pos": 21,
-                                 "flags": "0102002", "inode": 12})
+        found = self.read(b"/tmp/x (deleted)", b"12 100644 0:0 5 1", b"pos:\t21\nflags:\t0102002\nmnt_id:\t20\nino:\t12\n")
+        self.assertEqual(found, {"pid": 7, "tid": 7, "fd": 3, "type": "REG", "path": "/tmp/x (deleted)", "pos": 21,
+                                 "flags": "0102002", "inode": 12, "rdev": None, "size": 5, "links": 1,
+                                 "lock": None, "targets": []})
+
+    def test_of_a_thread(self):
+        found = truth.read_files({"/proc/7/task/9/fd/3": b"/x", "/proc/7/task/9/fdinfo/3": b"pos:\t5\n"})[0]
+        self.assertEqual((found["pid"], found["tid"], found["pos"]), (7, 9, 5))
+
+    def test_targets_and_locks(self):
+        info = b"pos:\t0\ntfd:        9 events: 1 data: 0  pos:0 ino:1 sdev:d\ntfd:        5 events:       19 data: 0\n"
+        self.assertEqual(truth.targets(info), [5, 9])
+        locks = (b"1: POSIX  ADVISORY  READ 7 00:01:12 5 14\n1: -> POSIX  ADVISORY  WRITE 8 00:01:12 0 EOF\n"
+                 b"2: FLOCK  ADVISORY  WRITE 7 00:01:13 0 EOF\n3: OFDLCK ADVISORY  WRITE -1 00:01:14 0 EOF\n")
+        self.assertEqual(truth.read_locks({"/proc/locks": locks}), {(7, 12): "r", (7, 13): "W", (-1, 14): "W"})
 
     def test_types(self):
         for target, facts, kind in ((b"socket:[5]", b"5 140777 0:0", "SOCK"), (b"pipe:[5]", b"5 10600 0:0", "FIFO"),
@@ -136,7 +148,7 @@ class Network(unittest.TestCase):
         line = b"   0: 0100007F:1F90 0100007F:0016 %s 00000000:00000000 00:00000000 00000000     0        0 %d 1 x\n"
         report = {"net/1/tcp": head + line % (b"01", 55) + line % (b"06", 0),
                   "net/1/unix": b"Num ...\nffff: 00000002 00000000 00010000 0001 01 66 /run/a b\n"}
-        files = [{"pid": 7, "fd": 3, "path": "socket:[55]"}, {"pid": 8, "fd": 4, "path": "socket:[55]"}]
+        files = [{"pid": pid, "tid": pid, "fd": fd, "path": "socket:[55]"} for pid, fd in ((7, 3), (8, 4))]
         found = truth_net.sockets(report, [{"pid": 7, "netns": 1}, {"pid": 8, "netns": 1}], files)
         self.assertEqual([(s["pid"], s["fd"], s["state"], s["protocol"]) for s in found],
                          [(7, 3, "ESTABLISHED", "tcp"), (8, 4, "ESTABLISHED", "tcp"), (None, None, "TIME_WAIT", "tcp"),
@@ -145,7 +157,7 @@ class Network(unittest.TestCase):
 
     def test_unbound_socket_is_in_no_table(self):
         report = {"/proc/7/fdproto/3": b"TCPv6\0"}
-        found = truth_net.sockets(report, [{"pid": 7, "netns": 1}], [{"pid": 7, "fd": 3, "path": "socket:[9]"}])
+        found = truth_net.sockets(report, [{"pid": 7, "netns": 1}], [{"pid": 7, "tid": 7, "fd": 3, "path": "socket:[9]"}])
         self.assertEqual((found[0]["family"], found[0]["protocol"], found[0]["state"]), ("inet6", "tcp", "CLOSE"))
 
     def test_truncated_netlink(self):

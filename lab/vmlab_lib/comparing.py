@@ -19,10 +19,15 @@ SECTIONS = {
     "modules": (("name",), ("state", "size", "refcount")),
     "processes": (("pid",), ("tgid", "ppid", "comm", "cmdline", "state", "uid", "gid", "euid", "kernel_thread",
                              "threads", "start_time_ns", "utime_ns", "stime_ns", "rss_bytes", "vsize_bytes", "exe",
-                             "cwd", "pidns", "mntns", "netns", "ns_pids")),
-    "open_files": (("pid", "fd"), ("type", "path", "pos", "flags", "inode")),
+                             "cwd", "pidns", "mntns", "netns", "ns_pids", "root", "locked_bytes", "exe_file", "cwd_file",
+                             "root_file", "pgrp", "session", "tty_nr", "tpgid", "nice", "priority", "rt_priority",
+                             "policy")),
+    "threads": (("pid",), ("tgid", "comm", "state", "uid", "euid", "gid", "egid", "start_time_ns", "utime_ns", "stime_ns",
+                           "nice", "priority", "rt_priority", "policy", "cwd", "root")),
+    "open_files": (("pid", "tid", "fd"), ("type", "path", "pos", "flags", "inode", "rdev", "links", "size", "lock",
+                                          "targets")),
     "memory_maps": (("pid", "start"), ("end", "perms", "offset", "path", "inode")),
-    "sockets": (("pid", "fd", "netns", "inode"), ("family", "protocol", "state", "local", "local_port", "remote",
+    "sockets": (("pid", "tid", "fd", "netns", "inode"), ("family", "protocol", "state", "local", "local_port", "remote",
                                                   "remote_port")),
     "mounts": (("mntns", "target", "source"), ("fstype", "options")),
     "kernel_log": (("time_ns", "text"), ("level", "facility")),
@@ -32,7 +37,7 @@ TICKS = ("start_time_ns", "utime_ns", "stime_ns")  # the guest tells them in hun
 COUNTERS = {"utime_ns", "stime_ns", "rx_bytes", "tx_bytes", "rx_packets", "tx_packets", "uptime_s"}
 UNSEEN_FLAGS = {"RUNNING", "NO-CARRIER"}           # tools disagree on showing these
 # What a thing may be said to have if the guest says that it has no such thing.
-NOTHING = {"rss_bytes": (None, 0), "vsize_bytes": (None, 0), "cmdline": (None, [])}
+NOTHING = {"rss_bytes": (None, 0), "vsize_bytes": (None, 0), "locked_bytes": (None, 0), "cmdline": (None, [])}
 
 
 @dataclass
@@ -88,6 +93,8 @@ def canonical(name, value):
         return int(value, 16)
     if name == "flags":
         return sorted(set(value) - UNSEEN_FLAGS) if isinstance(value, list) else int(str(value), 8)
+    if name.endswith("_file") and isinstance(value, dict):
+        return {part: value.get(part) for part in ("type", "inode", "size", "links")}
     if name in ("ipv4", "ipv6"):
         return sorted(value)
     if name == "state" and value == "UNCONN":
@@ -178,6 +185,8 @@ def compare(before, ours, after, sections=None):
     for section, (keys, names) in SECTIONS.items():
         if sections is not None and section not in sections:
             continue
+        if section == "threads" and section not in ours:
+            continue  # a document has them if they are asked for
         indexes = [index(document.get(section), keys, names) for document in documents]
         for key in sorted(set().union(*indexes), key=str):
             result.compared[section] += 1

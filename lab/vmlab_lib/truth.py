@@ -21,8 +21,10 @@ def state(report):
     """The state document of a raw report {path: bytes or negative errno}."""
     pids = sorted(int(match[1]) for path in report if (match := re.fullmatch(r"/proc/(\d+)/stat", path))
                   if isinstance(report[path], bytes))
-    processes = [process for pid in pids if (process := read_process(report, pid))]
+    living = living_threads(report)
+    processes = [process for pid in pids if (process := read_process(report, pid, living.get(pid)))]
     files = read_files(report)
+    threads = read_threads(report)
     return {
         "schema": "vmsight.state/1",
         "vm": None,
@@ -32,8 +34,9 @@ def state(report):
         "net_devices": truth_net.devices(report),
         "modules": read_modules(report),
         "processes": processes,
+        "threads": threads,
         "open_files": files,
-        "memory_maps": [area for pid in pids for area in read_maps(report, pid)],
+        "memory_maps": [area for pid in pids for area in read_maps(report, pid, living.get(pid))],
         "sockets": truth_net.sockets(report, processes, files),
         "mounts": read_mounts(report),
         "kernel_log": read_log(report),
@@ -120,8 +123,35 @@ def read_mounts(report):
 
 # ---- processes ----
 
-def read_process(report, pid):
+def living_threads(report):
+    """{process whose main thread has ended: where /proc shows what its threads share, below the first that lives}"""
+    found = {}
+    for path in report:
+        if match := re.fullmatch(r"/proc/(\d+)/task/(\d+)/cmdline", path):
+            found.setdefault(int(match[1]), []).append(int(match[2]))
+    return {pid: f"/proc/{pid}/task/{min(threads)}" for pid, threads in found.items()}
+
+
+def stat_fields(data):
+    """The name in a stat file, and its fields as proc(5) counts them; None if it is not whole."""
+    head, _, rest = data.rpartition(b")")  # the name may hold anything but a zero
+    stat = rest.split()
+    if len(stat) < 39:
+        return None
+    number = [0, 0, 0] + [int(field) if field.lstrip(b"-").isdigit() else 0 for field in stat]
+    return text(head.partition(b"(")[2]), stat[0].decode(), number
+
+
+def file_facts(report, path):
+    """What stat says of the file behind a link."""
+    facts = content(report, path).split()
+    return {"type": file_type(b"", facts), "inode": int(facts[0]), "size": int(facts[3]), "links": int(facts[4])} \
+        if facts else None
+
+
+def read_process(report, pid, alive=None):
     base = f"/proc/{pid}"
+    alive = alive or base
     head, _, rest = content(report, f"{base}/stat").rpartition(b")")  # the name may hold anything but a zero
     stat = rest.split()
     status = dict(re.findall(rb"^(\w+):\t(.*)$", content(report, f"{base}/status"), re.M))
@@ -131,22 +161,55 @@ def read_process(report, pid):
     # The puppet runs while it reports, and else sleeps.
     letter = "S" if content(report, "reporter") == b"%d" % pid else stat[0].decode()
     uids, gids = status[b"Uid"].split(), status[b"Gid"].split()
-    has_memory = number[23] != 0
+    memory = stat_fields(content(report, f"{alive}/stat"))[2] if alive != base else number
+    has_memory = memory[23] != 0
+    locked = re.search(rb"^VmLck:\s*(\d+) kB", content(report, f"{alive}/status"), re.M)
     return {
         "pid": pid, "tgid": int(status[b"Tgid"]), "ppid": number[4],
         "comm": text(head.partition(b"(")[2]),
-        "cmdline": arguments(content(report, f"{base}/cmdline")),
+        "cmdline": arguments(content(report, f"{alive}/cmdline")),
         "state": letter, "uid": int(uids[0]), "gid": int(gids[0]), "euid": int(uids[1]),
         "kernel_thread": bool(number[9] & PF_KTHREAD), "threads": number[20],
         "start_time_ns": number[22] * TICK_NS, "utime_ns": number[14] * TICK_NS, "stime_ns": number[15] * TICK_NS,
-        "rss_bytes": number[24] * PAGE if has_memory else None, "vsize_bytes": number[23] if has_memory else None,
-        "exe": link(report, f"{base}/exe"), "cwd": link(report, f"{base}/cwd"),
-        "pidns": namespace(report, f"{base}/ns/pid"), "mntns": namespace(report, f"{base}/ns/mnt"),
-        "netns": namespace(report, f"{base}/ns/net"),
+        "rss_bytes": memory[24] * PAGE if has_memory else None, "vsize_bytes": memory[23] if has_memory else None,
+        "locked_bytes": int(locked[1]) * 1024 if locked else None,
+        "exe": link(report, f"{alive}/exe"), "cwd": link(report, f"{alive}/cwd"), "root": link(report, f"{alive}/root"),
+        "exe_file": file_facts(report, f"{alive}/filestat/exe"), "cwd_file": file_facts(report, f"{alive}/filestat/cwd"),
+        "root_file": file_facts(report, f"{alive}/filestat/root"),
+        "pidns": namespace(report, f"{alive}/ns/pid"), "mntns": namespace(report, f"{alive}/ns/mnt"),
+        "netns": namespace(report, f"{alive}/ns/net"),
+        "pgrp": number[5], "session": number[6], "tty_nr": number[7], "tpgid": number[8],
+        "priority": number[18], "nice": number[19], "rt_priority": number[40], "policy": number[41],
         "ns_pids": [int(word) for word in status.get(b"NSpid", b"%d" % pid).split()],
         "switches": int(status[b"voluntary_ctxt_switches"]) + int(status[b"nonvoluntary_ctxt_switches"]),
-        "validity": "zombie" if letter == "Z" else "live",
+        "validity": "zombie" if letter == "Z" and alive == base else "live",
         "reporter": content(report, "reporter") == b"%d" % pid,
+    }
+
+
+def read_threads(report):
+    threads = []
+    for path, data in report.items():
+        match = re.fullmatch(r"/proc/(\d+)/task/(\d+)/stat", path)
+        fields = stat_fields(data) if match and isinstance(data, bytes) else None
+        if fields:
+            threads.append(read_thread(report, int(match[1]), int(match[2]), *fields))
+    return threads
+
+
+def read_thread(report, pid, tid, comm, letter, number):
+    base = f"/proc/{pid}/task/{tid}"
+    status = dict(re.findall(rb"^(\w+):\t(.*)$", content(report, f"{base}/status"), re.M))
+    uids, gids = status.get(b"Uid", b"0 0").split(), status.get(b"Gid", b"0 0").split()
+    switches = [int(status.get(name, 0)) for name in (b"voluntary_ctxt_switches", b"nonvoluntary_ctxt_switches")]
+    return {
+        "pid": tid, "tgid": pid, "comm": comm, "state": "S" if content(report, "reporter") == b"%d" % tid else letter,
+        "uid": int(uids[0]), "euid": int(uids[1]), "gid": int(gids[0]), "egid": int(gids[1]),
+        "start_time_ns": number[22] * TICK_NS, "utime_ns": number[14] * TICK_NS, "stime_ns": number[15] * TICK_NS,
+        "nice": number[19], "priority": number[18], "rt_priority": number[40], "policy": number[41],
+        "cwd": link(report, f"{base}/cwd"), "root": link(report, f"{base}/root"),
+        "switches": sum(switches), "kernel_thread": bool(number[9] & PF_KTHREAD),
+        "reporter": content(report, "reporter") == b"%d" % tid,
     }
 
 
@@ -157,19 +220,45 @@ def arguments(data):
 
 
 def read_files(report):
+    locks = read_locks(report)
     files = []
     for path, target in report.items():
-        match = re.fullmatch(r"/proc/(\d+)/fd/(\d+)", path)
+        match = re.fullmatch(r"(/proc/(\d+)(?:/task/(\d+))?)/fd/(\d+)", path)
         if not match:
             continue
-        pid, fd = int(match[1]), int(match[2])
-        info = dict(re.findall(rb"^(\w+):\s*(\S+)", content(report, f"/proc/{pid}/fdinfo/{fd}"), re.M))
-        facts = content(report, f"/proc/{pid}/fdstat/{fd}").split()
-        files.append({"pid": pid, "fd": fd, "type": file_type(target, facts), "path": text(target),
-                      "pos": int(info[b"pos"]) if b"pos" in info else None,
-                      "flags": text(info[b"flags"]) if b"flags" in info else None,
-                      "inode": int(facts[0]) if facts else None})
-    return sorted(files, key=lambda file: (file["pid"], file["fd"]))
+        base, pid, fd = match[1], int(match[2]), int(match[4])
+        info = content(report, f"{base}/fdinfo/{fd}")
+        values = dict(re.findall(rb"^(\w+):\s*(\S+)", info, re.M))
+        facts = content(report, f"{base}/fdstat/{fd}").split()
+        inode = int(facts[0]) if facts else None
+        files.append({"pid": pid, "tid": int(match[3] or pid), "fd": fd, "type": file_type(target, facts),
+                      "path": text(target), "pos": int(values[b"pos"]) if b"pos" in values else None,
+                      "flags": text(values[b"flags"]) if b"flags" in values else None, "inode": inode,
+                      "targets": targets(info), "lock": locks.get((pid, inode)),
+                      "rdev": text(facts[2]) if facts and facts[2] != b"0:0" else None,
+                      "size": int(facts[3]) if len(facts) > 3 else None,
+                      "links": int(facts[4]) if len(facts) > 3 else None})
+    return sorted(files, key=lambda file: (file["pid"], file["tid"], file["fd"]))
+
+
+def targets(info):
+    """What fdinfo says that an epoll watches, whose a pidfd is, which number an eventfd has."""
+    return sorted(int(word) for word in re.findall(rb"^(?:tfd|Pid|eventfd-id):\s*(\d+)", info, re.M))
+
+
+def read_locks(report):
+    """{(process, inode): letter of lsof}. Inodes of two file systems are not told apart: the lab's are of one."""
+    strongest = {}
+    for line in text(content(report, "/proc/locks")).splitlines():
+        # "1: POSIX  ADVISORY  WRITE 123 00:12:456 0 EOF"; "->" for who waits
+        fields = line.split()
+        if len(fields) != 8 or fields[1] == "->" or fields[1] == "LEASE":
+            continue
+        letter = fields[3][0].lower()
+        letter = letter.upper() if fields[6:] == ["0", "EOF"] else letter
+        key = int(fields[4]), int(fields[5].rsplit(":", 1)[1])
+        strongest[key] = max(strongest.get(key, letter), letter, key="rRwW".index)
+    return strongest
 
 
 def file_type(target, facts):
@@ -178,9 +267,9 @@ def file_type(target, facts):
     return FILE_TYPES.get(int(facts[1], 8) >> 12, "ANON") if facts else None
 
 
-def read_maps(report, pid):
+def read_maps(report, pid, alive=None):
     areas = []
-    for line in content(report, f"/proc/{pid}/maps").split(b"\n"):
+    for line in content(report, f"{alive or f'/proc/{pid}'}/maps").split(b"\n"):
         # "start-end perms offset dev inode", blanks to column 73, path
         fields = line.split(b" ", 5)
         if len(fields) < 5:

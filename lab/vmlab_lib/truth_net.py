@@ -18,7 +18,7 @@ INET_TABLES = {"tcp": ("inet", "tcp"), "tcp6": ("inet6", "tcp"), "udp": ("inet",
 PROTOCOL_NAMES = {"TCP": ("inet", "tcp"), "TCPv6": ("inet6", "tcp"), "UDP": ("inet", "udp"), "UDPv6": ("inet6", "udp"),
                   "RAW": ("inet", "raw"), "RAWv6": ("inet6", "raw"), "PING": ("inet", "icmp"),
                   "UNIX": ("unix", "unix"), "UNIX-STREAM": ("unix", "unix"), "NETLINK": ("netlink", "netlink"),
-                  "PACKET": ("packet", "packet")}
+                  "PACKET": ("packet", "packet"), "MPTCP": ("inet", "mptcp"), "MPTCPv6": ("inet6", "mptcp")}
 
 
 def namespaces(report):
@@ -141,7 +141,7 @@ def sockets(report, processes, files):
         for read in (inet_sockets, unix_sockets, other_sockets):
             for socket in read(report, netns):
                 if socket["inode"]:
-                    known[socket["inode"]] = socket
+                    known.setdefault(socket["inode"], []).append(socket)
                 else:
                     orphans.append(socket)
     netns_of = {process["pid"]: process["netns"] for process in processes}
@@ -150,14 +150,20 @@ def sockets(report, processes, files):
         if match := re.fullmatch(r"socket:\[(\d+)\]", file["path"]):
             inode = int(match[1])
             owned.add(inode)
-            socket = known.get(inode) or unlisted(report, file, inode, netns_of.get(file["pid"]))
-            found.append({"pid": file["pid"], "fd": file["fd"]} | socket)
-    orphans += [socket for inode, socket in known.items() if inode not in owned]
-    return found + [{"pid": None, "fd": None} | socket for socket in orphans]
+            listed = known.get(inode, [])
+            own = unlisted(report, file, inode, netns_of.get(file["pid"]))
+            if own["protocol"] == "mptcp" and listed:
+                # It stands in no table, but its connections do, with its number and its addresses.
+                listed = listed + [listed[0] | {"protocol": "mptcp"}]
+            owner = {key: file[key] for key in ("pid", "tid", "fd")}
+            found += [owner | socket for socket in listed or [own]]
+    orphans += [socket for inode, sockets in known.items() if inode not in owned for socket in sockets]
+    return found + [{"pid": None, "tid": None, "fd": None} | socket for socket in orphans]
 
 
 def unlisted(report, file, inode, netns):
-    name = report.get(f"/proc/{file['pid']}/fdproto/{file['fd']}")
+    base = f"/proc/{file['pid']}" if file["tid"] == file["pid"] else f"/proc/{file['pid']}/task/{file['tid']}"
+    name = report.get(f"{base}/fdproto/{file['fd']}")
     name = text(name.rstrip(b"\0")) if isinstance(name, bytes) else ""
     family, protocol = PROTOCOL_NAMES.get(name, (name.lower(), name.lower()))
     socket = plain(netns, family, inode) | {"protocol": protocol}

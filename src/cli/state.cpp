@@ -10,6 +10,7 @@ class StateAll : public Verb {
   void declare(CLI::App& app) override {
     app.add_flag("--one-line", one_line_, "with --json: the document on one line")
         ->group(format_group);
+    app.add_flag("--threads", threads_, "with --json: each thread too")->group(format_group);
     app.add_option("--repeat", repeat_, "read it N times; JSON documents then take a line each")
         ->group(format_group)
         ->type_name("N")
@@ -20,11 +21,12 @@ class StateAll : public Verb {
     return with_target(session.common, [&](Target& target) -> Result<void> {
       VMSIGHT_TRY(auto reader, StateReader::create(*target.kernel, *target.memory));
       State state;
+      const unsigned parts = part_all | (threads_ ? part_threads : 0U);
       for (unsigned turn = 0; turn < repeat_; ++turn) {
-        VMSIGHT_TRY_VOID(reader->read({}, state));
+        VMSIGHT_TRY_VOID(reader->read({.parts = parts}, state));
         if (session.common.json) {
           write_document(session.out, target.summary, state,
-                         {.one_line = one_line_ || repeat_ > 1});
+                         {.parts = parts, .one_line = one_line_ || repeat_ > 1});
         } else {
           print_summary(session.out, target.summary, state);
         }
@@ -34,7 +36,7 @@ class StateAll : public Verb {
   }
 
  private:
-  bool one_line_ = false;
+  bool one_line_ = false, threads_ = false;
   unsigned repeat_ = 1;
 };
 

@@ -94,19 +94,44 @@ Json to_json(const TickInfo& tick) {
 }
 
 Json to_json(const OsInfo& os) {
-  return {{"sysname", json_text(os.sysname)}, {"nodename", json_text(os.nodename)},
-          {"release", json_text(os.release)}, {"version", json_text(os.version)},
-          {"machine", json_text(os.machine)}, {"uptime_s", optional_json(os.uptime_s)},
-          {"cmdline", json_text(os.cmdline)}, {"boot_unix_ns", optional_json(os.boot_unix_ns)}};
+  return {{"sysname", json_text(os.sysname)},     {"nodename", json_text(os.nodename)},
+          {"release", json_text(os.release)},     {"version", json_text(os.version)},
+          {"machine", json_text(os.machine)},     {"uptime_s", optional_json(os.uptime_s)},
+          {"cmdline", json_text(os.cmdline)},     {"boot_unix_ns", optional_json(os.boot_unix_ns)},
+          {"unix_ns", optional_json(os.unix_ns)}, {"memory_bytes", optional_json(os.memory_bytes)}};
+}
+
+Json to_json(const CpuCache& cache) {
+  return {{"level", cache.level},
+          {"type", json_text(cache.type)},
+          {"size_bytes", cache.size_bytes},
+          {"ways", cache.ways},
+          {"sets", cache.sets},
+          {"line_bytes", cache.line_bytes},
+          {"cpus", cache.cpus}};
 }
 
 Json to_json(const CpuInfo& cpu) {
+  Json caches = Json::array();
+  for (const CpuCache& cache : cpu.caches) caches.push_back(to_json(cache));
   return {{"cpu", cpu.cpu},
           {"vendor", json_text(cpu.vendor)},
           {"model_name", json_text(cpu.model_name)},
           {"mhz", optional_json(cpu.mhz)},
           {"cache_kib", optional_json(cpu.cache_kib)},
-          {"online", cpu.online}};
+          {"online", cpu.online},
+          {"family", optional_json(cpu.family)},
+          {"model", optional_json(cpu.model)},
+          {"stepping", optional_json(cpu.stepping)},
+          {"socket", optional_json(cpu.socket)},
+          {"core", optional_json(cpu.core)},
+          {"node", optional_json(cpu.node)},
+          {"bogomips", optional_json(cpu.bogomips)},
+          {"physical_bits", cpu.physical_bits},
+          {"virtual_bits", cpu.virtual_bits},
+          {"flags", text_list(cpu.flags)},
+          {"bugs", text_list(cpu.bugs)},
+          {"caches", std::move(caches)}};
 }
 
 Json to_json(const NetDevice& device) {
@@ -131,6 +156,15 @@ Json to_json(const Module& module) {
           {"refcount", module.refcount},
           {"used_by", text_list(module.used_by)},
           {"base", address_json(module.base)}};
+}
+
+Json to_json(const std::optional<FileFacts>& file) {
+  if (!file) return nullptr;
+  return {{"type", json_text(file->type)},
+          {"inode", file->inode},
+          {"device", device_name(file->device)},
+          {"size", file->size},
+          {"links", file->links}};
 }
 
 Json to_json(const Process& process) {
@@ -170,7 +204,15 @@ Json to_json(const Process& process) {
                {"nice", process.nice},
                {"priority", process.priority},
                {"cpu", process.cpu},
-               {"task", address_json(process.task)}};
+               {"task", address_json(process.task)},
+               {"flags", process.flags},
+               {"tpgid", process.tpgid},
+               {"policy", process.policy},
+               {"rt_priority", process.rt_priority},
+               {"locked_bytes", optional_json(process.locked_bytes)},
+               {"exe_file", to_json(process.exe_file)},
+               {"cwd_file", to_json(process.cwd_file)},
+               {"root_file", to_json(process.root_file)}};
   return json;
 }
 
@@ -181,7 +223,22 @@ Json to_json(const Thread& thread) {
           {"state", std::string(1, thread.state)},
           {"cpu", thread.cpu},
           {"task", address_json(thread.task)},
-          {"stack", address_json(thread.stack)}};
+          {"stack", address_json(thread.stack)},
+          {"uid", optional_json(thread.uid)},
+          {"gid", optional_json(thread.gid)},
+          {"euid", optional_json(thread.euid)},
+          {"egid", optional_json(thread.egid)},
+          {"start_time_ns", thread.start_time_ns},
+          {"utime_ns", thread.utime_ns},
+          {"stime_ns", thread.stime_ns},
+          {"nice", thread.nice},
+          {"priority", thread.priority},
+          {"policy", thread.policy},
+          {"rt_priority", thread.rt_priority},
+          {"flags", thread.flags},
+          {"cwd", json_text(thread.cwd)},
+          {"root", json_text(thread.root)},
+          {"files_of", thread.files_of == 0 ? Json(nullptr) : Json(thread.files_of)}};
 }
 
 Json to_json(const OpenFile& file) {
@@ -193,7 +250,12 @@ Json to_json(const OpenFile& file) {
           {"flags", fmt::format("0{:o}", file.flags)},
           {"inode", file.inode},
           {"device", device_name(file.device)},
-          {"size", file.size}};
+          {"size", file.size},
+          {"tid", file.tid},
+          {"rdev", file.rdev == 0 ? Json(nullptr) : Json(device_name(file.rdev))},
+          {"links", file.links},
+          {"lock", file.lock == 0 ? Json(nullptr) : Json(std::string(1, file.lock))},
+          {"targets", file.targets}};
 }
 
 Json to_json(const MemoryMap& map) {
@@ -204,7 +266,10 @@ Json to_json(const MemoryMap& map) {
                {"offset", map.offset},
                {"path", json_text(map.path)},
                {"inode", map.inode},
-               {"device", device_name(map.device)}};
+               {"device", device_name(map.device)},
+               {"type", json_text(map.type)},
+               {"size", map.size},
+               {"links", map.links}};
   if (map.rss_bytes) json["rss_bytes"] = *map.rss_bytes;
   if (map.dirty_bytes) json["dirty_bytes"] = *map.dirty_bytes;
   return json;
@@ -226,7 +291,8 @@ Json to_json(const Socket& socket) {
           {"recv_queue", socket.recv_queue},
           {"send_queue", socket.send_queue},
           {"uid", optional_json(socket.uid)},
-          {"peer_inode", socket.peer_inode}};
+          {"peer_inode", socket.peer_inode},
+          {"tid", optional_json(socket.tid)}};
 }
 
 Json to_json(const Mount& mount) {

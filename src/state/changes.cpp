@@ -8,7 +8,7 @@ namespace {
 
 // What makes a record the same one in both states.
 auto key(const Process& p) { return std::tuple(p.pid, p.start_time_ns); }
-auto key(const OpenFile& f) { return std::tuple(f.pid, f.fd, f.inode, f.path); }
+auto key(const OpenFile& f) { return std::tuple(f.pid, f.tid, f.fd, f.inode, f.path); }
 auto key(const MemoryMap& m) {
   return std::tuple(m.pid, m.start, m.end, std::string_view(m.perms), m.path);
 }

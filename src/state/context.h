@@ -12,8 +12,8 @@ namespace vmsight {
 
 /// An open file that is a socket, found by the open-files part, for the sockets part.
 struct SocketFile {
-  std::int32_t pid = 0, fd = 0;
-  GuestVirt socket;  // struct socket
+  std::int32_t pid = 0, tid = 0, fd = 0;
+  GuestVirt socket{};  // struct socket
   std::uint64_t inode = 0;
 };
 

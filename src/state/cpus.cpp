@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "state/members.h"
 
 namespace vmsight {
@@ -16,6 +18,23 @@ std::string_view read_text(Context& context, GuestVirt at, const Member& member)
   return kept.empty() ? std::string_view("unknown") : kept;
 }
 
+// enum cache_type of include/linux/cacheinfo.h
+std::string_view cache_type(std::uint32_t type) {
+  switch (type) {
+    case 1:
+      return "Instruction";
+    case 2:
+      return "Data";
+    default:
+      return "Unified";
+  }
+}
+
+constexpr std::size_t max_words = 64;     // of capabilities; Linux 7.2 has 24
+constexpr std::size_t max_leaves = 16;    // caches of a CPU
+constexpr std::size_t max_cpus = 8192;    // NR_CPUS with CONFIG_MAXSMP
+constexpr std::uint32_t max_node = 1024;  // MAX_NUMNODES
+
 }  // namespace
 
 Result<CpusReader> CpusReader::resolve(Kernel& kernel) {
@@ -28,15 +47,57 @@ Result<CpusReader> CpusReader::resolve(Kernel& kernel) {
   self.vendor_ = members.member("cpuinfo_x86", "x86_vendor_id");
   self.model_ = members.member("cpuinfo_x86", "x86_model_id");
   self.cache_ = members.offset("cpuinfo_x86", "x86_cache_size");
+  self.resolve_details(kernel, members);
+  self.resolve_caches(members);
   VMSIGHT_TRY_VOID(members.check());
   return self;
 }
 
+void CpusReader::resolve_details(Kernel& kernel, Members& members) {
+  const auto member = [&](const char* name) {
+    return kernel.member("cpuinfo_x86", name).value_or(Member{.size = 0});
+  };
+  family_ = member("x86");
+  model_number_ = member("x86_model");
+  stepping_ = member("x86_stepping");
+  physical_bits_ = member("x86_phys_bits");
+  virtual_bits_ = member("x86_virt_bits");
+  capability_ = member("x86_capability");
+  socket_ = members.find("cpuinfo_x86", {"topo.pkg_id", "phys_proc_id"});
+  core_ = members.find("cpuinfo_x86", {"topo.core_id", "cpu_core_id"});
+  loops_ = members.find("cpuinfo_x86", "loops_per_jiffy");
+  flag_names_ = members.find_symbol("x86_cap_flags");
+  bug_names_ = members.find_symbol("x86_bug_flags");
+  node_ = members.find_symbol("numa_node");
+  tsc_khz_ = members.find_symbol("tsc_khz");
+}
+
+void CpusReader::resolve_caches(Members& members) {
+  cache_info_ = members.find_symbol("ci_cpu_cacheinfo");
+  if (cache_info_.raw() == 0) return;
+  info_list_ = members.find("cpu_cacheinfo", "info_list");
+  leaves_ = members.find("cpu_cacheinfo", "num_leaves");
+  const auto of_leaf = [&](const char* name) { return members.find("cacheinfo", name); };
+  at_ = {of_leaf("level"),
+         of_leaf("type"),
+         of_leaf("coherency_line_size"),
+         of_leaf("number_of_sets"),
+         of_leaf("ways_of_associativity"),
+         of_leaf("size"),
+         of_leaf("shared_cpu_map")};
+  leaf_size_ = static_cast<std::uint32_t>(members.kernel().type_size("cacheinfo").value_or(0));
+  for (const Offset offset :
+       {leaves_, at_.level, at_.type, at_.line, at_.sets, at_.ways, at_.size, at_.cpus}) {
+    if (offset == absent || leaf_size_ == 0) info_list_ = absent;
+  }
+}
+
 void CpusReader::read(Context& context) const {
+  const Names names = read_names(context);
   for (std::size_t cpu = 0; cpu < context.kernel.per_cpu_offsets().size(); ++cpu) {
     context.reader.clear_fault();
     const bool present = in_mask(context.reader, present_, cpu);
-    if (present || !context.reader.ok()) read_cpu(context, cpu);
+    if (present || !context.reader.ok()) read_cpu(context, names, cpu);
   }
   context.reader.clear_fault();
 }
@@ -45,7 +106,7 @@ bool CpusReader::in_mask(Reader& reader, GuestVirt mask, std::size_t cpu) {
   return (reader.u64(mask + cpu / 64 * 8) >> (cpu % 64) & 1) != 0;
 }
 
-void CpusReader::read_cpu(Context& context, std::size_t cpu) const {
+void CpusReader::read_cpu(Context& context, const Names& names, std::size_t cpu) const {
   Reader& reader = context.reader;
   const GuestVirt info = context.kernel.per_cpu(info_, cpu);
   CpuInfo record;
@@ -59,11 +120,129 @@ void CpusReader::read_cpu(Context& context, std::size_t cpu) const {
   if (reader.ok()) {
     if (khz != 0) record.mhz = khz / 1000.0;
     if (cache != 0) record.cache_kib = cache;
+    read_details(context, info, cpu, record);
+    read_capabilities(reader, names, info, record);
+    read_caches(context, cpu, record);
+    reader.clear_fault();
   } else {
     context.state.problem(
         "cpus", fmt::format("cpu {}: {} is not readable", cpu, reader.fault().value_or(info)));
   }
-  context.state.cpus.push_back(record);
+  context.state.cpus.push_back(std::move(record));
+}
+
+CpusReader::Names CpusReader::read_names(Context& context) const {
+  if (capability_.size == 0) return {};
+  return {read_name_table(context, flag_names_, "x86_cap_flags"),
+          read_name_table(context, bug_names_, "x86_bug_flags")};
+}
+
+/// A table of pointers to names, 32 for each word of capabilities. Where it ends no type tells, but
+/// the kernel's symbols do.
+std::vector<std::string_view> CpusReader::read_name_table(Context& context, GuestVirt table,
+                                                          std::string_view symbol) {
+  std::vector<std::string_view> names;
+  if (table.raw() == 0) return names;
+  Reader& reader = context.reader;
+  for (std::size_t word = 0; word < max_words; ++word) {
+    const auto where = context.kernel.locate(table + word * 32 * 8 + 31 * 8);
+    if (!where || where->name != symbol) break;
+    for (std::size_t bit = 0; bit < 32; ++bit) {
+      reader.clear_fault();
+      const GuestVirt name = reader.pointer(table + (word * 32 + bit) * 8);
+      char buffer[64];
+      const std::string_view text = name.raw() == 0 ? "" : reader.c_string(name, buffer);
+      names.push_back(reader.ok() ? context.arena().copy(text) : std::string_view());
+    }
+  }
+  reader.clear_fault();
+  return names;
+}
+
+void CpusReader::read_details(Context& context, GuestVirt info, std::size_t cpu,
+                              CpuInfo& record) const {
+  Reader& reader = context.reader;
+  const auto number = [&](const Member& member) -> std::optional<unsigned> {
+    if (member.size == 0) return std::nullopt;
+    const auto value = static_cast<unsigned>(reader.value(info, member));
+    return reader.ok() ? std::optional(value) : std::nullopt;
+  };
+  const auto id = [&](Offset offset) -> std::optional<unsigned> {
+    if (offset == absent) return std::nullopt;
+    const std::uint32_t value = reader.u16(info + offset);
+    return reader.ok() ? std::optional<unsigned>(value) : std::nullopt;
+  };
+  record.family = number(family_);
+  record.model = number(model_number_);
+  record.stepping = number(stepping_);
+  record.physical_bits = number(physical_bits_).value_or(0);
+  record.virtual_bits = number(virtual_bits_).value_or(0);
+  record.socket = id(socket_);
+  record.core = id(core_);
+  read_bogomips(reader, info, record);
+  if (node_.raw() == 0) return;
+  const std::uint32_t node = reader.u32(context.kernel.per_cpu(node_, cpu));
+  if (reader.ok() && node < max_node) record.node = node;
+}
+
+/// BogoMIPS are loops a jiffy times jiffies a second, which no variable keeps: the kernel derives
+/// loops a jiffy from the clock of the TSC.
+void CpusReader::read_bogomips(Reader& reader, GuestVirt info, CpuInfo& record) const {
+  if (loops_ == absent || tsc_khz_.raw() == 0) return;
+  const std::uint64_t loops = reader.u64(info + loops_);
+  const double clock = reader.u32(tsc_khz_) * 1000.0;
+  if (!reader.ok() || loops == 0) return;
+  for (const unsigned hz : {100U, 250U, 300U, 1000U}) {
+    const double product = static_cast<double>(loops) * hz;
+    if (product < clock * 0.95 || product > clock * 1.05) continue;
+    // As show_cpuinfo() of arch/x86/kernel/cpu/proc.c rounds.
+    const std::uint64_t whole = loops / (500000 / hz), part = loops / (5000 / hz) % 100;
+    record.bogomips = static_cast<double>(whole) + static_cast<double>(part) / 100;
+  }
+}
+
+void CpusReader::read_capabilities(Reader& reader, const Names& names, GuestVirt info,
+                                   CpuInfo& record) const {
+  const auto take = [&](const std::vector<std::string_view>& from, std::size_t first_word,
+                        std::vector<std::string_view>& into) {
+    for (std::size_t i = 0; i < from.size() && first_word + i / 32 < capability_.count; ++i) {
+      const GuestVirt word = info + capability_.offset + (first_word + i / 32) * 4;
+      const bool has = (reader.u32(word) >> (i % 32) & 1) != 0;
+      if (has && !from[i].empty()) into.push_back(from[i]);
+    }
+  };
+  take(names.flags, 0, record.flags);
+  take(names.bugs, names.flags.size() / 32, record.bugs);
+}
+
+void CpusReader::read_caches(Context& context, std::size_t cpu, CpuInfo& record) const {
+  if (info_list_ == absent) return;
+  Reader& reader = context.reader;
+  const GuestVirt info = context.kernel.per_cpu(cache_info_, cpu);
+  const GuestVirt list = reader.pointer(info + info_list_);
+  const std::uint32_t leaves = reader.u32(info + leaves_);
+  if (!reader.ok() || list.raw() == 0 || leaves > max_leaves) return;
+  for (std::uint32_t i = 0; i < leaves; ++i) {
+    CpuCache cache = read_cache(context, list + std::uint64_t{i} * leaf_size_);
+    if (!reader.ok()) return;
+    if (cache.size_bytes != 0) record.caches.push_back(std::move(cache));
+  }
+}
+
+CpuCache CpusReader::read_cache(Context& context, GuestVirt leaf) const {
+  Reader& reader = context.reader;
+  CpuCache cache{.level = reader.u32(leaf + at_.level),
+                 .type = cache_type(reader.u32(leaf + at_.type)),
+                 .size_bytes = reader.u32(leaf + at_.size),
+                 .ways = reader.u32(leaf + at_.ways),
+                 .sets = reader.u32(leaf + at_.sets),
+                 .line_bytes = reader.u32(leaf + at_.line),
+                 .cpus = {}};
+  const std::size_t cpus = std::min(context.kernel.per_cpu_offsets().size(), max_cpus);
+  for (std::size_t cpu = 0; cpu < cpus; ++cpu) {
+    if (in_mask(reader, leaf + at_.cpus, cpu)) cache.cpus.push_back(static_cast<unsigned>(cpu));
+  }
+  return cache;
 }
 
 }  // namespace vmsight

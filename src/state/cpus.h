@@ -1,10 +1,11 @@
-// The guest's processors, as /proc/cpuinfo shows them.
+// The guest's processors, as /proc/cpuinfo and /sys/devices/system/cpu show them.
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
 #include "state/context.h"
+#include "state/members.h"
 
 namespace vmsight {
 
@@ -15,13 +16,38 @@ class CpusReader {
   void read(Context& context) const;
 
  private:
+  /// Names of the bits of cpuinfo_x86.x86_capability. Null names are not shown.
+  struct Names {
+    std::vector<std::string_view> flags, bugs;
+  };
   /// Bit `cpu` of a struct cpumask.
   static bool in_mask(Reader& reader, GuestVirt mask, std::size_t cpu);
-  void read_cpu(Context& context, std::size_t cpu) const;
+  void resolve_details(Kernel& kernel, Members& members);
+  void resolve_caches(Members& members);
+  Names read_names(Context& context) const;
+  static std::vector<std::string_view> read_name_table(Context& context, GuestVirt table,
+                                                       std::string_view symbol);
+  void read_cpu(Context& context, const Names& names, std::size_t cpu) const;
+  void read_details(Context& context, GuestVirt info, std::size_t cpu, CpuInfo& record) const;
+  void read_capabilities(Reader& reader, const Names& names, GuestVirt info, CpuInfo& record) const;
+  void read_bogomips(Reader& reader, GuestVirt info, CpuInfo& record) const;
+  void read_caches(Context& context, std::size_t cpu, CpuInfo& record) const;
+  CpuCache read_cache(Context& context, GuestVirt leaf) const;
 
   GuestVirt present_, online_, info_, khz_;
   Member vendor_, model_;
   std::uint32_t cache_ = 0;
+  // Of struct cpuinfo_x86, where this kernel has them.
+  Member family_, model_number_, stepping_, physical_bits_, virtual_bits_, capability_;
+  Offset socket_ = absent, core_ = absent, loops_ = absent;
+  GuestVirt flag_names_, bug_names_, node_, tsc_khz_;
+  // Of the caches; info_list is absent in kernels without them.
+  GuestVirt cache_info_;
+  Offset info_list_ = absent, leaves_ = absent;
+  std::uint32_t leaf_size_ = 0;
+  struct CacheOffsets {
+    Offset level, type, line, sets, ways, size, cpus;
+  } at_{};
 };
 
 }  // namespace vmsight

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+
 #include <bit>
 
 namespace vmsight {
@@ -10,33 +11,14 @@ namespace {
 
 constexpr std::uint32_t max_table = 1u << 26;  // far beyond any sysctl fs.nr_open in use
 
-std::string_view type_name(std::uint16_t mode) {
-  switch (mode & S_IFMT) {
-    case S_IFREG:
-      return "REG";
-    case S_IFDIR:
-      return "DIR";
-    case S_IFCHR:
-      return "CHR";
-    case S_IFBLK:
-      return "BLK";
-    case S_IFIFO:
-      return "FIFO";
-    case S_IFSOCK:
-      return "SOCK";
-    case S_IFLNK:
-      return "LNK";
-    default:
-      return "ANON";  // anonymous inodes have no type
-  }
-}
-
 }  // namespace
 
 Result<FilesReader> FilesReader::resolve(Kernel& kernel, const FileObjects& objects) {
   Members members(kernel);
   FilesReader files;
   files.objects_ = objects;
+  VMSIGHT_TRY(files.locks_, FileLocks::resolve(kernel));
+  VMSIGHT_TRY(files.targets_, FileTargets::resolve(kernel));
   files.at_ = {
       .fdt = members.offset("files_struct", "fdt"),
       .max_fds = members.offset("fdtable", "max_fds"),
@@ -48,14 +30,15 @@ Result<FilesReader> FilesReader::resolve(Kernel& kernel, const FileObjects& obje
   return files;
 }
 
-void FilesReader::read(ProcessContext& process, std::int32_t pid, GuestVirt files) const {
+void FilesReader::read(ProcessContext& process, std::int32_t pid, std::int32_t tid,
+                       GuestVirt files) const {
   Reader& reader = process.reader();
   const GuestVirt fdt =
       process.proofs.expect(reader, files + at_.fdt, reader.pointer(files + at_.fdt));
   const auto size = reader.u32(fdt + at_.max_fds);
   const GuestVirt open = reader.pointer(fdt + at_.open_fds);
   const GuestVirt close_on_exec = reader.pointer(fdt + at_.close_on_exec);
-  const Table table{pid, reader.pointer(fdt + at_.fd)};
+  const Table table{pid, tid, reader.pointer(fdt + at_.fd)};
   if (size > max_table) reader.set_fault(fdt);
 
   for (std::uint32_t first = 0; first < size && reader.ok(); first += 64) {
@@ -101,19 +84,24 @@ void FilesReader::read_slot(ProcessContext& process, const Table& table, std::ui
   OpenFile record{
       .pid = table.pid,
       .fd = static_cast<std::int32_t>(fd),
-      .type = process.paths.is_anonymous(path.dentry) ? "ANON" : type_name(facts.mode),
+      .type = process.paths.is_anonymous(path.dentry) ? "ANON" : facts.type(),
       .path = process.paths.path(path),
       .pos = reader.u64(file + at.f_pos),
       .flags = flags | (close_on_exec ? O_CLOEXEC : 0),
       .inode = facts.number,
       .device = facts.device,
       .size = facts.size,
+      .tid = table.tid,
+      .rdev = facts.rdev,
+      .links = facts.links,
   };
+  if (facts.locks.raw() != 0) record.lock = locks_.letter(reader, facts.locks, table.pid);
+  if (record.type == "ANON") targets_.read(process, file, inode, objects_, record);
   if (!reader.ok()) return;
   process.state().open_files.push_back(record);
   if ((facts.mode & S_IFMT) == S_IFSOCK) {
     process.context.socket_files.push_back(
-        {table.pid, record.fd, reader.pointer(file + at.private_data), facts.number});
+        {table.pid, table.tid, record.fd, reader.pointer(file + at.private_data), facts.number});
   }
 }
 

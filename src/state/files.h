@@ -5,7 +5,9 @@
 //             fd             max_fds pointers to struct file
 #pragma once
 
+#include "state/file_locks.h"
 #include "state/file_objects.h"
+#include "state/file_targets.h"
 
 namespace vmsight {
 
@@ -13,13 +15,14 @@ class FilesReader {
  public:
   static Result<FilesReader> resolve(Kernel& kernel, const FileObjects& objects);
 
-  /// Appends the open files of one process, ascending; its sockets to context.socket_files too.
-  /// `files` is its files_struct. A fault leaves what was read before it.
-  void read(ProcessContext& process, std::int32_t pid, GuestVirt files) const;
+  /// Appends the open files of one descriptor table, ascending; its sockets to
+  /// context.socket_files too. `files` is the files_struct that thread `tid` of the process uses. A
+  /// fault leaves what was read before it.
+  void read(ProcessContext& process, std::int32_t pid, std::int32_t tid, GuestVirt files) const;
 
  private:
   struct Table {
-    std::int32_t pid = 0;
+    std::int32_t pid = 0, tid = 0;
     GuestVirt slots;
   };
   void prove_slots(ProcessContext& process, const Table& table, std::uint32_t first,
@@ -28,6 +31,8 @@ class FilesReader {
                  bool close_on_exec) const;
 
   FileObjects objects_;
+  FileLocks locks_;
+  FileTargets targets_;
   struct Offsets {
     Offset fdt, max_fds, fd, open_fds, close_on_exec;
   } at_{};

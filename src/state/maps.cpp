@@ -160,6 +160,9 @@ void MapsReader::read_area(ProcessContext& process, Space& space, GuestVirt area
     map.inode = space.inode.number;
     map.device = space.inode.device;
     map.path = space.path;
+    map.type = space.inode.type();
+    map.size = space.inode.size;
+    map.links = space.inode.links;
     if (const auto named = user_name(process, area, "anon_shmem"); !named.empty()) map.path = named;
   }
   if (process.context.options.residency && residency_ && reader.ok()) {

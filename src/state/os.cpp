@@ -15,6 +15,7 @@ constexpr std::size_t max_command_line = 64 * 1024;
 constexpr std::uint64_t ns_per_second = 1'000'000'000;
 // A clock beyond this is no clock: 2^63 ns.
 constexpr std::uint64_t max_uptime_ns = 1ULL << 63;
+constexpr std::uint64_t max_pages = 1ULL << 40;  // 4 PiB
 
 template <typename Value>
 Value value_at(std::span<const std::byte> bytes, std::uint64_t offset) {
@@ -42,6 +43,7 @@ Result<OsReader> OsReader::resolve(Kernel& kernel) {
   self.machine_ = members.member("new_utsname", "machine");
   self.resolve_clock(members);
   self.command_line_ = members.symbol("saved_command_line");
+  self.total_pages_ = members.find_symbol("_totalram_pages");
   VMSIGHT_TRY_VOID(members.check());
   return self;
 }
@@ -71,6 +73,17 @@ void OsReader::read(Context& context) const {
   read_names(context);
   read_uptime(context);
   read_command_line(context);
+  read_memory_size(context);
+}
+
+/// As si_meminfo(): what the kernel has to give, its own text and tables not counted.
+void OsReader::read_memory_size(Context& context) const {
+  OsInfo& os = context.state.os;
+  os.memory_bytes.reset();
+  if (total_pages_.raw() == 0) return;
+  context.reader.clear_fault();
+  const std::uint64_t pages = context.reader.u64(total_pages_);
+  if (context.reader.ok() && pages < max_pages) os.memory_bytes = pages * page_size;
 }
 
 void OsReader::read_names(Context& context) const {
@@ -133,6 +146,7 @@ void OsReader::read_uptime(Context& context) const {
   OsInfo& os = context.state.os;
   os.uptime_s.reset();
   os.boot_unix_ns.reset();
+  os.unix_ns.reset();
   if (reading == ClockReading::failed || ns >= max_uptime_ns) {
     context.state.problem("os", fmt::format("uptime: no clock at {}", clock_));
     return;
@@ -145,6 +159,7 @@ void OsReader::read_uptime(Context& context) const {
   // Both offsets are from the monotonic clock: their difference is the wall clock at boot.
   os.boot_unix_ns =
       static_cast<std::int64_t>(value_at<std::uint64_t>(bytes, offs_real_) - offs_boot);
+  os.unix_ns = *os.boot_unix_ns + static_cast<std::int64_t>(ns);
 }
 
 void OsReader::read_command_line(Context& context) const {

@@ -27,8 +27,10 @@ class OsReader {
   void read_names(Context& context) const;
   void read_uptime(Context& context) const;
   void read_command_line(Context& context) const;
+  void read_memory_size(Context& context) const;
 
   GuestVirt names_, clock_, command_line_;  // the clock: where its sequence count is
+  GuestVirt total_pages_;                   // null if this kernel has another name for it
   Member sysname_, nodename_, release_, version_, machine_;
   // From clock_.
   std::uint32_t base_ = 0, nsec_ = 0, shift_ = 0, offs_boot_ = 0, offs_real_ = 0;

@@ -31,6 +31,8 @@ struct Shared {
   FlatMap<NamespaceSet> namespaces;  // by nsproxy
   std::vector<MountNamespace> mount_namespaces;
   std::vector<GuestVirt> threads;  // scratch: those of the process being read
+  FlatMap<std::int32_t> tables;    // scratch: its descriptor tables, by the thread that has each
+  std::size_t targets = 0;         // watched by epolls, of all processes
   std::size_t cmdline_bytes = 0;   // of all processes
   Stopwatch watch;                 // since the view began
 
@@ -39,6 +41,8 @@ struct Shared {
     namespaces.clear();
     mount_namespaces.clear();
     threads.clear();
+    tables.clear();
+    targets = 0;
     cmdline_bytes = 0;
     watch = {};
   }

@@ -28,6 +28,7 @@ Result<ProcessMemoryReader> ProcessMemoryReader::resolve(Kernel& kernel,
   memory.at_ = {
       .pgd = mm("pgd"),
       .total_vm = mm("total_vm"),
+      .locked_vm = mm("locked_vm"),
       .exe_file = mm("exe_file"),
       .arg_start = mm("arg_start"),
       .arg_end = mm("arg_end"),
@@ -48,10 +49,16 @@ void ProcessMemoryReader::read(ProcessContext& process, GuestVirt mm, Process& r
   const std::uint64_t pages = reader.u64(mm + at_.total_vm), resident = resident_pages(reader, mm);
   const GuestVirt exe =
       process.proofs.expect(reader, mm + at_.exe_file, reader.pointer(mm + at_.exe_file));
-  if (exe.raw() != 0) record.exe = process.paths.path(process.paths.read(objects_.path_of(exe)));
+  if (exe.raw() != 0) {
+    const PathRef path = process.paths.read(objects_.path_of(exe));
+    record.exe = process.paths.path(path);
+    record.exe_file = objects_.facts_of(reader, path);
+  }
+  const std::uint64_t locked = reader.u64(mm + at_.locked_vm);
   if (!reader.ok()) return;
   record.vsize_bytes = pages * page_size;
   record.rss_bytes = resident * page_size;
+  record.locked_bytes = locked * page_size;
   read_cmdline(process, mm, record);
 }
 

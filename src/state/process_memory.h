@@ -9,7 +9,7 @@ class ProcessMemoryReader {
  public:
   static Result<ProcessMemoryReader> resolve(Kernel& kernel, const FileObjects& objects);
 
-  /// Sets rss_bytes, vsize_bytes, exe and cmdline from the mm_struct at `mm`.
+  /// Sets rss_bytes, vsize_bytes, locked_bytes, exe, exe_file and cmdline from the mm_struct at `mm`.
   void read(ProcessContext& process, GuestVirt mm, Process& record) const;
 
  private:
@@ -18,7 +18,7 @@ class ProcessMemoryReader {
 
   FileObjects objects_;
   struct Offsets {
-    Offset pgd, total_vm, exe_file, arg_start, arg_end, env_start, env_end, rss;
+    Offset pgd, total_vm, locked_vm, exe_file, arg_start, arg_end, env_start, env_end, rss;
   } at_{};
   std::uint32_t counter_stride_ = 8;  // bytes from one RSS counter to the next
 };

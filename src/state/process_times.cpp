@@ -23,12 +23,10 @@ CpuTime adjust_cpu_time(const CpuTime& sampled, const CpuTime& before) {
   return {user, system, sampled.runtime};
 }
 
-Result<TimesReader> TimesReader::resolve(Kernel& kernel, const Tasks& tasks,
-                                         const TaskNames& names) {
+Result<TimesReader> TimesReader::resolve(Kernel& kernel, const Tasks& tasks) {
   Members members(kernel);
   TimesReader times;
   times.tasks_ = tasks;
-  times.names_ = names;
   times.at_ = {
       .user = members.offset("signal_struct", "utime"),
       .system = members.offset("signal_struct", "stime"),
@@ -59,7 +57,6 @@ void TimesReader::read(ProcessContext& process, GuestVirt leader, GuestVirt sign
     sampled.user += reader.u64(task + task_at.utime);
     sampled.system += reader.u64(task + task_at.stime);
     sampled.runtime += reader.u64(task + task_at.sum_exec_runtime);
-    if (process.wants(part_threads)) read_thread(process, task, record.tgid);
   }
   const CpuTime before{reader.u64(signal + at_.before_user), reader.u64(signal + at_.before_system),
                        0};
@@ -68,24 +65,6 @@ void TimesReader::read(ProcessContext& process, GuestVirt leader, GuestVirt sign
   record.threads = count;
   record.utime_ns = shown.user;
   record.stime_ns = shown.system;
-}
-
-void TimesReader::read_thread(ProcessContext& process, GuestVirt task, std::int32_t tgid) const {
-  Reader& reader = process.reader();
-  const Tasks::Offsets& at = tasks_.at();
-  Thread thread{
-      .pid = static_cast<std::int32_t>(reader.u32(task + at.pid)),
-      .tgid = static_cast<std::int32_t>(reader.u32(task + at.tgid)),
-      .comm = names_.read(reader, process.context.arena(), task, reader.u32(task + at.flags)),
-      .state = tasks_.state_letter(reader, task),
-      .cpu = static_cast<std::int32_t>(reader.u32(task + at.cpu)),
-      .task = task,
-      .stack = reader.pointer(task + at.stack),
-  };
-  if (thread.tgid != tgid) reader.set_fault(task);
-  if (reader.ok() && !is_full(process.state().threads, process.context.arena())) {
-    process.state().threads.push_back(thread);
-  }
 }
 
 }  // namespace vmsight

@@ -1,8 +1,7 @@
-// CPU time of a thread group, and its threads.
+// CPU time of a thread group.
 #pragma once
 
 #include "state/process_context.h"
-#include "state/task_names.h"
 #include "state/tasks.h"
 
 namespace vmsight {
@@ -18,16 +17,14 @@ CpuTime adjust_cpu_time(const CpuTime& sampled, const CpuTime& before);
 
 class TimesReader {
  public:
-  static Result<TimesReader> resolve(Kernel& kernel, const Tasks& tasks, const TaskNames& names);
+  static Result<TimesReader> resolve(Kernel& kernel, const Tasks& tasks);
 
-  /// Sets threads, utime_ns and stime_ns; appends to state.threads if that part is wanted.
+  /// Sets threads, utime_ns and stime_ns; process.shared.threads has its threads then, the main
+  /// thread first.
   void read(ProcessContext& process, GuestVirt leader, GuestVirt signal, Process& record) const;
 
  private:
-  void read_thread(ProcessContext& process, GuestVirt task, std::int32_t tgid) const;
-
   Tasks tasks_;
-  TaskNames names_;
   struct Offsets {
     Offset user, system, runtime, before_user, before_system;  // of signal_struct
   } at_{};

@@ -9,6 +9,7 @@
 #include "state/process_memory.h"
 #include "state/process_times.h"
 #include "state/tasks.h"
+#include "state/threads.h"
 
 namespace vmsight {
 
@@ -37,24 +38,28 @@ class ProcessesReader {
 
  private:
   struct Pointers {
-    GuestVirt mm, files, fs, nsproxy, signal, thread_pid;
+    GuestVirt mm, fs, nsproxy, signal, thread_pid;
   };
   Pointers read_task(ProcessContext& process, GuestVirt task, Process& record) const;
   void read_credentials(ProcessContext& process, GuestVirt task, Process& record) const;
   void read_signal(ProcessContext& process, GuestVirt signal, Process& record) const;
   PathRef read_directories(ProcessContext& process, GuestVirt fs, Process& record) const;
-  std::int32_t terminal(Reader& reader, GuestVirt signal) const;
+  void take_from_living_thread(ProcessContext& process, Pointers& to, Process& record) const;
+  void read_tables(ProcessContext& process, std::int32_t pid) const;
+  std::int32_t terminal(Reader& reader, GuestVirt tty) const;
 
   Tasks tasks_;
   TaskNames names_;
   NamespacesReader namespaces_;
   TimesReader times_;
+  ThreadsReader threads_;
+  FileObjects objects_;
   ProcessMemoryReader memory_;
   std::optional<FilesReader> files_;
   std::optional<MapsReader> maps_;
   struct Offsets {
     Offset uid, gid, suid, sgid, euid, egid, fsuid, fsgid;
-    Offset group, session, tty, tty_index, tty_driver, driver_major, driver_minor;
+    Offset group, session, tty, tty_index, tty_driver, tty_group, driver_major, driver_minor;
     Offset fs_root, fs_pwd;
   } at_{};
   GuestVirt child_reaper_{};  // where init_pid_ns points to process 1

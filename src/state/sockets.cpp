@@ -25,10 +25,16 @@ Result<SocketsReader> SocketsReader::resolve(Kernel& kernel) {
 }
 
 void SocketsReader::read(Context& context) const {
-  View view{context,         namespaces_.list(context, "sockets"),
-            owners(context), {},
-            max_nodes,       max_listed_buckets,
+  View view{context,
+            namespaces_.list(context, "sockets"),
+            owners(context),
+            context.socket_files,
+            {},
+            max_nodes,
+            max_listed_buckets,
             max_retries};
+  std::sort(view.files.begin(), view.files.end(),
+            [](const SocketFile& a, const SocketFile& b) { return a.inode < b.inode; });
   const std::vector<SocketTable> tables = tables_.list(context, view.namespaces);
   std::sort(view.namespaces.begin(), view.namespaces.end(),
             [](const NetNamespace& a, const NetNamespace& b) { return a.net < b.net; });
@@ -169,18 +175,33 @@ void SocketsReader::keep(View& view, GuestVirt sock, const Socket& record) const
   std::vector<Socket>& sockets = view.context.state.sockets;
   auto owner = std::lower_bound(view.owners.begin(), view.owners.end(), sock,
                                 [](const Owner& one, GuestVirt at) { return one.sock < at; });
-  if (owner == view.owners.end() || owner->sock != sock) {
-    if (sockets.size() < max_sockets) sockets.push_back(record);
-    return;
-  }
+  if (owner == view.owners.end() || owner->sock != sock) return keep_by_inode(view, record);
   for (; owner != view.owners.end() && owner->sock == sock; ++owner) {
     owner->found = true;
     if (sockets.size() >= max_sockets) continue;
     Socket& one = sockets.emplace_back(record);
     one.pid = owner->file.pid;
+    one.tid = owner->file.tid;
     one.fd = owner->file.fd;
     one.inode = owner->file.inode;
   }
+}
+
+/// For a socket that no file holds: the kernel gave it the inode number of the socket that it
+/// works for (a connection of MPTCP), and the guest's own tools find its owner by that.
+void SocketsReader::keep_by_inode(View& view, const Socket& record) const {
+  std::vector<Socket>& sockets = view.context.state.sockets;
+  const auto [first, last] =
+      std::equal_range(view.files.begin(), view.files.end(), SocketFile{.inode = record.inode},
+                       [](const SocketFile& a, const SocketFile& b) { return a.inode < b.inode; });
+  const bool owned = record.inode != 0 && first != last;
+  for (auto file = first; owned && file != last && sockets.size() < max_sockets; ++file) {
+    Socket& one = sockets.emplace_back(record);
+    one.pid = file->pid;
+    one.tid = file->tid;
+    one.fd = file->fd;
+  }
+  if (!owned && sockets.size() < max_sockets) sockets.push_back(record);
 }
 
 }  // namespace vmsight

@@ -16,8 +16,8 @@ class SocketsReader {
  public:
   static Result<SocketsReader> resolve(Kernel& kernel);
 
-  /// Needs Context::socket_files. A socket gives one record for each file that is it, in
-  /// whatever process; one without files, whether the kernel's, orphaned or waiting to be
+  /// Needs Context::socket_files. A socket gives one record for each file that is it, or that has
+  /// its inode number, in whatever process; one without files, whether the kernel's, orphaned or waiting to be
   /// accepted, gives a record without pid and fd.
   void read(Context& context) const;
 
@@ -36,6 +36,7 @@ class SocketsReader {
     Context& context;
     std::vector<NetNamespace> namespaces;  // sorted by address
     std::vector<Owner> owners;             // sorted by sock
+    std::vector<SocketFile> files;         // sorted by inode
     std::vector<Found> chain;              // of the bucket that is being read
     std::size_t nodes_left = 0;            // bounds the time that forged chains cost
     std::uint64_t buckets_left = 0;        // ... and forged tables
@@ -52,6 +53,7 @@ class SocketsReader {
   bool read_sock(View& view, GuestVirt sock, Socket& into) const;
   std::uint64_t netns(View& view, GuestVirt net) const;
   void keep(View& view, GuestVirt sock, const Socket& record) const;
+  void keep_by_inode(View& view, const Socket& record) const;
 
   NetNamespaces namespaces_;
   SockReader socks_;

@@ -56,6 +56,10 @@ Result<Tasks> Tasks::resolve(Kernel& kernel) {
       .utime = task("utime"),
       .stime = task("stime"),
       .sum_exec_runtime = task("se.sum_exec_runtime"),
+      .before_user = task("prev_cputime.utime"),
+      .before_system = task("prev_cputime.stime"),
+      .policy = task("policy"),
+      .rt_priority = task("rt_priority"),
       .thread_head = members.offset("signal_struct", "thread_head"),
       .nr_threads = members.offset("signal_struct", "nr_threads"),
   };

@@ -32,7 +32,8 @@ class Tasks {
     Offset state, state_size, exit_state, flags, cpu, prio, static_prio;
     Offset tasks, thread_node, pid, tgid, real_parent, comm, stack;
     Offset mm, files, fs, nsproxy, real_cred, signal, sighand, thread_pid;
-    Offset start_boottime, utime, stime, sum_exec_runtime;
+    Offset start_boottime, utime, stime, sum_exec_runtime, before_user, before_system;
+    Offset policy, rt_priority;
     Offset thread_head, nr_threads;
   };
   const Offsets& at() const { return at_; }

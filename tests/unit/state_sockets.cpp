@@ -81,7 +81,7 @@ class Sockets : public ::testing::Test {
   GuestVirt open(std::int32_t pid, std::int32_t fd, GuestVirt sock, std::uint64_t inode) {
     const GuestVirt socket = guest_.allocate(4096);
     kernel_.put(socket, "socket", "sk", sock.raw());
-    context_.socket_files.push_back({pid, fd, socket, inode});
+    context_.socket_files.push_back({pid, pid, fd, socket, inode});
     return socket;
   }
   const std::vector<Socket>& read() {

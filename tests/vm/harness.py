@@ -45,7 +45,7 @@ def vmsight(*arguments, status=0, **options):
 
 
 def state(guest, *options, **kwargs):
-    return json.loads(vmsight("state", guest.pid, "--json", *options, **kwargs))
+    return json.loads(vmsight("state", guest.pid, "--json", "--threads", *options, **kwargs))
 
 
 def check_truth(guest, *options, read=state):

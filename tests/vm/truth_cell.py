@@ -9,7 +9,7 @@ import tempfile
 
 from harness import Guest, check_truth, expect, main, run, state, vmsight
 
-SCENE = ["workers 40", "files 60", "maps 20", "sockets", "special", "zombies 2", "container", "log hello from the puppet"]
+SCENE = ["workers 40", "files 60", "maps 20", "sockets", "special", "threads", "zombies 2", "container", "log hello from the puppet"]
 
 
 def build_scene(guest):
