@@ -1,125 +1,222 @@
 // vmsight lsof VM [PATH...]: open files.
-#include <unordered_map>
-#include <unordered_set>
+#include <set>
 
 #include "cli/filters.h"
+#include "cli/lsof_choice.h"
+#include "cli/short_options.h"
 #include "cli/target.h"
 #include "render/lsof.h"
 
 namespace vmsight {
 namespace {
 
+using Argument = ShortOption::Argument;
+
+// All that lsof 4.95 takes and that means something for a guest. What is not here is refused.
+constexpr ShortOption short_options[] = {
+    {'-', 'a', Argument::none, "--and"},
+    {'-', 'b', Argument::none, ""},  // never asks the guest for anything, so nothing blocks
+    {'-', 'c', Argument::required, "--comm"},
+    {'-', 'd', Argument::required, "--fd"},
+    {'-', 'g', Argument::optional, "--pgid"},
+    {'-', 'h', Argument::none, "--help"},
+    {'-', 'i', Argument::optional, "--inet"},
+    {'-', 'K', Argument::optional, "--tasks"},
+    {'-', 'l', Argument::none, ""},  // user IDs are always numbers
+    {'-', 'L', Argument::none, "--no-links"},
+    {'-', 'n', Argument::none, ""},  // ... and addresses
+    {'-', 'o', Argument::none, "--offset"},
+    {'-', 'O', Argument::none, ""},
+    {'-', 'p', Argument::required, "--pid"},
+    {'-', 'P', Argument::none, ""},  // ... and ports
+    {'-', 'Q', Argument::none, "--found-or-not"},
+    {'-', 'R', Argument::none, "--ppid"},
+    {'-', 's', Argument::optional, "--size"},
+    {'-', 't', Argument::none, "--terse"},
+    {'-', 'u', Argument::required, "--user"},
+    {'-', 'U', Argument::none, "--unix"},
+    {'-', 'w', Argument::none, ""},
+    {'+', 'a', Argument::none, "--and"},
+    {'+', 'c', Argument::required, "--width"},
+    {'+', 'd', Argument::required, "--directory"},
+    {'+', 'D', Argument::required, "--below"},
+    {'+', 'L', Argument::optional, "--links"},
+    {'+', 'w', Argument::none, ""},
+};
+
 class Lsof : public Verb {
  public:
+  Result<void> rewrite(std::vector<std::string>& words) const override {
+    return expand_short_options("lsof", short_options, words);
+  }
+
   void declare(CLI::App& app) override {
-    app.add_option("PATH", paths_, "only these files, and what is open below these directories")
+    app.add_option("PATH", choice_.paths, "only these files, or what is open of this mount point")
         ->group("Arguments");
-    app.add_option("-p,--pid", pids_, "only files of these processes")
-        ->group(filter_group)
-        ->type_name("PID,...")
-        ->delimiter(',');
-    app.add_option("-c,--comm", names_, "only files of commands that begin with this")
-        ->group(filter_group)
-        ->type_name("NAME,...")
-        ->delimiter(',');
-    app.add_option("-u,--user", users_, "only files of these user IDs")
-        ->group(filter_group)
-        ->type_name("UID,...")
-        ->delimiter(',');
-    app.add_option("-d,--fd", fds_, "only these: numbers, cwd, rtd, txt, mem")
-        ->group(filter_group)
-        ->type_name("FD,...")
-        ->delimiter(',');
-    app.add_flag("-i,--inet", inet_, "only Internet sockets")->group(filter_group);
-    app.add_flag("-U,--unix", unix_, "only unix sockets")->group(filter_group);
-    app.add_flag("-n,-P", ignored_, "accepted: addresses and ports are always numbers")->group("");
+    declare_choice(app);
+    declare_format(app);
   }
 
   Result<void> run(Session& session) override {
+    VMSIGHT_TRY_VOID(take_options());
     StateVerb verb;
-    verb.options.parts = part_processes | part_open_files | part_sockets;
-    if (wants_maps()) verb.options.parts |= part_memory_maps;
-    if (pids_.size() == 1) verb.options.pid = pids_.front();
+    verb.shown = part_processes | part_open_files | part_sockets;
+    if (choice_.may_choose_maps()) verb.shown |= part_memory_maps;
+    if (format_.tasks) verb.shown |= part_threads;
+    // Threads have names too, where one has files of its own.
+    verb.options.parts = verb.shown | part_threads | (choice_.paths.empty() ? 0U : part_mounts);
+    verb.options.pid = choice_.only_pid();
+    format_.table.headers = session.common.headers;
     verb.filter = [this](State& state, Target&) { return filter(state); };
     verb.text = [&](Output& out, const State& state, const Target&) {
-      print_open_files(out, state, {.headers = session.common.headers});
+      print_open_files(out, state, format_);
     };
+    verb.verdict = [this](const State& state) { return verdict(state); };
     return show_state(session, verb);
   }
 
  private:
-  bool sockets_only() const { return inet_ || unix_; }
-  bool wants_maps() const { return !sockets_only() && among(fds_, std::string_view("mem")); }
+  void declare_choice(CLI::App& app) {
+    const auto list = [&](const char* name, std::vector<std::string>& into, const char* what,
+                          const char* type) {
+      one_value_each(app.add_option(name, into, what))->group(filter_group)->type_name(type);
+    };
+    list("-p,--pid", pids_, "files of these processes (^PID: not of this one)", "PID,...");
+    list("-c,--comm", names_, "... of commands that begin with this, or match /EXPRESSION/",
+         "NAME");
+    list("-u,--user", users_, "... of these user IDs (effective)", "UID,...");
+    list("-g,--pgid", groups_, "... of these process groups; without any only a column",
+         "[PGID,...]");
+    list("-d,--fd", fds_, "these: numbers, ranges, cwd, rtd, txt, mem, DEL", "FD,...");
+    list("-i,--inet", inet_, "Internet sockets: [46][TCP|UDP][@ADDRESS][:PORT,...]", "[ADDRESS]");
+    app.add_flag("-U,--unix", choice_.unix_sockets, "unix sockets")->group(filter_group);
+    list("--links", links_, "+L N: files with fewer than N links; +L only the column", "[N]");
+    list("--directory", choice_.directories, "+d DIR: what is open of it and right in it", "DIR");
+    list("--below", choice_.trees, "+D DIR: what is open of it and below it", "DIR");
+    app.add_flag("-a,--and", choice_.all_of, "what meets all of these, not any")
+        ->group(filter_group);
+    list("-s,--size", sizes_,
+         "-s PROTOCOL:STATE,...: of its sockets only these (^STATE: not these); -s only sizes",
+         "[STATES]");
+  }
 
-  /// The path itself, or anything below it.
-  bool wanted_path(std::string_view path) const {
-    if (paths_.empty()) return true;
-    for (const std::string& wanted : paths_) {
-      if (!path.starts_with(wanted)) continue;
-      if (path.size() == wanted.size() || wanted.ends_with('/') || path[wanted.size()] == '/' ||
-          path[wanted.size()] == ' ') {
-        return true;
+  void declare_format(CLI::App& app) {
+    const auto flag = [&](const char* name, bool& into, const char* what) {
+      app.add_flag(name, into, what)->group(format_group);
+    };
+    flag("-t,--terse", format_.terse, "only PIDs, a line each");
+    flag("-R,--ppid", format_.parents, "a column for the parent's PID");
+    flag("-o,--offset", format_.offsets, "offsets, not sizes");
+    one_value_each(app.add_option("-K,--tasks", tasks_, "what each thread has; i: no threads"))
+        ->group(format_group)
+        ->type_name("[i]");
+    app.add_option("--width", format_.command_width, "+c N: cut COMMAND to N characters; 0: never")
+        ->group(format_group)
+        ->type_name("N");
+    app.add_flag("-Q,--found-or-not", found_or_not_, "finding nothing is no failure")
+        ->group(format_group);
+    app.add_flag("-L,--no-links", no_links_, "no column for the number of links (the default)")
+        ->group("");
+    app.add_flag("-n,-P,-l,-b,-w,-O", ignored_, "accepted: they ask for what is always so")
+        ->group("");
+  }
+
+  Result<void> take_options() {
+    for (const auto& [words, set] :
+         {std::pair(&pids_, &choice_.pids), std::pair(&groups_, &choice_.groups),
+          std::pair(&users_, &choice_.users), std::pair(&fds_, &choice_.fds)}) {
+      for (const std::string& word : *words) {
+        if (word != no_argument) set->add(word);
       }
     }
-    return false;
-  }
-
-  bool wanted(const Process& process) const {
-    if (!among(pids_, process.pid)) return false;
-    if (!users_.empty() && !(process.euid && among(users_, *process.euid))) return false;
-    for (const std::string& name : names_) {
-      if (process.comm.starts_with(name)) return true;
+    for (const std::string& name : names_) {  // an expression may have commas
+      const bool excluded = name.starts_with('^');
+      (excluded ? choice_.names.excluded : choice_.names.wanted).push_back(name.substr(excluded));
     }
-    return names_.empty();
-  }
-
-  bool wanted(const Socket& socket) const {
-    const bool inet = socket.family == "inet" || socket.family == "inet6";
-    return !sockets_only() || (inet_ && inet) || (unix_ && socket.family == "unix");
-  }
-
-  static std::uint64_t key(std::int32_t pid, std::int32_t fd) {
-    return std::uint64_t{static_cast<std::uint32_t>(pid)} << 32 | static_cast<std::uint32_t>(fd);
-  }
-
-  /// cwd, rtd and txt are paths of the process itself: those not wanted become unknown to it.
-  void filter_paths(Process& process) const {
-    const auto keep = [this](std::string_view fd, std::string_view& path) {
-      if (sockets_only() || !among(fds_, fd) || !wanted_path(path)) path = {};
-    };
-    keep("cwd", process.cwd);
-    keep("rtd", process.root);
-    keep("txt", process.exe);
-  }
-
-  Result<void> filter(State& state) const {
-    std::erase_if(state.processes, [this](const Process& p) { return !wanted(p); });
-    if (!pids_.empty() && state.processes.empty()) return no_such_pid(pids_.front());
-    std::unordered_set<std::int32_t> pids;
-    for (Process& process : state.processes) {
-      filter_paths(process);
-      pids.insert(process.pid);
+    for (std::string& user : choice_.users.wanted) {
+      if (user == "root") user = "0";
     }
-    std::erase_if(state.sockets, [&](const Socket& s) {
-      return !s.pid || !s.fd || !pids.contains(*s.pid) || !wanted(s);
-    });
-    std::unordered_set<std::uint64_t> sockets;
-    for (const Socket& socket : state.sockets) sockets.insert(key(*socket.pid, *socket.fd));
-    std::erase_if(state.open_files, [&](const OpenFile& file) {
-      return !pids.contains(file.pid) || !among(fds_, std::to_string(file.fd)) ||
-             !wanted_path(file.path) ||
-             (sockets_only() && !sockets.contains(key(file.pid, file.fd)));
-    });
-    std::erase_if(state.memory_maps, [&](const MemoryMap& map) {
-      return !pids.contains(map.pid) || map.inode == 0 || !wanted_path(map.path);
-    });
+    for (std::string& user : choice_.users.excluded) {
+      if (user == "root") user = "0";
+    }
+    VMSIGHT_TRY_VOID(choice_.pids.check_numbers("PID"));
+    VMSIGHT_TRY_VOID(choice_.groups.check_numbers("process group"));
+    VMSIGHT_TRY_VOID(choice_.users.check_numbers("user ID (names are in the guest's files)"));
+    VMSIGHT_TRY_VOID(check_fds());
+    format_.groups = !groups_.empty();
+    for (const std::string& address : inet_) {
+      VMSIGHT_TRY(InetAddress one, InetAddress::parse(address == no_argument ? "" : address));
+      choice_.inet.push_back(std::move(one));
+    }
+    for (const std::string& states : sizes_) {
+      if (states == no_argument) {
+        format_.sizes = true;
+      } else {
+        VMSIGHT_TRY_VOID(choice_.states.add(states));
+      }
+    }
+    if (format_.sizes && format_.offsets) {
+      return usage_error("lsof: -o and -s exclude each other", "give one of them");
+    }
+    return take_links_and_tasks();
+  }
+
+  Result<void> check_fds() const {
+    static const std::set<std::string_view> words = {"cwd", "rtd", "txt", "mem", "DEL", "fd"};
+    for (const auto* list : {&choice_.fds.wanted, &choice_.fds.excluded}) {
+      for (const std::string& fd : *list) {
+        const bool is_number = fd.find_first_not_of("0123456789-") == fd.npos && fd[0] != '-';
+        if (words.contains(fd) || is_number) continue;
+        return usage_error("lsof: '" + fd + "' is no descriptor",
+                           "numbers, ranges (0-2), cwd, rtd, txt, mem, DEL, fd");
+      }
+    }
     return {};
   }
 
-  std::vector<std::string> paths_, names_, fds_;
-  std::vector<std::int32_t> pids_;
-  std::vector<std::uint32_t> users_;
-  bool inet_ = false, unix_ = false, ignored_ = false;
+  Result<void> take_links_and_tasks() {
+    for (const std::string& links : links_) {
+      format_.links = true;
+      if (links == no_argument || links == "0") continue;
+      if (links.find_first_not_of("0123456789") != links.npos || links.size() > 9) {
+        return usage_error("lsof: '" + links + "' is no number of links", "such as +L1");
+      }
+      choice_.links_below = static_cast<std::uint32_t>(std::stoul(links));
+    }
+    format_.links = format_.links && !no_links_;
+    for (const std::string& tasks : tasks_) {
+      if (tasks != no_argument && tasks != "i") {
+        return usage_error("lsof: '-K " + tasks + "' is not known", "-K, or -K i");
+      }
+      format_.tasks = tasks == no_argument;
+    }
+    return {};
+  }
+
+  Result<void> filter(State& state) const {
+    for (const std::string& word : choice_.pids.wanted) {
+      const bool known =
+          std::any_of(state.processes.begin(), state.processes.end(),
+                      [&](const Process& p) { return std::to_string(p.pid) == word; });
+      if (!known && choice_.pids.wanted.size() == 1)
+        return no_such_pid(static_cast<std::int32_t>(std::strtoll(word.c_str(), nullptr, 10)));
+    }
+    choice_.filter(state);
+    return {};
+  }
+
+  /// As lsof's exit status says it.
+  Result<void> verdict(const State& state) const {
+    if (!choice_.asks() || !state.processes.empty() || found_or_not_) return {};
+    return Error{.code = ErrorCode::not_found,
+                 .message = "lsof: nothing that was asked for is open",
+                 .hint = "without -a a file need meet only one of the options; -Q: no failure"};
+  }
+
+  LsofChoice choice_;
+  LsofFormat format_;
+  std::vector<std::string> pids_, names_, users_, groups_, fds_, inet_, links_, sizes_, tasks_;
+  bool found_or_not_ = false, no_links_ = false, ignored_ = false;
 };
 
 }  // namespace
@@ -131,7 +228,8 @@ extern const VerbInfo lsof_verb{
     .summary = "Open files, with the files that processes run, map and stand in",
     .examples =
         "  vmsight lsof web1 -p 1\n"
-        "  vmsight lsof web1 /var/log\n",
+        "  vmsight lsof web1 -i TCP:443 -s TCP:LISTEN\n"
+        "  vmsight lsof web1 +D /var/log\n",
     .make = make_verb<Lsof>,
 };
 

@@ -1,6 +1,8 @@
 // vmsight VERB VM [options]: finds the verb, parses its options, runs it, reports errors.
 #include <sys/ioctl.h>
 #include <unistd.h>
+
+#include <algorithm>
 #include <clocale>
 #include <csignal>
 #include <cstdio>
@@ -62,8 +64,11 @@ Result<void> run_verb(const VerbInfo& info, Session& session, int argc, char** a
   const std::unique_ptr<Verb> verb = info.make();
   CLI::App app;
   declare_verb(app, info, *verb, session.common);
+  std::vector<std::string> words(argv + 2, argv + argc);
+  VMSIGHT_TRY_VOID(verb->rewrite(words));
+  std::reverse(words.begin(), words.end());  // as CLI11 takes them
   try {
-    app.parse(argc - 1, argv + 1);
+    app.parse(std::move(words));
   } catch (const CLI::CallForHelp&) {
     session.out.write(help_of(info, app));
     return session.out.finish();

@@ -184,6 +184,7 @@ Result<void> show_state(Session& session, const StateVerb& verb) {
       verb.text(session.out, state, target);
       VMSIGHT_TRY_VOID(session.out.finish());
       print_warnings(state.problems);
+      if (verb.verdict) return verb.verdict(state);
     }
     return {};
   });

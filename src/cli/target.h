@@ -54,6 +54,7 @@ struct StateVerb {
   unsigned shown = 0;  // the parts in the JSON document, 0 = all that are read
   std::function<Result<void>(State&, Target&)> filter{};
   std::function<void(Output&, const State&, const Target&)> text;
+  std::function<Result<void>(const State&)> verdict{};  // of text, after it was printed
 };
 Result<void> show_state(Session& session, const StateVerb& verb);
 

@@ -40,6 +40,8 @@ class Verb {
  public:
   virtual ~Verb() = default;
   virtual void declare(CLI::App& app) = 0;
+  /// Rewrites the words after the verb that the declared options cannot express (`+L1`).
+  virtual Result<void> rewrite(std::vector<std::string>&) const { return {}; }
   virtual Result<void> run(Session& session) = 0;
 };
 

@@ -6,9 +6,16 @@
 
 namespace vmsight {
 
-/// A row for each open file of state.open_files; and, for each process, its directories (cwd,
-/// rtd), program (txt) and the files it maps (mem) where the state has them. Sockets are joined
-/// with state.sockets for their addresses.
-void print_open_files(Output& out, const State& state, const TableOptions& options);
+struct LsofFormat {
+  bool terse = false;  // PIDs only
+  bool parents = false, groups = false, links = false;
+  bool sizes = false, offsets = false;  // only these in SIZE/OFF
+  bool tasks = false;                   // rows of each thread
+  std::size_t command_width = 0;        // 0: whole
+  TableOptions table;
+};
+
+/// Joins open files with sockets, maps and processes of the same state.
+void print_open_files(Output& out, const State& state, const LsofFormat& format);
 
 }  // namespace vmsight

@@ -10,6 +10,7 @@ namespace {
 
 constexpr std::uint64_t offset_max =
     0x7fff'ffff'ffff'ffff;                      // OFFSET_MAX: up to the end of the file
+constexpr std::uint32_t of_open_file = 1024;    // FL_OFDLCK: no process has it, says /proc/locks
 constexpr std::string_view strengths = "rRwW";  // the later the stronger
 // A program may lock each byte of a file by itself; nobody needs to know of more than this.
 constexpr std::size_t max_locks = 1u << 14;
@@ -26,6 +27,7 @@ Result<FileLocks> FileLocks::resolve(Kernel& kernel) {
       .list = members.offset("file_lock", {"c.flc_list", "fl_list"}),
       .pid = members.offset("file_lock", {"c.flc_pid", "fl_pid"}),
       .type = members.offset("file_lock", {"c.flc_type", "fl_type"}),
+      .flags = members.offset("file_lock", {"c.flc_flags", "fl_flags"}),
       .start = members.offset("file_lock", "fl_start"),
       .end = members.offset("file_lock", "fl_end"),
   };
@@ -46,6 +48,7 @@ void FileLocks::look(Reader& reader, GuestVirt head, std::int32_t tgid, char& st
     if (++seen > max_locks) return reader.set_fault(node);
     const GuestVirt lock = node - at_.list;
     if (static_cast<std::int32_t>(reader.u32(lock + at_.pid)) != tgid) return;
+    if ((reader.u32(lock + at_.flags) & of_open_file) != 0) return;
     const bool whole =
         reader.u64(lock + at_.start) == 0 && reader.u64(lock + at_.end) == offset_max;
     const bool writes = reader.u8(lock + at_.type) == F_WRLCK;

@@ -23,7 +23,7 @@ class FileLocks {
 
   struct Offsets {
     Offset flock, posix;  // of file_lock_context: list_heads
-    Offset list, pid, type, start, end;
+    Offset list, pid, type, flags, start, end;
   } at_{};
 };
 
