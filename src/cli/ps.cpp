@@ -1,59 +1,85 @@
 // vmsight ps VM: processes and threads.
 #include <algorithm>
-#include <ctime>
+#include <charconv>
 
 #include "cli/filters.h"
+#include "cli/short_options.h"
 #include "cli/target.h"
+#include "render/format.h"
 #include "render/ps.h"
 
 namespace vmsight {
 namespace {
 
+using Argument = ShortOption::Argument;
+
+// All of ps (procps 4.0) that means something for a guest. What is not here is refused: -l and
+// -o wchan among it, since the function that a thread waits in is what `stack` shows.
+constexpr ShortOption short_options[] = {
+    {'-', 'A', Argument::none, "--all"},        {'-', 'C', Argument::required, "--comm"},
+    {'-', 'F', Argument::none, "--extra-full"}, {'-', 'G', Argument::required, "--Group"},
+    {'-', 'H', Argument::none, "--forest"},     {'-', 'L', Argument::none, "--lwp"},
+    {'-', 'N', Argument::none, "--deselect"},   {'-', 'T', Argument::none, "--threads"},
+    {'-', 'U', Argument::required, "--User"},   {'-', 'a', Argument::none, "--with-terminal"},
+    {'-', 'd', Argument::none, "--no-leaders"}, {'-', 'e', Argument::none, "--all"},
+    {'-', 'f', Argument::none, "--full"},       {'-', 'g', Argument::required, "--group"},
+    {'-', 'h', Argument::none, "--help"},       {'-', 'j', Argument::none, "--jobs"},
+    {'-', 'o', Argument::required, "--format"}, {'-', 'p', Argument::required, "--pid"},
+    {'-', 'q', Argument::required, "--pid"},    {'-', 's', Argument::required, "--sid"},
+    {'-', 't', Argument::required, "--tty"},    {'-', 'u', Argument::required, "--user"},
+    {'-', 'w', Argument::none, "--wide"},
+};
+
+using Numbers = std::vector<std::int64_t>;
+
+/// "1,2 3": as ps separates what it takes lists of.
+std::vector<std::string> split(std::string_view text) {
+  std::vector<std::string> words;
+  while (!text.empty()) {
+    const std::size_t end = std::min(text.find_first_of(", "), text.size());
+    if (end > 0) words.emplace_back(text.substr(0, end));
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return words;
+}
+
+std::optional<std::int64_t> number_in(std::string_view text) {
+  std::int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const bool whole = error == std::errc() && end == text.data() + text.size() && value >= 0;
+  return whole ? std::optional(value) : std::nullopt;
+}
+
 class Ps : public Verb {
  public:
+  Result<void> rewrite(std::vector<std::string>& words) const override {
+    // `--sort -rss`: the dash is part of the value.
+    for (std::size_t i = 0; i + 1 < words.size(); ++i) {
+      if (words[i] != "--sort") continue;
+      words[i] += "=" + words[i + 1];
+      words.erase(words.begin() + static_cast<std::ptrdiff_t>(i) + 1);
+    }
+    return expand_short_options("ps", short_options, words);
+  }
+
   void declare(CLI::App& app) override {
-    app.add_option("WORD", bsd_, "ax, aux, auxf ...: as to ps without a dash")->group("Arguments");
-    app.add_option("-p,--pid", pids_, "only these PIDs")
-        ->group(filter_group)
-        ->type_name("PID,...")
-        ->delimiter(',');
-    app.add_option("--ppid", parents_, "only children of these")
-        ->group(filter_group)
-        ->type_name("PID,...")
-        ->delimiter(',');
-    app.add_option("-u,--user", users_, "only these user IDs (effective)")
-        ->group(filter_group)
-        ->type_name("UID,...")
-        ->delimiter(',');
-    app.add_option("-C,--comm", names_, "only commands of this name (* and ? match)")
-        ->group(filter_group)
-        ->type_name("NAME,...")
-        ->delimiter(',');
-    app.add_flag("-e,-A,-f,--full", ignored_, "")->group("");  // always
-    app.add_flag("--no-kthreads", no_kthreads_, "no kernel threads")->group(filter_group);
-    app.add_option("-o,--format", format_.columns, "columns, such as pid,uid,validity,cmd")
-        ->group(format_group)
-        ->type_name("COL,...")
-        ->delimiter(',');
-    app.add_option("--sort", format_.sort, "columns to sort by; - before one turns it around")
-        ->group(format_group)
-        ->type_name("COL,...");
-    app.add_flag("-T,-L,--threads", format_.threads, "a line for each thread")->group(format_group);
-    app.add_flag("--forest,--tree", format_.forest, "children under their parents")
-        ->group(format_group);
-    app.add_flag("-w,--wide", wide_, "do not cut lines at the terminal's width")
-        ->group(format_group);
+    app.add_option("WORD", bsd_, "ax, aux, axo COL,... : as to ps without a dash; or PIDs")
+        ->group("Arguments");
+    declare_choice(app);
+    declare_format(app);
   }
 
   Result<void> run(Session& session) override {
     VMSIGHT_TRY_VOID(take_bsd_options());
+    VMSIGHT_TRY_VOID(take_lists());
+    choose_columns();
     StateVerb verb;
     verb.options.parts = part_os | part_processes;
     if (format_.threads) verb.options.parts |= part_threads;
     verb.shown = verb.options.parts & ~part_os;
-    if (pids_.size() == 1) verb.options.pid = pids_.front();
-    format_.table = {.headers = session.common.headers, .width = wide_ ? 0 : session.width};
-    format_.now_unix_ns = std::int64_t{std::time(nullptr)} * 1'000'000'000;
+    if (chosen_alone()) verb.options.pid = static_cast<std::int32_t>(pids_.front());
+    format_.table = {.headers = session.common.headers && !no_headers_,
+                     .width = wide_ ? 0 : session.width};
     // A wrong column is told before the guest is read.
     Output nowhere;
     VMSIGHT_TRY_VOID(print_processes(nowhere, State{}, format_));
@@ -65,43 +91,233 @@ class Ps : public Verb {
   }
 
  private:
-  /// All processes are shown whatever is asked, so a and x ask for nothing.
+  void declare_choice(CLI::App& app) {
+    const auto list = [&](const char* name, std::vector<std::string>& into, const char* what,
+                          const char* type) {
+      one_value_each(app.add_option(name, into, what))->group(filter_group)->type_name(type);
+    };
+    const auto flag = [&](const char* name, bool& into, const char* what) {
+      app.add_flag(name, into, what)->group(filter_group);
+    };
+    list("-p,--pid", pid_words_, "these PIDs (several of these options: what meets any)",
+         "PID,...");
+    list("--ppid", parent_words_, "children of these", "PID,...");
+    list("-u,--user", user_words_, "of these user IDs (effective; -U, --User: real)", "UID,...");
+    list("-U,--User", real_user_words_, "", "UID,...");
+    list("-G,--Group", group_words_, "of these group IDs (real)", "GID,...");
+    list("-g,--group", session_words_, "of these sessions", "SID,...");
+    list("-s,--sid", session_words_, "the same", "SID,...");
+    list("-t,--tty", terminals_, "on these terminals: ttyS0, pts/0, - for none", "TTY,...");
+    list("-C,--comm", names_, "commands of this name (* and ? match)", "NAME,...");
+    flag("-N,--deselect", deselect_, "all but those");
+    flag("-a,--with-terminal", with_terminal_, "with a terminal, session leaders aside");
+    flag("-d,--no-leaders", no_leaders_, "all but session leaders");
+    flag("--no-kthreads", no_kthreads_, "no kernel threads, whatever else is asked for");
+    app.add_flag("-e,-A,--all", all_, "all, which is the default")->group("");
+  }
+
+  void declare_format(CLI::App& app) {
+    const auto flag = [&](const char* name, bool& into, const char* what) {
+      app.add_flag(name, into, what)->group(format_group);
+    };
+    one_value_each(app.add_option("-o,--format", column_words_,
+                                  "columns, such as pid,uid,validity,cmd; NAME=HEADER renames one"))
+        ->group(format_group)
+        ->type_name("COL,...");
+    app.add_option("--sort", format_.sort, "columns to sort by; - before one turns it around")
+        ->group(format_group)
+        ->type_name("COL,...");
+    flag("-f,--full", full_, "the default columns");
+    flag("-F,--extra-full", extra_full_, "... with SZ, RSS and PSR");
+    flag("-j,--jobs", jobs_, "... with PGID and SID");
+    flag("-L,--lwp", lwp_, "a line for each thread, with LWP and NLWP");
+    flag("-T,--threads", format_.threads, "a line for each thread, with SPID");
+    flag("-H,--forest,--tree", format_.forest, "children under their parents");
+    flag("-w,--wide", wide_, "do not cut lines at the terminal's width");
+  }
+
+  /// Letters as to ps without a dash, the values that some take, and PIDs.
   Result<void> take_bsd_options() {
-    for (const char letter : bsd_) {
-      if (letter == 'u') {
-        if (format_.columns.empty())
-          format_.columns = {"euid", "pid",  "c",     "vsz",  "rss",
-                             "tty",  "stat", "stime", "time", "cmd"};
-      } else if (letter == 'f') {
-        format_.forest = true;
-      } else if (letter == 'w') {
-        wide_ = true;
-      } else if (letter != 'a' && letter != 'x' && letter != 'e') {
-        return usage_error("ps: '" + bsd_ + "' is no option",
-                           "letters: a e f u w x; `--pid " + bsd_ + "` chooses a process");
+    for (std::size_t i = 0; i < bsd_.size(); ++i) {
+      const std::string word = bsd_[i];
+      if (word.find_first_not_of("0123456789, ") == word.npos) {
+        pid_words_.push_back(word);
+        continue;
+      }
+      for (const char letter : word) {
+        const bool takes = letter == 'o' || letter == 'k' || letter == 'p' || letter == 'U';
+        if (!takes) {
+          if (!take_bsd_letter(letter)) return unknown_word(word);
+          continue;
+        }
+        if (++i == bsd_.size()) return unknown_word(word);
+        if (letter == 'k') format_.sort = bsd_[i];
+        if (letter == 'o') column_words_.push_back(bsd_[i]);
+        if (letter == 'p') pid_words_.push_back(bsd_[i]);
+        if (letter == 'U') user_words_.push_back(bsd_[i]);
+      }
+    }
+    // Without x only what has a terminal.
+    if (bsd_a_ && !bsd_x_) on_terminal_ = true;
+    return {};
+  }
+
+  bool take_bsd_letter(char letter) {
+    constexpr std::string_view known = "axufwcrhLTHj";
+    if (known.find(letter) == known.npos) return false;
+    bsd_a_ |= letter == 'a';
+    bsd_x_ |= letter == 'x';
+    user_oriented_ |= letter == 'u';
+    bsd_jobs_ |= letter == 'j';
+    format_.forest |= letter == 'f';
+    wide_ |= letter == 'w';
+    format_.names_only |= letter == 'c';
+    running_ |= letter == 'r';
+    no_headers_ |= letter == 'h';
+    lwp_ |= letter == 'L';
+    format_.threads |= letter == 'H';
+    return letter != 'T';  // "this terminal" is none of the guest's
+  }
+
+  static Error unknown_word(const std::string& word) {
+    return usage_error("ps: '" + word + "' is no option",
+                       "letters without a dash: a c f h H j k L o p r u U w x; or PIDs");
+  }
+
+  static Result<void> take_numbers(const std::vector<std::string>& words, std::string_view what,
+                                   Numbers& into) {
+    for (const std::string& list : words) {
+      for (const std::string& word : split(list)) {
+        const auto number = word == "root" && what != "PID" ? 0 : number_in(word);
+        if (!number) {
+          return usage_error(fmt::format("ps: '{}' is no {}", word, what),
+                             "a number; names of users and groups are in the guest's files");
+        }
+        into.push_back(*number);
       }
     }
     return {};
   }
 
+  Result<void> take_lists() {
+    VMSIGHT_TRY_VOID(take_numbers(pid_words_, "PID", pids_));
+    VMSIGHT_TRY_VOID(take_numbers(parent_words_, "PID", parents_));
+    VMSIGHT_TRY_VOID(take_numbers(user_words_, "user ID", users_));
+    VMSIGHT_TRY_VOID(take_numbers(real_user_words_, "user ID", real_users_));
+    VMSIGHT_TRY_VOID(take_numbers(group_words_, "group ID", groups_));
+    VMSIGHT_TRY_VOID(take_numbers(session_words_, "session", sessions_));
+    for (auto* list : {&names_, &terminals_}) {
+      std::vector<std::string> words;
+      for (const std::string& text : *list) {
+        for (std::string& word : split(text)) words.push_back(std::move(word));
+      }
+      *list = std::move(words);
+    }
+    for (std::string& terminal : terminals_) {
+      if (terminal.starts_with("/dev/")) terminal.erase(0, 5);
+    }
+    // A header ends the list: all that follows = belongs to it.
+    for (const std::string& text : column_words_) {
+      const std::size_t equals = std::min(text.find('='), text.size());
+      const std::size_t last = text.find_last_of(", ", equals);
+      const bool has_header = equals < text.size();
+      const std::size_t plain = !has_header ? text.size() : last == text.npos ? 0 : last;
+      for (std::string& word : split(std::string_view(text).substr(0, plain))) {
+        format_.columns.push_back(std::move(word));
+      }
+      if (has_header) format_.columns.push_back(text.substr(last == text.npos ? 0 : last + 1));
+    }
+    return {};
+  }
+
+  /// The columns of ps for -f, -F, -j, u, j, with those of threads.
+  void choose_columns() {
+    const bool spid = format_.threads;
+    format_.threads |= lwp_;
+    if (!format_.columns.empty()) return;
+    auto& columns = format_.columns;
+    const auto add = [&](std::initializer_list<const char*> names) {
+      columns.insert(columns.end(), names.begin(), names.end());
+    };
+    if (user_oriented_) {
+      add({"user", "pid"});
+      if (lwp_) add({"lwp"});
+      add({"%cpu"});
+      if (lwp_) add({"nlwp"});
+      return add({"%mem", "vsz", "rss", "tname", "stat", "start_time", "bsdtime", "command"});
+    }
+    if (bsd_jobs_) {
+      return add(
+          {"ppid", "pid", "pgid", "sid", "tname", "tpgid", "stat", "uid", "bsdtime", "command"});
+    }
+    add({"uid", "pid"});
+    if (spid) add({"spid"});
+    add({"ppid"});
+    if (jobs_) add({"pgid", "sid"});
+    if (lwp_) add({"lwp"});
+    add({"c"});
+    if (lwp_) add({"nlwp"});
+    if (extra_full_) add({"sz", "rss", "psr"});
+    add({"stime", "tname", "time", "cmd"});
+  }
+
+  bool names_any() const {
+    return !pids_.empty() || !parents_.empty() || !users_.empty() || !real_users_.empty() ||
+           !groups_.empty() || !sessions_.empty() || !terminals_.empty() || !names_.empty() ||
+           with_terminal_ || no_leaders_ || on_terminal_;
+  }
+
+  /// Is it one process, and nothing that others could be too?
+  bool chosen_alone() const {
+    return pids_.size() == 1 && !all_ && !deselect_ && parents_.empty() && users_.empty() &&
+           real_users_.empty() && groups_.empty() && sessions_.empty() && terminals_.empty() &&
+           names_.empty() && !with_terminal_ && !no_leaders_ && !on_terminal_;
+  }
+
+  static bool has(const Numbers& wanted, std::optional<std::int64_t> value) {
+    return value && std::find(wanted.begin(), wanted.end(), *value) != wanted.end();
+  }
+
+  /// As ps: what meets any of the criteria, or what meets none.
+  bool meets_any(const Process& process) const {
+    const auto terminal = terminal_of(process);
+    const bool has_terminal = process.tty_nr != 0, leads = process.session == process.pid;
+    return has(pids_, process.pid) || has(parents_, process.ppid) || has(users_, process.euid) ||
+           has(real_users_, process.uid) || has(groups_, process.gid) ||
+           has(sessions_, process.session) ||
+           (!names_.empty() && matches_any(names_, process.comm)) ||
+           std::find(terminals_.begin(), terminals_.end(), terminal) != terminals_.end() ||
+           (with_terminal_ && has_terminal && !leads) || (no_leaders_ && !leads) ||
+           (on_terminal_ && has_terminal);
+  }
+
+  static std::string terminal_of(const Process& process) {
+    return process.tty_nr == 0 ? "-" : terminal_name(process.tty_nr);
+  }
+
   bool wanted(const Process& process) const {
-    return among(pids_, process.pid) && among(parents_, process.ppid) &&
-           (users_.empty() || (process.euid && among(users_, *process.euid))) &&
-           matches_any(names_, process.comm) && !(no_kthreads_ && process.kernel_thread);
+    if (no_kthreads_ && process.kernel_thread) return false;
+    if (running_ && process.state != 'R' && process.state != 'D') return false;
+    const bool met = all_ || !names_any() || meets_any(process);
+    return met != deselect_;
   }
 
   Result<void> filter(State& state) const {
     std::erase_if(state.processes, [this](const Process& p) { return !wanted(p); });
     keep_threads_of_processes(state);
-    if (!pids_.empty() && state.processes.empty()) return no_such_pid(pids_.front());
+    if (!pids_.empty() && state.processes.empty() && !deselect_) {
+      return no_such_pid(static_cast<std::int32_t>(pids_.front()));
+    }
     return {};
   }
 
-  std::string bsd_;
-  std::vector<std::int32_t> pids_, parents_;
-  std::vector<std::uint32_t> users_;
-  std::vector<std::string> names_;
-  bool no_kthreads_ = false, wide_ = false, ignored_ = false;
+  std::vector<std::string> bsd_, column_words_, pid_words_, parent_words_, user_words_,
+      real_user_words_, group_words_, session_words_, terminals_, names_;
+  Numbers pids_, parents_, users_, real_users_, groups_, sessions_;
+  bool all_ = false, deselect_ = false, with_terminal_ = false, no_leaders_ = false,
+       on_terminal_ = false, running_ = false, no_kthreads_ = false;
+  bool full_ = false, extra_full_ = false, jobs_ = false, bsd_jobs_ = false, lwp_ = false,
+       user_oriented_ = false, wide_ = false, no_headers_ = false, bsd_a_ = false, bsd_x_ = false;
   PsFormat format_;
 };
 

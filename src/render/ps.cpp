@@ -14,6 +14,11 @@ struct SortKey {
   bool descending;
 };
 
+struct ShownColumn {
+  const PsColumn* column;
+  std::string header;
+};
+
 Result<const PsColumn*> column_named(std::string_view name) {
   if (const PsColumn* column = find_ps_column(name)) return column;
   return Error{.code = ErrorCode::usage,
@@ -21,16 +26,15 @@ Result<const PsColumn*> column_named(std::string_view name) {
                .hint = fmt::format("columns: {}", fmt::join(ps_column_names(), " "))};
 }
 
-Result<std::vector<const PsColumn*>> columns_of(const PsFormat& format) {
-  static const std::vector<std::string> full = {"uid",   "pid", "ppid", "c",
-                                                "stime", "tty", "time", "cmd"};
-  static const std::vector<std::string> threads = {"uid",   "pid", "tid",  "ppid", "c",
-                                                   "stime", "tty", "time", "comm"};
-  std::vector<const PsColumn*> columns;
-  const auto& defaults = format.threads ? threads : full;
-  for (const std::string& name : format.columns.empty() ? defaults : format.columns) {
-    VMSIGHT_TRY(const PsColumn* column, column_named(name));
-    columns.push_back(column);
+Result<std::vector<ShownColumn>> columns_of(const PsFormat& format) {
+  static const std::vector<std::string> full = {"uid",   "pid",   "ppid", "c",
+                                                "stime", "tname", "time", "cmd"};
+  std::vector<ShownColumn> columns;
+  for (const std::string& text : format.columns.empty() ? full : format.columns) {
+    const std::size_t equals = std::min(text.find('='), text.size());
+    VMSIGHT_TRY(const PsColumn* column, column_named(std::string_view(text).substr(0, equals)));
+    const bool has_header = equals < text.size();
+    columns.push_back({column, has_header ? text.substr(equals + 1) : std::string(column->header)});
   }
   return columns;
 }
@@ -67,17 +71,21 @@ void sort_rows(std::vector<PsRow>& rows, const std::vector<SortKey>& keys, const
   std::stable_sort(rows.begin(), rows.end(), less);
 }
 
-std::vector<PsRow> rows_of(const State& state, bool threads) {
+std::vector<PsRow> rows_of(const State& state, const PsFormat& format) {
   std::vector<PsRow> rows;
-  if (!threads) {
-    for (const Process& process : state.processes) rows.push_back({&process, nullptr, {}});
+  if (!format.threads) {
+    for (const Process& process : state.processes) {
+      rows.push_back({&process, nullptr, {}, format.names_only});
+    }
     return rows;
   }
   std::unordered_map<std::int32_t, const Process*> by_tgid;
   for (const Process& process : state.processes) by_tgid.emplace(process.tgid, &process);
   for (const Thread& thread : state.threads) {
     const auto process = by_tgid.find(thread.tgid);
-    if (process != by_tgid.end()) rows.push_back({process->second, &thread, {}});
+    if (process != by_tgid.end()) {
+      rows.push_back({process->second, &thread, {}, format.names_only});
+    }
   }
   return rows;
 }
@@ -141,7 +149,8 @@ class Forest {
 
 std::string command_text(const Process& process) {
   const std::string comm(process.comm.data() == nullptr ? "?" : process.comm);
-  if (process.state == 'Z' || process.state == 'X') return "[" + comm + "] <defunct>";
+  const bool is_defunct = process.state == 'Z' || process.state == 'X';
+  if (is_defunct && process.validity != Validity::live) return "[" + comm + "] <defunct>";
   if (!process.cmdline || process.cmdline->empty()) return "[" + comm + "]";
   return fmt::format("{}", fmt::join(*process.cmdline, " "));
 }
@@ -151,18 +160,22 @@ Result<void> print_processes(Output& out, const State& state, const PsFormat& fo
   VMSIGHT_TRY(const auto keys, sort_keys(format.sort.empty() ? "pid,tid" : format.sort));
   const PsClock clock{.uptime_ns = state.os.uptime_s.value_or(0) * 1'000'000'000,
                       .boot_unix_ns = state.os.boot_unix_ns,
-                      .now_unix_ns = format.now_unix_ns};
-  std::vector<PsRow> rows = rows_of(state, format.threads);
+                      .unix_ns = state.os.unix_ns,
+                      .memory_bytes = state.os.memory_bytes};
+  std::vector<PsRow> rows = rows_of(state, format);
   sort_rows(rows, keys, clock);
   if (format.forest) rows = Forest(rows).take();
   std::vector<Column> headers;
-  for (const PsColumn* column : columns)
-    headers.push_back({std::string(column->header), column->align});
+  for (const auto& [column, header] : columns) headers.push_back({header, column->align});
+  // As ps: where no column has a header, there is no line of them.
+  TableOptions options = format.table;
+  options.headers &= std::any_of(headers.begin(), headers.end(),
+                                 [](const Column& column) { return !column.header.empty(); });
   Table table(std::move(headers));
   for (const PsRow& row : rows) {
-    for (const PsColumn* column : columns) table.cell(column->text(row, clock));
+    for (const auto& shown : columns) table.cell(shown.column->text(row, clock));
   }
-  table.print(out, format.table);
+  table.print(out, options);
   return {};
 }
 

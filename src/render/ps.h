@@ -12,15 +12,18 @@
 namespace vmsight {
 
 struct PsFormat {
-  std::vector<std::string> columns;  // names of -o; empty: as `ps -ef`
-  std::string sort;                  // "-rss,pid"; empty: by PID
-  bool threads = false;              // a row a thread
-  bool forest = false;               // children under their parents
+  /// Names of -o, each perhaps with a header of its own: "pid", "comm=NAME", "pid=". Empty: as
+  /// `ps -ef`.
+  std::vector<std::string> columns;
+  std::string sort;         // "-rss,pid"; empty: by PID
+  bool threads = false;     // a row a thread
+  bool forest = false;      // children under their parents
+  bool names_only = false;  // CMD is the name, not the command line
   TableOptions table;
-  std::int64_t now_unix_ns = 0;  // decides how STIME is written
 };
 
-/// usage, naming the known columns, if a column does not exist.
+/// Times are those of the guest at the moment of the view. usage, naming the known columns, if a
+/// column does not exist.
 Result<void> print_processes(Output& out, const State& state, const PsFormat& format);
 
 /// Names of all columns, for help and completion.

@@ -14,13 +14,15 @@ struct PsRow {
   const Process* process = nullptr;
   const Thread* thread = nullptr;  // set in rows of threads
   std::string indent;              // of the tree
+  bool names_only = false;         // its command is its name
 };
 
 /// What columns need to know beside the row.
 struct PsClock {
   std::uint64_t uptime_ns = 0;
   std::optional<std::int64_t> boot_unix_ns;
-  std::int64_t now_unix_ns = 0;
+  std::optional<std::int64_t> unix_ns;  // the guest's own, at the moment of the view
+  std::optional<std::uint64_t> memory_bytes;
 };
 
 struct PsColumn {
