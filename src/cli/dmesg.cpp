@@ -21,24 +21,21 @@ class Dmesg : public Verb {
         ->delimiter(',');
     app.add_option("--since", since_, moment_help)->group(filter_group)->type_name("WHEN");
     app.add_option("--until", until_, "as --since")->group(filter_group)->type_name("WHEN");
-    app.add_option("-n,--tail", tail_, "only the last N records")
-        ->group(filter_group)
-        ->type_name("N");
+    app.add_flag("-k,--kernel-messages", kernel_only_, "only the kernel's own (facility kern)")
+        ->group(filter_group);
+    app.add_flag("-u,--userspace", userspace_only_, "only those of programs")->group(filter_group);
+    app.add_option("--tail", tail_, "only the last N records")->group(filter_group)->type_name("N");
     app.add_flag("-w,--follow", follow_,
                  "and whatever is logged from then on, through reboots of the guest")
         ->group("Schedule");
     app.add_flag("-W,--follow-new", follow_new_, "only what is logged from now on")
         ->group("Schedule");
-    app.add_flag("-T,--ctime", format_.wall_clock, "dates by the guest's clock")
-        ->group(format_group);
-    app.add_flag("-x,--decode", format_.decode, "facility and level as words")->group(format_group);
-    app.add_flag_callback(
-           "-t,--notime", [this] { format_.timestamps = false; }, "no times")
-        ->group(format_group);
+    declare_format(app);
   }
 
   Result<void> run(Session& session) override {
     VMSIGHT_TRY_VOID(parse());
+    session.common.json |= json_;
     if (follow_ || follow_new_) return follow(session);
     StateVerb verb;
     verb.options.parts = parts;
@@ -49,6 +46,41 @@ class Dmesg : public Verb {
   }
 
  private:
+  void declare_format(CLI::App& app) {
+    const auto flag = [&](const char* name, bool& into, const char* what) {
+      app.add_flag(name, into, what)->group(format_group);
+    };
+    flag("-T,--ctime", format_.wall_clock, "dates by the guest's clock");
+    flag("-x,--decode", format_.decode, "facility and level as words");
+    flag("-t,--notime", no_time_, "no times");
+    flag("-d,--show-delta", format_.delta, "what passed since the line before, too");
+    flag("-e,-H,--reltime,--human", format_.relative,
+         "the minute by the guest's clock, then what passed since the line before");
+    app.add_option("--time-format", time_format_, "delta, reltime, ctime, notime or iso")
+        ->group(format_group)
+        ->type_name("FORMAT");
+    flag("-r,--raw", format_.raw, "level and time as syslog(2) gives them");
+    flag("-p,--force-prefix", format_.prefix_each, "the time before each line of a record");
+    flag("-J", json_, "as --json");
+    app.add_flag("-P,--nopager", ignored_, "accepted: there is no pager")->group("");
+  }
+
+  Result<void> take_time_format() {
+    format_.timestamps = !no_time_;
+    if (time_format_.empty()) return {};
+    format_.delta |= time_format_ == "delta";
+    format_.relative |= time_format_ == "reltime";
+    format_.wall_clock |= time_format_ == "ctime";
+    format_.timestamps &= time_format_ != "notime";
+    format_.iso |= time_format_ == "iso";
+    if (format_.delta || format_.relative || format_.wall_clock || format_.iso ||
+        !format_.timestamps) {
+      return {};
+    }
+    return usage_error("dmesg: unknown time format '" + time_format_ + "'",
+                       "formats: delta reltime ctime notime iso");
+  }
+
   static constexpr unsigned parts = part_kernel_log | part_os;
   static constexpr double follow_rate = 4;  // readings a second
 
@@ -89,6 +121,13 @@ class Dmesg : public Verb {
   }
 
   Result<void> parse() {
+    VMSIGHT_TRY_VOID(take_time_format());
+    if (kernel_only_ && userspace_only_) {
+      return usage_error("dmesg: -k and -u exclude each other", "give one of them");
+    }
+    constexpr unsigned kernel_facility = 1;
+    if (kernel_only_) wanted_facilities_ = kernel_facility;
+    if (userspace_only_) wanted_facilities_ = ~kernel_facility;
     for (const std::string& word : levels_) {
       const bool and_worse = word.ends_with('+');
       const auto level = parse_level(word.substr(0, word.size() - (and_worse ? 1 : 0)));
@@ -128,7 +167,7 @@ class Dmesg : public Verb {
       state.kernel_log.erase(state.kernel_log.begin(),
                              state.kernel_log.end() - static_cast<std::ptrdiff_t>(*tail_));
     }
-    if (format_.wall_clock && !state.os.boot_unix_ns) {
+    if ((format_.wall_clock || format_.relative || format_.iso) && !state.os.boot_unix_ns) {
       state.problem("os", "the guest's clock could not be read: times count from its boot");
     }
     return {};
@@ -139,7 +178,9 @@ class Dmesg : public Verb {
   std::optional<std::uint64_t> from_, to_;  // by the guest's clock, once it was read
   std::optional<std::size_t> tail_;
   unsigned wanted_levels_ = 0, wanted_facilities_ = 0;  // bit sets, 0 = all
-  bool follow_ = false, follow_new_ = false;
+  bool follow_ = false, follow_new_ = false, no_time_ = false, json_ = false, ignored_ = false;
+  bool kernel_only_ = false, userspace_only_ = false;
+  std::string time_format_;
   LogFormat format_;
 };
 

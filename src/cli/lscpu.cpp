@@ -9,23 +9,34 @@ class Lscpu : public Verb {
  public:
   void declare(CLI::App& app) override {
     app.add_flag("-e,--extended", each_, "a line a CPU")->group(format_group);
+    app.add_flag("-p,--parse", parse_, "the same with commas, for programs")->group(format_group);
+    app.add_flag("-b,--online", online_, "-e: only CPUs that are online")->group(format_group);
+    app.add_flag("-c,--offline", offline_, "-e: only those that are not")->group(format_group);
+    app.add_flag("-a,--all", ignored_, "-e: both, which is the default")->group(format_group);
+    app.add_flag("-J", json_, "as --json")->group(format_group);
   }
 
   Result<void> run(Session& session) override {
+    session.common.json |= json_;
     StateVerb verb;
+    verb.filter = [this](State& state, Target&) -> Result<void> {
+      if (online_ == offline_) return {};
+      std::erase_if(state.cpus, [this](const CpuInfo& cpu) { return cpu.online != online_; });
+      return {};
+    };
     verb.options.parts = part_cpus | part_os;
     verb.shown = part_cpus;
     verb.text = [&](Output& out, const State& state, const Target&) {
-      if (each_)
-        print_cpu_table(out, state, {.headers = session.common.headers});
-      else
-        print_cpu_summary(out, state);
+      if (parse_) return print_cpu_lines(out, state);
+      if (each_) return print_cpu_table(out, state, {.headers = session.common.headers});
+      print_cpu_summary(out, state);
     };
     return show_state(session, verb);
   }
 
  private:
-  bool each_ = false;
+  bool each_ = false, parse_ = false, online_ = false, offline_ = false, json_ = false,
+       ignored_ = false;
 };
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <charconv>
 #include <ctime>
 #include <span>
+#include <utility>
 
 #include "base/units.h"
 #include "render/escape.h"
@@ -32,18 +33,74 @@ std::optional<unsigned> index_of(std::span<const std::string_view> names, std::s
   return value < names.size() ? std::optional(value) : std::nullopt;
 }
 
-std::string stamp(const LogRecord& record, const LogFormat& format) {
-  if (!format.timestamps) return "";
-  if (format.wall_clock && format.boot_unix_ns) {
-    const std::time_t seconds =
-        (*format.boot_unix_ns + static_cast<std::int64_t>(record.time_ns)) / ns_per_s;
-    std::tm fields{};
-    char text[64];
-    ::localtime_r(&seconds, &fields);
-    return {"[" + std::string(text, std::strftime(text, sizeof text, "%a %b %e %T %Y", &fields)) +
-            "] "};
+std::string local_text(std::int64_t unix_ns, const char* format) {
+  const std::time_t seconds = unix_ns / ns_per_s;
+  std::tm fields{};
+  char text[64];
+  ::localtime_r(&seconds, &fields);
+  return {text, std::strftime(text, sizeof text, format, &fields)};
+}
+
+std::string seconds_text(const LogRecord& record) {
+  return fmt::format("{:5}.{:06}", record.time_ns / ns_per_s, record.time_ns % ns_per_s / 1000);
+}
+
+/// Since the line before; 0 for the first.
+double passed_s(const LogRecord& record, const LogFormat& format) {
+  const std::uint64_t last = format.last_ns.value_or(record.time_ns);
+  return (static_cast<double>(record.time_ns) - static_cast<double>(last)) / 1e9;
+}
+
+/// "[Nov28 19:17] " for the first line of a minute, then "[  +0.000006] ".
+std::string relative_stamp(const LogRecord& record, const LogFormat& format, std::int64_t at) {
+  const std::int64_t minute = at / (60 * static_cast<std::int64_t>(ns_per_s));
+  if (minute != std::exchange(format.last_minute, minute)) {
+    return "[" + local_text(at, "%b%e %H:%M") + "] ";
   }
-  return fmt::format("[{:5}.{:06}] ", record.time_ns / ns_per_s, record.time_ns % ns_per_s / 1000);
+  const double passed = passed_s(record, format);
+  return passed < 10 ? fmt::format("[  {:+8.6f}] ", passed) : fmt::format("[ {:+9.6f}] ", passed);
+}
+
+std::string iso_stamp(const LogRecord& record, std::int64_t at) {
+  const std::string zone = local_text(at, "%z");  // "+0100"
+  return local_text(at, "%FT%T") + fmt::format(",{:06}{}:{} ", record.time_ns % ns_per_s / 1000,
+                                               zone.substr(0, 3), zone.substr(3));
+}
+
+std::string stamp(const LogRecord& record, const LogFormat& format) {
+  const std::string delta = format.delta ? fmt::format("<{:12.6f}>", passed_s(record, format)) : "";
+  if (!format.timestamps) return format.delta ? "[" + delta + "] " : "";
+  if (format.boot_unix_ns) {
+    const std::int64_t at = *format.boot_unix_ns + static_cast<std::int64_t>(record.time_ns);
+    if (format.relative) return relative_stamp(record, format, at);
+    if (format.iso) return iso_stamp(record, at);
+    if (format.wall_clock) {
+      return "[" + local_text(at, "%a %b %e %T %Y") + (format.delta ? " " : "") + delta + "] ";
+    }
+  }
+  return "[" + seconds_text(record) + (format.delta ? " " : "") + delta + "] ";
+}
+
+std::string prefix_of(const LogRecord& record, const LogFormat& format) {
+  if (format.raw) {
+    return fmt::format("<{}>[{}] ", record.facility * 8 + record.level, seconds_text(record));
+  }
+  std::string prefix;
+  if (format.decode) {
+    prefix = fmt::format("{:<6}:{:<6}: ", facility_name(record.facility), level_name(record.level));
+  }
+  return prefix + stamp(record, format);
+}
+
+std::string shown_line(std::string_view line) {
+  std::string text;
+  while (true) {
+    const std::size_t tab = std::min(line.find('\t'), line.size());
+    text += for_terminal(line.substr(0, tab));
+    if (tab == line.size()) return text;
+    text += '\t';
+    line.remove_prefix(tab + 1);
+  }
 }
 
 }  // namespace
@@ -51,18 +108,14 @@ std::string stamp(const LogRecord& record, const LogFormat& format) {
 void print_log(Output& out, const std::vector<LogRecord>& records, const LogFormat& format) {
   for (const LogRecord& record : records) {
     if (out.failed()) return;
-    std::string prefix;
-    if (format.decode) {
-      prefix =
-          fmt::format("{:<6}:{:<6}: ", facility_name(record.facility), level_name(record.level));
-    }
-    prefix += stamp(record, format);
+    std::string prefix = prefix_of(record, format);
+    format.last_ns = record.time_ns;
     // A record of several lines: the later ones stand below the text of the first.
     std::string_view rest = record.text;
     do {
       const std::size_t end = std::min(rest.find('\n'), rest.size());
-      out.print("{}{}\n", prefix, for_terminal(rest.substr(0, end)));
-      prefix.assign(prefix.size(), ' ');
+      out.print("{}{}\n", prefix, shown_line(rest.substr(0, end)));
+      if (!format.prefix_each) prefix.assign(prefix.size(), ' ');
       rest.remove_prefix(std::min(end + 1, rest.size()));
     } while (!rest.empty());
   }

@@ -47,14 +47,18 @@ void print_process(Output& out, const Process& process, const std::vector<const 
                    const PmapFormat& format) {
   Table table = empty_table(format);
   std::uint64_t total = 0;
-  std::optional<std::uint64_t> dirty = 0;
+  std::optional<std::uint64_t> resident = 0, dirty = 0;
+  const auto add = [](std::optional<std::uint64_t>& sum, const std::optional<std::uint64_t>& one) {
+    sum = sum && one ? std::optional(*sum + *one) : std::nullopt;
+  };
   for (const MemoryMap* map : maps) {
     const std::uint64_t size = map->end - map->start;
     total += size;
     table.row({fmt::format("{:016x}", map->start), kib(size)});
     if (format.residency) {
       table.row({optional_kib(map->rss_bytes), optional_kib(map->dirty_bytes)});
-      dirty = dirty && map->dirty_bytes ? std::optional(*dirty + *map->dirty_bytes) : std::nullopt;
+      add(resident, map->rss_bytes);
+      add(dirty, map->dirty_bytes);
     }
     table.cell(mode(*map));
     if (format.extended) {
@@ -69,7 +73,11 @@ void print_process(Output& out, const Process& process, const std::vector<const 
   table.print(out, format.table);
   if (!format.table.headers) return;
   out.print("total {}", kib(total));
-  if (process.rss_bytes) out.print(", resident {}", kib(*process.rss_bytes));
+  // The sums of the columns, as pmap prints them; without them what the kernel counts itself.
+  if (format.residency && resident) out.print(", resident {}", kib(*resident));
+  if (!format.residency && process.rss_bytes) {
+    out.print(", resident {}", kib(*process.rss_bytes));
+  }
   if (format.residency && dirty) out.print(", dirty {}", kib(*dirty));
   out.write("\n");
 }

@@ -1,5 +1,9 @@
 #include "render/system.h"
 
+#include <algorithm>
+#include <map>
+#include <set>
+
 #include "render/escape.h"
 #include "render/format.h"
 
@@ -24,12 +28,133 @@ std::string cpu_list(const std::vector<CpuInfo>& cpus, bool online) {
 }
 
 void cpu_line(Output& out, std::string_view name, std::string_view value) {
-  if (!value.empty()) out.print("{:<22}{}\n", name, for_terminal(value));
+  if (!value.empty()) out.print("{:<24} {}\n", name, for_terminal(value));
+}
+
+template <typename T>
+std::string text_of(const std::optional<T>& value) {
+  return value ? fmt::format("{}", *value) : "";
 }
 
 std::string mhz(const CpuInfo& cpu) { return cpu.mhz ? fmt::format("{:.3f}", *cpu.mhz) : "?"; }
-std::string cache(const CpuInfo& cpu) {
-  return cpu.cache_kib ? fmt::format("{} KiB", *cpu.cache_kib) : "?";
+
+bool has_flag(const CpuInfo& cpu, std::string_view flag) {
+  return std::find(cpu.flags.begin(), cpu.flags.end(), flag) != cpu.flags.end();
+}
+
+/// How the CPUs are arranged: as lscpu counts, of those that are online.
+struct Topology {
+  std::set<unsigned> sockets, nodes;
+  std::set<std::pair<unsigned, unsigned>> cores;  // socket, core
+  std::size_t cpus = 0;
+
+  explicit Topology(const std::vector<CpuInfo>& all) {
+    for (const CpuInfo& cpu : all) {
+      if (!cpu.online) continue;
+      ++cpus;
+      sockets.insert(cpu.socket.value_or(0));
+      cores.emplace(cpu.socket.value_or(0), cpu.core.value_or(cpu.cpu));
+      nodes.insert(cpu.node.value_or(0));
+    }
+  }
+  std::size_t threads_per_core() const { return cores.empty() ? 0 : cpus / cores.size(); }
+  std::size_t cores_per_socket() const {
+    return sockets.empty() ? 0 : cores.size() / sockets.size();
+  }
+  /// The number of a core among all, by which lscpu names it.
+  std::size_t core_index(const CpuInfo& cpu) const {
+    const std::pair key(cpu.socket.value_or(0), cpu.core.value_or(cpu.cpu));
+    return static_cast<std::size_t>(std::distance(cores.begin(), cores.find(key)));
+  }
+};
+
+std::string cache_name(const CpuCache& cache) {
+  std::string name = fmt::format("L{}", cache.level);
+  if (cache.type == "Data") name += 'd';
+  if (cache.type == "Instruction") name += 'i';
+  return name;
+}
+
+/// The caches of all CPUs, each once however many share it: name -> size, number.
+std::map<std::string, std::pair<std::uint64_t, std::size_t>> caches_of(
+    const std::vector<CpuInfo>& cpus) {
+  std::map<std::string, std::pair<std::uint64_t, std::size_t>> sums;
+  for (const CpuInfo& cpu : cpus) {
+    for (const CpuCache& cache : cpu.caches) {
+      if (!cache.cpus.empty() && cache.cpus.front() != cpu.cpu) continue;
+      auto& [size, count] = sums[cache_name(cache)];
+      size += cache.size_bytes;
+      ++count;
+    }
+  }
+  return sums;
+}
+
+void print_caches(Output& out, const std::vector<CpuInfo>& cpus) {
+  const auto caches = caches_of(cpus);
+  if (caches.empty()) return;
+  out.write("Caches (sum of all):\n");
+  for (const auto& [name, sum] : caches) {
+    cpu_line(out, fmt::format("  {}:", name),
+             fmt::format("{} ({} instance{})", byte_size(sum.first), sum.second,
+                         sum.second == 1 ? "" : "s"));
+  }
+}
+
+void print_nodes(Output& out, const std::vector<CpuInfo>& cpus, const Topology& topology) {
+  out.write("NUMA:\n");
+  cpu_line(out, "  NUMA node(s):", std::to_string(topology.nodes.size()));
+  for (const unsigned node : topology.nodes) {
+    std::vector<CpuInfo> own;
+    for (const CpuInfo& cpu : cpus) {
+      if (cpu.online && cpu.node.value_or(0) == node) own.push_back(cpu);
+    }
+    cpu_line(out, fmt::format("  NUMA node{} CPU(s):", node), cpu_list(own, true));
+  }
+}
+
+void print_model(Output& out, const CpuInfo& cpu, const Topology& topology) {
+  cpu_line(out, "Vendor ID:", known(cpu.vendor));
+  cpu_line(out, "  Model name:", known(cpu.model_name));
+  cpu_line(out, "    CPU family:", text_of(cpu.family));
+  cpu_line(out, "    Model:", text_of(cpu.model));
+  cpu_line(out, "    Thread(s) per core:", std::to_string(topology.threads_per_core()));
+  cpu_line(out, "    Core(s) per socket:", std::to_string(topology.cores_per_socket()));
+  cpu_line(out, "    Socket(s):", std::to_string(topology.sockets.size()));
+  cpu_line(out, "    Stepping:", text_of(cpu.stepping));
+  cpu_line(out, "    BogoMIPS:", cpu.bogomips ? fmt::format("{:.2f}", *cpu.bogomips) : "");
+  cpu_line(out, "    CPU MHz:", mhz(cpu));
+  cpu_line(out, "    Flags:", fmt::format("{}", fmt::join(cpu.flags, " ")));
+  if (has_flag(cpu, "vmx")) cpu_line(out, "  Virtualization:", "VT-x");
+  if (has_flag(cpu, "svm")) cpu_line(out, "  Virtualization:", "AMD-V");
+}
+
+/// The sizes of a CPU's caches in the order of their levels, or which cache of all it is.
+std::string cache_index(const std::vector<CpuInfo>& cpus, const CpuInfo& cpu,
+                        std::string_view name) {
+  std::set<unsigned> firsts;
+  for (const CpuInfo& one : cpus) {
+    for (const CpuCache& cache : one.caches) {
+      if (cache_name(cache) == name && !cache.cpus.empty()) firsts.insert(cache.cpus.front());
+    }
+  }
+  for (const CpuCache& cache : cpu.caches) {
+    if (cache_name(cache) != name || cache.cpus.empty()) continue;
+    return std::to_string(std::distance(firsts.begin(), firsts.find(cache.cpus.front())));
+  }
+  return "-";
+}
+
+std::string cache_indices(const std::vector<CpuInfo>& cpus, const CpuInfo& cpu, const char* mark) {
+  std::vector<std::string> indices;
+  for (const auto& [name, sum] : caches_of(cpus)) indices.push_back(cache_index(cpus, cpu, name));
+  return fmt::format("{}", fmt::join(indices, mark));
+}
+
+std::string cache_names(const std::vector<CpuInfo>& cpus, const char* mark) {
+  std::vector<std::string> names;
+  for (const auto& [name, sum] : caches_of(cpus)) names.push_back(name);
+  return fmt::format("{}", fmt::join(names, mark));
 }
 
 }  // namespace
@@ -45,30 +170,60 @@ void print_modules(Output& out, const State& state, const TableOptions& options)
 }
 
 void print_cpu_summary(Output& out, const State& state) {
+  const Topology topology(state.cpus);
   cpu_line(out, "Architecture:", known(state.os.machine));
+  if (!state.cpus.empty()) {
+    const CpuInfo& first = state.cpus.front();
+    const bool is_64 = has_flag(first, "lm");
+    cpu_line(out, "  CPU op-mode(s):", is_64 ? "32-bit, 64-bit" : "32-bit");
+    if (first.physical_bits != 0) {
+      cpu_line(out, "  Address sizes:",
+               fmt::format("{} bits physical, {} bits virtual", first.physical_bits,
+                           first.virtual_bits));
+    }
+    cpu_line(out, "  Byte Order:", "Little Endian");
+  }
   cpu_line(out, "CPU(s):", std::to_string(state.cpus.size()));
-  cpu_line(out, "On-line CPU(s) list:", cpu_list(state.cpus, true));
-  cpu_line(out, "Off-line CPU(s) list:", cpu_list(state.cpus, false));
+  cpu_line(out, "  On-line CPU(s) list:", cpu_list(state.cpus, true));
+  cpu_line(out, "  Off-line CPU(s) list:", cpu_list(state.cpus, false));
   if (state.cpus.empty()) return;
-  const CpuInfo& first = state.cpus.front();
-  cpu_line(out, "Vendor ID:", known(first.vendor));
-  cpu_line(out, "Model name:", known(first.model_name));
-  cpu_line(out, "CPU MHz:", mhz(first));
-  cpu_line(out, "Cache:", cache(first));
+  print_model(out, state.cpus.front(), topology);
+  print_caches(out, state.cpus);
+  print_nodes(out, state.cpus, topology);
+  const auto& bugs = state.cpus.front().bugs;
+  if (!bugs.empty()) cpu_line(out, "Bugs:", fmt::format("{}", fmt::join(bugs, " ")));
 }
 
 void print_cpu_table(Output& out, const State& state, const TableOptions& options) {
-  Table table({{"CPU", Align::right},
-               {"ONLINE"},
-               {"MHZ", Align::right},
-               {"CACHE", Align::right},
-               {"VENDOR"},
-               {"MODEL NAME"}});
+  const Topology topology(state.cpus);
+  const std::string caches = cache_names(state.cpus, ":");
+  std::vector<Column> columns = {{"CPU", Align::right},
+                                 {"NODE", Align::right},
+                                 {"SOCKET", Align::right},
+                                 {"CORE", Align::right}};
+  if (!caches.empty()) columns.push_back({caches});
+  columns.push_back({"ONLINE", Align::right});
+  columns.push_back({"MHZ", Align::right});
+  Table table(std::move(columns));
   for (const CpuInfo& cpu : state.cpus) {
-    table.row({std::to_string(cpu.cpu), cpu.online ? "yes" : "no", mhz(cpu), cache(cpu),
-               known(cpu.vendor), known(cpu.model_name)});
+    const auto online = [&](const std::string& text) { return cpu.online ? text : "-"; };
+    table.row({std::to_string(cpu.cpu), online(text_of(cpu.node)), online(text_of(cpu.socket)),
+               online(std::to_string(topology.core_index(cpu)))});
+    if (!caches.empty()) table.cell(online(cache_indices(state.cpus, cpu, ":")));
+    table.row({cpu.online ? "yes" : "no", mhz(cpu)});
   }
   table.print(out, options);
+}
+
+void print_cpu_lines(Output& out, const State& state) {
+  const Topology topology(state.cpus);
+  const std::string caches = cache_names(state.cpus, ",");
+  out.print("# CPU,Core,Socket,Node{}{}\n", caches.empty() ? "" : ",,", caches);
+  for (const CpuInfo& cpu : state.cpus) {
+    if (!cpu.online) continue;
+    out.print("{},{},{},{}{}{}\n", cpu.cpu, topology.core_index(cpu), text_of(cpu.socket),
+              text_of(cpu.node), caches.empty() ? "" : ",,", cache_indices(state.cpus, cpu, ","));
+  }
 }
 
 void print_uname(Output& out, const OsInfo& os, const UnameFormat& format) {

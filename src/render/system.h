@@ -10,7 +10,9 @@ void print_modules(Output& out, const State& state, const TableOptions& options)
 
 /// A summary; or a row a CPU.
 void print_cpu_summary(Output& out, const State& state);
+/// As `lscpu -e`; of `-p` with commas, without padding.
 void print_cpu_table(Output& out, const State& state, const TableOptions& options);
+void print_cpu_lines(Output& out, const State& state);
 
 /// Which fields `uname` prints; none: the kernel's name.
 struct UnameFormat {

@@ -75,24 +75,31 @@ inline void fill_sample(State& state) {
                    {.pid = 42, .tgid = 42, .comm = "server", .state = 'S', .cpu = 0},
                    {.pid = 43, .tgid = 42, .comm = "worker", .state = 'R', .cpu = 1}};
 
-  state.open_files = {
-      {.pid = 42,
-       .fd = 0,
-       .type = "CHR",
-       .path = "/dev/null",
-       .flags = 0100002,
-       .inode = 5,
-       .device = 0x500001},
-      {.pid = 42, .fd = 3, .type = "SOCK", .path = "socket:[900]", .flags = 02, .inode = 900},
-      {.pid = 42,
-       .fd = 4,
-       .type = "REG",
-       .path = "/tmp/x (deleted)",
-       .pos = 10,
-       .flags = 02000001,
-       .inode = 77,
-       .device = 254ull << 20 | 1,
-       .size = 4711}};
+  state.open_files = {{.pid = 42,
+                       .fd = 0,
+                       .type = "CHR",
+                       .path = "/dev/null",
+                       .flags = 0100002,
+                       .inode = 5,
+                       .device = 0x500001,
+                       .tid = 42},
+                      {.pid = 42,
+                       .fd = 3,
+                       .type = "SOCK",
+                       .path = "socket:[900]",
+                       .flags = 02,
+                       .inode = 900,
+                       .tid = 42},
+                      {.pid = 42,
+                       .fd = 4,
+                       .type = "REG",
+                       .path = "/tmp/x (deleted)",
+                       .pos = 10,
+                       .flags = 02000001,
+                       .inode = 77,
+                       .device = 254ull << 20 | 1,
+                       .size = 4711,
+                       .tid = 42}};
   MemoryMap map{.pid = 42,
                 .start = 0x400000,
                 .end = 0x402000,
@@ -114,9 +121,10 @@ inline void fill_sample(State& state) {
                   .local = "0.0.0.0",
                   .remote = "0.0.0.0",
                   .local_port = 80,
-                  .inode = 900};
+                  .inode = 900,
+                  .tid = 42};
   Socket shared = listener;
-  shared.pid = 50;
+  shared.pid = shared.tid = 50;
   Socket gone{.netns = 4026531840,
               .family = "inet6",
               .protocol = "tcp",
@@ -136,7 +144,8 @@ inline void fill_sample(State& state) {
              .local = "/run/log",
              .remote = "",
              .inode = 901,
-             .peer_inode = 902};
+             .peer_inode = 902,
+             .tid = 42};
   state.sockets = {listener, shared, gone, log};
 
   state.net_devices = {{.name = "lo",

@@ -46,8 +46,8 @@ TEST(Ps, TakesColumnsAndOrder) {
             "PID RSS VALIDITY COMMAND\n"
             "  1 400 live     init\n"
             " 42   4 live     ser\\x1b[2Jver\n"
-            " 50   - zombie   child\n"
-            "  2   - live     kthreadd\n");
+            " 50   0 zombie   child <defunct>\n"
+            "  2   0 live     kthreadd\n");
 }
 
 TEST(Ps, DrawsATree) {
@@ -72,9 +72,9 @@ TEST(Ps, ShowsThreads) {
   EXPECT_EQ(ps({.columns = {"pid", "tid", "psr", "stat", "comm"},
                 .threads = true,
                 .table = {.headers = false}}),
-            " 1  1 0 S init\n"
-            "42 42 0 S server\n"
-            "42 43 1 R worker\n");
+            " 1  1 0 S  init\n"
+            "42 42 0 Sl server\n"
+            "42 43 1 Rl worker\n");
 }
 
 TEST(Ps, CutsLinesAtTheTerminal) {
@@ -97,14 +97,85 @@ TEST(Ps, NamesTheColumnsItKnows) {
 
 TEST(Lsof, JoinsProcessesFilesMapsAndSockets) {
   EXPECT_EQ(printed([](Output& out, const State& state) { print_open_files(out, state, {}); }),
-            "COMMAND       PID USER  FD TYPE DEVICE SIZE/OFF NODE NAME\n"
-            "init            1    0 cwd DIR                       /\n"
-            "init            1    0 rtd DIR                       /\n"
-            "init            1    0 txt REG                       /sbin/init\n"
-            "ser\\x1b[2Jver  42 1000 mem REG   254,1            12 /usr/bin/server\n"
-            "ser\\x1b[2Jver  42 1000  0u CHR     5,1      0t0    5 /dev/null\n"
-            "ser\\x1b[2Jver  42 1000  3u IPv4    0,0      0t0  900 TCP 0.0.0.0:80 (LISTEN)\n"
-            "ser\\x1b[2Jver  42 1000  4w REG   254,1     4711   77 /tmp/x (deleted)\n");
+            "COMMAND       PID USER  FD   TYPE DEVICE SIZE/OFF NODE NAME\n"
+            "init            1    0 cwd    DIR                      /\n"
+            "init            1    0 rtd    DIR                      /\n"
+            "init            1    0 txt    REG                      /sbin/init\n"
+            "ser\\x1b[2Jver  42 1000 mem    REG  254,1        0   12 /usr/bin/server\n"
+            "ser\\x1b[2Jver  42 1000   0u   CHR    5,1      0t0    5 /dev/null\n"
+            "ser\\x1b[2Jver  42 1000   3u  IPv4    900      0t0  TCP *:80 (LISTEN)\n"
+            "ser\\x1b[2Jver  42 1000   4w   REG  254,1     4711   77 /tmp/x (deleted)\n");
+}
+
+State one_file(const OpenFile& file) {
+  State state;
+  state.processes = {sample_process(7, 1, "one")};
+  state.open_files = {file};
+  return state;
+}
+
+std::string lsof_row(const OpenFile& file) {
+  Output out;
+  const State state = one_file(file);
+  print_open_files(out, state, {.links = true, .table = {.headers = false}});
+  return std::string(out.text());
+}
+
+TEST(Lsof, ShowsDevicesLocksAndTargets) {
+  EXPECT_EQ(lsof_row({.pid = 7,
+                      .fd = 3,
+                      .type = "CHR",
+                      .path = "/dev/null",
+                      .inode = 4,
+                      .device = 5,
+                      .tid = 7,
+                      .rdev = 1 << 20 | 3,
+                      .links = 1}),
+            "one 7 0 3r  CHR 1,3 0t0 1 4 /dev/null\n");
+  EXPECT_EQ(lsof_row({.pid = 7,
+                      .fd = 4,
+                      .type = "REG",
+                      .path = "/a",
+                      .flags = 2,
+                      .inode = 9,
+                      .device = 254 << 20,
+                      .size = 5,
+                      .tid = 7,
+                      .links = 2,
+                      .lock = 'W'}),
+            "one 7 0 4uW REG 254,0 5 2 9 /a\n");
+  EXPECT_EQ(lsof_row({.pid = 7,
+                      .fd = 5,
+                      .type = "ANON",
+                      .path = "anon_inode:[eventpoll]",
+                      .flags = 2,
+                      .inode = 9,
+                      .device = 15,
+                      .tid = 7,
+                      .targets = {3, 5}}),
+            "one 7 0 5u  a_inode 0,15 0  9 [eventpoll:3,5]\n");
+  EXPECT_EQ(lsof_row({.pid = 7,
+                      .fd = 6,
+                      .type = "FIFO",
+                      .path = "pipe:[12]",
+                      .flags = 1,
+                      .inode = 12,
+                      .device = 13,
+                      .tid = 7}),
+            "one 7 0 6w  FIFO 0,13 0t0  12 pipe\n");
+}
+
+TEST(Lsof, ShowsTheFilesOfAThreadAsTheThreads) {
+  State state = one_file({.pid = 7, .fd = 3, .type = "REG", .path = "/a", .inode = 1, .tid = 7});
+  state.open_files.push_back(
+      {.pid = 7, .fd = 3, .type = "REG", .path = "/b", .inode = 2, .tid = 8});
+  state.threads = {{.pid = 7, .tgid = 7, .comm = "one", .files_of = 7},
+                   {.pid = 8, .tgid = 7, .comm = "two", .files_of = 8}};
+  Output out;
+  print_open_files(out, state, {.table = {.headers = false}});
+  EXPECT_EQ(std::string(out.text()),
+            "one 7       0 3r  REG 0,0 0 1 /a\n"
+            "one 7 8 two 0 3r  REG 0,0 0 2 /b\n");
 }
 
 TEST(Ss, HasOneRowASocketWithAllItsOwners) {
@@ -150,6 +221,39 @@ TEST(Ip, ShowsDevices) {
             "lo UNKNOWN 127.0.0.1/8 ::1/128\n");
 }
 
+TEST(Pmap, TotalsAreTheSumsOfTheColumns) {
+  const std::string text = printed([](Output& out, State& state) {
+    std::erase_if(state.processes, [](const Process& p) { return p.pid != 42; });
+    state.processes[0].rss_bytes = 77 << 10;  // what the kernel counts may be another moment's
+    for (MemoryMap& map : state.memory_maps) map.rss_bytes = map.dirty_bytes = 4096;
+    print_memory_maps(out, state, {.residency = true});
+  });
+  EXPECT_NE(text.find("total 12K, resident 8K, dirty 8K\n"), std::string::npos) << text;
+}
+
+TEST(Ps, TellsTimesByTheGuestsClockAndDay) {
+  State state;
+  state.processes = {sample_process(7, 1, "one")};
+  state.os.uptime_s = 86400;
+  state.os.boot_unix_ns = 1'000'000'000'000'000'000;  // 2001-09-09, on whatever day this runs
+  const auto stime = [&](std::uint64_t start_s, std::uint64_t now_s) {
+    state.processes[0].start_time_ns = start_s * 1'000'000'000;
+    state.os.unix_ns = *state.os.boot_unix_ns + static_cast<std::int64_t>(now_s) * 1'000'000'000;
+    Output out;
+    EXPECT_TRUE(print_processes(out, state, {.columns = {"stime"}, .table = {.headers = false}}));
+    return std::string(out.text());
+  };
+  EXPECT_EQ(stime(0, 60).size(), 6u);                    // a time of day: "01:46"
+  EXPECT_EQ(stime(0, 3 * 86400), stime(60, 3 * 86400));  // a day: "Sep09"
+  EXPECT_EQ(stime(0, 3 * 86400).substr(0, 3), "Sep");
+  EXPECT_EQ(stime(0, 400 * 86400ull), "2001\n");
+}
+
+TEST(Ps, RenamesHeadersAndLeavesThemOut) {
+  EXPECT_EQ(ps({.columns = {"pid=NUMBER", "comm="}}).substr(0, 7), "NUMBER\n");
+  EXPECT_EQ(ps({.columns = {"pid="}}), " 1\n 2\n42\n50\n");
+}
+
 TEST(Lsmod, LooksLikeLsmod) {
   EXPECT_EQ(printed([](Output& out, const State& state) { print_modules(out, state, {}); }),
             "Module      Size Used by\n"
@@ -160,9 +264,9 @@ TEST(Lsmod, LooksLikeLsmod) {
 TEST(Lscpu, SaysWhichCpusAreOnline) {
   const std::string text =
       printed([](Output& out, const State& state) { print_cpu_summary(out, state); });
-  EXPECT_NE(text.find("CPU(s):               2\n"), std::string::npos);
-  EXPECT_NE(text.find("On-line CPU(s) list:  0\n"), std::string::npos);
-  EXPECT_NE(text.find("Off-line CPU(s) list: 1\n"), std::string::npos);
+  EXPECT_NE(text.find("CPU(s):                  2\n"), std::string::npos);
+  EXPECT_NE(text.find("On-line CPU(s) list:   0\n"), std::string::npos);
+  EXPECT_NE(text.find("Off-line CPU(s) list:  1\n"), std::string::npos);
 }
 
 TEST(Uname, PrintsTheFieldsAskedFor) {
@@ -186,6 +290,24 @@ TEST(Dmesg, KeepsLinesOfARecordTogether) {
             "kern  :notice: Linux version 6.1\n"
             "kern  :err   : oops\n"
             "               second line\\x1b[0m\n");
+}
+
+TEST(Dmesg, KeepsTabsAndTellsTimesAsAsked) {
+  const std::vector<LogRecord> log = {
+      {.time_ns = 1'500'000'000, .level = 6, .text = "a\tb"},
+      {.time_ns = 3'750'000'000, .level = 4, .facility = 1, .text = "c\nd"}};
+  const auto text = [&](const LogFormat& format) {
+    Output out;
+    print_log(out, log, format);
+    return std::string(out.text());
+  };
+  EXPECT_EQ(text({}), "[    1.500000] a\tb\n[    3.750000] c\n               d\n");
+  EXPECT_EQ(text({.delta = true}),
+            "[    1.500000 <    0.000000>] a\tb\n[    3.750000 <    2.250000>] c\n"
+            "                              d\n");
+  EXPECT_EQ(text({.raw = true, .prefix_each = true}),
+            "<6>[    1.500000] a\tb\n<12>[    3.750000] c\n<12>[    3.750000] d\n");
+  EXPECT_NE(text({.relative = true, .boot_unix_ns = 0}).find("[  +2.250000] c"), std::string::npos);
 }
 
 TEST(Findmnt, DrawsTheTreeOfMounts) {

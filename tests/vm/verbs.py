@@ -42,9 +42,10 @@ def as_people_type(guest):
     vm = guest.pid
     for words in (["aux"], ["ax"], ["-ef"]):
         contains(vmsight("ps", vm, *words), "[kthreadd]", "/init")
-    contains(vmsight("ps", vm, "-eLf"), "TID", "kthreadd")
-    contains(vmsight("ps", vm, "aux").splitlines()[0], "EUID", "RSS", "STIME")
-    expect(run("ps", vm, "123").returncode == 2, "ps takes a word that it does not know")
+    ps_options(guest)
+    lsof_options(guest)
+    dmesg_options(guest)
+    cpus(guest)
     four, six = vmsight("ip", vm, "-4"), vmsight("ip", vm, "-6")
     expect("127.0.0.1/8" in four and "inet6" not in four, four)
     expect("::1/128" in six and "inet " not in six, six)
@@ -54,6 +55,145 @@ def as_people_type(guest):
     expect(re.search(rf"^TCP: .*\blisten {len(listening)}\b", summary, re.M) and listening, summary)
     unix = [s for s in sockets.values() if s["family"] == "unix"]
     expect(re.search(rf"^unix +{len(unix)} ", summary, re.M), summary)
+
+
+def refused(*words):
+    done = run(*words)
+    expect(done.returncode == 2 and b"hint" in done.stderr, f"vmsight {' '.join(map(str, words))}: {done}")
+
+
+def ps_options(guest):
+    """Columns and headers as procps has them; what it would do otherwise, or does not know, is refused."""
+    vm = guest.pid
+    for words, header in (
+            (["aux"], "USER PID %CPU %MEM VSZ RSS TTY STAT START TIME COMMAND"),
+            (["-ef"], "UID PID PPID C STIME TTY TIME CMD"),
+            (["-eF"], "UID PID PPID C SZ RSS PSR STIME TTY TIME CMD"),
+            (["-ejf"], "UID PID PPID PGID SID C STIME TTY TIME CMD"),
+            (["-eLf"], "UID PID PPID LWP C NLWP STIME TTY TIME CMD"),
+            (["-eTf"], "UID PID SPID PPID C STIME TTY TIME CMD"),
+            (["axo", "pid,pcpu,lstart", "--sort", "-pid"], "PID %CPU STARTED"),
+            (["-o", "pid,comm=NAME OF IT"], "PID NAME OF IT")):
+        lines = vmsight("ps", vm, *words).splitlines()
+        expect(lines[0].split() == header.split() and len(lines) > 1, f"ps {words}: {lines[0]}")
+    expect(vmsight("ps", vm, "-p", "1", "-o", "pid=", "-o", "ppid=").split() == ["1", "0"], "ps -o pid=")
+    pids = lambda *words: {int(line) for line in vmsight("ps", vm, "-o", "pid=", *words).split()}  # noqa: E731
+    everyone = pids()
+    expect(pids("-p", "1,2") == pids("1", "2") == {1, 2}, "ps -p 1,2 and ps 1 2")
+    expect(pids("-p", "1", "--ppid", "2") == {1} | pids("--ppid", "2"), "ps: any of several criteria")
+    expect(pids("-N", "-p", "1") == everyone - {1}, "ps -N")
+    expect(not pids("--ppid", "2") & pids("--no-kthreads"), "ps --no-kthreads")
+    for words in (["-l"], ["-o", "wchan"], ["-M"], ["l"], ["zzz"], ["-u", "nobody"]):
+        refused("ps", vm, *words)
+    started = vmsight("ps", vm, "-p", "1", "-o", "lstart=").split()
+    said = guest.puppet("sh date -u +%s; cut -d' ' -f1 /proc/uptime").decode().split()
+    boot = time.gmtime(int(said[0]) - float(said[1]))
+    expect(started[4] == str(boot.tm_year) and abs(int(started[2]) - boot.tm_mday) <= 1, f"lstart: {started}, {boot}")
+
+
+def held_sockets(guest):
+    """{(protocol, port): pid} of what the guest itself says is listened on or bound, by its own /proc."""
+    found = {}
+    for record in guest.report()["sockets"]:
+        if record["pid"] and record["protocol"] in ("tcp", "udp") and record["local_port"]:
+            found.setdefault((record["protocol"], record["local_port"], record["state"]), set()).add(record["pid"])
+    return found
+
+
+def lsof_options(guest):
+    vm, sockets = guest.pid, held_sockets(guest)
+    listening = sorted((port, owners) for (protocol, port, state), owners in sockets.items()
+                       if protocol == "tcp" and state == "LISTEN")
+    bound = sorted(port for protocol, port, state in sockets if protocol == "udp")
+    port, owners = listening[0]
+    pids = lambda *words: {int(line) for line in vmsight("lsof", vm, "-t", *words).split()}  # noqa: E731
+    for words in (["-i", f":{port}"], [f"-i:{port}"], ["-i", f"TCP:{port}"], ["-i", f"4tcp@127.0.0.1:{port}"],
+                  ["-i", f":{port - 1}-{port}"], ["-nPi", f":{port}", "-sTCP:LISTEN"]):
+        expect(owners <= pids(*words), f"lsof {words}: {pids(*words)}, the guest: {owners}")
+    text = vmsight("lsof", vm, "-nP", "-i", f"TCP:{port}", "-s", "TCP:LISTEN").splitlines()
+    expect(all(f"127.0.0.1:{port} (LISTEN)" in line and " IPv4 " in line and " TCP " in line for line in text[1:])
+           and len(text) > 1, "\n".join(text))
+    rows = lambda *words: vmsight("lsof", vm, *words).splitlines()[1:]  # noqa: E731
+    expect(all(" IPv4 " in row for row in rows("-i4")) and all(" IPv6 " in row for row in rows("-i", "6")), "-i4, -i 6")
+    expect(all(" UDP " in row for row in rows("-i", "UDP")) and bound, "-i UDP")
+    free = next(number for number in range(1024, 65536) if number not in bound and number not in dict(listening))
+    expect(run("lsof", vm, "-i", f":{free}").returncode == 1, "lsof finds what nobody holds")
+    vmsight("lsof", vm, "-Q", "-i", f":{free}")
+    gone = rows("+L1")
+    expect(gone and all(line.split()[7] == "0" for line in gone), f"+L1: {gone[:5]}")
+    expect(any("/tmp/deleted file (deleted)" in row for row in gone), f"+L1: {gone[:5]}")
+    expect(not rows("-Q", "-a", "-p", "1", "-i"), "-a: any of its options are enough")
+    owner = sorted(owners)[0]
+    either, both = rows("-p", owner, "-U"), rows("-a", "-p", owner, "-U")
+    expect(len(either) > len(both) > 0 and all(" unix " in row for row in both), "-p, -U with and without -a")
+    expect(pids("-p", "^1", "-d", "cwd") == pids("-d", "cwd") - {1}, "-p ^1")
+    expect(pids("-u", "0", "-a", "-c", "sockets", "-d", "0-255"), "-u, -c, -d")
+    refused("lsof", vm, "-i", "nonsense")
+    for words in (["-i", "@no.such.name"], ["-F"], ["-r", "1"], ["-u", "nobody"], ["+f"], ["-sTCP:NONSENSE"], ["-d", "x"]):
+        refused("lsof", vm, *words)
+    lsof_columns(guest)
+
+
+def lsof_columns(guest):
+    vm = guest.pid
+    special = next(p["pid"] for p in json.loads(vmsight("ps", vm, "--json"))["processes"] if p["comm"] == "special")
+    files = {file["fd"]: file for file in guest.report()["open_files"] if file["pid"] == special}
+    text = vmsight("lsof", vm, "-p", special)
+    for fd, file in files.items():
+        row = re.search(rf"^special +{special} +0 +{fd}([rwu])([ RWrw]) +(\S+) +(\S+) ", text, re.M)
+        expect(row, f"no row of {file} in:\n{text}")
+        expect((row[2].strip() or None) == file["lock"], f"{row[0]}: lock {file['lock']}")
+        if file["type"] == "CHR":
+            expect(row[4] == file["rdev"].replace(":", ","), f"{row[0]}: device {file['rdev']}")
+        if "eventpoll" in file["path"]:
+            contains(text, "[eventpoll:" + ",".join(map(str, file["targets"])) + "]")
+    contains(text, "[pidfd:1]")
+    for place in ("cwd", "rtd", "txt"):
+        expect(re.search(rf"^special +{special} +0 +{place} +(DIR|REG) +\d+,\d+ +\d+ +\d+ /", text, re.M), text)
+
+
+def dmesg_options(guest):
+    vm = guest.pid
+    guest.puppet("log with\ta tab")
+    contains(vmsight("dmesg", vm, "-u", "-t"), "with\ta tab")
+    kernel, everything = vmsight("dmesg", vm, "-k").splitlines(), vmsight("dmesg", vm).splitlines()
+    expect(0 < len(kernel) < len(everything), "dmesg -k")
+    expect(re.match(r"<\d+>\[ +\d+\.\d{6}\] ", vmsight("dmesg", vm, "-r")), "dmesg -r")
+    expect(re.match(r"\[ +\d+\.\d{6} < +0\.000000>\] ", vmsight("dmesg", vm, "-d")), "dmesg -d")
+    year = guest.puppet("sh date +%Y").decode().strip()
+    expect(re.match(rf"\[\w{{3}} \w{{3}} +\d+ [\d:]{{8}} {year}\] ", vmsight("dmesg", vm, "-T")), "dmesg -T")
+    expect(re.match(rf"{year}-\d\d-\d\dT[\d:]{{8}},\d{{6}}\+", vmsight("dmesg", vm, "--time-format", "iso")), "iso")
+    for words in (["-C"], ["-n", "3"], ["--time-format", "x"], ["-F", "x"], ["-k", "-u"]):
+        refused("dmesg", vm, *words)
+
+
+def cpus(guest):
+    """What the guest's own /proc/cpuinfo and /sys say of its CPUs."""
+    vm = guest.pid
+    blocks = guest.puppet("sh cat /proc/cpuinfo").decode().strip().split("\n\n")
+    ours = json.loads(vmsight("lscpu", vm, "--json"))["cpus"]
+    for block, cpu in zip(blocks, ours, strict=True):
+        said = {key.strip(): value.strip() for key, value in (line.split(":", 1) for line in block.splitlines())}
+        for key, value in (("cpu family", cpu["family"]), ("model", cpu["model"]), ("stepping", cpu["stepping"]),
+                           ("physical id", cpu["socket"]), ("core id", cpu["core"])):
+            expect(int(said[key]) == value, f"{key}: {said[key]}, ours {value}")
+        expect(said["flags"].split() == cpu["flags"], f"flags: {set(said['flags'].split()) ^ set(cpu['flags'])}")
+        expect(said["bugs"].split() == cpu["bugs"], f"bugs: {said['bugs']}, ours {cpu['bugs']}")
+        expect(said["address sizes"] == f"{cpu['physical_bits']} bits physical, {cpu['virtual_bits']} bits virtual",
+               said["address sizes"])
+        expect(cpu["bogomips"] is None or f"{cpu['bogomips']:.2f}" == said["bogomips"], f"{said['bogomips']}, {cpu}")
+        expect(guest.puppet(f"sh ls -d /sys/devices/system/cpu/cpu{cpu['cpu']}/node{cpu['node']}"), "NUMA node")
+        for index, cache in enumerate(cpu["caches"]):
+            base = f"/sys/devices/system/cpu/cpu{cpu['cpu']}/cache/index{index}"
+            level, kind, size, shared = guest.puppet(
+                f"sh cd {base} && cat level type size shared_cpu_list").decode().split()
+            expect((int(level), kind, size) == (cache["level"], cache["type"], f"{cache['size_bytes'] // 1024}K"),
+                   f"{base}: {level} {kind} {size}, ours {cache}")
+            first = int(re.match(r"\d+", shared)[0])
+            expect(cache["cpus"][0] == first, f"{base}: {shared}, ours {cache}")
+    contains(vmsight("lscpu", vm), "Flags:", "Socket(s):", "NUMA node0 CPU(s):")
+    expect(len(vmsight("lscpu", vm, "-e").splitlines()) == 1 + len(ours), "lscpu -e")
+    expect(vmsight("lscpu", vm, "-p").splitlines()[1].startswith("0,0,"), "lscpu -p")
 
 
 def followed_log(guest):
