@@ -4,7 +4,7 @@ import copy
 import unittest
 
 import context  # noqa: F401
-from vmlab_lib.comparing import SECTIONS, compare
+from vmlab_lib.comparing import PARTS, SECTIONS, compare
 from vmlab_lib.excuses import EXCUSES
 
 OS = {"sysname": "Linux", "nodename": "vmlab", "release": "6.1", "version": "#1", "machine": "x86_64",
@@ -88,10 +88,25 @@ class Different(unittest.TestCase):
     def test_every_field_counts(self):
         for section, (keys, names) in SECTIONS.items():
             for name in names:
-                record = dict.fromkeys(keys, 1) | dict.fromkeys(names, None)
-                guest, ours = document(**{section: [record]}), document(**{section: [record | {name: "wrong"}]})
+                key = PARTS.get(name, name)
+                record = dict.fromkeys(keys, 1) | {PARTS.get(field, field): None for field in names}
+                guest, ours = document(**{section: [record]}), document(**{section: [record | {key: "wrong"}]})
                 with self.subTest(section=section, name=name):
-                    self.assertEqual(fields(compare(guest, ours, guest)), [name])
+                    self.assertEqual(fields(compare(guest, ours, guest)),
+                                     [field for field in names if PARTS.get(field, field) == key])
+
+    def test_what_the_guest_does_not_say_is_not_compared(self):
+        told = {"pid": None, "fd": None, "netns": 1, "inode": 0, "family": "inet"}
+        guest, ours = document(sockets=[told]), document(sockets=[told | {"ifindex": 3}])
+        self.assertEqual(fields(compare(guest, ours, guest)), [])
+
+    def test_life_times_lapse(self):
+        def device(seconds):
+            address = {"family": "inet", "local": "10.0.0.1", "prefixlen": 8, "peer": "", "broadcast": "", "scope": "link",
+                       "label": "", "flags": [], "valid_life_time": seconds, "preferred_life_time": 5}
+            return document(net_devices=[{"netns": 1, "name": "eth0", "addresses": [address]}])
+        self.assertEqual(fields(compare(device(9), device(8), device(7))), [])
+        self.assertEqual(fields(compare(device(9), device(6), device(7))), ["life_times"])
 
     def test_os(self):
         ours = document() | {"os": OS | {"release": "6.12"}}
@@ -168,11 +183,19 @@ class Disturbed(unittest.TestCase):
             self.assertEqual(bool(compare(processes(RCU), processes(RCU | {"state": state}), after)), good)
         self.assertFalse(compare(processes(RCU), processes(RCU | {"state": "I"}), processes(RCU)))
 
+    def test_a_thread_that_waits_for_a_disk_has_run(self):
+        sleeper = RCU | {"comm": "jbd2/vda1-8", "state": "S"}
+        for state, switches, good in (("D", 9, True), ("D", RCU["switches"], False), ("Z", 9, False)):
+            ours, after = processes(sleeper | {"state": state}), processes(sleeper | {"switches": switches})
+            self.assertEqual(bool(compare(processes(sleeper), ours, after)), good)
+        busy = sleeper | {"state": "R"}
+        self.assertFalse(compare(processes(busy), processes(busy | {"state": "D"}), processes(busy | {"switches": 9})))
+
     def test_no_other_thread_sleeps_while_the_guest_says_that_it_runs(self):
         busy = RCU | {"comm": "sleeper"}
         self.assertFalse(compare(processes(busy), processes(busy | {"state": "S"}), processes(busy | {"switches": 9})))
 
-    def test_shares_of_the_reporter_move_within_their_sum(self):
+    def test_shares_of_a_run_time_move_within_their_sum(self):
         after = processes(REPORTER | {"utime_ns": 2_100_000_000, "stime_ns": 3_400_000_000})
         for utime, stime, good in ((2_200_000_000, 3_100_000_000, True), (2_600_000_000, 3_100_000_000, False),
                                    (1_900_000_000, 3_000_000_000, False)):
@@ -182,6 +205,8 @@ class Disturbed(unittest.TestCase):
         other = {"reporter": False}
         after["processes"][0] |= other
         self.assertFalse(compare(processes(REPORTER | other), processes(REPORTER | ours), after))
+        after["processes"][0] |= {"switches": 99}  # it has run
+        self.assertTrue(compare(processes(REPORTER | other), processes(REPORTER | ours), after))
 
     def test_only_an_agent_has_kcore_open(self):
         file = {"pid": 7, "fd": 4, "type": "REG", "path": "/proc/kcore"}

@@ -30,6 +30,11 @@ def seen_running(first, mine, last):
     return ran(first, last) and mine.get("state") == "R"
 
 
+def seen_waiting(first, mine, last):
+    """A worker that writes pages back, or a program that reads a file, sleeps so until the disk answers."""
+    return ran(first, last) and first.get("state") in ("S", "I") and mine.get("state") == "D"
+
+
 def seen_asleep(first, mine, last):
     return ran(first, last) and first.get("state") == "R" and mine.get("state") in ("S", "I")
 
@@ -40,8 +45,8 @@ def same_worker(first, mine, last):
 
 
 def whole_time_between(first, mine, last):
-    """The reporter's two shares of its run time have a sum that lies between the reports'."""
-    if not first.get("reporter"):
+    """The two shares of its run time have a sum that lies between the reports'."""
+    if not first.get("reporter") and not ran(first, last):
         return False
     values = [[record.get(name) for name in READ_ABOUT] for record in (first, mine, last)]
     if not all(isinstance(value, int) for pair in values for value in pair):
@@ -57,24 +62,28 @@ def open_in_agent(first, mine, last):
 EXCUSES = (
     Excuse("processes", r".*", "state", seen_running,
            "a thread that sleeps whenever the guest reports ran when we looked"),
+    Excuse("processes", r"(?!rcu|ksoftirqd/).*", "state", seen_waiting,
+           "a thread that has no I/O whenever the guest reports waited for a disk when we looked"),
     Excuse("processes", r"(rcu|ksoftirqd/).*", "state", seen_asleep,
            "a report makes RCU callbacks and soft interrupts, whose threads it then sees at work"),
     Excuse("processes", r"kworker/.*", "comm", same_worker,
            "a worker is called by what it did last (-), or does (+)"),
     Excuse("processes", r".*", "utime_ns", whole_time_between,
-           "the kernel divides a run time by the ticks so far, and reporting moves the share of the reporter"),
+           "the kernel divides a run time by the ticks so far, and a tick in between moves the shares"),
     Excuse("processes", r".*", "stime_ns", whole_time_between,
-           "the kernel divides a run time by the ticks so far, and reporting moves the share of the reporter"),
+           "the kernel divides a run time by the ticks so far, and a tick in between moves the shares"),
     Excuse("threads", r".*", "state", seen_running,
            "a thread that sleeps whenever the guest reports ran when we looked"),
+    Excuse("threads", r"(?!rcu|ksoftirqd/).*", "state", seen_waiting,
+           "a thread that has no I/O whenever the guest reports waited for a disk when we looked"),
     Excuse("threads", r"(rcu|ksoftirqd/).*", "state", seen_asleep,
            "a report makes RCU callbacks and soft interrupts, whose threads it then sees at work"),
     Excuse("threads", r"kworker/.*", "comm", same_worker,
            "a worker is called by what it did last (-), or does (+)"),
     Excuse("threads", r".*", "utime_ns", whole_time_between,
-           "the kernel divides a run time by the ticks so far, and reporting moves the share of the reporter"),
+           "the kernel divides a run time by the ticks so far, and a tick in between moves the shares"),
     Excuse("threads", r".*", "stime_ns", whole_time_between,
-           "the kernel divides a run time by the ticks so far, and reporting moves the share of the reporter"),
+           "the kernel divides a run time by the ticks so far, and a tick in between moves the shares"),
     Excuse("open_files", r"qemu-ga|vmsight-agent", "", open_in_agent,
            "an agent has the guest's memory open only while it reads it for us"),
 )
