@@ -1,5 +1,6 @@
 #include "vm/remote_syscall.h"
 
+#include <elf.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -158,12 +159,23 @@ Result<void> BorrowedThread::save() {
   if (tracing_->ptrace(PTRACE_GETSIGMASK, tid_, sizeof(mask_), raw(&mask_)) != 0) {
     return failed("read the signal mask of");
   }
-  user_fpregs_struct fpu{};
-  if (tracing_->ptrace(PTRACE_GETFPREGS, tid_, 0, raw(&fpu)) != 0) {
-    return failed("read the registers of");
-  }
-  way_back_ = WayBack::prepare(pid_, saved_, fpu, mask_);
+  VMSIGHT_TRY(const std::vector<std::byte> state, vector_registers());
+  way_back_ = WayBack::prepare(pid_, saved_, state, mask_);
   return {};
+}
+
+Result<std::vector<std::byte>> BorrowedThread::vector_registers() {
+  constexpr std::size_t enough = 16 << 10;  // with AMX 11 KiB
+  std::vector<std::byte> state(enough);
+  iovec area{state.data(), state.size()};
+  if (tracing_->ptrace(PTRACE_GETREGSET, tid_, NT_X86_XSTATE, raw(&area)) == 0) {
+    state.resize(area.iov_len);
+    return state;
+  }
+  if (errno != ENODEV && errno != EINVAL) return failed("read the registers of");
+  state.resize(sizeof(user_fpregs_struct));  // a processor without XSAVE
+  if (tracing_->ptrace(PTRACE_GETFPREGS, tid_, 0, raw(state.data())) == 0) return state;
+  return failed("read the registers of");
 }
 
 /// From a stop at which its registers were set, so that it cannot be left with its signals blocked.

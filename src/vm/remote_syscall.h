@@ -29,6 +29,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <optional>
+#include <vector>
 
 #include "vm/way_back.h"
 #include "vmsight/address.h"
@@ -85,6 +86,7 @@ class BorrowedThread {
   Result<void> seize();
   Result<void> stop();
   Result<void> save();
+  Result<std::vector<std::byte>> vector_registers();
   Result<void> block_signals();
   Result<void> find_instruction();
   Result<void> run(At until);

@@ -88,18 +88,47 @@ user_regs_struct as_restarted(user_regs_struct registers) {
 }
 
 /// What rt_sigreturn reads: struct rt_sigframe of arch/x86/include/asm/sigframe.h, whose ucontext
-/// is glibc's up to the first 64 signals.
+/// is glibc's up to the first 64 signals; behind it the state of the vector registers.
 struct Frame {
   std::uint64_t restore = 0;
   std::array<std::byte, offsetof(ucontext_t, uc_sigmask) + sizeof(std::uint64_t)> context{};
-  alignas(64) user_fpregs_struct fpu{};
 };
-static_assert(sizeof(user_fpregs_struct) == 512 && offsetof(Frame, fpu) == 320);
+constexpr std::size_t state_at = 320;  // of 64 bytes' alignment, as XRSTOR wants it
+static_assert(sizeof(Frame) <= state_at);
 
-ucontext_t context_of(const user_regs_struct& from, std::uint64_t fpu) {
+/// struct _fpx_sw_bytes of arch/x86/include/uapi/asm/sigcontext.h, in bytes of the legacy area that
+/// no instruction uses. ptrace has the mask of features in the first of them instead.
+struct ExtendedState {
+  std::uint32_t magic = 0x46505853;  // FP_XSTATE_MAGIC1
+  std::uint32_t extended_size = 0;   // with the second magic number behind
+  std::uint64_t features = 0;
+  std::uint32_t size = 0;
+  std::array<std::uint32_t, 7> reserved{};
+};
+constexpr std::size_t legacy_size = 512, software_bytes = 464, header_size = 64;
+constexpr std::uint32_t second_magic = 0x46505845;  // FP_XSTATE_MAGIC2
+static_assert(software_bytes + sizeof(ExtendedState) == legacy_size);
+constexpr std::uint64_t extended_state = 1;  // UC_FP_XSTATE
+
+/// With all that the kernel puts back; only the legacy part if there is no more.
+std::vector<std::byte> as_signal_state(std::span<const std::byte> state) {
+  std::vector<std::byte> made(state.begin(), state.end());
+  if (state.size() < legacy_size + header_size) return made;
+  ExtendedState extended;
+  std::memcpy(&extended.features, state.data() + software_bytes, sizeof(extended.features));
+  extended.size = static_cast<std::uint32_t>(state.size());
+  extended.extended_size = extended.size + sizeof(second_magic);
+  std::memcpy(made.data() + software_bytes, &extended, sizeof(extended));
+  const auto magic = std::as_bytes(std::span(&second_magic, 1));
+  made.insert(made.end(), magic.begin(), magic.end());
+  return made;
+}
+
+ucontext_t context_of(const user_regs_struct& from, HostVirt state, bool extended) {
   const user_regs_struct r = as_restarted(from);
   ucontext_t context{};
-  context.uc_flags = 6;                 // UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS: ss is what it was
+  context.uc_flags = 6;  // UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS: ss is what it was
+  if (extended) context.uc_flags |= extended_state;
   context.uc_stack.ss_flags = 0x12345;  // none that there is: the alternate stack stays as it is
   auto& to = context.uc_mcontext.gregs;
   const auto put = [&](int which, std::uint64_t value) { to[which] = static_cast<greg_t>(value); };
@@ -108,25 +137,30 @@ ucontext_t context_of(const user_regs_struct& from, std::uint64_t fpu) {
   put(REG_RDI, r.rdi), put(REG_RSI, r.rsi), put(REG_RBP, r.rbp), put(REG_RBX, r.rbx);
   put(REG_RDX, r.rdx), put(REG_RAX, r.rax), put(REG_RCX, r.rcx), put(REG_RSP, r.rsp);
   put(REG_RIP, r.rip), put(REG_EFL, r.eflags), put(REG_CSGSFS, r.cs | r.ss << 48);
-  context.uc_mcontext.fpregs = reinterpret_cast<fpregset_t>(fpu);
+  context.uc_mcontext.fpregs = reinterpret_cast<fpregset_t>(state.raw());
   return context;
 }
 
 }  // namespace
 
 std::optional<WayBack> WayBack::prepare(pid_t pid, const user_regs_struct& saved,
-                                        const user_fpregs_struct& fpu, std::uint64_t mask) {
+                                        std::span<const std::byte> state, std::uint64_t mask) {
   const auto gadgets = gadgets_of(pid);
-  if (!gadgets) return std::nullopt;
-  constexpr std::uint64_t below = 2048;  // scratch space is between; the red zone is 128
-  const HostVirt at((saved.rsp - below) & ~63ULL);
-  Frame frame{.restore = gadgets->restore.raw(), .fpu = fpu};
-  const ucontext_t context = context_of(saved, at.raw() + offsetof(Frame, fpu));
+  if (!gadgets || state.size() < legacy_size) return std::nullopt;
+  constexpr std::uint64_t below = 1280;  // scratch space is between; the red zone is 128
+  const std::vector<std::byte> vectors = as_signal_state(state);
+  const HostVirt at((saved.rsp - below - state_at - vectors.size()) & ~63ULL);
+  const ucontext_t context = context_of(saved, at + state_at, vectors.size() > legacy_size);
+  Frame frame{.restore = gadgets->restore.raw()};
   std::memcpy(frame.context.data(), &context, offsetof(ucontext_t, uc_sigmask));
   std::memcpy(frame.context.data() + offsetof(ucontext_t, uc_sigmask), &mask, sizeof(mask));
-  const iovec local{&frame, sizeof(frame)};
-  const iovec remote{reinterpret_cast<void*>(at.raw()), sizeof(frame)};
-  if (::process_vm_writev(pid, &local, 1, &remote, 1, 0) != sizeof(frame)) return std::nullopt;
+  std::vector<std::byte> whole(state_at + vectors.size());
+  std::memcpy(whole.data(), &frame, sizeof(frame));
+  std::ranges::copy(vectors, whole.begin() + state_at);
+  const iovec local{whole.data(), whole.size()};
+  const iovec remote{reinterpret_cast<void*>(at.raw()), whole.size()};
+  const ssize_t written = ::process_vm_writev(pid, &local, 1, &remote, 1, 0);
+  if (written != static_cast<ssize_t>(whole.size())) return std::nullopt;
   return WayBack{gadgets->call, gadgets->restore, at};
 }
 
