@@ -122,14 +122,23 @@ int time_left(const Service& service) {
   return static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, 3'600'000));
 }
 
+/// How long it may wait for the next event. While the guest is halted it looks again and again for
+/// a while: the next question is usually the one to resume it, and to be woken takes long.
+int patience(const Service& service, GuardClock::time_point last_question) {
+  constexpr std::chrono::milliseconds attentive{1};
+  if (service.deadline() && GuardClock::now() - last_question < attentive) return 0;
+  return time_left(service);
+}
+
 void serve_all(Service& service, int vm) {
   std::vector<pollfd> events;
+  auto last_question = GuardClock::now();
   while (true) {
     events = {{.fd = guard_control_fd, .events = POLLIN, .revents = 0},
               {.fd = guard_owner_fd, .events = POLLIN, .revents = 0},
               {.fd = vm, .events = POLLIN, .revents = 0}};
     service.watch(events);
-    const int ready = ::poll(events.data(), events.size(), time_left(service));
+    const int ready = ::poll(events.data(), events.size(), patience(service, last_question));
     if (ready < 0 && errno != EINTR) return;
     if (time_left(service) == 0) service.on_deadline();
     if (ready <= 0) continue;
@@ -137,7 +146,9 @@ void serve_all(Service& service, int vm) {
     const bool any = std::any_of(events.begin() + 3, events.end(),
                                  [](const pollfd& event) { return event.revents != 0; });
     if (any && !service.on_events()) return;
-    if (events[0].revents != 0 && !serve_one(service)) return;
+    if (events[0].revents == 0) continue;
+    if (!serve_one(service)) return;
+    last_question = GuardClock::now();
   }
 }
 
