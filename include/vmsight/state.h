@@ -74,6 +74,19 @@ struct CpuInfo {
   std::vector<CpuCache> caches;
 };
 
+/// An address of a network device, in the words of `ip addr`.
+struct NetAddress {
+  std::string_view family;  // "inet", "inet6"
+  std::string_view local;   // "10.8.0.1"
+  unsigned prefix = 0;
+  std::string_view peer, broadcast;     // "" if it has none
+  std::string_view scope;               // "global", "link", "host" ...
+  std::string_view label;               // of IPv4, else ""
+  std::vector<std::string_view> flags;  // "secondary", "tentative", "dynamic" ...
+  /// In seconds, 2^32 - 1 for ever.
+  std::optional<std::uint32_t> valid_life_time, preferred_life_time;
+};
+
 struct NetDevice {
   std::string_view name;
   std::uint64_t netns = 0;
@@ -83,6 +96,23 @@ struct NetDevice {
   unsigned ifindex = 0;
   std::vector<std::string_view> ipv4, ipv6;  // "10.0.2.15/24"
   std::optional<std::uint64_t> rx_bytes, tx_bytes, rx_packets, tx_packets;
+  std::vector<NetAddress> addresses;  // those of ipv4 and ipv6, with all that is known of them
+  std::string_view link_type;         // "ether", "loopback", "ipip", "none" ...
+  std::string_view operstate;         // "UP", "DOWN", "UNKNOWN" ...
+  std::string_view linkmode;          // "DEFAULT", "DORMANT"
+  std::string_view broadcast;         // of the hardware; of a point-to-point link, its peer
+  std::string_view kind;              // "vlan", "veth" ..., "" for hardware
+  std::string_view qdisc, alias;      // "" if it has none
+  std::vector<std::string_view> alternative_names;
+  std::uint32_t tx_queue_length = 0, group = 0;
+  unsigned master_index = 0;  // of the bridge or bond it is a port of, 0 if of none
+  std::string_view master;
+  /// The device it works on, or its other end: its own index if there is none, as sysfs has it;
+  /// 0 if it is bound to none. The name is known if it is in the same network namespace.
+  std::optional<unsigned> link_index;
+  std::string_view link;
+  std::optional<std::uint64_t> link_netns;   // if another namespace than its own
+  std::optional<std::int32_t> link_netnsid;  // what that is called in its own, if it has a number
 };
 
 struct Module {
@@ -188,14 +218,31 @@ struct Socket {
   std::optional<std::uint32_t> uid;
   std::uint64_t peer_inode = 0;     // unix sockets
   std::optional<std::int32_t> tid;  // with pid and fd: the `tid` of the open file
+  /// IPPROTO_*; of packet sockets the Ethernet type, of netlink sockets the protocol.
+  std::uint32_t protocol_number = 0;
+  unsigned ifindex = 0;              // of the device it is bound to, 0 if to none
+  std::string_view device;           // its name, "" if there is no such device
+  std::optional<bool> v6only;        // of inet6 sockets
+  std::optional<unsigned> shutdown;  // 1: reads are, 2: writes are shut down; of whole sockets
+  std::uint32_t groups = 0;          // netlink: the first 32 multicast groups
+  /// `skmem` of ss(8): bytes that are queued, what may be, and packets dropped.
+  struct Memory {
+    std::uint32_t receive = 0, receive_buffer = 0, transmit = 0, send_buffer = 0;
+    std::uint32_t forward = 0, write_queued = 0, options = 0, backlog = 0, drops = 0;
+  };
+  std::optional<Memory> memory;  // of whole sockets
 };
 
 struct Mount {
   std::string_view source, target, fstype, options;
   std::uint64_t mntns = 0;
   std::uint32_t id = 0, parent = 0;
-  std::uint64_t device = 0;  // major << 20 | minor, as the kernel's dev_t
-  std::string_view root;     // root of the mount within its file system
+  std::uint64_t device = 0;                        // major << 20 | minor, as the kernel's dev_t
+  std::string_view root;                           // root of the mount within its file system
+  std::string_view super_options;                  // of the file system: "rw,size=4096k"
+  std::string_view propagation;                    // "shared", "private", "private,slave" ...
+  std::uint32_t peer_group = 0, master_group = 0;  // 0 if it is not shared, or no slave
+  std::uint32_t propagate_from = 0;  // the nearest dominating group under the root, else 0
 };
 
 struct LogRecord {

@@ -3,11 +3,14 @@
 // A record is { u32 path size; i32 data size, or -errno; path; data }. Paths are those of
 // /proc, except `net/INODE/...` and `mnt/INODE/...` for what a namespace
 // says, `uname`, `kmsg`, and `reporter` (the PID of this program).
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kcmp.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
+#include <netinet/in.h>
+#include <netpacket/packet.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -95,6 +98,46 @@ static void report_socket(const char* base, int fd) {
   emit(path, name, used < 0 ? -errno : used);
 }
 
+// What a socket says of itself, as numbers: domain, type, protocol, device, IPv6 only (-1: not said),
+// the 32 bits of netlink groups, and the sizes of its two buffers. Descriptors are those of the main thread.
+static void report_options(int pid, int fd) {
+  char path[64], text[256];
+  int process = syscall(SYS_pidfd_open, pid, 0);
+  int copy = syscall(SYS_pidfd_getfd, process, fd, 0);
+  close(process);
+  snprintf(path, sizeof(path), "/proc/%d/sockopt/%d", pid, fd);
+  if (copy < 0) {
+    emit(path, NULL, -errno);
+    return;
+  }
+  int values[7] = {-1, -1, -1, -1, -1, -1, -1};
+  static const int names[][2] = {{SOL_SOCKET, SO_DOMAIN},     {SOL_SOCKET, SO_TYPE},
+                                 {SOL_SOCKET, SO_PROTOCOL},   {SOL_SOCKET, SO_BINDTOIFINDEX},
+                                 {IPPROTO_IPV6, IPV6_V6ONLY}, {SOL_SOCKET, SO_RCVBUF},
+                                 {SOL_SOCKET, SO_SNDBUF}};
+  for (size_t i = 0; i < COUNT(names); i++) {
+    socklen_t size = sizeof(values[i]);
+    getsockopt(copy, names[i][0], names[i][1], &values[i], &size);
+  }
+  unsigned groups = 0;
+  union {
+    struct sockaddr any;
+    struct sockaddr_ll packet;
+    struct sockaddr_nl netlink;
+  } name;
+  socklen_t size = sizeof(name);
+  bool named = getsockname(copy, &name.any, &size) == 0;
+  if (named && name.any.sa_family == AF_PACKET) {
+    values[2] = ntohs(name.packet.sll_protocol);
+    values[3] = name.packet.sll_ifindex;
+  }
+  if (named && name.any.sa_family == AF_NETLINK) groups = name.netlink.nl_groups;
+  int used = snprintf(text, sizeof(text), "%d %d %d %d %d %u %d %d", values[0], values[1],
+                      values[2], values[3], values[4], groups, values[5], values[6]);
+  emit(path, text, used);
+  close(copy);
+}
+
 static void report_file(int directory, const char* base, int pid, int fd) {
   char path[96], target[4096], name[32];
   if (fd == directory && pid == getpid()) return;  // it is only there because we look
@@ -105,7 +148,10 @@ static void report_file(int directory, const char* base, int pid, int fd) {
   emit(path, target, size);
   snprintf(path, sizeof(path), "%s/fdstat/%d", base, fd);
   emit_stat(directory, name, path);
-  if (size > 7 && memcmp(target, "socket:", 7) == 0) report_socket(base, fd);
+  if (size > 7 && memcmp(target, "socket:", 7) == 0) {
+    report_socket(base, fd);
+    if (strstr(base, "/task/") == NULL) report_options(pid, fd);
+  }
   snprintf(path, sizeof(path), "%s/fdinfo/%d", base, fd);
   snprintf(name, sizeof(name), "fdinfo/%d", fd);
   emit_from(directory, name, path);
@@ -223,38 +269,56 @@ static void report_network(ino_t inode) {
   emit_rtnetlink(name, RTM_GETADDR);
 }
 
-// Calls visit(pid, inode) for the first process of each namespace of a kind.
+static ino_t seen[4096];  // namespaces of one kind
+static size_t known;
+
+static bool is_new(ino_t inode) {
+  for (size_t at = 0; at < known; at++) {
+    if (seen[at] == inode) return false;
+  }
+  if (known == COUNT(seen)) return false;
+  seen[known++] = inode;
+  return true;
+}
+
+// Calls visit(path, pid, inode) for the first process of each namespace of a kind.
 static void each_namespace(const char* kind, const int* pids, int count,
-                           void (*visit)(int, ino_t)) {
-  static ino_t seen[4096];
-  size_t known = 0;
+                           void (*visit)(const char*, int, ino_t)) {
+  known = 0;
   for (int i = 0; i < count; i++) {
     char path[64];
     struct stat info;
     snprintf(path, sizeof(path), "/proc/%d/ns/%s", pids[i], kind);
-    if (stat(path, &info) < 0 || known == COUNT(seen)) continue;
-    size_t at = 0;
-    while (at < known && seen[at] != info.st_ino) at++;
-    if (at < known) continue;
-    seen[known++] = info.st_ino;
-    visit(pids[i], info.st_ino);
+    if (stat(path, &info) == 0 && is_new(info.st_ino)) visit(path, pids[i], info.st_ino);
   }
 }
 
-static void visit_network(int pid, ino_t inode) {
-  char path[64];
-  snprintf(path, sizeof(path), "/proc/%d/ns/net", pid);
+static void visit_network(const char* path, int pid, ino_t inode) {
+  (void)pid;
   int home = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
   int away = open(path, O_RDONLY | O_CLOEXEC);
   if (away >= 0 && setns(away, CLONE_NEWNET) == 0) {
-    close(away);
     report_network(inode);
     setns(home, CLONE_NEWNET);
   }
+  close(away);
   close(home);
 }
 
-static void visit_mounts(int pid, ino_t inode) {
+// Those in which no process lives, but which are mounted, as `ip netns add` does it.
+static void each_named_network(void) {
+  FILE* mounts = fopen("/proc/self/mountinfo", "re");
+  char line[4096], target[1024];
+  while (mounts && fgets(line, sizeof(line), mounts)) {
+    struct stat info;
+    if (sscanf(line, "%*s %*s %*s net:[%*u] %1023s", target) != 1) continue;
+    if (stat(target, &info) == 0 && is_new(info.st_ino)) visit_network(target, 0, info.st_ino);
+  }
+  if (mounts) fclose(mounts);
+}
+
+static void visit_mounts(const char* of, int pid, ino_t inode) {
+  (void)of;
   char path[64], name[64];
   snprintf(path, sizeof(path), "/proc/%d/mountinfo", pid);
   snprintf(name, sizeof(name), "mnt/%lu/mountinfo", inode);
@@ -292,6 +356,7 @@ void report(void) {
   report_system();
   for (int i = 0; i < count; i++) report_process(pids[i]);
   each_namespace("net", pids, count, visit_network);
+  each_named_network();
   each_namespace("mnt", pids, count, visit_mounts);
   free(pids);
 }

@@ -113,10 +113,46 @@ static int open_odd(void) {
              : 0;
 }
 
+static int set_option(int fd, int level, int option, int value) {
+  return setsockopt(fd, level, option, &value, sizeof(value));
+}
+
+// IPv6 only, of one device, of a link-local address that no device has.
+static int open_bound(void) {
+  Address address = {.v6.sin6_family = AF_INET6};
+  int only = socket(AF_INET6, SOCK_DGRAM, 0), device = socket(AF_INET, SOCK_STREAM, 0),
+      scoped = socket(AF_INET6, SOCK_STREAM, 0), mixed = socket(AF_INET6, SOCK_STREAM, 0);
+  if (set_option(only, IPPROTO_IPV6, IPV6_V6ONLY, 1) ||
+      bind(only, &address.any, sizeof(address.v6)) || listen(mixed, 1) ||
+      setsockopt(device, SOL_SOCKET, SO_BINDTODEVICE, "lo", 3) || listen(device, 1))
+    return -1;
+  inet_pton(AF_INET6, "fe80::1234", &address.v6.sin6_addr);
+  address.v6.sin6_scope_id = 1;  // lo
+  return set_option(scoped, IPPROTO_IPV6, IPV6_FREEBIND, 1) ||
+                 bind(scoped, &address.any, sizeof(address.v6)) || listen(scoped, 3)
+             ? -1
+             : 0;
+}
+
+// Sockets that are told apart by a protocol: raw ones, of packets, of netlink with groups.
+static int open_protocols(void) {
+  struct sockaddr_nl groups = {.nl_family = AF_NETLINK, .nl_groups = 5};
+  int routes = socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE);
+  struct sockaddr_ll place = {
+      .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_IP), .sll_ifindex = 1};
+  int packets = socket(AF_PACKET, SOCK_DGRAM, 0);  // a module: it may be absent
+  if (packets >= 0 && bind(packets, (struct sockaddr*)&place, sizeof(place))) return -1;
+  return socket(AF_INET, SOCK_RAW, 89) < 0 || socket(AF_INET6, SOCK_RAW, 89) < 0 ||
+                 bind(routes, (struct sockaddr*)&groups, sizeof(groups))
+             ? -1
+             : 0;
+}
+
 int open_sockets(int sets) {
   for (int i = 0; i < sets; i++)
     if (open_tcp(AF_INET) || open_tcp(AF_INET6) || open_udp(AF_INET) || open_udp(AF_INET6) ||
-        open_unix(i) || open_odd() || leave_time_wait(AF_INET) || leave_time_wait(AF_INET6))
+        open_unix(i) || open_odd() || open_bound() || open_protocols() ||
+        leave_time_wait(AF_INET) || leave_time_wait(AF_INET6))
       return -1;
   return 0;
 }

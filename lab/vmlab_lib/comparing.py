@@ -15,7 +15,10 @@ from .excuses import excuse
 SECTIONS = {
     "cpus": (("cpu",), ("vendor", "model_name", "mhz", "cache_kib", "online")),
     "net_devices": (("netns", "name"), ("hwaddr", "flags", "mtu", "ipv4", "ipv6", "rx_bytes", "tx_bytes",
-                                        "rx_packets", "tx_packets")),
+                                        "rx_packets", "tx_packets", "addresses", "life_times", "link_type",
+                                        "operstate", "linkmode", "broadcast", "kind", "qdisc", "txqlen", "group",
+                                        "ifalias", "altnames", "master_index", "master", "link_index", "link",
+                                        "link_netnsid")),
     "modules": (("name",), ("state", "size", "refcount")),
     "processes": (("pid",), ("tgid", "ppid", "comm", "cmdline", "state", "uid", "gid", "euid", "kernel_thread",
                              "threads", "start_time_ns", "utime_ns", "stime_ns", "rss_bytes", "vsize_bytes", "exe",
@@ -28,13 +31,18 @@ SECTIONS = {
                                           "targets")),
     "memory_maps": (("pid", "start"), ("end", "perms", "offset", "path", "inode")),
     "sockets": (("pid", "tid", "fd", "netns", "inode"), ("family", "protocol", "state", "local", "local_port", "remote",
-                                                  "remote_port")),
-    "mounts": (("mntns", "target", "source"), ("fstype", "options")),
+                                                         "remote_port", "protocol_number", "ifindex", "v6only",
+                                                         "groups", "buffers")),
+    "mounts": (("mntns", "target", "source"), ("fstype", "options", "super_options", "propagation", "peer_group",
+                                               "master_group", "propagate_from")),
     "kernel_log": (("time_ns", "text"), ("level", "facility")),
 }
 OS_FIELDS = ("sysname", "nodename", "release", "version", "machine", "uptime_s", "cmdline")
 TICKS = ("start_time_ns", "utime_ns", "stime_ns")  # the guest tells them in hundredths of a second
 COUNTERS = {"utime_ns", "stime_ns", "rx_bytes", "tx_bytes", "rx_packets", "tx_packets", "uptime_s"}
+LAPSING = {"life_times"}                           # lists of numbers that grow smaller
+# What is compared of a value that holds more, or goes by another name.
+PARTS = {"life_times": "addresses", "buffers": "memory"}
 UNSEEN_FLAGS = {"RUNNING", "NO-CARRIER"}           # tools disagree on showing these
 # What a thing may be said to have if the guest says that it has no such thing.
 NOTHING = {"rss_bytes": (None, 0), "vsize_bytes": (None, 0), "locked_bytes": (None, 0), "cmdline": (None, [])}
@@ -81,10 +89,28 @@ class Comparison:
         return "\n".join([counts, *map(str, self.differences)])
 
 
+def address_key(address):
+    return address["family"], address["local"], address["prefixlen"], address["peer"]
+
+
+def part(name, value):
+    """Of addresses all but how long they are valid, or that; of a socket's memory its two sizes."""
+    if name == "addresses":
+        return sorted((*address_key(a), a["broadcast"], a["scope"], a["label"], sorted(a["flags"])) for a in value)
+    if name == "life_times":
+        return [seconds for a in sorted(value, key=address_key)
+                for seconds in (a["valid_life_time"], a["preferred_life_time"])]
+    return [value["receive_buffer"], value["send_buffer"]]
+
+
 def canonical(name, value):
     """One spelling of what may be spelt in several ways, and the guest's own granularity."""
     if value is None:
         return None
+    if name in ("addresses", "life_times", "buffers"):
+        return part(name, value)
+    if name == "altnames":
+        return sorted(value)
     if name in TICKS:
         return value // 10_000_000
     if name == "time_ns":
@@ -105,9 +131,14 @@ def canonical(name, value):
 def read(record, name):
     """A field's canonical value; a nonsensical one is like nothing but itself."""
     try:
-        return canonical(name, record.get(name))
-    except (TypeError, ValueError):
-        return "nonsense", repr(record.get(name))
+        return canonical(name, record.get(PARTS.get(name, name)))
+    except (TypeError, ValueError, KeyError):
+        return "nonsense", repr(record.get(PARTS.get(name, name)))
+
+
+def is_told(record, name):
+    """A report may not say something of every record of its kind."""
+    return PARTS.get(name, name) in record
 
 
 def agrees(name, guest, ours):
@@ -141,6 +172,9 @@ def between(name, first, mine, last):
         return True
     if agrees(name, first, last):
         return False
+    if name in LAPSING:
+        lists = [read(record, name) for record in (first, mine, last)]
+        return len({len(values) for values in lists}) == 1 and all(a >= b >= c for a, b, c in zip(*lists))
     if name not in COUNTERS:
         return True
     values = [read(record, name) for record in (first, mine, last)]
@@ -153,7 +187,7 @@ def compare_record(section, key, owner, records, names, result):
     if not first and not last:
         result.judge(section, owner, Difference(section, key, "", None, mine), records)
     elif not first or not last:  # it came or went while we read
-        if not mine or any(not agrees(name, first or last, mine) for name in names):
+        if not mine or any(is_told(first or last, name) and not agrees(name, first or last, mine) for name in names):
             result.excused[section] += 1
     elif not mine:
         result.judge(section, owner, Difference(section, key, "", first, None), records)
@@ -164,7 +198,7 @@ def compare_record(section, key, owner, records, names, result):
 
 def compare_field(section, key, owner, records, name, result):
     first, mine, last = records
-    if agrees(name, first, mine):
+    if not (is_told(first, name) and is_told(last, name)) or agrees(name, first, mine):
         return
     if between(name, *records):
         result.excused[section] += 1

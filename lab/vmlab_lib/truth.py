@@ -112,13 +112,23 @@ def read_mounts(report):
             continue
         for line in data.splitlines():
             left, _, right = line.partition(b" - ")
-            number, parent, device, root, target, options = left.split(b" ")[:6]
+            number, parent, device, root, target, options, *tags = left.split(b" ")
             fstype, source, super_options = (right.split(b" ") + [b""])[:3]
             mounts.append({"source": octal_text(source), "target": octal_text(target), "fstype": text(fstype),
                            "options": text(options), "mntns": int(match[1]), "id": int(number),
                            "parent": int(parent), "device": text(device), "root": octal_text(root),
-                           "super_options": text(super_options)})
+                           "super_options": text(super_options)} | propagation(tags))
     return mounts
+
+
+def propagation(tags):
+    """Of the optional fields of mountinfo, and the word of findmnt for them."""
+    groups = {name: int(number) for name, colon, number in (text(tag).partition(":") for tag in tags) if colon}
+    words = ["shared" if "shared" in groups else "private"]
+    words += ["slave"] if "master" in groups else []
+    words += ["unbindable"] if b"unbindable" in tags else []
+    return {"propagation": ",".join(words), "peer_group": groups.get("shared", 0),
+            "master_group": groups.get("master", 0), "propagate_from": groups.get("propagate_from", 0)}
 
 
 # ---- processes ----

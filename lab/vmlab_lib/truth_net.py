@@ -1,8 +1,8 @@
 """The network as the guest sees it: devices from rtnetlink, sockets from /proc/net joined with files."""
 
-import ipaddress
 import re
 import struct
+from socket import AF_INET, AF_INET6, inet_ntop
 
 from .words import text
 
@@ -19,6 +19,18 @@ PROTOCOL_NAMES = {"TCP": ("inet", "tcp"), "TCPv6": ("inet6", "tcp"), "UDP": ("in
                   "RAW": ("inet", "raw"), "RAWv6": ("inet6", "raw"), "PING": ("inet", "icmp"),
                   "UNIX": ("unix", "unix"), "UNIX-STREAM": ("unix", "unix"), "NETLINK": ("netlink", "netlink"),
                   "PACKET": ("packet", "packet"), "MPTCP": ("inet", "mptcp"), "MPTCPv6": ("inet6", "mptcp")}
+
+OPER_STATES = ["UNKNOWN", "NOTPRESENT", "DOWN", "LOWERLAYERDOWN", "TESTING", "DORMANT", "UP"]
+# IFA_F_* as `ip addr` calls them; an address that is not permanent (0x80) is dynamic.
+ADDRESS_FLAGS = {0x01: "secondary", 0x02: "nodad", 0x04: "optimistic", 0x08: "dadfailed", 0x10: "home", 0x20: "deprecated",
+                 0x40: "tentative", 0x100: "mngtmpaddr", 0x200: "noprefixroute", 0x400: "autojoin",
+                 0x800: "stable-privacy"}
+SCOPES = {0: "global", 200: "site", 253: "link", 254: "host", 255: "nowhere"}
+LINK_TYPES = {1: "ether", 768: "ipip", 772: "loopback", 776: "sit", 778: "gre", 65534: "none"}
+
+
+def address_text(raw):
+    return inet_ntop(AF_INET if len(raw) == 4 else AF_INET6, bytes(raw))
 
 
 def namespaces(report):
@@ -54,38 +66,84 @@ def attributes(data):
     return found
 
 
+def word(values, kind, default=0):
+    """A number of one or four bytes among attributes."""
+    return int.from_bytes(values[kind], "little") if kind in values else default
+
+
+def string(values, kind):
+    return text(values.get(kind, b"").rstrip(b"\0"))
+
+
 def devices(report):
     found = []
     for netns in namespaces(report):
         addresses = device_addresses(table(report, netns, "addresses"))
-        for kind, payload in messages(table(report, netns, "links")):
-            if kind != 16:  # RTM_NEWLINK
-                continue
-            index, flags = struct.unpack_from("<iI", payload, 4)
-            values = attributes(payload[16:])
-            hardware = values.get(1, b"")  # IFLA_ADDRESS
-            counters = struct.unpack_from("<4Q", values[23]) if 23 in values else [None] * 4  # IFLA_STATS64
-            found.append({
-                "name": text(values[3].rstrip(b"\0")), "netns": netns, "hwaddr": hardware.hex(":"),
-                "flags": [name for bit, name in enumerate(DEVICE_FLAGS) if flags >> bit & 1],
-                "mtu": struct.unpack("<I", values[4])[0], "ifindex": index,
-                "ipv4": addresses.get((index, 2), []), "ipv6": addresses.get((index, 10), []),
-                "rx_packets": counters[0], "tx_packets": counters[1],
-                "rx_bytes": counters[2], "tx_bytes": counters[3],
-            })
+        here = [device(netns, payload, addresses) for kind, payload in messages(table(report, netns, "links"))
+                if kind == 16]  # RTM_NEWLINK
+        names = {record["ifindex"]: record["name"] for record in here}
+        for record in here:
+            record["master"] = names.get(record["master_index"], "")
+            other = record["link_netnsid"] is None and record["link_index"] != record["ifindex"]
+            record["link"] = names.get(record["link_index"], "") if other else ""
+        found += here
     return found
 
 
+def device(netns, payload, addresses):
+    """What RTM_NEWLINK says; the numbers are those of IFLA_*."""
+    kind, index, flags = struct.unpack_from("<HiI", payload, 2)
+    values = attributes(payload[16:])
+    counters = struct.unpack_from("<4Q", values[23]) if 23 in values else [None] * 4
+    own = [address for family in (2, 10) for address in addresses.get((index, family), [])]
+    return {
+        "name": string(values, 3), "netns": netns, "hwaddr": values.get(1, b"").hex(":"),
+        "flags": [name for bit, name in enumerate(DEVICE_FLAGS) if flags >> bit & 1],
+        "mtu": word(values, 4), "ifindex": index,
+        "ipv4": [f"{a['local']}/{a['prefixlen']}" for a in own if a["family"] == "inet"],
+        "ipv6": [f"{a['local']}/{a['prefixlen']}" for a in own if a["family"] == "inet6"],
+        "rx_packets": counters[0], "tx_packets": counters[1], "rx_bytes": counters[2], "tx_bytes": counters[3],
+        "addresses": own, "link_type": LINK_TYPES.get(kind, f"[{kind}]"), "operstate": OPER_STATES[word(values, 16)],
+        "linkmode": ["DEFAULT", "DORMANT"][word(values, 17)], "broadcast": values.get(2, b"").hex(":"),
+        "kind": string(attributes(values.get(18, b"")), 1), "qdisc": string(values, 6), "txqlen": word(values, 13),
+        "group": word(values, 27), "ifalias": string(values, 20), "altnames": alternative_names(values.get(52, b"")),
+        "master_index": word(values, 10), "link_index": word(values, 5, index),
+        "link_netnsid": struct.unpack("<i", values[37])[0] if 37 in values else None,
+    }
+
+
+def alternative_names(data):
+    """All of the attributes in IFLA_PROP_LIST, which are of one kind."""
+    names, at = [], 0
+    while at + 4 <= len(data):
+        size, _ = struct.unpack_from("<HH", data, at)
+        if size < 4:
+            break
+        names.append(text(data[at + 4:at + size].rstrip(b"\0")))
+        at += size + 3 & ~3
+    return names
+
+
 def device_addresses(data):
-    """{(device, family): ["address/prefix"]}"""
+    """{(device, family): [address]}, in the words of `ip -j addr`."""
     found = {}
     for kind, payload in messages(data):
         if kind != 20:  # RTM_NEWADDR
             continue
-        family, prefix, _, _, index = struct.unpack_from("<BBBBI", payload)
+        family, prefix, _, scope, index = struct.unpack_from("<BBBBI", payload)
         values = attributes(payload[8:])
-        address = ipaddress.ip_address(values.get(2) or values[1])  # IFA_LOCAL, IFA_ADDRESS
-        found.setdefault((index, family), []).append(f"{address}/{prefix}")
+        far, local = values.get(1), values.get(2) or values[1]  # IFA_ADDRESS, IFA_LOCAL
+        flags = word(values, 8)
+        names = [name for bit, name in ADDRESS_FLAGS.items() if flags & bit] + ([] if flags & 0x80 else ["dynamic"])
+        preferred, valid = struct.unpack_from("<II", values[6])  # IFA_CACHEINFO
+        found.setdefault((index, family), []).append({
+            "family": "inet" if family == 2 else "inet6", "local": address_text(local), "prefixlen": prefix,
+            "peer": address_text(far) if far and far != local else "",
+            "broadcast": address_text(values[4]) if 4 in values else "", "scope": SCOPES[scope],
+            "label": string(values, 3), "flags": ["temporary" if family == 10 and name == "secondary" else name
+                                                 for name in names],
+            "valid_life_time": valid, "preferred_life_time": preferred,
+        })
     return found
 
 
@@ -96,7 +154,7 @@ def inet_address(word):
     digits, port = word.split(b":")
     raw = bytes.fromhex(digits.decode())
     raw = b"".join(raw[at:at + 4][::-1] for at in range(0, len(raw), 4))
-    return str(ipaddress.ip_address(raw)), int(port, 16)
+    return address_text(raw), int(port, 16)
 
 
 def inet_sockets(report, netns):
@@ -156,9 +214,21 @@ def sockets(report, processes, files):
                 # It stands in no table, but its connections do, with its number and its addresses.
                 listed = listed + [listed[0] | {"protocol": "mptcp"}]
             owner = {key: file[key] for key in ("pid", "tid", "fd")}
-            found += [owner | socket for socket in listed or [own]]
+            options = socket_options(report, file, own["family"])
+            found += [owner | socket | (options if socket["protocol"] == own["protocol"] else {})
+                      for socket in listed or [own]]
     orphans += [socket for inode, sockets in known.items() if inode not in owned for socket in sockets]
     return found + [{"pid": None, "tid": None, "fd": None} | socket for socket in orphans]
+
+
+def socket_options(report, file, family):
+    """What the socket itself says (getsockopt); nothing if it could not be asked, as of a thread's own table."""
+    data = report.get(f"/proc/{file['pid']}/sockopt/{file['fd']}")
+    if file["tid"] != file["pid"] or not isinstance(data, bytes):
+        return {}
+    _, _, protocol, device, v6only, groups, receive, send = (int(field) for field in data.split())
+    return {"protocol_number": protocol, "ifindex": device, "v6only": v6only == 1 if family == "inet6" else None,
+            "groups": groups, "memory": {"receive_buffer": receive, "send_buffer": send}}
 
 
 def unlisted(report, file, inode, netns):

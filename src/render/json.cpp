@@ -21,6 +21,32 @@ Json address_json(GuestVirt address) {
   return address.raw() == 0 ? Json(nullptr) : Json(json_address(address.raw()));
 }
 
+Json address_list(const std::vector<NetAddress>& addresses) {
+  Json list = Json::array();
+  for (const NetAddress& address : addresses) {
+    list.push_back({{"family", json_text(address.family)},
+                    {"local", json_text(address.local)},
+                    {"prefixlen", address.prefix},
+                    {"peer", json_text(address.peer)},
+                    {"broadcast", json_text(address.broadcast)},
+                    {"scope", json_text(address.scope)},
+                    {"label", json_text(address.label)},
+                    {"flags", text_list(address.flags)},
+                    {"valid_life_time", optional_json(address.valid_life_time)},
+                    {"preferred_life_time", optional_json(address.preferred_life_time)}});
+  }
+  return list;
+}
+
+Json memory_json(const std::optional<Socket::Memory>& memory) {
+  if (!memory) return nullptr;
+  return {{"receive", memory->receive},   {"receive_buffer", memory->receive_buffer},
+          {"transmit", memory->transmit}, {"send_buffer", memory->send_buffer},
+          {"forward", memory->forward},   {"write_queued", memory->write_queued},
+          {"options", memory->options},   {"backlog", memory->backlog},
+          {"drops", memory->drops}};
+}
+
 /// Writes the members of one object, one after the other.
 class Document {
  public:
@@ -146,7 +172,24 @@ Json to_json(const NetDevice& device) {
           {"tx_bytes", optional_json(device.tx_bytes)},
           {"rx_packets", optional_json(device.rx_packets)},
           {"tx_packets", optional_json(device.tx_packets)},
-          {"ifindex", device.ifindex}};
+          {"ifindex", device.ifindex},
+          {"addresses", address_list(device.addresses)},
+          {"link_type", json_text(device.link_type)},
+          {"operstate", json_text(device.operstate)},
+          {"linkmode", json_text(device.linkmode)},
+          {"broadcast", json_text(device.broadcast)},
+          {"kind", json_text(device.kind)},
+          {"qdisc", json_text(device.qdisc)},
+          {"txqlen", device.tx_queue_length},
+          {"group", device.group},
+          {"ifalias", json_text(device.alias)},
+          {"altnames", text_list(device.alternative_names)},
+          {"master_index", device.master_index},
+          {"master", json_text(device.master)},
+          {"link_index", optional_json(device.link_index)},
+          {"link", json_text(device.link)},
+          {"link_netns", optional_json(device.link_netns)},
+          {"link_netnsid", optional_json(device.link_netnsid)}};
 }
 
 Json to_json(const Module& module) {
@@ -292,7 +335,14 @@ Json to_json(const Socket& socket) {
           {"send_queue", socket.send_queue},
           {"uid", optional_json(socket.uid)},
           {"peer_inode", socket.peer_inode},
-          {"tid", optional_json(socket.tid)}};
+          {"tid", optional_json(socket.tid)},
+          {"protocol_number", socket.protocol_number},
+          {"ifindex", socket.ifindex},
+          {"device", json_text(socket.device)},
+          {"v6only", optional_json(socket.v6only)},
+          {"shutdown", optional_json(socket.shutdown)},
+          {"groups", socket.groups},
+          {"memory", memory_json(socket.memory)}};
 }
 
 Json to_json(const Mount& mount) {
@@ -304,7 +354,12 @@ Json to_json(const Mount& mount) {
           {"id", mount.id},
           {"parent", mount.parent},
           {"device", device_name(mount.device)},
-          {"root", json_text(mount.root)}};
+          {"root", json_text(mount.root)},
+          {"super_options", json_text(mount.super_options)},
+          {"propagation", json_text(mount.propagation)},
+          {"peer_group", mount.peer_group},
+          {"master_group", mount.master_group},
+          {"propagate_from", mount.propagate_from}};
 }
 
 Json to_json(const LogRecord& record) {

@@ -40,7 +40,9 @@ auto values(const Module& m) { return std::tie(m.state); }
 auto values(const NetDevice& d) {
   return std::tie(d.name, d.hwaddr, d.flags, d.mtu, d.ipv4, d.ipv6);
 }
-auto values(const Mount& m) { return std::tie(m.source, m.target, m.options); }
+auto values(const Mount& m) {
+  return std::tie(m.source, m.target, m.options, m.super_options, m.propagation);
+}
 auto values(const CpuInfo& c) { return std::tie(c.online); }
 auto values(const Socket& s) {
   return std::tie(s.state, s.local, s.local_port, s.remote, s.remote_port);

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 
 namespace vmsight {
@@ -14,6 +15,8 @@ constexpr std::size_t max_text = 4096;
 
 // include/linux/mount.h
 constexpr std::uint32_t mnt_readonly = 0x40, mnt_cursor = 0x10000000;
+constexpr std::uint32_t mnt_shared = 0x1000, mnt_unbindable = 0x2000;
+constexpr std::size_t max_peers = 4096;  // of one group, and masters above it
 // In the order of show_mnt_opts() in fs/proc_namespace.c.
 constexpr struct {
   std::uint32_t flag;
@@ -52,22 +55,40 @@ Result<MountsReader> MountsReader::resolve(Kernel& kernel) {
     mounts.at_.list = members.offset("mnt_namespace", "list");
     mounts.at_.mount_list = members.offset("mount", "mnt_list");
   }
+  mounts.group_ = members.offset("mount", "mnt_group_id");
+  mounts.master_ = members.offset("mount", "mnt_master");
+  mounts.share_ = members.offset("mount", "mnt_share");
+  mounts.namespace_ = members.offset("mount", "mnt_ns");
+  mounts.resolve_propagation(members);
+  mounts.fs_options_ = FsOptions::resolve(members);
   mounts.no_idmap_ = members.find_symbol(kernel.member("vfsmount", "mnt_idmap") ? "nop_mnt_idmap"
                                                                                 : "init_user_ns");
   VMSIGHT_TRY_VOID(members.check());
   return mounts;
 }
 
+/// Newer kernels keep how a mount propagates apart from the flags that a user gives it.
+void MountsReader::resolve_propagation(Members& members) {
+  Kernel& kernel = members.kernel();
+  const auto own = kernel.member("mount", "mnt_t_flags");
+  const auto shared = kernel.enumerator("T_SHARED"), unbindable = kernel.enumerator("T_UNBINDABLE");
+  flags_of_mount_ = own && shared && unbindable;
+  propagation_flags_ = flags_of_mount_ ? *own : members.member("vfsmount", "mnt_flags");
+  shared_ = flags_of_mount_ ? static_cast<std::uint64_t>(*shared) : mnt_shared;
+  unbindable_ = flags_of_mount_ ? static_cast<std::uint64_t>(*unbindable) : mnt_unbindable;
+}
+
 std::vector<MountsReader::Broken> MountsReader::read(Context& context, Paths& paths,
                                                      const Shared& shared) const {
   Reader& reader = context.reader;
   std::vector<Broken> broken;
+  View view;
   for (const MountNamespace& ns : shared.mount_namespaces) {
     reader.clear_fault();
     read_namespace(context, ns, [&](GuestVirt mount) {
       const bool enough = is_full(context.state.mounts, context.arena()) || shared.out_of_time();
       if (enough) return reader.set_fault(mount);
-      read_mount(context, paths, ns, mount);
+      read_mount(context, paths, ns, mount, view);
     });
     if (!reader.ok()) broken.push_back({ns.inode, *reader.fault()});
   }
@@ -114,7 +135,7 @@ void MountsReader::each_in_tree(Reader& reader, GuestVirt ns, const Visit& visit
 }
 
 void MountsReader::read_mount(Context& context, Paths& paths, const MountNamespace& ns,
-                              GuestVirt mount) const {
+                              GuestVirt mount, View& view) const {
   Reader& reader = context.reader;
   const GuestVirt vfsmount = mount + at_.mnt;
   const auto flags = reader.u32(vfsmount + at_.flags);
@@ -134,8 +155,72 @@ void MountsReader::read_mount(Context& context, Paths& paths, const MountNamespa
       .parent = reader.u32(reader.pointer(mount + at_.parent) + at_.id),
       .device = reader.u32(super + at_.device),
       .root = paths.path_in_filesystem(root),
+      .super_options = {},
+      .propagation = {},
   };
+  record.super_options = super_options(context, super, record.fstype, view);
+  read_propagation(context, paths, ns, mount, record);
   if (reader.ok()) context.state.mounts.push_back(record);
+}
+
+/// Null where they cannot be told, with one problem for each type of file system.
+std::string_view MountsReader::super_options(Context& context, GuestVirt super,
+                                             std::string_view type, View& view) const {
+  if (const std::string_view* known = view.options.find(super)) return *known;
+  if (!context.reader.ok()) return {};
+  const auto found = fs_options_.read(context, super, type);
+  if (!context.reader.ok()) {  // the mount is there all the same
+    context.reader.clear_fault();
+    context.state.problem("mounts", fmt::format("{}: its own options could not be read", type));
+    return {};
+  }
+  view.options.insert(super, found.value_or(std::string_view()));
+  auto& told = view.untellable;
+  if (!found && std::find(told.begin(), told.end(), type) == told.end()) {
+    told.push_back(type);
+    context.state.problem("mounts",
+                          fmt::format("{}: where it keeps its own options is not known", type));
+  }
+  return found.value_or(std::string_view());
+}
+
+/// As findmnt calls it, and with the numbers of mountinfo.
+void MountsReader::read_propagation(Context& context, Paths& paths, const MountNamespace& ns,
+                                    GuestVirt mount, Mount& into) const {
+  Reader& reader = context.reader;
+  const std::uint64_t flags =
+      reader.value(flags_of_mount_ ? mount : mount + at_.mnt, propagation_flags_);
+  const bool shared = (flags & shared_) != 0, unbindable = (flags & unbindable_) != 0;
+  const GuestVirt master = reader.pointer(mount + master_);
+  if (shared) into.peer_group = reader.u32(mount + group_);
+  if (master != GuestVirt()) {
+    into.master_group = reader.u32(master + group_);
+    const std::uint32_t group = dominating_group(context, paths, ns, mount);
+    if (group != into.master_group) into.propagate_from = group;
+  }
+  into.propagation = context.arena().copy(fmt::format("{}{}{}", shared ? "shared" : "private",
+                                                      master != GuestVirt() ? ",slave" : "",
+                                                      unbindable ? ",unbindable" : ""));
+}
+
+/// get_dominating_id() of fs/pnode.c: the group of the nearest master, up the chain, of which a
+/// mount can be reached here. 0 if there is none.
+std::uint32_t MountsReader::dominating_group(Context& context, Paths& paths,
+                                             const MountNamespace& ns, GuestVirt mount) const {
+  Reader& reader = context.reader;
+  std::size_t left = max_peers;
+  for (GuestVirt master = reader.pointer(mount + master_); master != GuestVirt() && reader.ok();
+       master = reader.pointer(master + master_)) {
+    GuestVirt peer = master;
+    do {
+      if (left-- == 0) return 0;
+      const GuestVirt vfsmount = peer + at_.mnt, root = reader.pointer(vfsmount + at_.root);
+      const bool here = reader.pointer(peer + namespace_) == ns.ns;
+      if (here && paths.path_below({vfsmount, root}, ns.root)) return reader.u32(peer + group_);
+      peer = reader.pointer(peer + share_) - share_;
+    } while (peer != master && reader.ok());
+  }
+  return 0;
 }
 
 /// "ext4", "fuse.sshfs".

@@ -6,6 +6,7 @@
 #include <optional>
 #include <vector>
 
+#include "state/fs_options.h"
 #include "state/process_context.h"
 
 namespace vmsight {
@@ -25,12 +26,25 @@ class MountsReader {
 
  private:
   using Visit = std::function<void(GuestVirt mount)>;
+  /// What one view has learnt: super blocks are shared by many mounts.
+  struct View {
+    FlatMap<std::string_view> options;         // by super block; nullptr: they cannot be told
+    std::vector<std::string_view> untellable;  // types of file systems that a problem names
+  };
+  void resolve_propagation(Members& members);
   void read_namespace(Context& context, const MountNamespace& ns, const Visit& visit) const;
   void each_in_list(Reader& reader, GuestVirt ns, const Visit& visit) const;
   void each_in_tree(Reader& reader, GuestVirt ns, const Visit& visit) const;
-  void read_mount(Context& context, Paths& paths, const MountNamespace& ns, GuestVirt mount) const;
+  void read_mount(Context& context, Paths& paths, const MountNamespace& ns, GuestVirt mount,
+                  View& view) const;
   std::string_view file_system(Context& context, GuestVirt super) const;
   std::string_view options(Context& context, GuestVirt vfsmount) const;
+  std::string_view super_options(Context& context, GuestVirt super, std::string_view type,
+                                 View& view) const;
+  void read_propagation(Context& context, Paths& paths, const MountNamespace& ns, GuestVirt mount,
+                        Mount& into) const;
+  std::uint32_t dominating_group(Context& context, Paths& paths, const MountNamespace& ns,
+                                 GuestVirt mount) const;
   std::string_view text(Context& context, GuestVirt from) const;
 
   struct Offsets {
@@ -40,6 +54,11 @@ class MountsReader {
     Offset root, super, flags, idmap;         // of vfsmount
     Offset device, type, subtype, type_name;  // of super_block, file_system_type
   } at_{};
+  Offset group_ = 0, master_ = 0, share_ = 0, namespace_ = 0;  // of mount
+  Member propagation_flags_;                                   // of mount, else vfsmount.mnt_flags
+  bool flags_of_mount_ = false;
+  std::uint64_t shared_ = 0, unbindable_ = 0;
+  FsOptions fs_options_;
   GuestVirt no_idmap_{};  // what vfsmount.mnt_idmap is if the mount maps no ids
 };
 

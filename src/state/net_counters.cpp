@@ -11,7 +11,12 @@ namespace {
 
 constexpr std::uint64_t type_tstats = 2, type_dstats = 3;  // enum netdev_stat_type
 constexpr std::size_t max_drivers = 256;                   // bounds what forged devices cost
-constexpr std::uint32_t veth_queues_offset = 24;  // veth_priv { peer, dropped, _xdp_prog, rq }
+// Linux 5.10: vlan_dev_priv { number, map[8], number, mappings[16], protocol, id, flags, real_dev,
+// address, dent, vlan_pcpu_stats }, macvlan_dev { dev, list, hlist, port, lowerdev, accel_priv,
+// pcpu_stats }.
+constexpr std::uint32_t vlan_real_device = 176, vlan_counters = 200, macvlan_counters = 64;
+constexpr std::uint32_t tun_owner = 256 * 8 + 16;  // tun_struct.dev
+constexpr std::uint32_t veth_queues_offset = 24;   // veth_priv { peer, dropped, _xdp_prog, rq }
 
 struct Name {
   NetCounters::Driver driver;
@@ -22,8 +27,8 @@ constexpr Name driver_names[] = {
     {NetCounters::Driver::veth, "veth", "veth_netdev_ops"},
     {NetCounters::Driver::dummy, "dummy", "dummy_netdev_ops"},
     {NetCounters::Driver::bridge, "bridge", "br_netdev_ops"},
-    {NetCounters::Driver::tstats, "tun", "tun_netdev_ops"},
-    {NetCounters::Driver::tstats, "tun", "tap_netdev_ops"},
+    {NetCounters::Driver::tun, "tun", "tun_netdev_ops"},
+    {NetCounters::Driver::tun, "tun", "tap_netdev_ops"},
     {NetCounters::Driver::vlan, "8021q", "vlan_netdev_ops"},
     {NetCounters::Driver::macvlan, "macvlan", "macvlan_netdev_ops"},
     {NetCounters::Driver::loopback, "", "loopback_ops"},
@@ -52,7 +57,13 @@ Result<NetCounters> NetCounters::resolve(Kernel& kernel) {
   // netdev_priv(): a member of newer kernels; before, what follows at the next 32 bytes.
   self.private_ = members.optional_offset("net_device", "priv")
                       .value_or((members.size("net_device") + 31) & ~31U);
+  self.lower_ = members.offset("net_device", "adj_list.lower");
+  self.adjacent_device_ = members.offset("netdev_adjacent", "dev");
+  self.adjacent_list_ = members.offset("netdev_adjacent", "list");
   self.bridge_owner_ = ((2 * members.size("spinlock") + 7) & ~7U) + 16;
+  const std::uint32_t tun_lock = tun_owner + 8 + 8 + 12 + 60 + 16 + 8;
+  const std::uint32_t tun_flows = (tun_lock + members.size("spinlock") + 7) & ~7U;
+  self.tun_counters_ = tun_flows + 1024 * 8 + members.size("timer_list") + 48;
   self.plain_ = resolve_per_cpu(kernel, "net_device_stats");
   self.tstats_ = resolve_per_cpu(kernel, "pcpu_sw_netstats");
   self.dstats_ = resolve_per_cpu(kernel, "pcpu_dstats");
@@ -137,9 +148,14 @@ std::optional<Traffic> NetCounters::count(Context& context, GuestVirt device, Dr
     case Driver::bridge:
       return count_bridge(context, device);
     case Driver::vlan:
-      return count_private(context, device, "8021q", "vlan_dev_priv", "vlan_pcpu_stats");
+      return count_private(context, device, "8021q", "vlan_dev_priv", "vlan_pcpu_stats",
+                           {vlan_counters, vlan_real_device, lower_device(reader, device)});
     case Driver::macvlan:
-      return count_private(context, device, "macvlan", "macvlan_dev", "pcpu_stats");
+      return count_private(context, device, "macvlan", "macvlan_dev", "pcpu_stats",
+                           {macvlan_counters, 0, device});
+    case Driver::tun:
+      if (area == GuestVirt()) return count_tun(context, device);
+      [[fallthrough]];
     case Driver::tstats: {
       if (area == GuestVirt()) return std::nullopt;
       Traffic sum = plain(reader, device);
@@ -221,13 +237,35 @@ std::optional<Traffic> NetCounters::count_bridge(Context& context, GuestVirt dev
   return sum += per_cpu(context, reader.pointer(owner + 8), tstats_);
 }
 
+/// Linux 5.10: tun_struct { queues[256], numbers[4], dev, features, numbers[3], tap_filter of 60
+/// bytes, sock_fprog, attached, msg_enable, lock, flows[1024], gc timer, ageing, numdisabled,
+/// disabled, security, flow_count, batched, pcpu_stats }.
+std::optional<Traffic> NetCounters::count_tun(Context& context, GuestVirt device) const {
+  const GuestVirt own = device + private_;
+  Reader& reader = context.reader;
+  if (reader.pointer(own + tun_owner) != device) return std::nullopt;
+  constexpr PerCpu at{0, 8, 16, 24};  // tun_pcpu_stats
+  return per_cpu(context, reader.pointer(own + tun_counters_), at);
+}
+
 std::optional<Traffic> NetCounters::count_private(Context& context, GuestVirt device,
                                                   std::string_view module, std::string_view type,
-                                                  std::string_view member) const {
+                                                  std::string_view member,
+                                                  const Derived& derived) const {
   std::optional<Member> area = context.kernel.member(type, member);
   if (!area) area = context.kernel.member(fmt::format("{}:{}", module, type), member);
-  if (!area) return std::nullopt;
-  return per_cpu(context, context.reader.pointer(device + private_ + area->offset), vlan_);
+  Reader& reader = context.reader;
+  const GuestVirt own = device + private_;
+  if (area) return per_cpu(context, reader.pointer(own + area->offset), vlan_);
+  if (derived.expected == GuestVirt() || reader.pointer(own + derived.proof) != derived.expected)
+    return std::nullopt;
+  return per_cpu(context, reader.pointer(own + derived.counters), vlan_);
+}
+
+/// What a device works on, as the core of the network knows it; null if nothing.
+GuestVirt NetCounters::lower_device(Reader& reader, GuestVirt device) const {
+  const GuestVirt head = device + lower_, node = reader.pointer(head);
+  return node == head ? GuestVirt() : reader.pointer(node - adjacent_list_ + adjacent_device_);
 }
 
 Traffic NetCounters::plain(Reader& reader, GuestVirt device) const {

@@ -29,6 +29,7 @@ class NetCounters {
     plain,
     per_cpu_type,
     tstats,
+    tun,
     loopback,
     dummy,
     veth,
@@ -68,8 +69,17 @@ class NetCounters {
   std::optional<Traffic> count_by_type(Context& context, GuestVirt device) const;
   std::optional<Traffic> count_veth(Context& context, GuestVirt device, View& view) const;
   std::optional<Traffic> count_bridge(Context& context, GuestVirt device) const;
+  std::optional<Traffic> count_tun(Context& context, GuestVirt device) const;
+  /// Where a driver's private part has per-CPU counters, for kernels whose modules have no types:
+  /// a pointer that must be there too confirms it.
+  struct Derived {
+    std::uint32_t counters = 0, proof = 0;
+    GuestVirt expected;
+  };
   std::optional<Traffic> count_private(Context& context, GuestVirt device, std::string_view module,
-                                       std::string_view type, std::string_view member) const;
+                                       std::string_view type, std::string_view member,
+                                       const Derived& derived) const;
+  GuestVirt lower_device(Reader& reader, GuestVirt device) const;
   Traffic veth_queues(Context& context, GuestVirt device, View& view) const;
   const std::optional<VethQueue>& veth_queue(Kernel& kernel) const;
   Traffic plain(Reader& reader, GuestVirt device) const;
@@ -83,7 +93,9 @@ class NetCounters {
   VirtioNet virtio_;
   std::uint32_t ops_ = 0, get_stats_ = 0, get_stats64_ = 0;
   std::uint32_t area_ = 0, stats_ = 0, num_rx_queues_ = 0;
-  std::uint32_t private_ = 0;        // netdev_priv()
+  std::uint32_t private_ = 0;  // netdev_priv()
+  std::uint32_t lower_ = 0, adjacent_device_ = 0, adjacent_list_ = 0;
+  std::uint32_t tun_counters_ = 0;   // tun_struct.pcpu_stats of Linux 5.10
   std::uint32_t bridge_owner_ = 0;   // net_bridge.dev, where there is no BTF of modules
   std::optional<Member> stat_type_;  // newer kernels
   PerCpu plain_, tstats_, dstats_, lstats_, vlan_;

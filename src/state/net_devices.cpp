@@ -44,6 +44,18 @@ std::uint32_t user_flags(const LinkState& link) {
   return flags;
 }
 
+/// A tunnel keeps the number of what it works on; the name is that of the device with this number.
+void name_links(std::span<NetDevice> of_one_namespace) {
+  std::unordered_map<unsigned, std::string_view> names;
+  for (const NetDevice& device : of_one_namespace) names.emplace(device.ifindex, device.name);
+  for (NetDevice& device : of_one_namespace) {
+    if (!device.link.empty() || !device.link_index || device.link_netns) continue;
+    if (*device.link_index == device.ifindex) continue;
+    const auto found = names.find(*device.link_index);
+    if (found != names.end()) device.link = found->second;
+  }
+}
+
 }  // namespace
 
 std::vector<std::string_view> link_flags(const LinkState& link) {
@@ -74,18 +86,8 @@ Result<NetDevicesReader> NetDevicesReader::resolve(Kernel& kernel) {
   self.state_ = members.offset("net_device", "state");
   self.net_ = members.offset("net_device", "nd_net");
   self.dev_addr_ = members.offset("net_device", "dev_addr");
-  self.ip_ptr_ = members.offset("net_device", "ip_ptr");
-  self.ifa_list_ = members.offset("in_device", "ifa_list");
-  self.ifa_next_ = members.offset("in_ifaddr", "ifa_next");
-  self.ifa_local_ = members.offset("in_ifaddr", "ifa_local");
-  self.ifa_prefix_ = members.offset("in_ifaddr", "ifa_prefixlen");
-  self.ip6_ptr_ = members.optional_offset("net_device", "ip6_ptr");
-  if (self.ip6_ptr_) {
-    self.addr_list_ = members.offset("inet6_dev", "addr_list");
-    self.if_list_ = members.offset("inet6_ifaddr", "if_list");
-    self.addr6_ = members.offset("inet6_ifaddr", "addr");
-    self.prefix6_ = members.offset("inet6_ifaddr", "prefix_len");
-  }
+  self.links_ = NetLinksReader::resolve(members);
+  self.addresses_ = NetAddressesReader::resolve(members);
   VMSIGHT_TRY_VOID(members.check());
   return self;
 }
@@ -106,6 +108,7 @@ bool NetDevicesReader::read_all(Context& context) const {
 bool NetDevicesReader::read_namespace(Context& context, const NetNamespace& ns, View& view) const {
   Reader& reader = context.reader;
   std::size_t unreadable = 0;
+  const std::size_t before = context.state.net_devices.size();
   const bool complete = walk_list(reader, ns.net + dev_base_, [&](GuestVirt node) {
     if (view.devices_left == 0) return reader.set_fault(node);
     --view.devices_left;
@@ -119,6 +122,7 @@ bool NetDevicesReader::read_namespace(Context& context, const NetNamespace& ns, 
     }
     reader.clear_fault();
   });
+  name_links(std::span(context.state.net_devices).subspan(before));
   if (!complete) {
     context.state.problem("net_devices", fmt::format("the devices of namespace {} break at {}",
                                                      ns.inode, reader.fault().value_or(ns.net)));
@@ -146,8 +150,8 @@ bool NetDevicesReader::read_device(Context& context, GuestVirt device, GuestVirt
   into.mtu = reader.value(device, mtu_);
   into.ifindex = static_cast<unsigned>(reader.value(device, ifindex_));
   into.hwaddr = read_hardware_address(context, device);
-  read_ipv4(context, device, view, into);
-  read_ipv6(context, device, view, into);
+  links_.read(context, device, view.links, into);
+  addresses_.read(context, device, view.addresses_left, into);
   return reader.pointer(device + net_) == net && reader.ok();
 }
 
@@ -158,35 +162,6 @@ std::string_view NetDevicesReader::read_hardware_address(Context& context, Guest
   const std::span<std::byte> used(bytes.data(), length);
   context.reader.copy(context.reader.pointer(device + dev_addr_), used);
   return format_hardware_address(context.arena(), used);
-}
-
-void NetDevicesReader::read_ipv4(Context& context, GuestVirt device, View& view,
-                                 NetDevice& into) const {
-  Reader& reader = context.reader;
-  const GuestVirt in_device = reader.pointer(device + ip_ptr_);
-  if (in_device == GuestVirt()) return;
-  GuestVirt entry = reader.pointer(in_device + ifa_list_);
-  while (entry != GuestVirt() && reader.ok()) {
-    if (view.addresses_left == 0) return reader.set_fault(entry);
-    --view.addresses_left;
-    const auto address = reader.get<Ipv4Bytes>(entry + ifa_local_);
-    into.ipv4.push_back(format_prefix(context.arena(), address, reader.u8(entry + ifa_prefix_)));
-    entry = reader.pointer(entry + ifa_next_);
-  }
-}
-
-void NetDevicesReader::read_ipv6(Context& context, GuestVirt device, View& view,
-                                 NetDevice& into) const {
-  Reader& reader = context.reader;
-  const GuestVirt in6_device = ip6_ptr_ ? reader.pointer(device + *ip6_ptr_) : GuestVirt();
-  if (in6_device == GuestVirt()) return;
-  walk_list(reader, in6_device + addr_list_, [&](GuestVirt node) {
-    const GuestVirt entry = node - if_list_;
-    if (view.addresses_left == 0) return reader.set_fault(entry);
-    --view.addresses_left;
-    const auto address = reader.get<Ipv6Bytes>(entry + addr6_);
-    into.ipv6.push_back(format_prefix(context.arena(), address, reader.u8(entry + prefix6_)));
-  });
 }
 
 }  // namespace vmsight

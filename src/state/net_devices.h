@@ -8,7 +8,9 @@
 #include <vector>
 
 #include "state/context.h"
+#include "state/net_addresses.h"
 #include "state/net_counters.h"
+#include "state/net_links.h"
 #include "state/net_namespaces.h"
 
 namespace vmsight {
@@ -32,6 +34,7 @@ class NetDevicesReader {
   /// What one view spends at most, whatever a guest forges.
   struct View {
     NetCounters::View counters;
+    NetLinksReader::View links;
     std::size_t devices_left = 1u << 17, addresses_left = 1u << 19;
   };
   bool read_all(Context& context) const;
@@ -39,16 +42,13 @@ class NetDevicesReader {
   bool read_device(Context& context, GuestVirt device, GuestVirt net, View& view,
                    NetDevice& into) const;
   std::string_view read_hardware_address(Context& context, GuestVirt device) const;
-  void read_ipv4(Context& context, GuestVirt device, View& view, NetDevice& into) const;
-  void read_ipv6(Context& context, GuestVirt device, View& view, NetDevice& into) const;
 
   NetNamespaces namespaces_;
   NetCounters counters_;
+  NetLinksReader links_;
+  NetAddressesReader addresses_;
   Member name_, flags_, gflags_, operstate_, mtu_, ifindex_, addr_len_;
   std::uint32_t dev_base_ = 0, dev_list_ = 0, state_ = 0, dev_addr_ = 0, net_ = 0;
-  std::uint32_t ip_ptr_ = 0, ifa_list_ = 0, ifa_next_ = 0, ifa_local_ = 0, ifa_prefix_ = 0;
-  std::optional<std::uint32_t> ip6_ptr_;  // a kernel may have no IPv6
-  std::uint32_t addr_list_ = 0, if_list_ = 0, addr6_ = 0, prefix6_ = 0;
 };
 
 }  // namespace vmsight

@@ -94,6 +94,11 @@ std::optional<std::string_view> Paths::path_below(PathRef path, PathRef root) {
 }
 
 std::string_view Paths::path_in_filesystem(GuestVirt dentry) {
+  // A namespace that is mounted says its own name, "net:[4026532165]" (nsfs_show_path()).
+  const GuestVirt operations = reader_->pointer(dentry + at_.d_op);
+  if (operations != GuestVirt() && naming_of(operations) == Naming::ns) {
+    return made_name(Naming::ns, dentry);
+  }
   text_.clear();
   // As seq_dentry() marks it in mountinfo.
   if (is_unlinked(dentry)) text_.prepend("//deleted");

@@ -10,9 +10,10 @@
 namespace vmsight {
 namespace {
 
-constexpr std::size_t max_unix_path = 108;     // sun_path of struct sockaddr_un
-constexpr std::uint32_t family_size = 2;       // what precedes it there
-constexpr std::size_t max_packets = 1u << 12;  // of one queue that we add up
+constexpr std::size_t max_unix_path = 108;       // sun_path of struct sockaddr_un
+constexpr std::uint32_t family_size = 2;         // what precedes it there
+constexpr std::size_t max_packets = 1u << 12;    // of one queue that we add up
+constexpr std::uint32_t max_packet_sock = 2048;  // what follows the sock of a packet_sock
 constexpr std::uint32_t vsock_any = ~0U, vsock_address_size = 16;
 
 }  // namespace
@@ -87,6 +88,42 @@ void SockReader::read_netlink(Context& context, GuestVirt sock, Socket& into) co
   into.state = plain_state_name(tcp_close);
   into.local_port = context.reader.u32(sock + portid_);
   into.remote_port = context.reader.u32(sock + dst_portid_);
+  const GuestVirt groups = context.reader.pointer(sock + groups_);
+  if (groups != GuestVirt() && context.reader.u32(sock + group_count_) != 0) {
+    into.groups = context.reader.u32(groups);
+  }
+}
+
+/// What it is bound to stands in its hook into the reception of packets, which is not described
+/// by the types of every kernel but points back to the socket.
+void SockReader::read_packet(Context& context, GuestVirt sock, Socket& into) const {
+  Reader& reader = context.reader;
+  into.protocol = into.family;
+  const auto hook = find_packet_hook(context, sock);
+  if (!hook) {
+    return context.state.problem("sockets",
+                                 fmt::format("packet: no protocol and device at {}", sock));
+  }
+  const GuestVirt at = sock + *hook;
+  into.protocol_number = __builtin_bswap16(reader.u16(at + hook_type_));
+  const GuestVirt device = reader.pointer(at + hook_device_);
+  into.ifindex =
+      device == GuestVirt() ? 0 : static_cast<unsigned>(reader.value(device, device_index_));
+}
+
+std::optional<std::uint32_t> SockReader::find_packet_hook(Context& context, GuestVirt sock) const {
+  Reader& reader = context.reader;
+  const auto belongs = [&](std::uint32_t hook) {
+    return reader.pointer(sock + hook + hook_owner_) == sock;
+  };
+  for (const char* type : {"af_packet:packet_sock", "packet_sock"}) {
+    const auto member = context.kernel.member(type, "prot_hook");
+    if (member) return belongs(member->offset) ? std::optional(member->offset) : std::nullopt;
+  }
+  for (std::uint32_t hook = sock_size_; hook < sock_size_ + max_packet_sock; hook += 8) {
+    if (belongs(hook)) return hook;
+  }
+  return std::nullopt;
 }
 
 /// Addresses of virtual machines: a context id (of the machine) and a port, in struct sockaddr_vm

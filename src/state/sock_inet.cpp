@@ -66,6 +66,7 @@ void SockReader::read_small(Context& context, GuestVirt sock, unsigned family, S
   Reader& reader = context.reader;
   read_addresses(context, sock, family, into);
   into.protocol = "tcp";
+  into.protocol_number = ipproto_tcp;
   into.type = "stream";
   into.uid = 0;
   if (reader.u8(sock + state_) == tcp_time_wait) {

@@ -55,6 +55,9 @@ class SockReader {
   std::uint64_t unread_bytes(Context& context, GuestVirt sock) const;
   void read_netlink(Context& context, GuestVirt sock, Socket& into) const;
   void read_vsock(Context& context, GuestVirt sock, Socket& into) const;
+  void read_packet(Context& context, GuestVirt sock, Socket& into) const;
+  std::optional<std::uint32_t> find_packet_hook(Context& context, GuestVirt sock) const;
+  void read_memory(Reader& reader, GuestVirt sock, Socket& into) const;
 
   // sock_common
   std::uint32_t family_ = 0, state_ = 0, hash_ = 0, net_ = 0, node_ = 0, prot_ = 0, refcnt_ = 0;
@@ -74,7 +77,14 @@ class SockReader {
   std::uint32_t unix_addr_ = 0, unix_peer_ = 0, unix_length_ = 0, unix_name_ = 0;
   std::uint32_t skb_length_ = 0, skb_control_ = 0, skb_consumed_ = 0;
   std::optional<std::uint32_t> inq_length_;
-  std::uint32_t portid_ = 0, dst_portid_ = 0;
+  std::uint32_t portid_ = 0, dst_portid_ = 0, groups_ = 0, group_count_ = 0;
+  // what it is bound to, and what it may use
+  Member v6only_, shutdown_, device_index_;
+  std::uint32_t bound_ = 0, rcvbuf_ = 0, sndbuf_ = 0, forward_ = 0, queued_ = 0, optmem_ = 0,
+                backlog_bytes_ = 0;
+  Offset drops_ = absent, drop_counters_ = absent;  // newer kernels count some elsewhere
+  // packet_sock
+  std::uint32_t hook_type_ = 0, hook_device_ = 0, hook_owner_ = 0;
 };
 
 }  // namespace vmsight

@@ -21,6 +21,9 @@ Result<SocketsReader> SocketsReader::resolve(Kernel& kernel) {
   VMSIGHT_TRY(self.namespaces_, NetNamespaces::resolve(kernel));
   VMSIGHT_TRY(self.socks_, SockReader::resolve(kernel));
   VMSIGHT_TRY(self.tables_, SocketTables::resolve(kernel, self.socks_.node()));
+  Members members(kernel);
+  self.devices_ = DeviceNames::resolve(members);
+  VMSIGHT_TRY_VOID(members.check());
   return self;
 }
 
@@ -157,8 +160,12 @@ bool SocketsReader::View::try_again(unsigned attempt) {
 bool SocketsReader::read_sock(View& view, GuestVirt sock, Socket& into) const {
   Reader& reader = view.context.reader;
   const bool usable = reader.ok() && socks_.read(view.context, sock, into);
-  into.netns = netns(view, socks_.net(reader, sock));
+  const GuestVirt net = socks_.net(reader, sock);
+  into.netns = netns(view, net);
   const bool whole = usable && reader.ok();
+  if (whole && into.ifindex != 0) {
+    into.device = devices_.name(view.context, net, into.ifindex, view.devices);
+  }
   reader.clear_fault();
   return whole;
 }

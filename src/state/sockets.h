@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "state/context.h"
+#include "state/device_names.h"
 #include "state/net_namespaces.h"
 #include "state/sock_reader.h"
 #include "state/socket_tables.h"
@@ -41,6 +42,7 @@ class SocketsReader {
     std::size_t nodes_left = 0;            // bounds the time that forged chains cost
     std::uint64_t buckets_left = 0;        // ... and forged tables
     unsigned retries_left = 0;             // ... and broken ones
+    DeviceNames::View devices{};
     /// One more attempt at what changed while it was read?
     bool try_again(unsigned attempt);
   };
@@ -58,6 +60,7 @@ class SocketsReader {
   NetNamespaces namespaces_;
   SockReader socks_;
   SocketTables tables_;
+  DeviceNames devices_;
 };
 
 }  // namespace vmsight

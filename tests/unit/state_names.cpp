@@ -48,6 +48,26 @@ TEST(NetAddress, Hardware) {
   EXPECT_NE(format_hardware_address(arena, {}).data(), nullptr);
 }
 
+TEST(NetAddress, FlagsInTheWordsOfIp) {
+  EXPECT_THAT(address_flags(0x80, false), ElementsAre());
+  EXPECT_THAT(address_flags(0x01, false), ElementsAre("secondary", "dynamic"));
+  EXPECT_THAT(address_flags(0x81 | 0x40 | 0x08, true),
+              ElementsAre("temporary", "dadfailed", "tentative"));
+  EXPECT_THAT(address_flags(0x20 | 0x100 | 0x200, true),
+              ElementsAre("deprecated", "dynamic", "mngtmpaddr", "noprefixroute"));
+  EXPECT_EQ(address_scope(253), "link");
+  EXPECT_EQ(address_scope(7), "");
+}
+
+TEST(NetLinks, Words) {
+  EXPECT_EQ(link_type_name(1), "ether");
+  EXPECT_EQ(link_type_name(776), "sit");
+  EXPECT_EQ(link_type_name(65534), "none");
+  EXPECT_EQ(link_type_name(9999), "");
+  EXPECT_EQ(operstate_name(6), "UP");
+  EXPECT_EQ(operstate_name(7), "UNKNOWN");
+}
+
 TEST(SocketNames, Words) {
   EXPECT_EQ(socket_family_name(10), "inet6");
   EXPECT_EQ(socket_family_name(40), "vsock");

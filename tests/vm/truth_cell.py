@@ -9,7 +9,8 @@ import tempfile
 
 from harness import Guest, check_truth, expect, main, run, state, vmsight
 
-SCENE = ["workers 40", "files 60", "maps 20", "sockets", "special", "threads", "zombies 2", "container", "log hello from the puppet"]
+SCENE = ["workers 40", "files 60", "maps 20", "sockets", "special", "threads", "zombies 2", "container", "network", "mounts",
+         "log hello from the puppet"]
 
 
 def build_scene(guest):
@@ -24,7 +25,7 @@ def techniques(backend):
 
 def cell(spec):
     kernel, machine, backend, memory, paging = spec.split(":")
-    with Guest(kernel=kernel, machine=machine, backend=backend, mem=memory, cpus=2, net=True,
+    with Guest(kernel=kernel, machine=machine, backend=backend, mem=memory, cpus=2, net=True, tools=True,
                la57=paging == "5level", name="truth-" + spec.replace(":", "-")) as guest:
         build_scene(guest)
         for technique in techniques(backend):
