@@ -1,35 +1,91 @@
-// vmsight ip VM [addr|link]: network devices.
+// vmsight ip VM [addr|link] [show] [...]: network devices.
+#include <arpa/inet.h>
+
+#include <array>
+#include <charconv>
+
 #include "cli/filters.h"
+#include "cli/network_namespace.h"
 #include "cli/target.h"
 #include "render/network.h"
 
 namespace vmsight {
 namespace {
 
+/// Leading bits of an address: `to PREFIX` of ip(8).
+struct AddressPrefix {
+  int family = AF_UNSPEC;
+  std::array<unsigned char, 16> bytes{};
+  unsigned bits = 0;
+};
+
+Result<AddressPrefix> parse_prefix(const std::string& text) {
+  AddressPrefix prefix;
+  const std::string address = text.substr(0, text.find('/'));
+  prefix.family = address.find(':') == address.npos ? AF_INET : AF_INET6;
+  const unsigned longest = prefix.family == AF_INET ? 32 : 128;
+  prefix.bits = longest;
+  bool good = ::inet_pton(prefix.family, address.c_str(), prefix.bytes.data()) == 1;
+  if (address.size() < text.size()) {
+    const char* end = text.data() + text.size();
+    const auto parsed = std::from_chars(text.data() + address.size() + 1, end, prefix.bits);
+    good = good && parsed.ec == std::errc() && parsed.ptr == end && prefix.bits <= longest;
+  }
+  if (good) return prefix;
+  return usage_error("ip: '" + text + "' is no address or prefix", "as 10.0.0.0/8 or fe80::/64");
+}
+
+bool is_within(const NetAddress& address, const AddressPrefix& prefix) {
+  AddressPrefix own;
+  const std::string text(address.local);
+  if ((address.family == "inet") != (prefix.family == AF_INET)) return false;
+  if (::inet_pton(prefix.family, text.c_str(), own.bytes.data()) != 1) return false;
+  for (unsigned bit = 0; bit < prefix.bits; ++bit) {
+    const unsigned mask = 0x80U >> (bit % 8);
+    if (((own.bytes[bit / 8] ^ prefix.bytes[bit / 8]) & mask) != 0) return false;
+  }
+  return true;
+}
+
+bool has_word(const std::vector<std::string_view>& words, std::string_view word) {
+  return std::find(words.begin(), words.end(), word) != words.end();
+}
+
 class Ip : public Verb {
  public:
   void declare(CLI::App& app) override {
-    app.add_option("WHAT", what_, "addr (also addresses) or link")->group("Arguments");
-    app.add_option("DEVICE", devices_, "only these devices")->group("Arguments");
+    app.add_option(
+           "WORD", words_,
+           "addr (also address) or link, then show, then as ip(8): [dev] DEVICE, up, master "
+           "DEVICE, type TYPE, group N, and of addresses scope SCOPE, to PREFIX, label "
+           "PATTERN, permanent, dynamic, primary, secondary, temporary, tentative, "
+           "deprecated, dadfailed")
+        ->group("Arguments");
     app.add_flag("-4", ipv4_, "IPv4 addresses only")->group(filter_group);
     app.add_flag("-6", ipv6_, "IPv6 addresses only")->group(filter_group);
-    app.add_option("--netns", netns_, "only this network namespace")
+    app.add_option("-f,--family", family_, "the same as -4, -6 or link")
         ->group(filter_group)
-        ->type_name("INODE");
-    app.add_flag("-s,--stats", format_.statistics, "bytes and packets")->group(format_group);
-    app.add_flag("-b,-r,--brief", format_.brief, "a line a device (so that -br works)")
+        ->type_name("inet|inet6|link");
+    app.add_option("-n,--netns", netns_, "only this network namespace")
+        ->group(filter_group)
+        ->type_name("INODE|NAME");
+    app.add_flag("-s,--stats", statistics_, "bytes and packets")->group(format_group);
+    app.add_flag("-o,--oneline", format_.one_line, "a line a device, or an address")
+        ->group(format_group);
+    app.add_flag("-b,-r,--brief", brief_, "a line a device (so that -br works)")
         ->group(format_group);
   }
 
   Result<void> run(Session& session) override {
-    const std::string_view what = what_;
-    const bool link = !what.empty() && std::string_view("link").starts_with(what);
-    const bool address = std::string_view("address").starts_with(what) || what == "addr";
-    if (!link && !address) return usage_error("ip: '" + what_ + "' is not addr or link");
-    format_.addresses = address;
+    VMSIGHT_TRY_VOID(parse_options());
+    VMSIGHT_TRY_VOID(parse_words());
+    format_.hardware = !format_.addresses || (ipv4_ == ipv6_ && !to_);
+    format_.devices = label_.empty();
+    format_.terse = format_.addresses && ipv6_ && !ipv4_ && devices_.empty();
     format_.table.headers = session.common.headers;
     StateVerb verb;
-    verb.options.parts = part_net_devices;
+    verb.options.parts = part_net_devices | namespace_parts;
+    verb.shown = part_net_devices;
     verb.filter = [this](State& state, Target&) { return filter(state); };
     verb.text = [this](Output& out, const State& state, const Target&) {
       print_net_devices(out, state, format_);
@@ -38,33 +94,170 @@ class Ip : public Verb {
   }
 
  private:
-  /// As ip(8): devices that have no address of the family are left out where addresses are asked for.
-  void keep_family(State& state) const {
-    if (ipv4_ == ipv6_) return;
-    for (NetDevice& device : state.net_devices) (ipv4_ ? device.ipv6 : device.ipv4).clear();
-    if (!format_.addresses) return;
-    std::erase_if(state.net_devices, [](const NetDevice& device) {
-      return device.ipv4.empty() && device.ipv6.empty();
+  Result<void> parse_options() {
+    // Of ip(8), -b alone reads a file of commands and -r alone resolves names.
+    if (brief_ == 1)
+      return usage_error("ip: -b and -r are known as -br only", "--brief is the same");
+    format_.brief = brief_ != 0;
+    if (statistics_ > 1) return usage_error("ip: -s -s is not known: errors are not read");
+    format_.statistics = statistics_ != 0;
+    if (family_ == "inet") {
+      ipv4_ = true;
+    } else if (family_ == "inet6") {
+      ipv6_ = true;
+    } else if (family_ == "link") {
+      format_.addresses = false;
+    } else if (!family_.empty()) {
+      return usage_error("ip: unknown family '" + family_ + "'", "families: inet inet6 link");
+    }
+    return {};
+  }
+
+  Result<void> parse_words() {
+    std::size_t at = 0;
+    const std::string what = words_.empty() ? "address" : words_[at++];
+    const bool link = std::string_view("link").starts_with(what);
+    const bool address = std::string_view("address").starts_with(what) || what == "addr";
+    if (what.empty() || (!link && !address)) {
+      return usage_error("ip: '" + what + "' is not addr or link");
+    }
+    format_.addresses = format_.addresses && address;
+    if (at < words_.size() && is_show(words_[at])) ++at;
+    while (at < words_.size()) {
+      VMSIGHT_TRY_VOID(parse_selector(at));
+    }
+    return {};
+  }
+
+  static bool is_show(std::string_view word) {
+    return word == "show" || word == "sh" || word == "list" || word == "lst" || word == "ls";
+  }
+
+  /// The word at `at`, and its value if it takes one.
+  Result<void> parse_selector(std::size_t& at) {
+    const std::string word = words_[at++];
+    if (word == "up") {
+      up_ = true;
+      return {};
+    }
+    const bool of_address = among({"permanent", "dynamic", "primary", "secondary", "temporary",
+                                   "tentative", "deprecated", "dadfailed"},
+                                  word);
+    if (of_address && format_.addresses) {
+      flags_.push_back(word);
+      return {};
+    }
+    const bool takes_value = among({"dev", "master", "type", "group"}, word) ||
+                             (format_.addresses && among({"scope", "to", "label"}, word));
+    if (takes_value) return parse_value(word, at);
+    if (among({"add", "del", "delete", "set", "change", "replace", "flush", "save", "restore",
+               "vrf", "nomaster", "proto", "xstats", "afstats", "property"},
+              word) ||
+        of_address || among({"scope", "to", "label"}, word)) {
+      return usage_error("ip: '" + word + "' is not known here", "`vmsight ip --help` has what is");
+    }
+    devices_.push_back(word);
+    return {};
+  }
+
+  Result<void> parse_value(const std::string& word, std::size_t& at) {
+    if (at == words_.size()) return usage_error("ip: '" + word + "' needs a value");
+    const std::string value = words_[at++];
+    if (word == "dev") devices_.push_back(value);
+    if (word == "master") master_ = value;
+    if (word == "type") type_ = value;
+    if (word == "group") group_ = value == "default" ? "0" : value;
+    if (word == "label") label_ = value;
+    if (word == "to") {
+      VMSIGHT_TRY(to_, parse_prefix(value));
+    }
+    if (word == "scope") {
+      if (!among({"global", "site", "link", "host", "nowhere"}, value)) {
+        return usage_error("ip: unknown scope '" + value + "'",
+                           "scopes: global site link host nowhere");
+      }
+      scope_ = value;
+    }
+    return {};
+  }
+
+  static bool among(std::initializer_list<std::string_view> words, std::string_view word) {
+    return std::find(words.begin(), words.end(), word) != words.end();
+  }
+
+  bool wanted_device(const NetDevice& device) const {
+    const auto named = [&](const std::string& name) {
+      return device.name == name || has_word(device.alternative_names, name);
+    };
+    if (!devices_.empty() && std::none_of(devices_.begin(), devices_.end(), named)) return false;
+    if (up_ && !has_word(device.flags, "UP")) return false;
+    if (!master_.empty() && device.master != master_) return false;
+    if (!type_.empty() && device.kind != type_) return false;
+    return group_.empty() || group_ == std::to_string(device.group);
+  }
+
+  bool wanted_address(const NetDevice& device, const NetAddress& address) const {
+    const bool both = ipv4_ == ipv6_;
+    if (!both && (address.family == "inet") != ipv4_) return false;
+    if (!scope_.empty() && address.scope != scope_) return false;
+    if (to_ && !is_within(address, *to_)) return false;
+    const std::string_view label = address.label.empty() ? device.name : address.label;
+    if (!label_.empty() && !matches(label_, label)) return false;
+    const bool lesser =
+        has_word(address.flags, "secondary") || has_word(address.flags, "temporary");
+    return std::all_of(flags_.begin(), flags_.end(), [&](const std::string& flag) {
+      if (flag == "permanent") return !has_word(address.flags, "dynamic");
+      if (flag == "primary") return !lesser;
+      if (flag == "secondary" || flag == "temporary") return lesser;
+      return has_word(address.flags, flag);
     });
   }
 
-  Result<void> filter(State& state) const {
-    std::erase_if(state.net_devices, [this](const NetDevice& device) {
-      return !among(devices_, device.name) || (netns_ && device.netns != *netns_);
+  /// As ip(8): a device that has addresses, but none that is asked for, is left out; one that has
+  /// none at all, if a family is asked for.
+  bool keep_addresses(NetDevice& device) const {
+    if (!format_.addresses) return true;
+    const bool had_none = device.addresses.empty();
+    std::erase_if(device.addresses,
+                  [&](const NetAddress& address) { return !wanted_address(device, address); });
+    for (const auto& [family, list] :
+         {std::pair("inet", &device.ipv4), std::pair("inet6", &device.ipv6)}) {
+      std::erase_if(*list, [&, family = family](std::string_view text) {
+        return std::none_of(device.addresses.begin(), device.addresses.end(),
+                            [&](const NetAddress& address) {
+                              return address.family == family &&
+                                     text == fmt::format("{}/{}", address.local, address.prefix);
+                            });
+      });
+    }
+    const bool any_will_do = ipv4_ == ipv6_ && !to_ && label_.empty();
+    return !device.addresses.empty() || (had_none && any_will_do);
+  }
+
+  Result<void> filter(State& state) {
+    format_.down = devices_that_are_down(state);
+    format_.namespaces = network_namespace_names(state);
+    std::optional<std::uint64_t> netns;
+    if (!netns_.empty()) {
+      VMSIGHT_TRY(netns, find_network_namespace(state, netns_));
+    }
+    std::erase_if(state.net_devices, [&](const NetDevice& device) {
+      return !wanted_device(device) || (netns && device.netns != *netns);
     });
     if (!devices_.empty() && state.net_devices.empty()) {
       return Error{.code = ErrorCode::not_found,
                    .message = "no network device " + devices_.front() + " in the guest",
                    .hint = "`vmsight ip VM -br` lists them"};
     }
-    keep_family(state);
+    std::erase_if(state.net_devices, [this](NetDevice& device) { return !keep_addresses(device); });
     return {};
   }
 
-  bool ipv4_ = false, ipv6_ = false;
-  std::string what_ = "addr";
-  std::vector<std::string> devices_;
-  std::optional<std::uint64_t> netns_;
+  std::vector<std::string> words_, devices_, flags_;
+  bool ipv4_ = false, ipv6_ = false, up_ = false;
+  int brief_ = 0, statistics_ = 0;
+  std::string family_, netns_, master_, type_, group_, scope_, label_;
+  std::optional<AddressPrefix> to_;
   IpFormat format_;
 };
 
@@ -73,11 +266,11 @@ class Ip : public Verb {
 extern const VerbInfo ip_verb{
     .name = "ip",
     .group = "What is in the guest",
-    .arguments = "VM [addr|link] [DEVICE...] [options]",
+    .arguments = "VM [addr|link] [show] [DEVICE...] [options]",
     .summary = "Network devices and addresses of all network namespaces",
     .examples =
         "  vmsight ip web1 addr -4 -br\n"
-        "  vmsight ip web1 link eth0 -s\n",
+        "  vmsight ip web1 link show type veth -s\n",
     .make = make_verb<Ip>,
 };
 

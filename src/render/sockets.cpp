@@ -11,14 +11,47 @@ namespace {
 
 bool is_inet(const Socket& socket) { return socket.family == "inet" || socket.family == "inet6"; }
 
-bool is_any(std::string_view address) {
-  return address.empty() || address == "0.0.0.0" || address == "::";
-}
-
+/// Of an IPv6 socket that takes IPv4 too, "*" stands for any address of either.
 std::string inet_address(const Socket& socket, std::string_view address) {
-  if (is_any(address)) return socket.family == "inet" && !address.empty() ? "0.0.0.0" : "[::]";
+  if (address == "::") return socket.v6only.value_or(false) ? "[::]" : "*";
   return address.find(':') == std::string_view::npos ? std::string(address)
                                                      : fmt::format("[{}]", address);
+}
+
+/// Names of /etc/iproute2/nl_protos, and of Ethernet types as iproute2 knows them.
+constexpr std::pair<std::uint32_t, std::string_view> netlink_protocols[] = {
+    {0, "rtnl"},       {1, "unused"},     {2, "usersock"},    {3, "fw"},        {4, "tcpdiag"},
+    {5, "nflog"},      {6, "xfrm"},       {7, "selinux"},     {8, "iscsi"},     {9, "audit"},
+    {10, "fiblookup"}, {11, "connector"}, {12, "nft"},        {13, "ip6fw"},    {14, "dec-rt"},
+    {15, "uevent"},    {16, "genl"},      {18, "scsi-trans"}, {19, "ecryptfs"}, {20, "rdma"},
+    {21, "crypto"}};
+constexpr std::pair<std::uint32_t, std::string_view> packet_protocols[] = {
+    {0x0003, "*"},        {0x0800, "ip"},      {0x0806, "arp"},     {0x8035, "rarp"},
+    {0x8100, "802.1Q"},   {0x86dd, "ipv6"},    {0x8847, "mpls_uc"}, {0x8848, "mpls_mc"},
+    {0x8863, "ppp_disc"}, {0x8864, "ppp_ses"}, {0x888e, "pae"},     {0x88a8, "802.1ad"},
+    {0x88cc, "LLDP"},     {0x88f7, "1588"},    {0x0001, "802_3"},   {0x0004, "802_2"}};
+
+constexpr std::uint32_t all_packets = 3;  // ETH_P_ALL
+
+template <std::size_t N>
+std::string protocol_text(const std::pair<std::uint32_t, std::string_view> (&names)[N],
+                          std::uint32_t number, std::string unknown) {
+  for (const auto& [known, name] : names) {
+    if (known == number) return std::string(name);
+  }
+  return unknown;
+}
+
+/// Where numbers are asked for, only what takes all packets has a name.
+std::string packet_text(const Socket& socket, bool numeric) {
+  const std::uint32_t number = socket.protocol_number;
+  const std::string device = socket.ifindex == 0     ? "*"
+                             : socket.device.empty() ? fmt::format("if{}", socket.ifindex)
+                                                     : std::string(socket.device);
+  const std::string unknown = fmt::format("[{}]", number);
+  const bool named = !numeric || number == all_packets;
+  return fmt::format("{}:{}", named ? protocol_text(packet_protocols, number, unknown) : unknown,
+                     device);
 }
 
 /// The column Netid of `ss`.
@@ -30,6 +63,7 @@ std::string netid(const Socket& socket) {
     return "unix";
   }
   if (socket.family == "netlink") return "nl";
+  if (socket.family == "vsock") return socket.type == "dgram" ? "v_dgr" : "v_str";
   if (socket.family == "packet") return socket.type == "dgram" ? "p_dgr" : "p_raw";
   return std::string(socket.protocol);
 }
@@ -65,13 +99,60 @@ std::string owners_text(const Row& row,
 }
 
 std::string extended_text(const Socket& socket) {
-  std::string text = socket.uid ? fmt::format("uid:{} ", *socket.uid) : "";
-  return text + fmt::format("ino:{}", socket.inode);
+  std::string text = socket.uid && *socket.uid != 0 ? fmt::format("uid:{} ", *socket.uid) : "";
+  text += fmt::format("ino:{}", socket.inode);
+  if (socket.v6only) text += fmt::format(" v6only:{:d}", *socket.v6only);
+  const bool both_ways = is_inet(socket) || socket.family == "unix";
+  if (both_ways && socket.shutdown) {
+    text += fmt::format(" {}-{}", (*socket.shutdown & 1) != 0 ? '-' : '<',
+                        (*socket.shutdown & 2) != 0 ? '-' : '>');
+  }
+  return text;
+}
+
+std::string memory_text(const Socket& socket) {
+  if (!socket.memory) return "";
+  const Socket::Memory& m = *socket.memory;
+  return fmt::format("skmem:(r{},rb{},t{},tb{},f{},w{},o{},bl{},d{})", m.receive, m.receive_buffer,
+                     m.transmit, m.send_buffer, m.forward, m.write_queued, m.options, m.backlog,
+                     m.drops);
+}
+
+using ProcessNames = std::unordered_map<std::int32_t, std::string_view>;
+
+/// "rtnl:systemd/1", or with numbers only "0:1": a port is a PID as a rule. 0 is the kernel's own.
+std::string netlink_text(const Socket& socket, const ProcessNames& names, bool numeric) {
+  const std::uint32_t number = socket.protocol_number, port = socket.local_port;
+  const std::string protocol =
+      numeric ? std::to_string(number)
+              : protocol_text(netlink_protocols, number, fmt::format("{}", number));
+  std::string owner = std::to_string(port);
+  if (!numeric && port == 0) owner = "kernel";
+  const auto name = names.find(static_cast<std::int32_t>(port));
+  if (!numeric && port != 0 && name != names.end())
+    owner = fmt::format("{}/{}", name->second, port);
+  return fmt::format("{}:{}", protocol, owner);
+}
+
+std::string local_text(const Socket& socket, const ProcessNames& names, bool numeric) {
+  if (socket.family == "netlink") return netlink_text(socket, names, numeric);
+  if (socket.family == "packet") return packet_text(socket, numeric);
+  return endpoint(socket, Side::local);
 }
 
 std::string peer_text(const Socket& socket) {
   if (socket.family != "unix") return endpoint(socket, Side::remote);
   return fmt::format("* {}", socket.peer_inode);
+}
+
+/// What follows the addresses, in the order of ss.
+std::string more_text(const Row& row, const ProcessNames& names, const SsFormat& format) {
+  std::vector<std::string> parts;
+  if (format.processes) parts.push_back(owners_text(row, names));
+  if (format.extended) parts.push_back(extended_text(*row.socket));
+  if (format.memory) parts.push_back(memory_text(*row.socket));
+  std::erase(parts, std::string());
+  return fmt::format("{}", fmt::join(parts, " "));
 }
 
 }  // namespace
@@ -81,8 +162,12 @@ std::string endpoint(const Socket& socket, Side side) {
   const std::uint32_t port = side == Side::local ? socket.local_port : socket.remote_port;
   if (is_inet(socket)) {
     const std::string number = port == 0 ? "*" : std::to_string(port);
-    return inet_address(socket, address) + ":" + number;
+    const std::string device = side == Side::remote || socket.ifindex == 0 ? ""
+                               : socket.device.empty() ? fmt::format("%if{}", socket.ifindex)
+                                                       : fmt::format("%{}", socket.device);
+    return inet_address(socket, address) + device + ":" + number;
   }
+  if (socket.family == "packet") return side == Side::local ? packet_text(socket, false) : "*";
   if (socket.family == "unix") {
     const std::string path = address.empty() ? "*" : std::string(address);
     return side == Side::local ? fmt::format("{} {}", path, socket.inode) : path;
@@ -150,27 +235,32 @@ void print_socket_summary(Output& out, const State& state) {
 }
 
 void print_sockets(Output& out, const State& state, const SsFormat& format) {
+  const bool more = format.extended || format.processes || format.memory;
   std::vector<Column> columns;
-  if (format.netid) columns.push_back({"Netid"});
-  for (const char* name :
-       {"State", "Recv-Q", "Send-Q", "Local Address:Port", "Peer Address:Port"}) {
-    columns.push_back({name});
-  }
-  if (format.netns) columns.push_back({"Netns"});
-  if (format.extended) columns.push_back({"Extended"});
-  if (format.processes) columns.push_back({"Process"});
-  std::unordered_map<std::int32_t, std::string_view> names;
+  const auto column = [&](bool shown, const char* name) {
+    if (shown) columns.push_back({name});
+  };
+  column(format.netid, "Netid");
+  column(format.state, "State");
+  column(format.queues, "Recv-Q");
+  column(format.queues, "Send-Q");
+  column(true, "Local Address:Port");
+  column(true, "Peer Address:Port");
+  column(format.netns, "Netns");
+  column(more, "Process");
+  ProcessNames names;
   for (const Process& process : state.processes) names.emplace(process.pid, process.comm);
   Table table(std::move(columns));
   for (const Row& row : group(state.sockets)) {
     const Socket& socket = *row.socket;
     if (format.netid) table.cell(netid(socket));
-    table.row({ss_state(socket.state), std::to_string(socket.recv_queue),
-               std::to_string(socket.send_queue), endpoint(socket, Side::local),
-               peer_text(socket)});
+    if (format.state) table.cell(ss_state(socket.state));
+    if (format.queues) {
+      table.row({std::to_string(socket.recv_queue), std::to_string(socket.send_queue)});
+    }
+    table.row({local_text(socket, names, format.numeric), peer_text(socket)});
     if (format.netns) table.cell(std::to_string(socket.netns));
-    if (format.extended) table.cell(extended_text(socket));
-    if (format.processes) table.cell(owners_text(row, names));
+    if (more) table.cell(more_text(row, names, format));
   }
   table.print(out, format.table);
 }

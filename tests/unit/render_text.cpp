@@ -190,6 +190,27 @@ TEST(Ss, HasOneRowASocketWithAllItsOwners) {
             "             users:((\"ser\\x1b[2Jver\",pid=42,fd=9))\n");
 }
 
+TEST(Ss, TellsWhatAnAddressIsOf) {
+  Socket socket{.family = "inet6", .protocol = "tcp", .local = "::", .remote = "::"};
+  EXPECT_EQ(endpoint(socket, Side::local), "*:*");
+  socket.v6only = true;
+  socket.local_port = 22;
+  EXPECT_EQ(endpoint(socket, Side::local), "[::]:22");
+  socket.local = "fe80::1";
+  socket.ifindex = 3;
+  EXPECT_EQ(endpoint(socket, Side::local), "[fe80::1]%if3:22");
+  socket.device = "eth0";
+  EXPECT_EQ(endpoint(socket, Side::local), "[fe80::1]%eth0:22");
+  EXPECT_EQ(endpoint(socket, Side::remote), "[::]:*");
+  Socket packets{.family = "packet", .protocol = "packet"};
+  packets.protocol_number = 0x0806;
+  EXPECT_EQ(endpoint(packets, Side::local), "arp:*");
+  packets.ifindex = 3;
+  packets.device = "eth0";
+  packets.protocol_number = 3;
+  EXPECT_EQ(endpoint(packets, Side::local), "*:eth0");
+}
+
 TEST(Pmap, ShowsMapsAndTheirTotal) {
   const std::string text = printed([](Output& out, State& state) {
     std::erase_if(state.processes, [](const Process& p) { return p.pid != 42; });
@@ -207,10 +228,13 @@ TEST(Ip, ShowsDevices) {
   EXPECT_EQ(printed([](Output& out, const State& state) {
               print_net_devices(out, state, {.statistics = true});
             }),
-            "1: lo: <LOOPBACK,UP,LOWER_UP> mtu 65536 state UNKNOWN\n"
-            "    link/loopback 00:00:00:00:00:00\n"
-            "    inet 127.0.0.1/8\n"
-            "    inet6 ::1/128\n"
+            "1: lo: <LOOPBACK,UP,LOWER_UP> mtu 65536 qdisc noqueue state UNKNOWN group default "
+            "qlen 1000\n"
+            "    link/loopback 00:00:00:00:00:00 brd 00:00:00:00:00:00\n"
+            "    inet 127.0.0.1/8 scope host lo\n"
+            "       valid_lft forever preferred_lft forever\n"
+            "    inet6 ::1/128 scope host tentative dynamic \n"
+            "       valid_lft 7sec preferred_lft 0sec\n"
             "    RX:        bytes    packets\n"
             "                  10          1\n"
             "    TX:        bytes    packets\n"
@@ -252,6 +276,43 @@ TEST(Ps, TellsTimesByTheGuestsClockAndDay) {
 TEST(Ps, RenamesHeadersAndLeavesThemOut) {
   EXPECT_EQ(ps({.columns = {"pid=NUMBER", "comm="}}).substr(0, 7), "NUMBER\n");
   EXPECT_EQ(ps({.columns = {"pid="}}), " 1\n 2\n42\n50\n");
+}
+
+TEST(Ip, NamesWhatADeviceWorksOn) {
+  NetDevice below{.name = "eth0", .ifindex = 2}, vlan = below, end = below, tunnel = below;
+  vlan.name = "v";
+  vlan.flags = {"UP"};
+  vlan.ifindex = 3;
+  vlan.link_index = 2;
+  vlan.link = "eth0";
+  vlan.link_type = "ether";
+  vlan.operstate = "UP";
+  vlan.master_index = 9;
+  vlan.master = "br0";
+  end.name = "veth0";
+  end.ifindex = 4;
+  end.link_index = 7;
+  end.link_netns = 1;
+  end.link_netnsid = 0;
+  end.link_type = "ether";
+  end.operstate = "DOWN";
+  tunnel.name = "tunl0";
+  tunnel.ifindex = 5;
+  tunnel.link_index = 0;
+  tunnel.link_type = "ipip";
+  tunnel.hwaddr = "0a:00:02:0f";
+  tunnel.broadcast = "0a:00:02:02";
+  tunnel.flags = {"POINTOPOINT"};
+  tunnel.operstate = "UNKNOWN";
+  State state;
+  state.net_devices = {vlan, end, tunnel};
+  Output out;
+  print_net_devices(out, state, {.addresses = false, .one_line = true});
+  EXPECT_EQ(out.text(),
+            "3: v@eth0: <UP> mtu 0 master br0 state UP mode  group default\\    link/ether\n"
+            "4: veth0@if7: <> mtu 0 state DOWN mode  group default\\    link/ether link-netnsid 0\n"
+            "5: tunl0@NONE: <POINTOPOINT> mtu 0 state UNKNOWN mode  group default"
+            "\\    link/ipip 10.0.2.15 peer 10.0.2.2\n");
 }
 
 TEST(Lsmod, LooksLikeLsmod) {
@@ -312,24 +373,40 @@ TEST(Dmesg, KeepsTabsAndTellsTimesAsAsked) {
 
 TEST(Findmnt, DrawsTheTreeOfMounts) {
   EXPECT_EQ(printed([](Output& out, const State& state) {
-              print_mounts(out, state, MountLayout::list, {});
+              print_mounts(out, state, {.layout = MountLayout::list});
             }),
             "TARGET   SOURCE          FSTYPE OPTIONS\n"
-            "/        /dev/vda1       ext4   rw\n"
+            "/        /dev/vda1       ext4   rw,errors=remount-ro\n"
             "/proc    proc            proc   rw,nosuid\n"
-            "/srv/www /dev/vda1[/www] ext4   ro\n");
+            "/srv/www /dev/vda1[/www] ext4   ro,errors=remount-ro\n");
   const std::string tree = printed([](Output& out, const State& state) {
-    print_mounts(out, state, MountLayout::tree, {.headers = false});
+    print_mounts(out, state, {.table = {.headers = false}});
   });
   EXPECT_NE(tree.find("├─/proc"), std::string::npos);
   EXPECT_NE(tree.find("└─/srv/www"), std::string::npos);
+}
+
+TEST(Findmnt, HasOneWordAColumnIfItIsRaw) {
+  Mount mount{.source = "with blank", .target = "/a\\b", .fstype = "tmpfs", .options = "rw"};
+  mount.super_options = "ro,size=1k";
+  mount.propagation = "private,slave,unbindable";
+  mount.master_group = 4;
+  State state;
+  state.mounts = {mount};
+  Output out;
+  const std::vector<MountColumn> columns = {MountColumn::source, MountColumn::target,
+                                            MountColumn::options, MountColumn::opt_fields};
+  print_mounts(out, state, {.layout = MountLayout::raw, .columns = columns});
+  EXPECT_EQ(out.text(),
+            "SOURCE TARGET OPTIONS OPT-FIELDS\n"
+            "with\\x20blank /a\\x5cb ro,size=1k master:4\\x20unbindable\n");
 }
 
 TEST(Findmnt, ForgedParentsDoNotHang) {
   State state;
   state.mounts = {{.target = "/a", .id = 1, .parent = 2}, {.target = "/b", .id = 2, .parent = 1}};
   Output out;
-  print_mounts(out, state, MountLayout::tree, {.headers = false});
+  print_mounts(out, state, {.table = {.headers = false}});
   EXPECT_EQ(std::count(out.text().begin(), out.text().end(), '\n'), 2);
 }
 

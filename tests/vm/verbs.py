@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 import time
 
+from as_tools import SCENES as TOOL_SCENES, as_tools
 from harness import ROOT, VMSIGHT, Guest, expect, main, run, vmsight
 
 
@@ -49,7 +50,8 @@ def as_people_type(guest):
     four, six = vmsight("ip", vm, "-4"), vmsight("ip", vm, "-6")
     expect("127.0.0.1/8" in four and "inet6" not in four, four)
     expect("::1/128" in six and "inet " not in six, six)
-    sockets = {record["inode"]: record for record in json.loads(vmsight("ss", vm, "-a", "--json"))["sockets"]}
+    # A file's socket is listed once for each that has it open; one of MPTCP has the number of its connections.
+    sockets = {(record["inode"], record["protocol"]): record for record in json.loads(vmsight("ss", vm, "-a", "--json"))["sockets"]}
     listening = [s for s in sockets.values() if s["protocol"] == "tcp" and s["state"] == "LISTEN"]
     summary = vmsight("ss", vm, "-s")
     expect(re.search(rf"^TCP: .*\blisten {len(listening)}\b", summary, re.M) and listening, summary)
@@ -92,19 +94,20 @@ def ps_options(guest):
 
 
 def held_sockets(guest):
-    """{(protocol, port): pid} of what the guest itself says is listened on or bound, by its own /proc."""
+    """{(protocol, port, state, address): PIDs} of what the guest itself says, by its own /proc."""
     found = {}
     for record in guest.report()["sockets"]:
         if record["pid"] and record["protocol"] in ("tcp", "udp") and record["local_port"]:
-            found.setdefault((record["protocol"], record["local_port"], record["state"]), set()).add(record["pid"])
+            key = record["protocol"], record["local_port"], record["state"], record["local"]
+            found.setdefault(key, set()).add(record["pid"])
     return found
 
 
 def lsof_options(guest):
     vm, sockets = guest.pid, held_sockets(guest)
-    listening = sorted((port, owners) for (protocol, port, state), owners in sockets.items()
-                       if protocol == "tcp" and state == "LISTEN")
-    bound = sorted(port for protocol, port, state in sockets if protocol == "udp")
+    taken = {port for _, port, _, _ in sockets}
+    listening = sorted((port, owners) for (protocol, port, state, address), owners in sockets.items()
+                       if protocol == "tcp" and state == "LISTEN" and address == "127.0.0.1")
     port, owners = listening[0]
     pids = lambda *words: {int(line) for line in vmsight("lsof", vm, "-t", *words).split()}  # noqa: E731
     for words in (["-i", f":{port}"], [f"-i:{port}"], ["-i", f"TCP:{port}"], ["-i", f"4tcp@127.0.0.1:{port}"],
@@ -115,8 +118,8 @@ def lsof_options(guest):
            and len(text) > 1, "\n".join(text))
     rows = lambda *words: vmsight("lsof", vm, *words).splitlines()[1:]  # noqa: E731
     expect(all(" IPv4 " in row for row in rows("-i4")) and all(" IPv6 " in row for row in rows("-i", "6")), "-i4, -i 6")
-    expect(all(" UDP " in row for row in rows("-i", "UDP")) and bound, "-i UDP")
-    free = next(number for number in range(1024, 65536) if number not in bound and number not in dict(listening))
+    expect(all(" UDP " in row for row in rows("-i", "UDP")) and rows("-i", "UDP"), "-i UDP")
+    free = next(number for number in range(1024, 65536) if number not in taken)
     expect(run("lsof", vm, "-i", f":{free}").returncode == 1, "lsof finds what nobody holds")
     vmsight("lsof", vm, "-Q", "-i", f":{free}")
     gone = rows("+L1")
@@ -263,7 +266,7 @@ def modules_in_print(guest):
     # virtnet_info, whose `dev` points back.
     def address_of(expression):
         return int(re.search(r" = (0x[0-9a-f]+)", vmsight("print", vm, expression))[1], 16)
-    listed = address_of("init_net.dev_base_head.prev")
+    listed = address_of("init_net.dev_base_head.next->next")  # behind lo
     device = 2 * listed - address_of(f"&((struct net_device *){listed:#x})->dev_list")
     size = int(re.search(r"size: (\d+)", vmsight("type", vm, "net_device"))[1])
     private = f"((struct virtio_net:virtnet_info *){device + (size + 31) // 32 * 32:#x})"
@@ -382,11 +385,12 @@ def terminal_is_safe(guest):
 
 def verbs():
     contains(vmsight("--version"), "vmsight")
-    with Guest(kernel="6.1-cloud", backend="memfd", cpus=2, net=True, name="verbs") as guest:
-        for scene in ("workers 30", "sockets", "special", "log \x1b[31mred"):
+    with Guest(kernel="6.1-cloud", backend="memfd", cpus=2, net=True, tools=True, name="verbs") as guest:
+        for scene in ("workers 30", "special", "log \x1b[31mred", *TOOL_SCENES):
             guest.puppet(scene)
         state_verbs(guest, guest.report())
         as_people_type(guest)
+        as_tools(guest)
         followed_log(guest)
         kernel_verbs(guest)
         modules_in_print(guest)
