@@ -1,6 +1,7 @@
 // vmsight-guard SERVICE: started by vmsight and by users of libvmsight, never by hand. See
 // vm/guard.h for what it is, and service.h for what it does.
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -141,6 +142,7 @@ void serve_all(Service& service, int vm) {
     const int ready = ::poll(events.data(), events.size(), patience(service, last_question));
     if (ready < 0 && errno != EINTR) return;
     if (time_left(service) == 0) service.on_deadline();
+    if (ready == 0) ::sched_yield();
     if (ready <= 0) continue;
     if (events[1].revents != 0 || events[2].revents != 0) return;
     const bool any = std::any_of(events.begin() + 3, events.end(),

@@ -188,6 +188,21 @@ std::optional<Kernel::Location> LinuxKernel::locate(GuestVirt address) {
   return Location{at->name, address - at->address, module};
 }
 
+std::optional<std::uint64_t> LinuxKernel::symbol_size(std::string_view name) {
+  if (const auto* known = found_.memo->symbol_sizes.find(name)) return *known;
+  if (!symbols()) return std::nullopt;
+  std::optional<std::uint64_t> size;
+  if (const auto start = symbol(name)) {
+    const auto by_address = [](GuestVirt a, const Symbol& s) { return a < s.address; };
+    auto at = std::upper_bound(symbols_.begin(), symbols_.end(), *start, by_address);
+    while (at != symbols_.end() && !at->module.empty()) ++at;
+    if (at != symbols_.end()) size = at->address - *start;
+  }
+  found_.memo->symbol_sizes.set(name, size);
+  found_.memo->changed = true;
+  return size;
+}
+
 /// Answers from the memo, else asks the types and remembers what they said.
 template <typename Value, typename Ask>
 std::optional<Value> LinuxKernel::recall(Remembered<Value>& memo, std::string_view type,

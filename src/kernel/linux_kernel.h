@@ -33,6 +33,7 @@ class LinuxKernel final : public Kernel {
   std::optional<Location> locate(GuestVirt address) override;
 
   std::optional<Member> member(std::string_view type, std::string_view path) override;
+  std::optional<std::uint64_t> symbol_size(std::string_view name) override;
   std::optional<std::uint64_t> type_size(std::string_view type) override;
   std::optional<std::int64_t> enumerator(std::string_view name) override;
   Result<const Btf*> btf() override;

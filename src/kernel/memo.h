@@ -61,6 +61,7 @@ struct KernelMemo {
   Remembered<SymbolValue> symbols;
   Remembered<Member> members;  // "type path", "module:type path"
   Remembered<std::uint64_t> type_sizes;
+  Remembered<std::uint64_t> symbol_sizes;  // up to the next symbol
   Remembered<std::int64_t> enumerators;
   Remembered<ModuleTypes> modules;
   bool changed = false;  // since it was loaded

@@ -111,6 +111,10 @@ bool parse_line(std::string_view line, KernelMemo& memo) {
     const std::string_view name = words.next();
     remember(memo.type_sizes, name, words,
              [](Words& rest) { return rest.number<std::uint64_t>(); });
+  } else if (kind == "extent") {
+    const std::string_view name = words.next();
+    remember(memo.symbol_sizes, name, words,
+             [](Words& rest) { return rest.number<std::uint64_t>(); });
   } else if (kind == "enumerator") {
     const std::string_view name = words.next();
     remember(memo.enumerators, name, words,
@@ -166,6 +170,7 @@ std::string body_text(const KernelMemo& memo) {
   append(text, "symbol", memo.symbols, symbol_text);
   append(text, "member", memo.members, member_text, 1);
   append(text, "size", memo.type_sizes, number);
+  append(text, "extent", memo.symbol_sizes, number);
   append(text, "enumerator", memo.enumerators, number);
   append(text, "module", memo.modules, [](const KernelMemo::ModuleTypes& module) {
     return fmt::format("{} {:x}", module.size, module.hash);

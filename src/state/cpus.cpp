@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 
 #include "state/members.h"
 
@@ -66,8 +67,10 @@ void CpusReader::resolve_details(Kernel& kernel, Members& members) {
   socket_ = members.find("cpuinfo_x86", {"topo.pkg_id", "phys_proc_id"});
   core_ = members.find("cpuinfo_x86", {"topo.core_id", "cpu_core_id"});
   loops_ = members.find("cpuinfo_x86", "loops_per_jiffy");
-  flag_names_ = members.find_symbol("x86_cap_flags");
-  bug_names_ = members.find_symbol("x86_bug_flags");
+  if (capability_.size != 0) {
+    flag_names_ = find_names(members, "x86_cap_flags");
+    bug_names_ = find_names(members, "x86_bug_flags");
+  }
   node_ = members.find_symbol("numa_node");
   tsc_khz_ = members.find_symbol("tsc_khz");
 }
@@ -92,12 +95,20 @@ void CpusReader::resolve_caches(Members& members) {
   }
 }
 
+/// A table of pointers to names, 32 for each word of capabilities. Where it ends no type tells, but
+/// the kernel's symbols do.
+CpusReader::NameTable CpusReader::find_names(Members& members, const char* symbol) {
+  const GuestVirt start = members.find_symbol(symbol);
+  const std::uint64_t size = members.kernel().symbol_size(symbol).value_or(0);
+  return {start, std::min<std::size_t>(size / (32 * 8), max_words)};
+}
+
 void CpusReader::read(Context& context) const {
-  const Names names = read_names(context);
+  read_names(context.reader);
   for (std::size_t cpu = 0; cpu < context.kernel.per_cpu_offsets().size(); ++cpu) {
     context.reader.clear_fault();
     const bool present = in_mask(context.reader, present_, cpu);
-    if (present || !context.reader.ok()) read_cpu(context, names, cpu);
+    if (present || !context.reader.ok()) read_cpu(context, cpu);
   }
   context.reader.clear_fault();
 }
@@ -106,7 +117,7 @@ bool CpusReader::in_mask(Reader& reader, GuestVirt mask, std::size_t cpu) {
   return (reader.u64(mask + cpu / 64 * 8) >> (cpu % 64) & 1) != 0;
 }
 
-void CpusReader::read_cpu(Context& context, const Names& names, std::size_t cpu) const {
+void CpusReader::read_cpu(Context& context, std::size_t cpu) const {
   Reader& reader = context.reader;
   const GuestVirt info = context.kernel.per_cpu(info_, cpu);
   CpuInfo record;
@@ -121,7 +132,7 @@ void CpusReader::read_cpu(Context& context, const Names& names, std::size_t cpu)
     if (khz != 0) record.mhz = khz / 1000.0;
     if (cache != 0) record.cache_kib = cache;
     read_details(context, info, cpu, record);
-    read_capabilities(reader, names, info, record);
+    read_capabilities(context, info, record);
     read_caches(context, cpu, record);
     reader.clear_fault();
   } else {
@@ -131,31 +142,21 @@ void CpusReader::read_cpu(Context& context, const Names& names, std::size_t cpu)
   context.state.cpus.push_back(std::move(record));
 }
 
-CpusReader::Names CpusReader::read_names(Context& context) const {
-  if (capability_.size == 0) return {};
-  return {read_name_table(context, flag_names_, "x86_cap_flags"),
-          read_name_table(context, bug_names_, "x86_bug_flags")};
+/// They are the kernel's constants: read once.
+void CpusReader::read_names(Reader& reader) const {
+  if (known_names_) return;
+  KnownNames known{read_name_table(reader, flag_names_), read_name_table(reader, bug_names_)};
+  if (reader.ok()) known_names_ = std::move(known);
+  reader.clear_fault();
 }
 
-/// A table of pointers to names, 32 for each word of capabilities. Where it ends no type tells, but
-/// the kernel's symbols do.
-std::vector<std::string_view> CpusReader::read_name_table(Context& context, GuestVirt table,
-                                                          std::string_view symbol) {
-  std::vector<std::string_view> names;
-  if (table.raw() == 0) return names;
-  Reader& reader = context.reader;
-  for (std::size_t word = 0; word < max_words; ++word) {
-    const auto where = context.kernel.locate(table + word * 32 * 8 + 31 * 8);
-    if (!where || where->name != symbol) break;
-    for (std::size_t bit = 0; bit < 32; ++bit) {
-      reader.clear_fault();
-      const GuestVirt name = reader.pointer(table + (word * 32 + bit) * 8);
-      char buffer[64];
-      const std::string_view text = name.raw() == 0 ? "" : reader.c_string(name, buffer);
-      names.push_back(reader.ok() ? context.arena().copy(text) : std::string_view());
-    }
+std::vector<std::string> CpusReader::read_name_table(Reader& reader, const NameTable& table) {
+  std::vector<std::string> names;
+  for (std::size_t i = 0; i < table.words * 32 && reader.ok(); ++i) {
+    const GuestVirt name = reader.pointer(table.start + i * 8);
+    char buffer[64];
+    names.emplace_back(name.raw() == 0 ? "" : reader.c_string(name, buffer));
   }
-  reader.clear_fault();
   return names;
 }
 
@@ -201,18 +202,21 @@ void CpusReader::read_bogomips(Reader& reader, GuestVirt info, CpuInfo& record) 
   }
 }
 
-void CpusReader::read_capabilities(Reader& reader, const Names& names, GuestVirt info,
-                                   CpuInfo& record) const {
-  const auto take = [&](const std::vector<std::string_view>& from, std::size_t first_word,
+void CpusReader::read_capabilities(Context& context, GuestVirt info, CpuInfo& record) const {
+  if (!known_names_) return;
+  const auto take = [&](const std::vector<std::string>& from, std::size_t first_word,
                         std::vector<std::string_view>& into) {
-    for (std::size_t i = 0; i < from.size() && first_word + i / 32 < capability_.count; ++i) {
-      const GuestVirt word = info + capability_.offset + (first_word + i / 32) * 4;
-      const bool has = (reader.u32(word) >> (i % 32) & 1) != 0;
-      if (has && !from[i].empty()) into.push_back(from[i]);
+    for (std::size_t word = 0; word < from.size() / 32; ++word) {
+      if (first_word + word >= capability_.count) return;
+      const GuestVirt at = info + capability_.offset + (first_word + word) * 4;
+      for (std::uint32_t bits = context.reader.u32(at); bits != 0; bits &= bits - 1) {
+        const std::string& name = from[word * 32 + static_cast<unsigned>(std::countr_zero(bits))];
+        if (!name.empty()) into.push_back(context.arena().copy(name));
+      }
     }
   };
-  take(names.flags, 0, record.flags);
-  take(names.bugs, names.flags.size() / 32, record.bugs);
+  take(known_names_->flags, 0, record.flags);
+  take(known_names_->bugs, known_names_->flags.size() / 32, record.bugs);
 }
 
 void CpusReader::read_caches(Context& context, std::size_t cpu, CpuInfo& record) const {

@@ -16,20 +16,24 @@ class CpusReader {
   void read(Context& context) const;
 
  private:
-  /// Names of the bits of cpuinfo_x86.x86_capability. Null names are not shown.
-  struct Names {
-    std::vector<std::string_view> flags, bugs;
-  };
   /// Bit `cpu` of a struct cpumask.
   static bool in_mask(Reader& reader, GuestVirt mask, std::size_t cpu);
   void resolve_details(Kernel& kernel, Members& members);
   void resolve_caches(Members& members);
-  Names read_names(Context& context) const;
-  static std::vector<std::string_view> read_name_table(Context& context, GuestVirt table,
-                                                       std::string_view symbol);
-  void read_cpu(Context& context, const Names& names, std::size_t cpu) const;
+  /// Names of the bits of cpuinfo_x86.x86_capability; empty ones are not shown.
+  struct KnownNames {
+    std::vector<std::string> flags, bugs;
+  };
+  struct NameTable {
+    GuestVirt start;
+    std::size_t words = 0;
+  };
+  static NameTable find_names(Members& members, const char* symbol);
+  void read_names(Reader& reader) const;
+  static std::vector<std::string> read_name_table(Reader& reader, const NameTable& table);
+  void read_cpu(Context& context, std::size_t cpu) const;
   void read_details(Context& context, GuestVirt info, std::size_t cpu, CpuInfo& record) const;
-  void read_capabilities(Reader& reader, const Names& names, GuestVirt info, CpuInfo& record) const;
+  void read_capabilities(Context& context, GuestVirt info, CpuInfo& record) const;
   void read_bogomips(Reader& reader, GuestVirt info, CpuInfo& record) const;
   void read_caches(Context& context, std::size_t cpu, CpuInfo& record) const;
   CpuCache read_cache(Context& context, GuestVirt leaf) const;
@@ -40,7 +44,9 @@ class CpusReader {
   // Of struct cpuinfo_x86, where this kernel has them.
   Member family_, model_number_, stepping_, physical_bits_, virtual_bits_, capability_;
   Offset socket_ = absent, core_ = absent, loops_ = absent;
-  GuestVirt flag_names_, bug_names_, node_, tsc_khz_;
+  NameTable flag_names_, bug_names_;
+  mutable std::optional<KnownNames> known_names_;
+  GuestVirt node_, tsc_khz_;
   // Of the caches; info_list is absent in kernels without them.
   GuestVirt cache_info_;
   Offset info_list_ = absent, leaves_ = absent;

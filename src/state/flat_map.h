@@ -63,10 +63,14 @@ class FlatMap {
     }
   }
 
-  /// Odd, and not known to the guest: it cannot choose addresses that collide.
+  /// Odd, and not known to the guest: it cannot choose addresses that collide. One a process, for
+  /// to ask for it costs more than many a view.
   static std::uint64_t random_seed() {
-    std::random_device device;
-    return (std::uint64_t{device()} << 32 | device()) | 1;
+    static const std::uint64_t seed = [] {
+      std::random_device device;
+      return (std::uint64_t{device()} << 32 | device()) | 1;
+    }();
+    return seed;
   }
 
   std::vector<Slot> slots_;  // a power of two, at most half full

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <spawn.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -231,6 +232,7 @@ Result<GuardAnswer> Guard::receive() {
     const ssize_t got = ::recv(socket_.get(), &answer, sizeof(answer), MSG_DONTWAIT);
     if (got == sizeof(answer)) return answer;
     if (got >= 0 || (errno != EAGAIN && errno != EINTR)) return ended();
+    ::sched_yield();  // a thread that is to be halted may have to run first
   }
   while (true) {
     const auto passed = static_cast<int>(watch.elapsed_ns() / 1'000'000);

@@ -35,6 +35,7 @@ KernelMemo example() {
   memo.members.set("virtio_net:virtnet_info sq", Member{24, 8, 3, 5, 7});
   memo.members.set("task_struct cpu", std::nullopt);
   memo.type_sizes.set("task_struct", 9792);
+  memo.symbol_sizes.set("x86_bug_flags", 256);
   memo.enumerators.set("MODULE_STATE_LIVE", -3);
   memo.modules.set("virtio_net", KernelMemo::ModuleTypes{4711, 0xfeedULL});
   return memo;
@@ -57,6 +58,7 @@ void expect_same(const KernelMemo& a, const KernelMemo& b) {
   expect_same(a.symbols, b.symbols);
   expect_same(a.members, b.members);
   expect_same(a.type_sizes, b.type_sizes);
+  expect_same(a.symbol_sizes, b.symbol_sizes);
   expect_same(a.enumerators, b.enumerators);
   expect_same(a.modules, b.modules);
 }
