@@ -15,6 +15,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "base/socket_fd.h"
 #include "guard/service.h"
 
 namespace vmsight {
@@ -71,24 +72,10 @@ Result<json> read_payload(int memory) {
 enum class Received { question, nothing, closed };
 
 Received receive(int control, GuardMessage& message, UniqueFd& memory) {
-  iovec bytes{&message, sizeof message};
-  alignas(cmsghdr) char room[CMSG_SPACE(sizeof(int))] = {};
-  msghdr header{};
-  header.msg_iov = &bytes;
-  header.msg_iovlen = 1;
-  header.msg_control = room;
-  header.msg_controllen = sizeof room;
-  const ssize_t got = ::recvmsg(control, &header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+  const auto into = std::as_writable_bytes(std::span(&message, 1));
+  const ssize_t got = receive_with_fd(control, into, memory);
   if (got < 0 && (errno == EAGAIN || errno == EINTR)) return Received::nothing;
-  if (got != sizeof message) return Received::closed;
-  const cmsghdr* rights = CMSG_FIRSTHDR(&header);
-  if (rights != nullptr && rights->cmsg_type == SCM_RIGHTS &&
-      rights->cmsg_len == CMSG_LEN(sizeof(int))) {
-    int number = -1;
-    std::memcpy(&number, CMSG_DATA(rights), sizeof number);
-    memory = UniqueFd(number);
-  }
-  return Received::question;
+  return got == sizeof message ? Received::question : Received::closed;
 }
 
 Result<std::uint64_t> serve(Service& service, const GuardMessage& message, const UniqueFd& memory) {

@@ -5,7 +5,9 @@
 
 #include <array>
 #include <cerrno>
-#include <cstring>
+#include <span>
+
+#include "base/socket_fd.h"
 
 namespace vmsight {
 namespace {
@@ -17,44 +19,6 @@ constexpr std::size_t max_command = 1u << 20;   // of the owner's
 constexpr std::size_t max_answer = 64u << 20;   // far above any
 constexpr std::size_t max_waiting = 64u << 20;  // for an owner that does not read
 constexpr std::size_t max_event = 4096;         // of those that are looked at
-
-ssize_t send_some(int socket, std::string_view text, int descriptor) {
-  iovec bytes{const_cast<char*>(text.data()), text.size()};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof descriptor)] = {};
-  msghdr message{};
-  message.msg_iov = &bytes;
-  message.msg_iovlen = 1;
-  if (descriptor >= 0) {
-    message.msg_control = control;
-    message.msg_controllen = sizeof control;
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof descriptor);
-    std::memcpy(CMSG_DATA(header), &descriptor, sizeof descriptor);
-  }
-  return ::sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-}
-
-/// recv(), and a descriptor if one came along.
-ssize_t receive_some(int socket, std::span<char> into, UniqueFd& descriptor) {
-  iovec bytes{into.data(), into.size()};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  msghdr message{};
-  message.msg_iov = &bytes;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  const ssize_t got = ::recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-  const cmsghdr* header = got > 0 ? CMSG_FIRSTHDR(&message) : nullptr;
-  if (header != nullptr && header->cmsg_type == SCM_RIGHTS &&
-      header->cmsg_len == CMSG_LEN(sizeof(int))) {
-    int number = -1;
-    std::memcpy(&number, CMSG_DATA(header), sizeof number);
-    descriptor = UniqueFd(number);
-  }
-  return got;
-}
 
 bool again(int error) { return error == EAGAIN || error == EINTR; }
 
@@ -130,7 +94,8 @@ void QmpRelay::take_line_of_qemu(const std::string& line) {
 void QmpRelay::read_owner() {
   std::array<char, 65536> chunk;
   while (owner_) {
-    const ssize_t got = receive_some(owner_.get(), chunk, from_owner_descriptor_);
+    const ssize_t got = receive_with_fd(owner_.get(), std::as_writable_bytes(std::span(chunk)),
+                                        from_owner_descriptor_);
     if (got < 0 && again(errno)) return;
     if (got <= 0) return cut_off();
     from_owner_.append(chunk.data(), static_cast<std::size_t>(got));
@@ -151,8 +116,8 @@ void QmpRelay::take_line_of_owner(std::string line) {
 Result<void> QmpRelay::write_qemu() {
   while (!to_qemu_.empty()) {
     Outgoing& next = to_qemu_.front();
-    const ssize_t sent = send_some(qemu_.get(), std::string_view(next.line).substr(next.sent),
-                                   next.descriptor.get());
+    const ssize_t sent = send_with_fd(
+        qemu_.get(), std::as_bytes(std::span(next.line).subspan(next.sent)), next.descriptor.get());
     if (sent < 0 && again(errno)) return {};
     if (sent < 0) return connection_lost(errno);
     next.descriptor.reset();  // it went with the first bytes
@@ -164,7 +129,7 @@ Result<void> QmpRelay::write_qemu() {
 
 void QmpRelay::write_owner() {
   while (owner_ && !to_owner_.empty()) {
-    const ssize_t sent = send_some(owner_.get(), to_owner_, -1);
+    const ssize_t sent = send_with_fd(owner_.get(), std::as_bytes(std::span(to_owner_)), -1);
     if (sent < 0 && again(errno)) return;
     if (sent < 0) return cut_off();
     to_owner_.erase(0, static_cast<std::size_t>(sent));

@@ -14,10 +14,11 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
-#include <cstring>
 #include <filesystem>
+#include <span>
 
 #include "base/clock.h"
+#include "base/socket_fd.h"
 
 namespace vmsight {
 namespace {
@@ -120,25 +121,6 @@ Result<std::uint64_t> from_answer(const GuardAnswer& answer) {
                .os_errno = answer.os_errno};
 }
 
-/// send(), with a descriptor if there is one.
-bool send_message(int socket, const GuardMessage& message, int descriptor) {
-  iovec bytes{const_cast<GuardMessage*>(&message), sizeof message};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof descriptor)] = {};
-  msghdr header{};
-  header.msg_iov = &bytes;
-  header.msg_iovlen = 1;
-  if (descriptor >= 0) {
-    header.msg_control = control;
-    header.msg_controllen = sizeof control;
-    cmsghdr* rights = CMSG_FIRSTHDR(&header);
-    rights->cmsg_level = SOL_SOCKET;
-    rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(sizeof descriptor);
-    std::memcpy(CMSG_DATA(rights), &descriptor, sizeof descriptor);
-  }
-  return ::sendmsg(socket, &header, MSG_NOSIGNAL) == static_cast<ssize_t>(sizeof message);
-}
-
 }  // namespace
 
 Result<std::string> guard_program() {
@@ -219,7 +201,8 @@ Result<std::uint64_t> Guard::ask(GuardRequest request, const json& payload) {
 }
 
 Result<std::uint64_t> Guard::exchange(const GuardMessage& message, int descriptor) {
-  if (!send_message(socket_.get(), message, descriptor)) return ended();
+  const auto bytes = std::as_bytes(std::span(&message, 1));
+  if (send_with_fd(socket_.get(), bytes, descriptor) != sizeof message) return ended();
   VMSIGHT_TRY(const GuardAnswer answer, receive());
   return from_answer(answer);
 }

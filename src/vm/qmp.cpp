@@ -5,8 +5,8 @@
 #include <sys/socket.h>
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 
+#include "base/socket_fd.h"
 #include "base/wait.h"
 #include "vm/unix_socket.h"
 
@@ -18,24 +18,6 @@ using nlohmann::json;
 constexpr std::string_view held_hint = "close the other client, or give QEMU a second -qmp socket";
 constexpr std::size_t max_line = 64u << 20;  // far above any answer; ends a flood
 constexpr std::size_t max_events = 256;      // kept for somebody who waits for one
-
-/// send(), with a descriptor if there is one.
-ssize_t send_some(int socket, std::string_view text, int descriptor) {
-  if (descriptor < 0) return ::send(socket, text.data(), text.size(), MSG_NOSIGNAL);
-  iovec bytes{const_cast<char*>(text.data()), text.size()};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof descriptor)] = {};
-  msghdr message{};
-  message.msg_iov = &bytes;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  cmsghdr* header = CMSG_FIRSTHDR(&message);
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(sizeof descriptor);
-  std::memcpy(CMSG_DATA(header), &descriptor, sizeof descriptor);
-  return ::sendmsg(socket, &message, MSG_NOSIGNAL);
-}
 
 }  // namespace
 
@@ -194,7 +176,7 @@ Result<json> QmpClient::receive(Clock::time_point deadline) {
 Result<void> QmpClient::send(std::string_view rest, Clock::time_point deadline, int descriptor) {
   while (!rest.empty()) {
     VMSIGHT_TRY_VOID(wait_for(socket_.get(), POLLOUT, deadline, "QMP"));
-    const ssize_t sent = send_some(socket_.get(), rest, descriptor);
+    const ssize_t sent = send_with_fd(socket_.get(), std::as_bytes(std::span(rest)), descriptor);
     if (sent < 0 && (errno == EAGAIN || errno == EINTR)) continue;
     if (sent < 0) return broke(errno, "write QMP");
     rest.remove_prefix(static_cast<std::size_t>(sent));

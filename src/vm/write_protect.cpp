@@ -13,6 +13,7 @@
 #include <cstring>
 #include <memory>
 
+#include "base/socket_fd.h"
 #include "vm/host_maps.h"
 #include "vm/process.h"
 
@@ -202,22 +203,6 @@ struct Message {
   std::byte byte{};
 };
 
-Result<void> send_descriptor(int socket, int descriptor) {
-  Message message;
-  message.data = {&message.byte, 1};
-  message.header.msg_iov = &message.data;
-  message.header.msg_iovlen = 1;
-  message.header.msg_control = message.control.data();
-  message.header.msg_controllen = message.control.size();
-  cmsghdr* control = CMSG_FIRSTHDR(&message.header);
-  control->cmsg_level = SOL_SOCKET;
-  control->cmsg_type = SCM_RIGHTS;
-  control->cmsg_len = CMSG_LEN(sizeof(int));
-  std::memcpy(CMSG_DATA(control), &descriptor, sizeof(descriptor));
-  if (::sendmsg(socket, &message.header, MSG_NOSIGNAL) == 1) return {};
-  return os_error(errno, "pass a descriptor to the VM's process");
-}
-
 /// Lets the process receive the descriptor that waits on its socket; its number there.
 Result<std::uint64_t> receive_inside(pid_t pid, BorrowedThread& thread, std::uint64_t socket) {
   const HostVirt at = thread.scratch();
@@ -264,7 +249,10 @@ Result<std::uint64_t> create_by_device(pid_t pid, int pidfd, BorrowedThread& thr
   VMSIGHT_TRY(const Pair sockets, read_object<Pair>(pid, at));
   for (const int socket : sockets) opened.add(static_cast<std::uint64_t>(socket));
   VMSIGHT_TRY(const UniqueFd ours, fetch(pidfd, static_cast<std::uint64_t>(sockets[0])));
-  VMSIGHT_TRY_VOID(send_descriptor(ours.get(), device.get()));
+  constexpr std::array<std::byte, 1> any{};
+  if (send_with_fd(ours.get(), any, device.get()) != 1) {
+    return os_error(errno, "pass a descriptor to the VM's process");
+  }
   VMSIGHT_TRY(const std::uint64_t number,
               receive_inside(pid, thread, static_cast<std::uint64_t>(sockets[1])));
   opened.add(number);
