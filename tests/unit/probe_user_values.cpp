@@ -48,7 +48,8 @@ TEST(UserValues, Addresses) {
   EXPECT_EQ(text(UserValue::socket_address, {bytes(six.substr(0, 16)), none, none}), "{AF_INET6}");
   EXPECT_EQ(text(UserValue::socket_address, {bytes("\1\0/run/a\0bcdefgh"s), none, bytes("/run/a")}),
             "{AF_UNIX, \"/run/a\"}");
-  EXPECT_EQ(text(UserValue::socket_address, {bytes("\xff\xff"), none, none}), "{0xffff /* AF_??? */}");
+  EXPECT_EQ(text(UserValue::socket_address, {bytes("\xff\xff"), none, none}),
+            "{0xffff /* AF_??? */}");
   EXPECT_EQ(text(UserValue::socket_address, {bytes("\2"), none, none}), "");
 }
 
