@@ -1,6 +1,5 @@
 #include "vm/traced_threads.h"
 
-#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -12,7 +11,6 @@
 #include <csignal>
 #include <ctime>
 #include <optional>
-#include <system_error>
 
 #include "vm/options.h"
 #include "vm/process.h"
@@ -84,45 +82,6 @@ Error traced_already(pid_t tid, pid_t tracer) {
 }
 
 }  // namespace
-
-Result<void> TracerThread::run(const std::function<void()>& work) {
-  work_ = &work;
-  if (!thread_.joinable()) {
-    // Signals meant for the process are for its other threads.
-    sigset_t all, before;
-    ::sigfillset(&all);
-    ::pthread_sigmask(SIG_SETMASK, &all, &before);
-    std::optional<int> failed;
-    try {
-      thread_ = std::thread([this] { serve(); });
-    } catch (const std::system_error& error) {
-      failed = error.code().value();
-    }
-    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    if (failed) return os_error(*failed, "start a thread");
-  }
-  wanted_.release();
-  done_.acquire();
-  return {};
-}
-
-void TracerThread::end() {
-  if (!thread_.joinable()) return;
-  work_ = nullptr;
-  wanted_.release();
-  thread_.join();
-}
-
-void TracerThread::serve() {
-  ::prctl(PR_SET_NAME, "tracer");
-  ::prctl(PR_SET_TIMERSLACK, 1UL);  // short pauses must be short
-  while (true) {
-    wanted_.acquire();
-    if (work_ == nullptr) return;
-    (*work_)();
-    done_.release();
-  }
-}
 
 Result<void> TracedThreads::interrupt(std::span<const pid_t> tids, unsigned long options) {
   for (const pid_t tid : tids) {

@@ -8,41 +8,17 @@
 #include <sys/user.h>
 
 #include <chrono>
-#include <functional>
-#include <semaphore>
 #include <span>
-#include <thread>
 #include <vector>
 
 #include "vmsight/result.h"
 
 namespace vmsight {
 
-/// A thread of ours that traces. To the kernel the tracer is a thread, not a process: every call
-/// of TracedThreads must be made on the same one. Its end is the one sure way to let go of a
-/// thread that was told to stop and has not yet done so.
-class TracerThread {
- public:
-  TracerThread() = default;
-  TracerThread(const TracerThread&) = delete;
-  TracerThread& operator=(const TracerThread&) = delete;
-  ~TracerThread() { end(); }
-  /// Runs `work` there and waits for it. Starts the thread if it does not run; os if that fails.
-  Result<void> run(const std::function<void()>& work);
-  /// The kernel lets go of all that the thread traced: they run as if never seized.
-  void end();
-
- private:
-  void serve();
-
-  std::thread thread_;
-  std::binary_semaphore wanted_{0}, done_{0};
-  const std::function<void()>* work_ = nullptr;  // nullptr: end
-};
-
-/// Threads of one process that the calling thread traces. The destructor lets go of them, and so
-/// does the kernel if we die. Signals sent to them meanwhile arrive afterwards, none is lost; one
-/// that is stopped by job control (SIGSTOP) is so again afterwards.
+/// Threads of one process that the calling thread traces. To the kernel the tracer is a thread, not
+/// a process: every call must be made on the same one. The destructor lets go of them, and so does
+/// the kernel when that thread ends. Signals sent to them meanwhile arrive afterwards, none is lost;
+/// one that is stopped by job control (SIGSTOP) is so again afterwards.
 class TracedThreads {
  public:
   using Clock = std::chrono::steady_clock;
@@ -58,8 +34,8 @@ class TracedThreads {
   /// All stand: each thread is in a stop that no signal causes, where registers may be changed.
   /// Those that ended are left out. timeout if one does not stop.
   Result<void> wait(Clock::time_point deadline);
-  /// Lets all run on. False if one could not be let go of, since it has not stopped: end the
-  /// tracer's thread then.
+  /// Lets all run on. False if one could not be let go of, since it has not stopped: then only the
+  /// end of the calling thread does so.
   [[nodiscard]] bool release();
 
   std::size_t size() const { return threads_.size(); }

@@ -199,21 +199,6 @@ TEST(PtraceHalter, TheGuestRunsOnIfWeAreKilled) {
   ASSERT_EQ(::waitpid(child, nullptr, 0), child);
 }
 
-TEST(TracerThread, ItsEndLetsGoOfWhatItTraced) {
-  const CountingVm vm(1);
-  TracerThread tracer;
-  std::optional<TracedThreads> threads;
-  ASSERT_TRUE(tracer.run([&] {
-    threads.emplace(vm.info().pid);
-    const pid_t tid = vm.thread(0);
-    EXPECT_TRUE(threads->interrupt(std::span(&tid, 1)));
-    EXPECT_TRUE(threads->wait(TracedThreads::Clock::now() + std::chrono::seconds(2)));
-  }));
-  EXPECT_TRUE(vm.stands());
-  tracer.end();
-  EXPECT_TRUE(vm.counts(0));
-}
-
 TEST(TracedThreads, RegistersOfAStandingThread) {
   const CountingVm vm(1);
   TracedThreads threads(vm.info().pid);
