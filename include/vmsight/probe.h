@@ -263,7 +263,7 @@ class ProbeEngine {
 
   /// Processes have come or gone that have the code of an armed user site. Not asked of engines that
   /// probe the file's page, which all processes share.
-  virtual Result<void> set_places(ProbeId id, std::vector<UserPlace> places) {
+  virtual Result<void> set_places(ProbeId id, std::span<const UserPlace> places) {
     static_cast<void>(id), static_cast<void>(places);
     return {};
   }

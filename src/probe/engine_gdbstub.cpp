@@ -67,12 +67,12 @@ class GdbstubEngine final : public ProbeEngine {
     return disarmed ? std::move(ran) : std::move(disarmed);
   }
 
-  Result<void> set_places(ProbeId id, std::vector<UserPlace> places) override {
+  Result<void> set_places(ProbeId id, std::span<const UserPlace> places) override {
     if (!holds_stub()) return {};
     GdbClient& client = *stub_->client();
-    if (!loop_.needs_stop(id, places)) return loop_.set_places(client, id, std::move(places));
+    if (!loop_.needs_stop(id, places)) return loop_.set_places(client, id, places);
     VMSIGHT_TRY_VOID(hold());
-    auto set = loop_.set_places(client, id, std::move(places));
+    auto set = loop_.set_places(client, id, places);
     auto ran = run_on();
     return set ? std::move(ran) : std::move(set);
   }

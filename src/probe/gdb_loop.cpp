@@ -100,12 +100,12 @@ bool GdbLoop::needs_stop(ProbeId id, std::span<const UserPlace> places) const {
   return addresses_of(next) != addresses_of(at->second.order.site);
 }
 
-Result<void> GdbLoop::set_places(GdbClient& client, ProbeId id, std::vector<UserPlace> places) {
+Result<void> GdbLoop::set_places(GdbClient& client, ProbeId id, std::span<const UserPlace> places) {
   const auto at = armed_.find(id);
   if (at == armed_.end()) return {};
   const bool moves = needs_stop(id, places);
   ProbeOrder& order = at->second.order;
-  order.site.places = std::move(places);
+  order.site.places.assign(places.begin(), places.end());
   if (!moves) return {};
   reader_.flush();
   for (auto& [address, trap] : traps_) std::erase(trap.entries, id);

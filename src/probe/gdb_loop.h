@@ -39,7 +39,7 @@ class GdbLoop {
   /// Other processes than before. `needs_stop` says beforehand whether breakpoints change: if not,
   /// the guest may run.
   bool needs_stop(ProbeId id, std::span<const UserPlace> places) const;
-  Result<void> set_places(GdbClient& client, ProbeId id, std::vector<UserPlace> places);
+  Result<void> set_places(GdbClient& client, ProbeId id, std::span<const UserPlace> places);
 
   /// The guest stands because of `stop`; it runs when this returns without error, unless it says
   /// `stands`: somebody else stopped it. Adds to `told`.
