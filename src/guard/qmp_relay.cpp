@@ -8,6 +8,7 @@
 #include <span>
 
 #include "base/socket_fd.h"
+#include "vm/json_text.h"
 
 namespace vmsight {
 namespace {
@@ -167,12 +168,7 @@ Result<json> QmpRelay::execute(const QmpClient::Command& command,
   }
   awaited_.clear();
   write_owner();
-  if (answer_.contains("return")) return std::move(answer_["return"]);
-  const json error = answer_.value("error", json::object());
-  const json words = error.is_object() ? error.value("desc", json()) : json();
-  return Error{.code = ErrorCode::unsupported,
-               .message = fmt::format("QMP {}: {}", command.name,
-                                      words.is_string() ? words.get<std::string>() : "refused")};
+  return returned_value("QMP", command.name, std::move(answer_));
 }
 
 Result<QmpClient> QmpRelay::take() {

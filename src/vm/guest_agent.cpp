@@ -6,6 +6,7 @@
 #include <array>
 #include <cerrno>
 
+#include "vm/json_text.h"
 #include "vm/recovery.h"
 
 namespace vmsight {
@@ -43,13 +44,7 @@ Error bad_answer(std::string_view what) {
 
 Result<json> value_of(const GuestAgent::Command& command, json answer) {
   if (!answer.is_object()) return bad_answer("not a JSON object");
-  if (answer.contains("return")) return std::move(answer["return"]);
-  const json error = answer.value("error", json());
-  const json words = error.is_object() ? error.value("desc", json()) : json();
-  return Error{.code = ErrorCode::unsupported,
-               .message = fmt::format(
-                   "qemu-guest-agent {}: {}", command.name,
-                   words.is_string() ? words.get<std::string>() : "refused without a reason")};
+  return returned_value("qemu-guest-agent", command.name, std::move(answer));
 }
 
 /// The bytes of an answer to guest-file-read.

@@ -8,6 +8,7 @@
 
 #include "base/socket_fd.h"
 #include "base/wait.h"
+#include "vm/json_text.h"
 #include "vm/unix_socket.h"
 
 namespace vmsight {
@@ -93,13 +94,7 @@ Result<json> QmpClient::answer_to(const Command& command, std::uint64_t id,
     VMSIGHT_TRY(json answer, receive(deadline));
     keep_event(answer);
     if (answer.value("id", json()) != id) continue;  // or an answer that nobody waits for any more
-    if (answer.contains("return")) return std::move(answer["return"]);
-    const json error = answer.value("error", json::object());
-    const json words = error.is_object() ? error.value("desc", json()) : json();
-    return Error{.code = ErrorCode::unsupported,
-                 .message = fmt::format(
-                     "QMP {}: {}", command.name,
-                     words.is_string() ? words.get<std::string>() : "refused without a reason")};
+    return returned_value("QMP", command.name, std::move(answer));
   }
 }
 
