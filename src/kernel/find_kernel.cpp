@@ -121,7 +121,8 @@ class Finder {
     hits.insert(hits.end(), mapped.begin(), mapped.end());
     const auto place = [](const BannerHit& hit) { return hit.rodata; };
     std::ranges::stable_sort(hits, {}, place);
-    hits.erase(std::ranges::unique(hits, {}, place).begin(), hits.end());
+    const auto same = [](const BannerHit& a, const BannerHit& b) { return a.rodata == b.rodata; };
+    hits.erase(std::unique(hits.begin(), hits.end(), same), hits.end());
     for (const BannerHit& hit : hits) understand(hit);
     if (kernels_.empty() && rejected_.empty()) VMSIGHT_TRY_VOID(search_everywhere());
     return memory_.health();

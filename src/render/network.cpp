@@ -48,7 +48,7 @@ std::string hardware_address(const NetDevice& device, std::string_view address) 
 
 /// "eth0", "eth0.5@eth0", "veth0@if4", "tunl0@NONE".
 std::string name_and_link(const NetDevice& device) {
-  const std::string name = text(device.name);
+  std::string name = text(device.name);
   if (!device.link_index || *device.link_index == device.ifindex) return name;
   if (*device.link_index == 0) return name + "@NONE";
   if (device.link_netns || device.link.empty()) {
