@@ -17,6 +17,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,7 +50,8 @@ class Unit:
         self.folder = Path(entry["directory"])
         self.source = self.folder / entry["file"]
         self.flags = list(self.wanted(shlex.split(entry["command"])))
-        self.folders = [self.folder / flag[2:] for flag in self.flags if flag.startswith("-I")]
+        self.folders = [self.folder / word.removeprefix("-I") for before, word in pairwise(["", *self.flags])
+                        if word.startswith("-I") or before == "-isystem"]
 
     @staticmethod
     def wanted(words):
