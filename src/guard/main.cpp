@@ -131,7 +131,10 @@ void serve_all(Service& service, int vm) {
     if (time_left(service) == 0) service.on_deadline();
     if (ready == 0) ::sched_yield();
     if (ready <= 0) continue;
-    if (events[1].revents != 0 || events[2].revents != 0) return;
+    if (events[1].revents != 0 || events[2].revents != 0) {
+      if (events[0].revents != 0) serve_one(service);  // what was asked before has its answer
+      return;
+    }
     const bool any = std::any_of(events.begin() + 3, events.end(),
                                  [](const pollfd& event) { return event.revents != 0; });
     if (any && !service.on_events()) return;

@@ -100,7 +100,10 @@ void CountingVm::end() {
 }
 
 Result<void> CountingVm::check_alive() const {
-  if (::kill(info_.pid, 0) == 0 && !ended_) return {};
+  siginfo_t info{};
+  const bool lives = !ended_ && ::waitid(P_PID, static_cast<id_t>(info_.pid), &info,
+                                         WEXITED | WNOHANG | WNOWAIT) == 0;
+  if (lives && info.si_pid == 0) return {};
   return ended();
 }
 
