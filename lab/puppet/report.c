@@ -84,9 +84,10 @@ static void emit_stat(int directory, const char* name, const char* path) {
   struct stat info;
   if (fstatat(directory, name, &info, 0) != 0) return;
   char text[160];
-  int used = snprintf(text, sizeof(text), "%llu %o %u:%u %lld %lu", (unsigned long long)info.st_ino,
-                      info.st_mode, major(info.st_rdev), minor(info.st_rdev),
-                      (long long)info.st_size, (unsigned long)info.st_nlink);
+  int used = snprintf(text, sizeof(text), "%llu %o %u:%u %lld %lu %02x:%02x",
+                      (unsigned long long)info.st_ino, info.st_mode, major(info.st_rdev),
+                      minor(info.st_rdev), (long long)info.st_size, (unsigned long)info.st_nlink,
+                      major(info.st_dev), minor(info.st_dev));
   emit(path, text, used);
 }
 

@@ -95,7 +95,8 @@ class Files(unittest.TestCase):
         self.assertEqual(truth.targets(info), [5, 9])
         locks = (b"1: POSIX  ADVISORY  READ 7 00:01:12 5 14\n1: -> POSIX  ADVISORY  WRITE 8 00:01:12 0 EOF\n"
                  b"2: FLOCK  ADVISORY  WRITE 7 00:01:13 0 EOF\n3: OFDLCK ADVISORY  WRITE -1 00:01:14 0 EOF\n")
-        self.assertEqual(truth.read_locks({"/proc/locks": locks}), {(7, 12): "r", (7, 13): "W", (-1, 14): "W"})
+        self.assertEqual(truth.read_locks({"/proc/locks": locks}),
+                         {(7, "00:01", 12): "r", (7, "00:01", 13): "W", (-1, "00:01", 14): "W"})
 
     def test_types(self):
         for target, facts, kind in ((b"socket:[5]", b"5 140777 0:0", "SOCK"), (b"pipe:[5]", b"5 10600 0:0", "FIFO"),

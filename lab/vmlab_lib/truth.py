@@ -241,10 +241,11 @@ def read_files(report):
         values = dict(re.findall(rb"^(\w+):\s*(\S+)", info, re.M))
         facts = content(report, f"{base}/fdstat/{fd}").split()
         inode = int(facts[0]) if facts else None
+        device = text(facts[5]) if len(facts) > 5 else None  # as /proc/locks has it
         files.append({"pid": pid, "tid": int(match[3] or pid), "fd": fd, "type": file_type(target, facts),
                       "path": text(target), "pos": int(values[b"pos"]) if b"pos" in values else None,
                       "flags": text(values[b"flags"]) if b"flags" in values else None, "inode": inode,
-                      "targets": targets(info), "lock": locks.get((pid, inode)),
+                      "targets": targets(info), "lock": locks.get((pid, device, inode)),
                       "rdev": text(facts[2]) if facts and facts[2] != b"0:0" else None,
                       "size": int(facts[3]) if len(facts) > 3 else None,
                       "links": int(facts[4]) if len(facts) > 3 else None})
@@ -257,7 +258,7 @@ def targets(info):
 
 
 def read_locks(report):
-    """{(process, inode): letter of lsof}. Inodes of two file systems are not told apart: the lab's are of one."""
+    """{(process, device, inode): letter of lsof}."""
     strongest = {}
     for line in text(content(report, "/proc/locks")).splitlines():
         # "1: POSIX  ADVISORY  WRITE 123 00:12:456 0 EOF"; "->" for who waits
@@ -266,7 +267,8 @@ def read_locks(report):
             continue
         letter = fields[3][0].lower()
         letter = letter.upper() if fields[6:] == ["0", "EOF"] else letter
-        key = int(fields[4]), int(fields[5].rsplit(":", 1)[1])
+        device, inode = fields[5].rsplit(":", 1)
+        key = int(fields[4]), device, int(inode)
         strongest[key] = max(strongest.get(key, letter), letter, key="rRwW".index)
     return strongest
 
