@@ -12,7 +12,7 @@ OS = {"sysname": "Linux", "nodename": "vmlab", "release": "6.1", "version": "#1"
 PROCESS = {"pid": 7, "tgid": 7, "ppid": 1, "comm": "sleeper", "cmdline": ["sleeper", "-x"], "state": "S", "uid": 0,
            "gid": 0, "euid": 0, "kernel_thread": False, "threads": 1, "start_time_ns": 50_000_000,
            "utime_ns": 10_000_000, "stime_ns": 0, "rss_bytes": 8192, "vsize_bytes": 65536, "exe": "/bin/s",
-           "cwd": "/", "pidns": 1, "mntns": 2, "netns": 3, "ns_pids": [7], "switches": 5}
+           "cwd": "/", "pidns": 1, "mntns": 2, "netns": 3, "ns_pids": [7], "switches": 5, "sleeps": 3}
 KWORKER = PROCESS | {"pid": 9, "comm": "kworker/0:1-events", "cmdline": [], "kernel_thread": True, "state": "I",
                      "rss_bytes": None, "vsize_bytes": None, "exe": None}
 TIME_WAIT = {"pid": None, "fd": None, "netns": 3, "family": "inet", "protocol": "tcp", "state": "TIME_WAIT",
@@ -178,7 +178,7 @@ class Disturbed(unittest.TestCase):
     """What the table of excuses covers, and what is just beside it."""
 
     def test_threads_that_work_for_the_report(self):
-        after = processes(RCU | {"switches": 9})
+        after = processes(RCU | {"switches": 9, "sleeps": 7})
         for state, good in (("I", True), ("S", True), ("D", False), (None, False)):
             self.assertEqual(bool(compare(processes(RCU), processes(RCU | {"state": state}), after)), good)
         self.assertFalse(compare(processes(RCU), processes(RCU | {"state": "I"}), processes(RCU)))
@@ -191,9 +191,11 @@ class Disturbed(unittest.TestCase):
         busy = sleeper | {"state": "R"}
         self.assertFalse(compare(processes(busy), processes(busy | {"state": "D"}), processes(busy | {"switches": 9})))
 
-    def test_no_other_thread_sleeps_while_the_guest_says_that_it_runs(self):
+    def test_what_gave_up_no_processor_did_not_sleep(self):
         busy = RCU | {"comm": "sleeper"}
-        self.assertFalse(compare(processes(busy), processes(busy | {"state": "S"}), processes(busy | {"switches": 9})))
+        asleep = processes(busy | {"state": "S"})
+        self.assertFalse(compare(processes(busy), asleep, processes(busy | {"switches": 9})))
+        self.assertTrue(compare(processes(busy), asleep, processes(busy | {"switches": 9, "sleeps": 7})))
 
     def test_shares_of_a_run_time_move_within_their_sum(self):
         after = processes(REPORTER | {"utime_ns": 2_100_000_000, "stime_ns": 3_400_000_000})
@@ -217,7 +219,7 @@ class Disturbed(unittest.TestCase):
             self.assertEqual(bool(compare(guest, ours, guest)), good)
 
     def test_a_reason_is_counted(self):
-        comparison = compare(processes(RCU), processes(RCU | {"state": "I"}), processes(RCU | {"switches": 9}))
+        comparison = compare(processes(RCU), processes(RCU | {"state": "I"}), processes(RCU | {"switches": 9, "sleeps": 7}))
         self.assertEqual(list(comparison.disturbed.values()), [1])
 
     def test_every_entry_says_why(self):

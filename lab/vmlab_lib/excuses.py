@@ -35,8 +35,13 @@ def seen_waiting(first, mine, last):
     return ran(first, last) and first.get("state") in ("S", "I") and mine.get("state") == "D"
 
 
+def slept(first, last):
+    """It gave up its processor by itself in between, so it was asleep at some moment."""
+    return first.get("sleeps") != last.get("sleeps")
+
+
 def seen_asleep(first, mine, last):
-    return ran(first, last) and first.get("state") == "R" and mine.get("state") in ("S", "I")
+    return slept(first, last) and first.get("state") == "R" and mine.get("state") in ("S", "I")
 
 
 def same_worker(first, mine, last):
@@ -64,8 +69,8 @@ EXCUSES = (
            "a thread that sleeps whenever the guest reports ran when we looked"),
     Excuse("processes", r"(?!rcu|ksoftirqd/).*", "state", seen_waiting,
            "a thread that has no I/O whenever the guest reports waited for a disk when we looked"),
-    Excuse("processes", r"(rcu|ksoftirqd/).*", "state", seen_asleep,
-           "a report makes RCU callbacks and soft interrupts, whose threads it then sees at work"),
+    Excuse("processes", r".*", "state", seen_asleep,
+           "a thread that works whenever the guest reports, which may be for the report, slept when we looked"),
     Excuse("processes", r"kworker/.*", "comm", same_worker,
            "a worker is called by what it did last (-), or does (+)"),
     Excuse("processes", r".*", "utime_ns", whole_time_between,
@@ -76,8 +81,8 @@ EXCUSES = (
            "a thread that sleeps whenever the guest reports ran when we looked"),
     Excuse("threads", r"(?!rcu|ksoftirqd/).*", "state", seen_waiting,
            "a thread that has no I/O whenever the guest reports waited for a disk when we looked"),
-    Excuse("threads", r"(rcu|ksoftirqd/).*", "state", seen_asleep,
-           "a report makes RCU callbacks and soft interrupts, whose threads it then sees at work"),
+    Excuse("threads", r".*", "state", seen_asleep,
+           "a thread that works whenever the guest reports, which may be for the report, slept when we looked"),
     Excuse("threads", r"kworker/.*", "comm", same_worker,
            "a worker is called by what it did last (-), or does (+)"),
     Excuse("threads", r".*", "utime_ns", whole_time_between,

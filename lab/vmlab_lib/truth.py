@@ -192,6 +192,7 @@ def read_process(report, pid, alive=None):
         "priority": number[18], "nice": number[19], "rt_priority": number[40], "policy": number[41],
         "ns_pids": [int(word) for word in status.get(b"NSpid", b"%d" % pid).split()],
         "switches": int(status[b"voluntary_ctxt_switches"]) + int(status[b"nonvoluntary_ctxt_switches"]),
+        "sleeps": int(status[b"voluntary_ctxt_switches"]),
         "validity": "zombie" if letter == "Z" and alive == base else "live",
         "reporter": content(report, "reporter") == b"%d" % pid,
     }
@@ -218,7 +219,7 @@ def read_thread(report, pid, tid, comm, letter, number):
         "start_time_ns": number[22] * TICK_NS, "utime_ns": number[14] * TICK_NS, "stime_ns": number[15] * TICK_NS,
         "nice": number[19], "priority": number[18], "rt_priority": number[40], "policy": number[41],
         "cwd": link(report, f"{base}/cwd"), "root": link(report, f"{base}/root"),
-        "switches": sum(switches), "kernel_thread": bool(number[9] & PF_KTHREAD),
+        "switches": sum(switches), "sleeps": switches[0], "kernel_thread": bool(number[9] & PF_KTHREAD),
         "reporter": content(report, "reporter") == b"%d" % tid,
     }
 
