@@ -1,5 +1,6 @@
 #include "vm/way_back.h"
 
+#include <cpuid.h>
 #include <sys/uio.h>
 #include <ucontext.h>
 
@@ -110,13 +111,34 @@ constexpr std::uint32_t second_magic = 0x46505845;  // FP_XSTATE_MAGIC2
 static_assert(software_bytes + sizeof(ExtendedState) == legacy_size);
 constexpr std::uint64_t extended_state = 1;  // UC_FP_XSTATE
 
-/// With all that the kernel puts back; only the legacy part if there is no more.
+/// Where the last of these components ends (CPUID leaf 0xd).
+std::size_t size_of(std::uint64_t features) {
+  std::size_t size = legacy_size + header_size;
+  for (unsigned i = 2; i < 63; ++i) {
+    if ((features >> i & 1) == 0) continue;
+    unsigned bytes = 0, offset = 0, c = 0, d = 0;
+    __cpuid_count(0xd, i, bytes, offset, c, d);
+    size = std::max<std::size_t>(size, std::size_t{offset} + bytes);
+  }
+  return size;
+}
+
+/// With all that the kernel puts back; only the legacy part if there is no more. Tiles of AMX are
+/// left out where they are not in use: of a process that may not use them the kernel takes no frame
+/// that has room for them.
 std::vector<std::byte> as_signal_state(std::span<const std::byte> state) {
   std::vector<std::byte> made(state.begin(), state.end());
   if (state.size() < legacy_size + header_size) return made;
   ExtendedState extended;
+  std::uint64_t used = 0;
   std::memcpy(&extended.features, state.data() + software_bytes, sizeof(extended.features));
-  extended.size = static_cast<std::uint32_t>(state.size());
+  std::memcpy(&used, state.data() + legacy_size, sizeof(used));  // XSTATE_BV
+  constexpr std::uint64_t tile_data = 1ULL << 18;
+  if ((extended.features & ~used & tile_data) != 0) {
+    extended.features &= ~tile_data;
+    made.resize(std::min(made.size(), size_of(extended.features)));
+  }
+  extended.size = static_cast<std::uint32_t>(made.size());
   extended.extended_size = extended.size + sizeof(second_magic);
   std::memcpy(made.data() + software_bytes, &extended, sizeof(extended));
   const auto magic = std::as_bytes(std::span(&second_magic, 1));
