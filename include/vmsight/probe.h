@@ -278,6 +278,15 @@ class ProbeEngine {
   /// without any, or when all that had come were told. vm_gone if the VM ends or reboots.
   virtual Result<std::size_t> poll(std::chrono::milliseconds patience, const Sink& sink) = 0;
 
+  /// Tells what has come, also when the VM has ended: after disarming, or for want of it.
+  virtual void drain(const Sink& sink) {
+    constexpr int rounds = 64;  // what is still armed may be hit on and on
+    for (int i = 0; i < rounds; ++i) {
+      const auto told = poll(std::chrono::milliseconds(0), sink);
+      if (!told || *told == 0) return;
+    }
+  }
+
   /// not_found if it was never armed. Counts stay after disarming.
   virtual Result<ProbeCounts> counts(ProbeId id) = 0;
   /// Traps that belong to no probe of ours: forged by the guest, or left from before.

@@ -65,15 +65,17 @@ Result<ModuleLayout> resolve(Kernel& kernel) {
   return layout;
 }
 
-/// Calls `visit` with each entry of a list_head list; stops at a fault or a cycle's bound.
+/// Calls `visit` with each entry of a list_head list; stops at a fault or a cycle's bound. Whether
+/// it came round.
 template <typename Visit>
-void for_each_entry(Reader& reader, GuestVirt head, std::size_t limit, const Member& link,
+bool for_each_entry(Reader& reader, GuestVirt head, std::size_t limit, const Member& link,
                     Visit visit) {
   GuestVirt node = reader.pointer(head);
   for (std::size_t i = 0; i < limit && node != head && node.raw() != 0 && reader.ok(); ++i) {
-    if (!visit(node - link.offset)) return;
+    if (!visit(node - link.offset)) return false;
     node = reader.pointer(node);
   }
+  return reader.ok() && node == head;
 }
 
 class ModuleReader {
@@ -187,12 +189,19 @@ Result<std::vector<LoadedModule>> read_list(Kernel& kernel, Reader& reader,
   if (!head) return modules;  // a kernel without CONFIG_MODULES
   VMSIGHT_TRY(const ModuleLayout layout, resolve(kernel));
   ModuleReader module_reader(reader, layout);
-  for_each_entry(reader, *head, max_modules, layout.list, [&](GuestVirt module) {
+  bool whole = true;
+  const bool round = for_each_entry(reader, *head, max_modules, layout.list, [&](GuestVirt module) {
     if (auto found = module_reader.read(module, extent)) modules.push_back(*std::move(found));
+    whole = whole && reader.ok();
     reader.clear_fault();  // of this module; the list goes on
     return true;
   });
   reader.clear_fault();
+  // Who asks for the places draws conclusions from what is not there.
+  if (extent == ModuleReader::Extent::places && !(whole && round)) {
+    return Error{.code = ErrorCode::bad_data,
+                 .message = "read modules: their list changed while it was read"};
+  }
   return modules;
 }
 

@@ -116,10 +116,7 @@ class EngineProber final : public Prober {
     std::vector<ProbeId> ids;
     for (const auto& [id, probe] : probes_) ids.push_back(id);
     auto disarmed = engine_->disarm(ids);
-    while (disarmed) {
-      auto told = engine_->poll(0ms, [this](Hit& hit) { tell(hit); });
-      if (!told || *told == 0) break;
-    }
+    engine_->drain([this](Hit& hit) { tell(hit); });
     return disarmed;
   }
 
@@ -129,6 +126,7 @@ class EngineProber final : public Prober {
     FunctionPlan plan;
     std::shared_ptr<ProbeHandler> handler;
     std::string ended;
+    unsigned absent = 0;  // looks in a row that did not find its module
   };
 
   Result<std::vector<ProbeSite>> find_kernel(const ProbeRequest& request, const Site& site) {
@@ -145,8 +143,9 @@ class EngineProber final : public Prober {
   Result<void> watch_kernel() {
     const std::uint64_t now = monotonic_ns();
     const bool stops = engine_->abilities().standing;
-    if (probes_.empty() || now - watched_ns_ < (stops ? slow_watch_interval_ns : watch_interval_ns))
-      return {};
+    const std::uint64_t interval = stops ? slow_watch_interval_ns : watch_interval_ns;
+    const bool is_time = std::exchange(looks_again_, false) || now - watched_ns_ >= interval;
+    if (probes_.empty() || !is_time) return {};
     watched_ns_ = now;
     VMSIGHT_TRY_VOID(setting_.memory.refresh());
     reader_.flush();
@@ -184,7 +183,15 @@ class EngineProber final : public Prober {
       const auto has_it = [&](const LoadedModule& module) {
         return module.name == probe.site.module && module.contains(probe.site.address);
       };
-      if (!is_of_module(entry) || std::any_of(modules->begin(), modules->end(), has_it)) continue;
+      if (!is_of_module(entry)) continue;
+      if (std::any_of(modules->begin(), modules->end(), has_it)) {
+        probe.absent = 0;
+        continue;
+      }
+      if (++probe.absent < 2) {  // this look may have met a list that was changing
+        looks_again_ = true;
+        continue;
+      }
       probe.ended =
           fmt::format("the guest has unloaded module {}", escape_bytes(probe.site.module));
       gone.push_back(entry.first);
@@ -345,7 +352,8 @@ class EngineProber final : public Prober {
   std::map<ProbeId, Probe> probes_;
   ProbeId next_id_ = 1;
   std::uint64_t followed_ns_ = monotonic_ns(), watched_ns_ = 0;
-  std::uint64_t ticks_ = 0;  // the guest's clock when it was last looked at
+  bool looks_again_ = false;  // for modules that were not found
+  std::uint64_t ticks_ = 0;   // the guest's clock when it was last looked at
   bool is_auto_;
   std::string note_, left_out_note_;
   std::unique_ptr<ProbeEngine> engine_;  // the first to go: its hits may need the rest

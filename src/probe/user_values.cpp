@@ -21,7 +21,7 @@ using What = ProbeFetch::What;
 constexpr std::uint16_t max_shown = 256;
 constexpr std::uint16_t max_string = 64;
 constexpr std::uint16_t task_name_size = 16;  // TASK_COMM_LEN
-constexpr std::size_t max_strings = 5;        // engine kvm keeps at most 1 KiB of an entry
+constexpr std::size_t max_strings = 5;        // of an array of texts
 
 constexpr UserRule rules[] = {
     {"write", 1, UserValue::given, 2},      {"pwrite64", 1, UserValue::given, 2},

@@ -106,6 +106,16 @@ class KvmEngine final : public ProbeEngine {
     }
   }
 
+  void drain(const Sink& sink) override {
+    constexpr int rounds = 64;
+    for (int i = 0; i < rounds; ++i) {
+      const auto came = program_->read(std::chrono::milliseconds(0), events_at_once,
+                                       [&](auto bytes) { keep(bytes); });
+      if (!came || *came < events_at_once) break;
+    }
+    in_order_.tell_all(sink);
+  }
+
   Result<ProbeCounts> counts(ProbeId id) override {
     const auto probe = probes_.find(id);
     if (probe == probes_.end()) {
