@@ -14,11 +14,13 @@ class Dmesg : public Verb {
                    "only these levels, such as err,warn; warn+ for warn and worse")
         ->group(filter_group)
         ->type_name("LEVEL,...")
-        ->delimiter(',');
+        ->delimiter(',')
+        ->allow_extra_args(false);
     app.add_option("-f,--facility", facilities_, "only these facilities, such as kern,daemon")
         ->group(filter_group)
         ->type_name("NAME,...")
-        ->delimiter(',');
+        ->delimiter(',')
+        ->allow_extra_args(false);
     app.add_option("--since", since_, moment_help)->group(filter_group)->type_name("WHEN");
     app.add_option("--until", until_, "as --since")->group(filter_group)->type_name("WHEN");
     app.add_flag("-k,--kernel-messages", kernel_only_, "only the kernel's own (facility kern)")

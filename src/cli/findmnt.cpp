@@ -72,7 +72,8 @@ class Findmnt : public Verb {
                    fmt::format("columns: {}", fmt::join(mount_column_names(), " ")))
         ->group(format_group)
         ->type_name("COLUMN,...")
-        ->delimiter(',');
+        ->delimiter(',')
+        ->allow_extra_args(false);
     app.add_flag("--output-all", all_columns_, "all columns")->group(format_group);
     app.add_flag("-l,--list", list_, "a list, not a tree")->group(format_group);
     app.add_flag("--tree", tree_, "a tree, also of what is chosen")->group(format_group);
@@ -126,7 +127,7 @@ class Findmnt : public Verb {
   }
 
   Result<void> choose_layout() {
-    if (int{raw_} + int{pairs_} + int{json_} + int{list_ && tree_} > 1 || (list_ && tree_)) {
+    if (int{raw_} + int{pairs_} + int{json_} + int{tree_} > 1 || (list_ && tree_)) {
       return usage_error("findmnt: only one of -r, -P, -J, -l and --tree");
     }
     const bool as_tree = tree_ || (!list_ && (submounts_ || !chooses()));

@@ -72,8 +72,8 @@ class Ip : public Verb {
     app.add_flag("-s,--stats", statistics_, "bytes and packets")->group(format_group);
     app.add_flag("-o,--oneline", format_.one_line, "a line a device, or an address")
         ->group(format_group);
-    app.add_flag("-b,-r,--brief", brief_, "a line a device (so that -br works)")
-        ->group(format_group);
+    app.add_flag("-b,-r", brief_, "-br: a line a device")->group(format_group);
+    app.add_flag("--brief", format_.brief, "the same")->group(format_group);
   }
 
   Result<void> run(Session& session) override {
@@ -98,7 +98,7 @@ class Ip : public Verb {
     // Of ip(8), -b alone reads a file of commands and -r alone resolves names.
     if (brief_ == 1)
       return usage_error("ip: -b and -r are known as -br only", "--brief is the same");
-    format_.brief = brief_ != 0;
+    format_.brief |= brief_ != 0;
     if (statistics_ > 1) return usage_error("ip: -s -s is not known: errors are not read");
     format_.statistics = statistics_ != 0;
     if (family_ == "inet") {
@@ -166,7 +166,9 @@ class Ip : public Verb {
     if (word == "dev") devices_.push_back(value);
     if (word == "master") master_ = value;
     if (word == "type") type_ = value;
-    if (word == "group") group_ = value == "default" ? "0" : value;
+    if (word == "group") {
+      VMSIGHT_TRY(group_, parse_group(value));
+    }
     if (word == "label") label_ = value;
     if (word == "to") {
       VMSIGHT_TRY(to_, parse_prefix(value));
@@ -181,6 +183,17 @@ class Ip : public Verb {
     return {};
   }
 
+  /// In any base, as ip(8) reads it.
+  static Result<std::uint32_t> parse_group(const std::string& text) {
+    if (text == "default") return 0U;
+    char* end = nullptr;
+    const unsigned long number = std::strtoul(text.c_str(), &end, 0);
+    const bool good = !text.empty() && text[0] != '-' && *end == '\0' && number <= UINT32_MAX;
+    if (good) return static_cast<std::uint32_t>(number);
+    return usage_error("ip: '" + text + "' is no group",
+                       "a number, or default; other names are in the guest's files");
+  }
+
   static bool among(std::initializer_list<std::string_view> words, std::string_view word) {
     return std::find(words.begin(), words.end(), word) != words.end();
   }
@@ -193,7 +206,7 @@ class Ip : public Verb {
     if (up_ && !has_word(device.flags, "UP")) return false;
     if (!master_.empty() && device.master != master_) return false;
     if (!type_.empty() && device.kind != type_) return false;
-    return group_.empty() || group_ == std::to_string(device.group);
+    return !group_ || *group_ == device.group;
   }
 
   bool wanted_address(const NetDevice& device, const NetAddress& address) const {
@@ -256,7 +269,8 @@ class Ip : public Verb {
   std::vector<std::string> words_, devices_, flags_;
   bool ipv4_ = false, ipv6_ = false, up_ = false;
   int brief_ = 0, statistics_ = 0;
-  std::string family_, netns_, master_, type_, group_, scope_, label_;
+  std::string family_, netns_, master_, type_, scope_, label_;
+  std::optional<std::uint32_t> group_;
   std::optional<AddressPrefix> to_;
   IpFormat format_;
 };
@@ -266,7 +280,7 @@ class Ip : public Verb {
 extern const VerbInfo ip_verb{
     .name = "ip",
     .group = "What is in the guest",
-    .arguments = "VM [addr|link] [show] [DEVICE...] [options]",
+    .arguments = "VM [addr|link [show] [DEVICE...]] [options]",
     .summary = "Network devices and addresses of all network namespaces",
     .examples =
         "  vmsight ip web1 addr -4 -br\n"

@@ -10,13 +10,19 @@ class Lscpu : public Verb {
   void declare(CLI::App& app) override {
     app.add_flag("-e,--extended", each_, "a line a CPU")->group(format_group);
     app.add_flag("-p,--parse", parse_, "the same with commas, for programs")->group(format_group);
-    app.add_flag("-b,--online", online_, "-e: only CPUs that are online")->group(format_group);
-    app.add_flag("-c,--offline", offline_, "-e: only those that are not")->group(format_group);
-    app.add_flag("-a,--all", ignored_, "-e: both, which is the default")->group(format_group);
+    app.add_flag("-b,--online", online_, "-e, -p: only CPUs that are online (-p: the default)")
+        ->group(format_group);
+    app.add_flag("-c,--offline", offline_, "-e, -p: only those that are not")->group(format_group);
+    app.add_flag("-a,--all", all_, "-e, -p: both (-e: the default)")->group(format_group);
     app.add_flag("-J", json_, "as --json")->group(format_group);
   }
 
   Result<void> run(Session& session) override {
+    const int choices = int{online_} + int{offline_} + int{all_};
+    if (choices > 0 && !each_ && !parse_)
+      return usage_error("lscpu: -a, -b and -c go with -e or -p");
+    if (choices > 1) return usage_error("lscpu: -a, -b and -c exclude each other");
+    online_ |= parse_ && choices == 0;
     session.common.json |= json_;
     StateVerb verb;
     verb.filter = [this](State& state, Target&) -> Result<void> {
@@ -36,7 +42,7 @@ class Lscpu : public Verb {
 
  private:
   bool each_ = false, parse_ = false, online_ = false, offline_ = false, json_ = false,
-       ignored_ = false;
+       all_ = false;
 };
 
 }  // namespace

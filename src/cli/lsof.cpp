@@ -1,4 +1,5 @@
 // vmsight lsof VM [PATH...]: open files.
+#include <charconv>
 #include <set>
 
 #include "cli/filters.h"
@@ -165,13 +166,27 @@ class Lsof : public Verb {
     static const std::set<std::string_view> words = {"cwd", "rtd", "txt", "mem", "DEL", "fd"};
     for (const auto* list : {&choice_.fds.wanted, &choice_.fds.excluded}) {
       for (const std::string& fd : *list) {
-        const bool is_number = fd.find_first_not_of("0123456789-") == fd.npos && fd[0] != '-';
-        if (words.contains(fd) || is_number) continue;
+        if (words.contains(fd) || is_number_or_range(fd)) continue;
         return usage_error("lsof: '" + fd + "' is no descriptor",
                            "numbers, ranges (0-2), cwd, rtd, txt, mem, DEL, fd");
       }
     }
     return {};
+  }
+
+  static bool is_number_or_range(const std::string& text) {
+    const std::size_t dash = text.find('-');
+    const auto first = whole_number(text.substr(0, dash));
+    if (dash == text.npos) return first.has_value();
+    const auto last = whole_number(text.substr(dash + 1));
+    return first && last && *first <= *last;
+  }
+
+  static std::optional<std::uint32_t> whole_number(const std::string& text) {
+    std::uint32_t number = 0;
+    const char* end = text.data() + text.size();
+    const auto parsed = std::from_chars(text.data(), end, number);
+    return parsed.ec == std::errc() && parsed.ptr == end ? std::optional(number) : std::nullopt;
   }
 
   Result<void> take_links_and_tasks() {
@@ -198,7 +213,7 @@ class Lsof : public Verb {
       const bool known =
           std::any_of(state.processes.begin(), state.processes.end(),
                       [&](const Process& p) { return std::to_string(p.pid) == word; });
-      if (!known && choice_.pids.wanted.size() == 1)
+      if (!known && choice_.only_pid())
         return no_such_pid(static_cast<std::int32_t>(std::strtoll(word.c_str(), nullptr, 10)));
     }
     choice_.filter(state);

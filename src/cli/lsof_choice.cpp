@@ -174,7 +174,8 @@ unsigned LsofChoice::bits_of(const File& file) const {
 bool LsofChoice::chooses(const File& file, unsigned process_bits) const {
   const bool left_out =
       std::any_of(fds.excluded.begin(), fds.excluded.end(), [&](const std::string& word) {
-        return word == file.fd || (file.number >= 0 && in_range(word, file.number));
+        return word == file.fd ||
+               (file.number >= 0 && (word == "fd" || in_range(word, file.number)));
       });
   if (left_out || (file.socket != nullptr && !states.let_pass(*file.socket))) return false;
   const unsigned wanted = wanted_bits();

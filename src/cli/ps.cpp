@@ -22,7 +22,7 @@ constexpr ShortOption short_options[] = {
     {'-', 'N', Argument::none, "--deselect"},   {'-', 'T', Argument::none, "--threads"},
     {'-', 'U', Argument::required, "--User"},   {'-', 'a', Argument::none, "--with-terminal"},
     {'-', 'd', Argument::none, "--no-leaders"}, {'-', 'e', Argument::none, "--all"},
-    {'-', 'f', Argument::none, "--full"},       {'-', 'g', Argument::required, "--group"},
+    {'-', 'f', Argument::none, "--full"},       {'-', 'g', Argument::required, "--sid"},
     {'-', 'h', Argument::none, "--help"},       {'-', 'j', Argument::none, "--jobs"},
     {'-', 'o', Argument::required, "--format"}, {'-', 'p', Argument::required, "--pid"},
     {'-', 'q', Argument::required, "--pid"},    {'-', 's', Argument::required, "--sid"},
@@ -105,8 +105,8 @@ class Ps : public Verb {
     list("-u,--user", user_words_, "of these user IDs (effective; -U, --User: real)", "UID,...");
     list("-U,--User", real_user_words_, "", "UID,...");
     list("-G,--Group", group_words_, "of these group IDs (real)", "GID,...");
-    list("-g,--group", session_words_, "of these sessions", "SID,...");
-    list("-s,--sid", session_words_, "the same", "SID,...");
+    list("--group", egroup_words_, "of these group IDs (effective)", "GID,...");
+    list("-g,-s,--sid", session_words_, "of these sessions", "SID,...");
     list("-t,--tty", terminals_, "on these terminals: ttyS0, pts/0, - for none", "TTY,...");
     list("-C,--comm", names_, "commands of this name (* and ? match)", "NAME,...");
     flag("-N,--deselect", deselect_, "all but those");
@@ -188,7 +188,8 @@ class Ps : public Verb {
                                    Numbers& into) {
     for (const std::string& list : words) {
       for (const std::string& word : split(list)) {
-        const auto number = word == "root" && what != "PID" ? 0 : number_in(word);
+        const bool has_names = what == "user ID" || what == "group ID";
+        const auto number = word == "root" && has_names ? 0 : number_in(word);
         if (!number) {
           return usage_error(fmt::format("ps: '{}' is no {}", word, what),
                              "a number; names of users and groups are in the guest's files");
@@ -205,6 +206,7 @@ class Ps : public Verb {
     VMSIGHT_TRY_VOID(take_numbers(user_words_, "user ID", users_));
     VMSIGHT_TRY_VOID(take_numbers(real_user_words_, "user ID", real_users_));
     VMSIGHT_TRY_VOID(take_numbers(group_words_, "group ID", groups_));
+    VMSIGHT_TRY_VOID(take_numbers(egroup_words_, "group ID", egroups_));
     VMSIGHT_TRY_VOID(take_numbers(session_words_, "session", sessions_));
     for (auto* list : {&names_, &terminals_}) {
       std::vector<std::string> words;
@@ -263,15 +265,15 @@ class Ps : public Verb {
 
   bool names_any() const {
     return !pids_.empty() || !parents_.empty() || !users_.empty() || !real_users_.empty() ||
-           !groups_.empty() || !sessions_.empty() || !terminals_.empty() || !names_.empty() ||
-           with_terminal_ || no_leaders_ || on_terminal_;
+           !groups_.empty() || !egroups_.empty() || !sessions_.empty() || !terminals_.empty() ||
+           !names_.empty() || with_terminal_ || no_leaders_ || on_terminal_;
   }
 
   /// Is it one process, and nothing that others could be too?
   bool chosen_alone() const {
     return pids_.size() == 1 && !all_ && !deselect_ && parents_.empty() && users_.empty() &&
-           real_users_.empty() && groups_.empty() && sessions_.empty() && terminals_.empty() &&
-           names_.empty() && !with_terminal_ && !no_leaders_ && !on_terminal_;
+           real_users_.empty() && groups_.empty() && egroups_.empty() && sessions_.empty() &&
+           terminals_.empty() && names_.empty() && !with_terminal_ && !no_leaders_ && !on_terminal_;
   }
 
   static bool has(const Numbers& wanted, std::optional<std::int64_t> value) {
@@ -284,7 +286,7 @@ class Ps : public Verb {
     const bool has_terminal = process.tty_nr != 0, leads = process.session == process.pid;
     return has(pids_, process.pid) || has(parents_, process.ppid) || has(users_, process.euid) ||
            has(real_users_, process.uid) || has(groups_, process.gid) ||
-           has(sessions_, process.session) ||
+           has(egroups_, process.egid) || has(sessions_, process.session) ||
            (!names_.empty() && matches_any(names_, process.comm)) ||
            std::find(terminals_.begin(), terminals_.end(), terminal) != terminals_.end() ||
            (with_terminal_ && has_terminal && !leads) || (no_leaders_ && !leads) ||
@@ -312,8 +314,8 @@ class Ps : public Verb {
   }
 
   std::vector<std::string> bsd_, column_words_, pid_words_, parent_words_, user_words_,
-      real_user_words_, group_words_, session_words_, terminals_, names_;
-  Numbers pids_, parents_, users_, real_users_, groups_, sessions_;
+      real_user_words_, group_words_, egroup_words_, session_words_, terminals_, names_;
+  Numbers pids_, parents_, users_, real_users_, groups_, egroups_, sessions_;
   bool all_ = false, deselect_ = false, with_terminal_ = false, no_leaders_ = false,
        on_terminal_ = false, running_ = false, no_kthreads_ = false;
   bool full_ = false, extra_full_ = false, jobs_ = false, bsd_jobs_ = false, lwp_ = false,

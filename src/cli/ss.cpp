@@ -91,17 +91,20 @@ class Ss : public Verb {
     app.add_option("-A,--query,--socket", queries_, "only these kinds")
         ->group(filter_group)
         ->type_name("all|inet|tcp|udp|raw|unix|packet|netlink|...")
-        ->delimiter(',');
+        ->delimiter(',')
+        ->allow_extra_args(false);
     flag("-l,--listening", listening_, "listening sockets only", filter_group);
     flag("-a,--all", all_, "listening sockets too", filter_group);
     app.add_option("--state", states_, "only sockets in these states, such as established,listen")
         ->group(filter_group)
         ->type_name("STATE,...")
-        ->delimiter(',');
+        ->delimiter(',')
+        ->allow_extra_args(false);
     app.add_option("--pid", pids_, "only sockets of these processes")
         ->group(filter_group)
         ->type_name("PID,...")
-        ->delimiter(',');
+        ->delimiter(',')
+        ->allow_extra_args(false);
     app.add_option("-N,--net,--netns", netns_, "only this network namespace")
         ->group(filter_group)
         ->type_name("INODE|NAME");

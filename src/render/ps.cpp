@@ -59,7 +59,7 @@ void sort_rows(std::vector<PsRow>& rows, const std::vector<SortKey>& keys, const
       const PsRow& low = key.descending ? b : a;
       const PsRow& high = key.descending ? a : b;
       if (key.column->key != nullptr) {
-        const std::int64_t x = key.column->key(low), y = key.column->key(high);
+        const std::int64_t x = key.column->key(low, clock), y = key.column->key(high, clock);
         if (x != y) return x < y;
       } else {
         const std::string x = key.column->text(low, clock), y = key.column->text(high, clock);

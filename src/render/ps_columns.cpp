@@ -81,6 +81,10 @@ std::uint64_t cpu_permille(const PsRow& row, const PsClock& clock) {
   return seconds == 0 ? 0 : cpu_ns(row) / 1'000'000 / seconds;
 }
 
+std::int64_t share_key(const PsRow& row, const PsClock& clock) {
+  return static_cast<std::int64_t>(cpu_permille(row, clock));
+}
+
 std::string cpu_whole(const PsRow& row, const PsClock& clock) {
   return number(
       static_cast<std::int64_t>(std::min<std::uint64_t>(cpu_permille(row, clock) / 10, 99)));
@@ -210,11 +214,11 @@ std::string command_name(const PsRow& row, const PsClock&) {
     static_cast<void>(p);                               \
     return expression;                                  \
   }
-#define KEY(expression)                           \
-  [](const PsRow& row) -> std::int64_t {          \
-    const Process& p = process_of(row);           \
-    static_cast<void>(p);                         \
-    return static_cast<std::int64_t>(expression); \
+#define KEY(expression)                                  \
+  [](const PsRow& row, const PsClock&) -> std::int64_t { \
+    const Process& p = process_of(row);                  \
+    static_cast<void>(p);                                \
+    return static_cast<std::int64_t>(expression);        \
   }
 constexpr Align left = Align::left, right = Align::right;
 
@@ -283,9 +287,9 @@ constexpr std::array columns = {
     PsColumn{"tpgid", "TPGID", right, TEXT(number(p.tpgid)), KEY(p.tpgid)},
     PsColumn{"nlwp", "NLWP", right, count_text, count_key},
     PsColumn{"thcount", "THCNT", right, count_text, count_key},
-    PsColumn{"c", "C", right, cpu_whole, cpu_key},
-    PsColumn{"pcpu", "%CPU", right, cpu_percent, cpu_key},
-    PsColumn{"%cpu", "%CPU", right, cpu_percent, cpu_key},
+    PsColumn{"c", "C", right, cpu_whole, share_key},
+    PsColumn{"pcpu", "%CPU", right, cpu_percent, share_key},
+    PsColumn{"%cpu", "%CPU", right, cpu_percent, share_key},
     PsColumn{"pmem", "%MEM", right, memory_percent, rss_key},
     PsColumn{"%mem", "%MEM", right, memory_percent, rss_key},
     PsColumn{"stat", "STAT", left, state_text, nullptr},

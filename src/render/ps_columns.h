@@ -30,7 +30,8 @@ struct PsColumn {
   std::string_view header;
   Align align = Align::left;
   std::string (*text)(const PsRow&, const PsClock&);
-  std::int64_t (*key)(const PsRow&) = nullptr;  // to sort by; nullptr: by the text
+  /// To sort by; nullptr: by the text.
+  std::int64_t (*key)(const PsRow&, const PsClock&) = nullptr;
 };
 
 const PsColumn* find_ps_column(std::string_view name);

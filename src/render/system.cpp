@@ -220,7 +220,10 @@ void print_cpu_lines(Output& out, const State& state) {
   const std::string caches = cache_names(state.cpus, ",");
   out.print("# CPU,Core,Socket,Node{}{}\n", caches.empty() ? "" : ",,", caches);
   for (const CpuInfo& cpu : state.cpus) {
-    if (!cpu.online) continue;
+    if (!cpu.online) {
+      out.print("{},,,{}\n", cpu.cpu, caches.empty() ? "" : ",,");
+      continue;
+    }
     out.print("{},{},{},{}{}{}\n", cpu.cpu, topology.core_index(cpu), text_of(cpu.socket),
               text_of(cpu.node), caches.empty() ? "" : ",,", cache_indices(state.cpus, cpu, ","));
   }
