@@ -200,11 +200,12 @@ Result<void> KernelCache::replace(const std::string& name, std::string_view text
 }
 
 void KernelCache::prune() const {
-  std::size_t kept = 0;
+  std::size_t kept[2] = {};  // kernels, places: many VMs do not drive out the kernel that they run
   std::uint64_t bytes = 0;
   for (const CacheFile& file : files_by_use(directory_)) {
     bytes += file.size;
-    if (++kept <= max_files && bytes <= max_bytes) continue;
+    const bool is_place = file.path.filename().string().find(place_suffix) != std::string::npos;
+    if (++kept[is_place] <= max_files && bytes <= max_bytes) continue;
     std::error_code error;
     std::filesystem::remove(file.path, error);
   }

@@ -272,9 +272,17 @@ Result<const Btf*> LinuxKernel::btf() {
 LinuxKernel::ModuleTypes* LinuxKernel::module_types(std::string_view module) {
   if (const auto at = module_types_.find(std::string(module)); at != module_types_.end())
     return &at->second;
+  // Asked again in another view it may be loaded, but not for each object of this one.
+  const auto asked = untyped_modules_.find(std::string(module));
+  if (asked != untyped_modules_.end() && asked->second == memory_.generation()) return nullptr;
   reader_.flush();  // the view may have been refreshed since
   auto blob = read_module_btf(*this, reader_, module);
-  if (!blob || !*blob) return nullptr;  // asked again, it may be loaded by then
+  if (!blob || !*blob) {
+    constexpr std::size_t enough = 1024;
+    if (untyped_modules_.size() >= enough) untyped_modules_.clear();
+    untyped_modules_[std::string(module)] = memory_.generation();
+    return nullptr;
+  }
   ModuleTypes& types = module_types_[std::string(module)];
   types.blob = **std::move(blob);
   const std::string_view text(reinterpret_cast<const char*>(types.blob.data()), types.blob.size());

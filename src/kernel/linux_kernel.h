@@ -86,6 +86,7 @@ class LinuxKernel final : public Kernel {
   std::unique_ptr<Btf> btf_;
   std::optional<Error> btf_error_;
   std::unordered_map<std::string, ModuleTypes> module_types_;
+  std::unordered_map<std::string, std::uint64_t> untyped_modules_;  // the generation asked in
 
   Kallsyms::Text symbol_text_;
   std::vector<LoadedModule> modules_;

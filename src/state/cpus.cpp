@@ -31,10 +31,11 @@ std::string_view cache_type(std::uint32_t type) {
   }
 }
 
-constexpr std::size_t max_words = 64;     // of capabilities; Linux 7.2 has 24
-constexpr std::size_t max_leaves = 16;    // caches of a CPU
-constexpr std::size_t max_cpus = 8192;    // NR_CPUS with CONFIG_MAXSMP
-constexpr std::uint32_t max_node = 1024;  // MAX_NUMNODES
+constexpr std::size_t max_words = 64;          // of capabilities; Linux 7.2 has 24
+constexpr std::size_t max_details = 1U << 22;  // flags and CPUs of caches, of all CPUs
+constexpr std::size_t max_leaves = 16;         // caches of a CPU
+constexpr std::size_t max_cpus = 8192;         // NR_CPUS with CONFIG_MAXSMP
+constexpr std::uint32_t max_node = 1024;       // MAX_NUMNODES
 
 }  // namespace
 
@@ -104,6 +105,7 @@ CpusReader::NameTable CpusReader::find_names(Members& members, const char* symbo
 }
 
 void CpusReader::read(Context& context) const {
+  left_ = max_details;
   read_names(context.reader);
   for (std::size_t cpu = 0; cpu < context.kernel.per_cpu_offsets().size(); ++cpu) {
     context.reader.clear_fault();
@@ -111,6 +113,7 @@ void CpusReader::read(Context& context) const {
     if (present || !context.reader.ok()) read_cpu(context, cpu);
   }
   context.reader.clear_fault();
+  if (left_ == 0) context.state.problem("cpus", "there is too much to tell of so many CPUs");
 }
 
 bool CpusReader::in_mask(Reader& reader, GuestVirt mask, std::size_t cpu) {
@@ -211,7 +214,9 @@ void CpusReader::read_capabilities(Context& context, GuestVirt info, CpuInfo& re
       const GuestVirt at = info + capability_.offset + (first_word + word) * 4;
       for (std::uint32_t bits = context.reader.u32(at); bits != 0; bits &= bits - 1) {
         const std::string& name = from[word * 32 + static_cast<unsigned>(std::countr_zero(bits))];
-        if (!name.empty()) into.push_back(context.arena().copy(name));
+        if (name.empty() || left_ == 0) continue;
+        into.push_back(context.arena().copy(name));
+        --left_;
       }
     }
   };
@@ -244,7 +249,10 @@ CpuCache CpusReader::read_cache(Context& context, GuestVirt leaf) const {
                  .cpus = {}};
   const std::size_t cpus = std::min(context.kernel.per_cpu_offsets().size(), max_cpus);
   for (std::size_t cpu = 0; cpu < cpus; ++cpu) {
-    if (in_mask(reader, leaf + at_.cpus, cpu)) cache.cpus.push_back(static_cast<unsigned>(cpu));
+    if (left_ == 0) break;
+    if (!in_mask(reader, leaf + at_.cpus, cpu)) continue;
+    cache.cpus.push_back(static_cast<unsigned>(cpu));
+    --left_;
   }
   return cache;
 }

@@ -46,6 +46,7 @@ class CpusReader {
   Offset socket_ = absent, core_ = absent, loops_ = absent;
   NameTable flag_names_, bug_names_;
   mutable std::optional<KnownNames> known_names_;
+  mutable std::size_t left_ = 0;  // of max_details, in a view
   GuestVirt node_, tsc_khz_;
   // Of the caches; info_list is absent in kernels without them.
   GuestVirt cache_info_;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include <fmt/format.h>
+
 #include "state/lists.h"
 
 namespace vmsight {
@@ -33,8 +35,13 @@ void DeviceNames::learn(Context& context, GuestVirt net, View& view) const {
     const std::span<char> room = context.arena().allocate(std::min(name_.size, 16U));
     const std::size_t size = reader.c_string(device + name_.offset, room).size();
     const auto index = static_cast<unsigned>(reader.value(device, index_));
+    if (!reader.ok()) return;
     view.names.emplace(std::pair(net.raw(), index), context.arena().shrink(room, size));
   });
+  if (!reader.ok()) {
+    context.state.problem(
+        "sockets", fmt::format("the names of devices break at {}", reader.fault().value_or(net)));
+  }
   reader.clear_fault();
 }
 

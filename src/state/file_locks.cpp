@@ -12,7 +12,8 @@ constexpr std::uint64_t offset_max =
     0x7fff'ffff'ffff'ffff;                      // OFFSET_MAX: up to the end of the file
 constexpr std::uint32_t of_open_file = 1024;    // FL_OFDLCK: no process has it, says /proc/locks
 constexpr std::string_view strengths = "rRwW";  // the later the stronger
-// A program may lock each byte of a file by itself; nobody needs to know of more than this.
+// A program may lock each byte of a file by itself: what lies behind so many is not looked at, and
+// never costs others that have the file open their records.
 constexpr std::size_t max_locks = 1u << 14;
 
 }  // namespace
@@ -43,18 +44,18 @@ char FileLocks::letter(Reader& reader, GuestVirt context, std::int32_t tgid) con
 }
 
 void FileLocks::look(Reader& reader, GuestVirt head, std::int32_t tgid, char& strongest) const {
-  std::size_t seen = 0;
-  walk_list(reader, head, [&](GuestVirt node) {
-    if (++seen > max_locks) return reader.set_fault(node);
+  GuestVirt node = reader.pointer(head);
+  for (std::size_t seen = 0; seen < max_locks && node != head && reader.ok(); ++seen) {
     const GuestVirt lock = node - at_.list;
-    if (static_cast<std::int32_t>(reader.u32(lock + at_.pid)) != tgid) return;
-    if ((reader.u32(lock + at_.flags) & of_open_file) != 0) return;
+    node = reader.pointer(node);
+    if (static_cast<std::int32_t>(reader.u32(lock + at_.pid)) != tgid) continue;
+    if ((reader.u32(lock + at_.flags) & of_open_file) != 0) continue;
     const bool whole =
         reader.u64(lock + at_.start) == 0 && reader.u64(lock + at_.end) == offset_max;
     const bool writes = reader.u8(lock + at_.type) == F_WRLCK;
     const char letter = writes ? (whole ? 'W' : 'w') : (whole ? 'R' : 'r');
     if (strongest == 0 || strengths.find(letter) > strengths.find(strongest)) strongest = letter;
-  });
+  }
 }
 
 }  // namespace vmsight

@@ -19,6 +19,7 @@ Result<FileTargets> FileTargets::resolve(Kernel& kernel) {
       .item_node = members.offset("epitem", "rbn"),
       .item_fd = members.offset("epitem", "ffd.fd"),
       .pid_numbers = members.offset("pid", "numbers"),
+      .pid_tasks = members.offset("pid", "tasks"),
       .number_nr = members.offset("upid", "nr"),
       .eventfd_id = members.find("eventfd_ctx", "id"),
   };
@@ -39,7 +40,9 @@ void FileTargets::read(ProcessContext& process, GuestVirt file, GuestVirt inode,
   const GuestVirt own = reader.pointer(inode + objects.at().i_private);
   const GuestVirt pid = own.raw() != 0 ? own : data;
   if (pid.raw() == 0) return;
-  record.targets = {static_cast<std::int32_t>(reader.u32(pid + at_.pid_numbers + at_.number_nr))};
+  const bool lives = reader.pointer(pid + at_.pid_tasks).raw() != 0;  // PIDTYPE_PID, the first
+  record.targets = {
+      lives ? static_cast<std::int32_t>(reader.u32(pid + at_.pid_numbers + at_.number_nr)) : -1};
 }
 
 /// Walks the tree of what it watches. Its links are proven: a node that moves changes one of them.
@@ -54,7 +57,12 @@ void FileTargets::read_epoll(ProcessContext& process, GuestVirt epoll, OpenFile&
     const GuestVirt node = waiting.back();
     waiting.pop_back();
     if (node.raw() == 0) continue;
-    if (++met > max_targets) return reader.set_fault(node);
+    if (++met > max_targets) {
+      if (met == max_targets + 1) {
+        process.context.state.problem("open_files", "epolls watch too many files to show them all");
+      }
+      break;
+    }
     record.targets.push_back(
         static_cast<std::int32_t>(reader.u32(node - at_.item_node + at_.item_fd)));
     waiting.push_back(link(node + at_.node_left));

@@ -21,7 +21,7 @@ class FileTargets {
   struct Offsets {
     Offset root, node_left, node_right;  // of eventpoll: its red-black tree; of rb_node
     Offset item_node, item_fd;           // of epitem
-    Offset pid_numbers, number_nr;
+    Offset pid_numbers, pid_tasks, number_nr;
     Offset eventfd_id;  // absent before 5.2
   } at_{};
 };

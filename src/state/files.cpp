@@ -42,6 +42,7 @@ void FilesReader::read(ProcessContext& process, std::int32_t pid, std::int32_t t
   if (size > max_table) reader.set_fault(fdt);
 
   for (std::uint32_t first = 0; first < size && reader.ok(); first += 64) {
+    if (first % (1U << 16) == 0 && process.out_of_time()) return reader.set_fault(fdt);
     std::uint64_t bits = reader.u64(open + first / 8);
     if (bits == 0) continue;
     if (process.out_of_time()) return reader.set_fault(fdt);

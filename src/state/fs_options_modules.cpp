@@ -10,6 +10,7 @@ namespace {
 
 constexpr std::uint64_t no_limit_of_reads = 0xffffffff;
 constexpr std::size_t max_layers = 512;  // OVL_MAX_STACK is 500
+constexpr std::size_t max_modules_met = 4096;
 constexpr std::uint32_t max_parameters = 256;
 
 }  // namespace
@@ -162,7 +163,7 @@ std::optional<bool> FsOptions::module_flag(Super& super, std::string_view module
   if (modules_ == GuestVirt() || parameter_size_ == 0) return std::nullopt;
   Reader& reader = super.reader();
   std::optional<bool> found;
-  std::size_t left = max_parameters;
+  std::size_t left = max_modules_met;
   walk_list(reader, modules_, [&](GuestVirt node) {
     if (left-- == 0) return reader.set_fault(node);
     const GuestVirt at = node - module_list_;

@@ -20,7 +20,8 @@ std::optional<std::uint64_t> Jiffies::per_second(Reader& reader) const {
   if (tick_ == GuestVirt() || mult_ == absent || shift_ == absent) return std::nullopt;
   const std::uint32_t shift = reader.u32(tick_ + shift_);
   const std::uint64_t tick_ns = shift < 32 ? reader.u32(tick_ + mult_) >> shift : 0;
-  if (tick_ns == 0 || second_ns / tick_ns > max_ticks_per_second) return std::nullopt;
+  if (tick_ns == 0 || tick_ns > second_ns || second_ns / tick_ns > max_ticks_per_second)
+    return std::nullopt;
   return (second_ns + tick_ns / 2) / tick_ns;
 }
 

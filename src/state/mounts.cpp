@@ -172,6 +172,7 @@ std::string_view MountsReader::super_options(Context& context, GuestVirt super,
   if (!context.reader.ok()) {  // the mount is there all the same
     context.reader.clear_fault();
     context.state.problem("mounts", fmt::format("{}: its own options could not be read", type));
+    view.options.insert(super, std::string_view());
     return {};
   }
   view.options.insert(super, found.value_or(std::string_view()));

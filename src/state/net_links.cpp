@@ -201,7 +201,10 @@ void NetLinksReader::read_plain(Context& context, GuestVirt device, NetDevice& i
   const bool started = (reader.u64(device + state_) & device_started) != 0;
   into.operstate =
       operstate_name(started ? static_cast<unsigned>(reader.value(device, operstate_)) : oper_down);
-  into.linkmode = reader.value(device, link_mode_) == 0 ? "DEFAULT" : "DORMANT";
+  const std::uint64_t mode = reader.value(device, link_mode_);
+  into.linkmode = mode == 0   ? "DEFAULT"
+                  : mode == 1 ? "DORMANT"
+                              : context.arena().copy(fmt::format("{}", mode));
   into.group = static_cast<std::uint32_t>(reader.value(device, group_));
   into.tx_queue_length = static_cast<std::uint32_t>(reader.value(device, queue_length_));
   std::array<std::byte, max_address> bytes;
@@ -335,9 +338,18 @@ std::optional<NetLinksReader::Tunnel> NetLinksReader::tunnel(Kernel& kernel,
   return Tunnel{8, 16, 40};
 }
 
-/// What a namespace calls another one: an IDR, which is an xarray of struct net.
+/// What a namespace calls another one.
 std::optional<std::int32_t> NetLinksReader::find_netnsid(Reader& reader, GuestVirt net,
                                                          GuestVirt other, View& view) const {
+  const auto [ids, is_new] = view.ids.try_emplace(net.raw());
+  if (is_new) read_netnsids(reader, net, view, ids->second);
+  const auto found = ids->second.find(other.raw());
+  return found == ids->second.end() ? std::nullopt : std::optional(found->second);
+}
+
+/// An IDR, which is an xarray of struct net.
+void NetLinksReader::read_netnsids(Reader& reader, GuestVirt net, View& view,
+                                   std::unordered_map<std::uint64_t, std::int32_t>& into) const {
   struct Step {
     std::uint64_t entry, base;
   };
@@ -345,20 +357,21 @@ std::optional<std::int32_t> NetLinksReader::find_netnsid(Reader& reader, GuestVi
   while (!waiting.empty() && reader.ok()) {
     const Step step = waiting.back();
     waiting.pop_back();
-    if (GuestVirt(step.entry) == other) return static_cast<std::int32_t>(step.base);
     const bool is_node = (step.entry & 3) == 2 && step.entry > 4096;
-    if (!is_node) continue;
+    if (!is_node) {
+      into.emplace(step.entry, static_cast<std::int32_t>(step.base));
+      continue;
+    }
     const GuestVirt node(step.entry - 2);
     const unsigned shift = reader.u8(node + node_shift_);
     if (shift > max_shift || shift % slot_bits != 0) break;
     for (unsigned slot = slots_per_node; slot-- > 0;) {
-      if (view.entries_left == 0) return std::nullopt;
-      --view.entries_left;
+      if (view.ids_left == 0) return;
+      --view.ids_left;
       const std::uint64_t entry = reader.u64(node + node_slots_ + std::uint64_t{slot} * 8);
       if (entry != 0) waiting.push_back({entry, step.base + (std::uint64_t{slot} << shift)});
     }
   }
-  return std::nullopt;
 }
 
 std::string_view NetLinksReader::text(Context& context, GuestVirt at, std::size_t size) const {

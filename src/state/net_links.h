@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <optional>
 #include <string_view>
+#include <unordered_map>
 
 #include "state/context.h"
 #include "state/members.h"
@@ -32,6 +33,9 @@ class NetLinksReader {
   /// What one view spends at most on lists, whatever a guest forges.
   struct View {
     std::size_t entries_left = 1u << 20;
+    std::size_t ids_left = 1u << 20;
+    /// By namespace: what it calls others, by their addresses.
+    std::unordered_map<std::uint64_t, std::unordered_map<std::uint64_t, std::int32_t>> ids;
   };
   void read(Context& context, GuestVirt device, View& view, NetDevice& into) const;
 
@@ -62,6 +66,8 @@ class NetLinksReader {
   GuestVirt find_master(Reader& reader, GuestVirt device, View& view) const;
   std::optional<std::int32_t> find_netnsid(Reader& reader, GuestVirt net, GuestVirt other,
                                            View& view) const;
+  void read_netnsids(Reader& reader, GuestVirt net, View& view,
+                     std::unordered_map<std::uint64_t, std::int32_t>& into) const;
   std::string_view text(Context& context, GuestVirt at, std::size_t size) const;
   std::string_view name(Context& context, GuestVirt device) const;
   unsigned index(Reader& reader, GuestVirt device) const {

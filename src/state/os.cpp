@@ -159,7 +159,7 @@ void OsReader::read_uptime(Context& context) const {
   // Both offsets are from the monotonic clock: their difference is the wall clock at boot.
   os.boot_unix_ns =
       static_cast<std::int64_t>(value_at<std::uint64_t>(bytes, offs_real_) - offs_boot);
-  os.unix_ns = *os.boot_unix_ns + static_cast<std::int64_t>(ns);
+  os.unix_ns = static_cast<std::int64_t>(static_cast<std::uint64_t>(*os.boot_unix_ns) + ns);
 }
 
 void OsReader::read_command_line(Context& context) const {

@@ -4,6 +4,7 @@ namespace vmsight {
 
 namespace {
 
+constexpr std::size_t max_tables = 1U << 16;  // of descriptors, of one process
 // include/linux/sched.h, the same in 5.10-7.2
 constexpr std::uint32_t task_new = 0x800;
 constexpr std::uint32_t exit_dead = 0x10, exit_zombie = 0x20;
@@ -130,6 +131,7 @@ void ProcessesReader::read_tables(ProcessContext& process, std::int32_t pid) con
     const GuestVirt files = process.proofs.expect(reader, at, reader.pointer(at));
     if (!reader.ok()) return;
     if (files.raw() == 0 || process.shared.tables.find(files) != nullptr) continue;
+    if (process.shared.tables.size() == max_tables) return reader.set_fault(at);
     const auto tid = static_cast<std::int32_t>(reader.u32(task + tasks_.at().pid));
     process.shared.tables.insert(files, tid);
     if (process.wants(part_open_files)) files_->read(process, pid, tid, files);

@@ -4,15 +4,15 @@ namespace vmsight {
 
 namespace {
 // include/linux/sched/prio.h, the same in 5.10-7.2
-constexpr std::int32_t max_rt_prio = 100, default_prio = 120;
+constexpr std::uint32_t max_rt_prio = 100, default_prio = 120;
 }  // namespace
 
 std::int32_t ThreadsReader::priority(std::uint32_t prio) {
-  return static_cast<std::int32_t>(prio) - max_rt_prio;
+  return static_cast<std::int32_t>(prio - max_rt_prio);
 }
 
 std::int32_t ThreadsReader::nice(std::uint32_t static_prio) {
-  return static_cast<std::int32_t>(static_prio) - default_prio;
+  return static_cast<std::int32_t>(static_prio - default_prio);
 }
 
 Result<ThreadsReader> ThreadsReader::resolve(Kernel& kernel, const Tasks& tasks,
