@@ -100,10 +100,9 @@ void CountingVm::end() {
 }
 
 Result<void> CountingVm::check_alive() const {
-  siginfo_t info{};
-  const bool lives = !ended_ && ::waitid(P_PID, static_cast<id_t>(info_.pid), &info,
-                                         WEXITED | WNOHANG | WNOWAIT) == 0;
-  if (lives && info.si_pid == 0) return {};
+  // A zombie has ended, and who asks need not be its parent.
+  const auto process = open_pidfd({info_.pid, info_.start_time});
+  if (!ended_ && process && check_pidfd(process->get(), info_.pid)) return {};
   return ended();
 }
 
