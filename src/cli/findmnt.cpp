@@ -4,6 +4,7 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "base/text.h"
 #include "cli/filters.h"
 #include "cli/target.h"
 #include "render/mounts.h"
@@ -11,25 +12,15 @@
 namespace vmsight {
 namespace {
 
-std::vector<std::string_view> comma_list(std::string_view text) {
-  std::vector<std::string_view> parts;
-  while (!text.empty()) {
-    const std::size_t comma = std::min(text.find(','), text.size());
-    parts.push_back(text.substr(0, comma));
-    text.remove_prefix(std::min(comma + 1, text.size()));
-  }
-  return parts;
-}
-
 /// "foo" or "foo=bar" is there, "nofoo" if foo is not; "+nofoo" if there is an option of this name.
 bool has_options(const std::string& options, std::string_view pattern) {
-  const std::vector<std::string_view> present = comma_list(options);
+  const std::vector<std::string_view> present = split_at_commas(options);
   const auto there = [&](std::string_view wanted) {
     return std::any_of(present.begin(), present.end(), [&](std::string_view option) {
       return option == wanted || option.substr(0, option.find('=')) == wanted;
     });
   };
-  const std::vector<std::string_view> wanted = comma_list(pattern);
+  const std::vector<std::string_view> wanted = split_at_commas(pattern);
   return std::all_of(wanted.begin(), wanted.end(), [&](std::string_view one) {
     if (one.starts_with('+')) return there(one.substr(1));
     return one.starts_with("no") ? !there(one.substr(2)) : there(one);
@@ -39,7 +30,7 @@ bool has_options(const std::string& options, std::string_view pattern) {
 /// A list that begins with "no" names the types that are not wanted.
 bool has_type(std::string_view type, std::string_view pattern) {
   const bool unwanted = pattern.starts_with("no");
-  const std::vector<std::string_view> types = comma_list(pattern.substr(unwanted ? 2 : 0));
+  const std::vector<std::string_view> types = split_at_commas(pattern.substr(unwanted ? 2 : 0));
   return (std::find(types.begin(), types.end(), type) != types.end()) != unwanted;
 }
 

@@ -1,9 +1,8 @@
 // vmsight ip VM [addr|link] [show] [...]: network devices.
-#include <arpa/inet.h>
+#include <algorithm>
+#include <cstdlib>
 
-#include <array>
-#include <charconv>
-
+#include "cli/address_prefix.h"
 #include "cli/filters.h"
 #include "cli/network_namespace.h"
 #include "cli/target.h"
@@ -12,39 +11,18 @@
 namespace vmsight {
 namespace {
 
-/// Leading bits of an address: `to PREFIX` of ip(8).
-struct AddressPrefix {
-  int family = AF_UNSPEC;
-  std::array<unsigned char, 16> bytes{};
-  unsigned bits = 0;
-};
-
+/// `to PREFIX` of ip(8).
 Result<AddressPrefix> parse_prefix(const std::string& text) {
-  AddressPrefix prefix;
-  const std::string address = text.substr(0, text.find('/'));
-  prefix.family = address.find(':') == address.npos ? AF_INET : AF_INET6;
-  const unsigned longest = prefix.family == AF_INET ? 32 : 128;
-  prefix.bits = longest;
-  bool good = ::inet_pton(prefix.family, address.c_str(), prefix.bytes.data()) == 1;
-  if (address.size() < text.size()) {
-    const char* end = text.data() + text.size();
-    const auto parsed = std::from_chars(text.data() + address.size() + 1, end, prefix.bits);
-    good = good && parsed.ec == std::errc() && parsed.ptr == end && prefix.bits <= longest;
-  }
-  if (good) return prefix;
+  const std::size_t slash = std::min(text.find('/'), text.size());
+  auto prefix = parse_address(text.substr(0, slash));
+  const bool good = prefix && (slash == text.size() || prefix->set_bits(text.substr(slash + 1)));
+  if (good) return *prefix;
   return usage_error("ip: '" + text + "' is no address or prefix", "as 10.0.0.0/8 or fe80::/64");
 }
 
 bool is_within(const NetAddress& address, const AddressPrefix& prefix) {
-  AddressPrefix own;
-  const std::string text(address.local);
-  if ((address.family == "inet") != (prefix.family == AF_INET)) return false;
-  if (::inet_pton(prefix.family, text.c_str(), own.bytes.data()) != 1) return false;
-  for (unsigned bit = 0; bit < prefix.bits; ++bit) {
-    const unsigned mask = 0x80U >> (bit % 8);
-    if (((own.bytes[bit / 8] ^ prefix.bytes[bit / 8]) & mask) != 0) return false;
-  }
-  return true;
+  const auto own = parse_address(address.local);
+  return own && own->family == prefix.family && prefix.holds(own->bytes.data());
 }
 
 bool has_word(const std::vector<std::string_view>& words, std::string_view word) {
@@ -84,7 +62,7 @@ class Ip : public Verb {
     format_.terse = format_.addresses && ipv6_ && !ipv4_ && devices_.empty();
     format_.table.headers = session.common.headers;
     StateVerb verb;
-    verb.options.parts = part_net_devices | namespace_parts;
+    verb.options.parts = part_net_devices | (needs_namespaces(session) ? namespace_parts : 0U);
     verb.shown = part_net_devices;
     verb.filter = [this](State& state, Target&) { return filter(state); };
     verb.text = [this](Output& out, const State& state, const Target&) {
@@ -94,6 +72,11 @@ class Ip : public Verb {
   }
 
  private:
+  /// Names of namespaces are asked for, or shown.
+  bool needs_namespaces(const Session& session) const {
+    return !netns_.empty() || !(session.common.json || format_.brief);
+  }
+
   Result<void> parse_options() {
     // Of ip(8), -b alone reads a file of commands and -r alone resolves names.
     if (brief_ == 1)
@@ -140,20 +123,20 @@ class Ip : public Verb {
       up_ = true;
       return {};
     }
-    const bool of_address = among({"permanent", "dynamic", "primary", "secondary", "temporary",
-                                   "tentative", "deprecated", "dadfailed"},
-                                  word);
+    const bool of_address = is_one_of({"permanent", "dynamic", "primary", "secondary", "temporary",
+                                       "tentative", "deprecated", "dadfailed"},
+                                      word);
     if (of_address && format_.addresses) {
       flags_.push_back(word);
       return {};
     }
-    const bool takes_value = among({"dev", "master", "type", "group"}, word) ||
-                             (format_.addresses && among({"scope", "to", "label"}, word));
+    const bool takes_value = is_one_of({"dev", "master", "type", "group"}, word) ||
+                             (format_.addresses && is_one_of({"scope", "to", "label"}, word));
     if (takes_value) return parse_value(word, at);
-    if (among({"add", "del", "delete", "set", "change", "replace", "flush", "save", "restore",
-               "vrf", "nomaster", "proto", "xstats", "afstats", "property"},
-              word) ||
-        of_address || among({"scope", "to", "label"}, word)) {
+    if (is_one_of({"add", "del", "delete", "set", "change", "replace", "flush", "save", "restore",
+                   "vrf", "nomaster", "proto", "xstats", "afstats", "property"},
+                  word) ||
+        of_address || is_one_of({"scope", "to", "label"}, word)) {
       return usage_error("ip: '" + word + "' is not known here", "`vmsight ip --help` has what is");
     }
     devices_.push_back(word);
@@ -174,7 +157,7 @@ class Ip : public Verb {
       VMSIGHT_TRY(to_, parse_prefix(value));
     }
     if (word == "scope") {
-      if (!among({"global", "site", "link", "host", "nowhere"}, value)) {
+      if (!is_one_of({"global", "site", "link", "host", "nowhere"}, value)) {
         return usage_error("ip: unknown scope '" + value + "'",
                            "scopes: global site link host nowhere");
       }
@@ -194,7 +177,7 @@ class Ip : public Verb {
                        "a number, or default; other names are in the guest's files");
   }
 
-  static bool among(std::initializer_list<std::string_view> words, std::string_view word) {
+  static bool is_one_of(std::initializer_list<std::string_view> words, std::string_view word) {
     return std::find(words.begin(), words.end(), word) != words.end();
   }
 

@@ -1,7 +1,7 @@
 // vmsight lsof VM [PATH...]: open files.
-#include <charconv>
 #include <set>
 
+#include "base/text.h"
 #include "cli/filters.h"
 #include "cli/lsof_choice.h"
 #include "cli/short_options.h"
@@ -176,17 +176,10 @@ class Lsof : public Verb {
 
   static bool is_number_or_range(const std::string& text) {
     const std::size_t dash = text.find('-');
-    const auto first = whole_number(text.substr(0, dash));
+    const auto first = parse_whole<std::uint32_t>(text.substr(0, dash));
     if (dash == text.npos) return first.has_value();
-    const auto last = whole_number(text.substr(dash + 1));
+    const auto last = parse_whole<std::uint32_t>(text.substr(dash + 1));
     return first && last && *first <= *last;
-  }
-
-  static std::optional<std::uint32_t> whole_number(const std::string& text) {
-    std::uint32_t number = 0;
-    const char* end = text.data() + text.size();
-    const auto parsed = std::from_chars(text.data(), end, number);
-    return parsed.ec == std::errc() && parsed.ptr == end ? std::optional(number) : std::nullopt;
   }
 
   Result<void> take_links_and_tasks() {

@@ -1,26 +1,20 @@
 #include "cli/lsof_choice.h"
 
 #include <algorithm>
-#include <charconv>
 #include <regex>
 
+#include "base/text.h"
 #include "cli/verb.h"
+#include "render/lsof.h"
 
 namespace vmsight {
 namespace {
 
-std::optional<std::int64_t> number_in(std::string_view text) {
-  std::int64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  const bool whole = error == std::errc() && end == text.data() + text.size();
-  return whole ? std::optional(value) : std::nullopt;
-}
-
 /// "3" or "0-2", as -d takes them.
 bool in_range(std::string_view range, std::int64_t number) {
   const std::size_t dash = range.find('-');
-  const auto first = number_in(range.substr(0, dash));
-  const auto last = dash == range.npos ? first : number_in(range.substr(dash + 1));
+  const auto first = parse_whole<std::int64_t>(range.substr(0, dash));
+  const auto last = dash == range.npos ? first : parse_whole<std::int64_t>(range.substr(dash + 1));
   return first && last && *first <= number && number <= *last;
 }
 
@@ -54,10 +48,6 @@ bool name_matches(std::string_view comm, const std::string& pattern) {
 
 }  // namespace
 
-std::uint64_t lsof_slot(std::int32_t tid, std::int32_t fd) {
-  return std::uint64_t{static_cast<std::uint32_t>(tid)} << 32 | static_cast<std::uint32_t>(fd);
-}
-
 void LsofSet::add(const std::string& list) {
   std::string_view rest = list;
   while (!rest.empty()) {
@@ -80,7 +70,7 @@ bool LsofSet::has(std::string_view word) const {
 Result<void> LsofSet::check_numbers(std::string_view what) const {
   for (const auto* words : {&wanted, &excluded}) {
     for (const std::string& word : *words) {
-      if (number_in(word).value_or(-1) < 0) {
+      if (parse_whole<std::int64_t>(word).value_or(-1) < 0) {
         return usage_error(fmt::format("lsof: '{}' is no {}", word, what),
                            "numbers, with commas between them; ^ before one leaves it out");
       }
@@ -100,7 +90,7 @@ unsigned LsofChoice::wanted_bits() const {
 std::optional<std::int32_t> LsofChoice::only_pid() const {
   const bool alone = wanted_bits() == by_pid || (all_of && (wanted_bits() & by_pid) != 0);
   if (!alone || pids.wanted.size() != 1) return std::nullopt;
-  return static_cast<std::int32_t>(number_in(pids.wanted.front()).value_or(0));
+  return static_cast<std::int32_t>(parse_whole<std::int64_t>(pids.wanted.front()).value_or(0));
 }
 
 bool LsofChoice::may_choose_maps() const {

@@ -82,7 +82,4 @@ class LsofChoice {
       devices_;  // of file systems that paths are mount points of
 };
 
-/// Of a file table's slot: which socket it is. Of several records the one that stands in a table.
-std::uint64_t lsof_slot(std::int32_t tid, std::int32_t fd);
-
 }  // namespace vmsight

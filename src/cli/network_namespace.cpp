@@ -3,6 +3,7 @@
 #include <charconv>
 #include <string_view>
 
+#include "base/text.h"
 #include "cli/verb.h"
 
 namespace vmsight {
@@ -35,10 +36,7 @@ std::multimap<std::uint64_t, std::string> network_namespace_names(const State& s
 }
 
 Result<std::uint64_t> find_network_namespace(const State& state, const std::string& text) {
-  std::uint64_t number = 0;
-  const char* end = text.data() + text.size();
-  const auto parsed = std::from_chars(text.data(), end, number);
-  if (parsed.ec == std::errc() && parsed.ptr == end) return number;
+  if (const auto number = parse_whole<std::uint64_t>(text)) return *number;
   for (const auto& [inode, name] : network_namespace_names(state)) {
     if (name == text) return inode;
   }

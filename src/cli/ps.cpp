@@ -1,7 +1,7 @@
 // vmsight ps VM: processes and threads.
 #include <algorithm>
-#include <charconv>
 
+#include "base/text.h"
 #include "cli/filters.h"
 #include "cli/short_options.h"
 #include "cli/target.h"
@@ -44,10 +44,8 @@ std::vector<std::string> split(std::string_view text) {
 }
 
 std::optional<std::int64_t> number_in(std::string_view text) {
-  std::int64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  const bool whole = error == std::errc() && end == text.data() + text.size() && value >= 0;
-  return whole ? std::optional(value) : std::nullopt;
+  const auto value = parse_whole<std::int64_t>(text);
+  return value && *value >= 0 ? value : std::nullopt;
 }
 
 class Ps : public Verb {

@@ -1,14 +1,15 @@
 #include "cli/ss_filter.h"
 
-#include <arpa/inet.h>
 #include <fmt/ranges.h>
 #include <netdb.h>
+#include <netinet/in.h>
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <utility>
 
+#include "base/text.h"
+#include "cli/address_prefix.h"
 #include "cli/filters.h"
 #include "cli/verb.h"
 
@@ -62,32 +63,19 @@ std::uint32_t port_of(const Socket& socket, SocketSide side) {
 /// An address with how many of its leading bits count, and perhaps a port.
 struct SocketPlace {
   std::string family;  // "" : any
-  int address_family = AF_UNSPEC;
-  std::array<unsigned char, 16> bytes{};
-  unsigned bits = 0;
+  AddressPrefix prefix;
   std::string pattern;  // of names: unix sockets, devices of packet sockets, netlink
   std::optional<std::uint32_t> port;
 };
 
-bool same_bits(const unsigned char* a, const unsigned char* b, unsigned bits) {
-  for (unsigned i = 0; i < bits; ++i) {
-    if (((a[i / 8] ^ b[i / 8]) & (0x80U >> (i % 8))) != 0) return false;
-  }
-  return true;
-}
-
 /// As ss: an IPv4 address that an IPv6 socket has mapped is an IPv4 address.
-bool matches_address(std::string_view text, const SocketPlace& place) {
-  const std::string address(text);
-  std::array<unsigned char, 16> bytes{};
-  const int family = address.find(':') == address.npos ? AF_INET : AF_INET6;
-  if (::inet_pton(family, address.c_str(), bytes.data()) != 1) return false;
-  if (family == place.address_family) {
-    return same_bits(bytes.data(), place.bytes.data(), place.bits);
-  }
+bool matches_address(std::string_view text, const AddressPrefix& prefix) {
+  const auto own = parse_address(text);
+  if (!own) return false;
+  if (own->family == prefix.family) return prefix.holds(own->bytes.data());
   constexpr std::array<unsigned char, 12> mapped = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
-  return family == AF_INET6 && std::equal(mapped.begin(), mapped.end(), bytes.begin()) &&
-         same_bits(bytes.data() + mapped.size(), place.bytes.data(), place.bits);
+  return own->family == AF_INET6 && std::equal(mapped.begin(), mapped.end(), own->bytes.begin()) &&
+         prefix.holds(own->bytes.data() + mapped.size());
 }
 
 bool matches_place(const Socket& socket, SocketSide side, const SocketPlace& place) {
@@ -96,8 +84,8 @@ bool matches_place(const Socket& socket, SocketSide side, const SocketPlace& pla
   if (!place.family.empty() && socket.family != place.family) return false;
   if (place.port && port_of(socket, side) != *place.port) return false;
   if (!place.pattern.empty()) return matches(place.pattern, address);
-  if (place.bits == 0) return true;
-  return inet && matches_address(address, place);
+  if (place.prefix.bits == 0) return true;
+  return inet && matches_address(address, place.prefix);
 }
 
 class FilterParser {
@@ -248,10 +236,7 @@ class FilterParser {
   }
 
   static Result<std::uint32_t> parse_port(const std::string& text) {
-    std::uint32_t number = 0;
-    const char* end = text.data() + text.size();
-    const auto parsed = std::from_chars(text.data(), end, number);
-    if (parsed.ec == std::errc() && parsed.ptr == end && !text.empty()) return number;
+    if (const auto number = parse_whole<std::uint32_t>(text)) return *number;
     if (const servent* service = ::getservbyname(text.c_str(), nullptr)) {
       return std::uint32_t{ntohs(static_cast<std::uint16_t>(service->s_port))};
     }
@@ -293,19 +278,11 @@ class FilterParser {
     std::erase(text, '[');
     std::erase(text, ']');
     const std::size_t slash = text.find('/');
-    const std::string address = text.substr(0, slash);
-    place.address_family = address.find(':') == address.npos ? AF_INET : AF_INET6;
-    place.bits = place.address_family == AF_INET ? 32 : 128;
-    const unsigned longest = place.bits;
-    if (slash != text.npos) {
-      const char* end = text.data() + text.size();
-      const auto parsed = std::from_chars(text.data() + slash + 1, end, place.bits);
-      if (parsed.ec != std::errc() || parsed.ptr != end || place.bits > longest) {
-        return fail("'" + whole + "' has no such number of bits");
-      }
-    }
-    if (::inet_pton(place.address_family, address.c_str(), place.bytes.data()) == 1) return place;
-    return fail("'" + whole + "' is no address; names are not looked up");
+    const auto address = parse_address(text.substr(0, slash));
+    if (!address) return fail("'" + whole + "' is no address; names are not looked up");
+    place.prefix = *address;
+    if (slash == text.npos || place.prefix.set_bits(text.substr(slash + 1))) return place;
+    return fail("'" + whole + "' has no such number of bits");
   }
 
   std::vector<std::string> words_;

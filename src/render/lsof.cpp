@@ -116,10 +116,6 @@ class OpenFileTable {
   }
 
  private:
-  static std::uint64_t key(std::int32_t tid, std::int32_t fd) {
-    return std::uint64_t{static_cast<std::uint32_t>(tid)} << 32 | static_cast<std::uint32_t>(fd);
-  }
-
   /// Threads have a column if they are asked for, or if one has files that its process has not.
   bool needs_tasks() const {
     if (format_.tasks) return true;
@@ -155,7 +151,7 @@ class OpenFileTable {
   /// The connections of a socket of MPTCP have its number: they are what the guest's tools show.
   void note(const Socket& socket) {
     if (!socket.tid || !socket.fd) return;
-    const auto [at, is_new] = sockets_.emplace(key(*socket.tid, *socket.fd), &socket);
+    const auto [at, is_new] = sockets_.emplace(lsof_slot(*socket.tid, *socket.fd), &socket);
     if (!is_new && at->second->protocol == "mptcp") at->second = &socket;
   }
 
@@ -261,7 +257,7 @@ class OpenFileTable {
                 .links = has_links ? std::to_string(file.links) : "",
                 .node = std::to_string(file.inode),
                 .name = file_name(file)};
-    if (const auto socket = sockets_.find(key(file.tid, file.fd)); socket != sockets_.end()) {
+    if (const auto socket = sockets_.find(lsof_slot(file.tid, file.fd)); socket != sockets_.end()) {
       describe(*socket->second, row);
     } else if (file.type == "SOCK") {
       row.type = "sock";

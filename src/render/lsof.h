@@ -18,4 +18,9 @@ struct LsofFormat {
 /// Joins open files with sockets, maps and processes of the same state.
 void print_open_files(Output& out, const State& state, const LsofFormat& format);
 
+/// What tells descriptors of all tables apart: the table's thread, and the number in it.
+inline std::uint64_t lsof_slot(std::int32_t tid, std::int32_t fd) {
+  return std::uint64_t{static_cast<std::uint32_t>(tid)} << 32 | static_cast<std::uint32_t>(fd);
+}
+
 }  // namespace vmsight

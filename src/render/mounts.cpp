@@ -7,6 +7,7 @@
 #include <set>
 #include <unordered_set>
 
+#include "base/text.h"
 #include "render/escape.h"
 #include "render/format.h"
 #include "render/json.h"
@@ -24,16 +25,6 @@ std::string source_text(const Mount& mount, bool with_fsroot) {
   const bool whole = mount.root.empty() || mount.root == "/";
   if (with_fsroot && !whole) source += fmt::format("[{}]", mount.root);
   return source;
-}
-
-std::vector<std::string_view> split_options(std::string_view options) {
-  std::vector<std::string_view> parts;
-  while (!options.empty()) {
-    const std::size_t comma = std::min(options.find(','), options.size());
-    parts.push_back(options.substr(0, comma));
-    options.remove_prefix(std::min(comma + 1, options.size()));
-  }
-  return parts;
 }
 
 std::string optional_fields(const Mount& mount) {
@@ -222,7 +213,7 @@ std::string merged_options(const Mount& mount) {
   bool read_only = false;
   std::string text;
   for (const std::string_view list : {mount.options, mount.super_options}) {
-    for (const std::string_view option : split_options(list)) {
+    for (const std::string_view option : split_at_commas(list)) {
       read_only = read_only || option == "ro";
       if (option != "ro" && option != "rw") text += fmt::format(",{}", option);
     }
