@@ -130,7 +130,9 @@ class Guest:
         try:
             self._await_puppet(Patience(self.pid, timeout or self.boot_timeout))
             if self.options.installed:  # the puppet is only one of the services that start
-                self.puppet("sh systemctl is-system-running --wait || true", self.boot_timeout * IDLE_FACTOR)
+                # and udev goes on to load modules, and to try some that the machine has no use for, when all of them have.
+                self.puppet("sh systemctl is-system-running --wait; udevadm settle --timeout=300",
+                            self.boot_timeout * IDLE_FACTOR)
             if self.options.dimm:
                 self.plug_dimm(self.options.dimm)
         except BaseException as error:

@@ -17,8 +17,10 @@ are counts of instructions. The emulator executes one at a time, so all is a few
 """
 
 import os
+import re
 import shlex
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -30,6 +32,7 @@ from .errors import LabError
 KERNEL = "6.12"
 QEMU = "10.0"
 COUNTED_QEMU = "11.1"  # when its clock counts, a guest may stand still for ever: with 10.0 in most runs, here in some
+BOOT_ATTEMPTS = 3
 BOOT_TIMEOUT = 900  # of guests there: all but the clock is slow
 MODULES = ["virtio_pci", "9pnet_virtio", "9p", "overlay", "kvm_amd", "virtio_console", "tun"]
 
@@ -56,6 +59,7 @@ $bb hostname nested-host
 port() { for p in /sys/class/virtio-ports/*; do [ "$($bb cat $p/name)" = $1 ] && echo /dev/${p##*/}; done; }
 out=$(port output); status=$(port status)
 $bb cp /command /root/run/.command
+echo up > $status
 $bb chroot /root /usr/bin/env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \\
   HOME=/root TERM=dumb /bin/bash /run/.command > $out 2>&1 < /dev/null
 echo "status $?" > $status
@@ -97,10 +101,22 @@ def command_line(home, kernel, mem, cpus, counted=False):
             "-device", "virtio-serial-pci", *ports], environment
 
 
-def run(command, mem="3G", cpus=2, timeout=900, kernel=KERNEL, echo=None, counted=False):
+def run(command, **options):
     """(exit status, output) of a shell command on the nested host; `echo` gets output as it comes.
 
-    `counted`: its clocks count instructions, one a nanosecond; use one CPU, or the others' work counts too."""
+    `counted`: its clocks count instructions, one a nanosecond; use one CPU, or the others' work counts too.
+    A host that is lost while it boots is booted again; once the command has begun, its end is the command's."""
+    for attempt in range(1, BOOT_ATTEMPTS + 1):
+        try:
+            return run_once(command, **options)
+        except LostAtBoot as error:
+            if attempt == BOOT_ATTEMPTS:
+                raise
+            print(f"lab: lost a guest at its boot: the nested host, attempt {attempt}\n{error}", file=sys.stderr)
+    raise AssertionError("not reached")
+
+
+def run_once(command, mem="3G", cpus=2, timeout=900, kernel=KERNEL, echo=None, counted=False):
     found = kernels.fetch(kernel)
     with tempfile.TemporaryDirectory(prefix="vmlab-host-") as folder:
         home = Path(folder)
@@ -138,11 +154,28 @@ def follow(qemu, output, deadline, echo):
             pass
 
 
+class LostAtBoot(LabError):
+    """The emulator lost the host before the command began."""
+
+
 def verdict(home):
-    output = (home / "output").read_bytes() if (home / "output").exists() else b""
-    words = (home / "status").read_text().split() if (home / "status").exists() else []
-    if len(words) != 2 or words[0] != "status":
-        tail = (home / "console").read_text(errors="replace")[-1500:] if (home / "console").exists() else ""
-        said = (home / "stderr").read_text(errors="replace")
-        raise LabError(f"the nested host died without a status\n--- QEMU\n{said}\n--- console\n{tail}")
-    return int(words[1]), output
+    output = content(home / "output")
+    words = content(home / "status").decode().split()
+    if len(words) == 3:
+        return int(words[2]), output
+    said = (f"the nested host died {'while the command ran' if words else 'while it booted'}\n--- QEMU\n"
+            f"{content(home / 'stderr').decode(errors='replace')}\n--- console\n"
+            f"{last_words(content(home / 'console').decode(errors='replace'))}")
+    if not words:
+        raise LostAtBoot(said)
+    raise LabError(f"{said}\n--- the command's output\n{output[-2000:].decode(errors='replace')}")
+
+
+def content(path):
+    return path.read_bytes() if path.exists() else b""
+
+
+def last_words(console, most=8000):
+    """From the first thing that a kernel in trouble says, or the end."""
+    trouble = re.search(r"^.*(BUG:|Oops|general protection|invalid opcode|kernel BUG|Kernel panic|stack segment)", console, re.M)
+    return console[trouble.start():][:most] if trouble else console[-1500:]
