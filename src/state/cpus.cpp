@@ -137,6 +137,10 @@ void CpusReader::read_cpu(Context& context, std::size_t cpu) const {
     read_details(context, info, cpu, record);
     read_capabilities(context, info, record);
     read_caches(context, cpu, record);
+    if (!reader.ok()) {
+      context.state.problem("cpus", fmt::format("cpu {}: what is known of it breaks at {}", cpu,
+                                                reader.fault().value_or(info)));
+    }
     reader.clear_fault();
   } else {
     context.state.problem(

@@ -167,6 +167,11 @@ bool FsOptions::print_tmpfs(Super& super) const {
   if (pages != 0) super.print(",huge={}", sizes[pages]);
   const auto policy = kernel.member("shmem_sb_info", "mpol");
   if (policy && reader.value(super.info, *policy) != 0) return false;
+  // Quotas, and names whose case does not matter.
+  for (const char* untold : {"s_dquot.flags", "s_encoding"}) {
+    const auto member = kernel.member("super_block", untold);
+    if (member && reader.value(super.super, *member) != 0) return false;
+  }
   const auto noswap = kernel.member("shmem_sb_info", "noswap");
   if (noswap && reader.value(super.info, *noswap) != 0) super.add(",noswap");
   return true;

@@ -82,6 +82,7 @@ class FsOptions {
   bool print_ext4(Super& super) const;
   bool print_overlay_choices(Super& super) const;
   /// The value of a flag that a module is loaded with; nullopt if it has no such parameter.
+  bool has_untold_ext4_options(Super& super, std::uint32_t second_word) const;
   std::optional<bool> module_flag(Super& super, std::string_view module,
                                   std::string_view parameter) const;
   bool print_simple(Super& super, std::string_view type, unsigned usual_mode) const;

@@ -39,7 +39,9 @@ constexpr Ext4Option ext4_options[] = {
 constexpr std::uint32_t errors_continue = 0x10, errors_read_only = 0x20, errors_panic = 0x40,
                         data_modes = 0xc00, init_itable = 0x80000000,
                         data_error_aborts = 0x10000000, dax_always = 0x200, dax_never = 0x20,
-                        dax_inode = 0x40;  // of the second word
+                        dax_inode = 0x40, optimize_scan = 0x80;  // of the second word
+constexpr std::uint64_t inline_encryption = 1u << 17;            // SB_INLINECRYPT
+constexpr std::uint64_t groups_to_optimize = 16;                 // MB_DEFAULT_LINEAR_SCAN_THRESHOLD
 constexpr std::uint64_t usual_commit_s = 5, usual_batch_us = 15000, usual_readahead = 32,
                         usual_wait = 10;
 
@@ -63,6 +65,7 @@ bool FsOptions::print_ext4(Super& super) const {
   const GuestVirt stored(value(3));
   const auto kept = [&](std::size_t i) { return reader.value(stored, (*disk)[i]); };
   if (value(14) != 0 || (set & dax_always) != 0) return false;  // named quota files are not read
+  if (has_untold_ext4_options(super, set2)) return false;
   if (value(4) != 1) super.print(",sb={}", value(4));
   for (const Ext4Option& option : ext4_options) {
     if ((option.bits & changed) == 0) continue;
@@ -90,9 +93,25 @@ bool FsOptions::print_ext4(Super& super) const {
     super.print(",init_itable={}", value(12));
   if (value(13) != 0) super.print(",max_dir_size_kb={}", value(13));
   if ((set & data_error_aborts) != 0) super.add(",data_err=abort");
+  if ((reader.u64(super.super + flags_) & inline_encryption) != 0) super.add(",inlinecrypt");
   if ((set2 & dax_never) != 0) super.add(",dax=never");
   if ((set2 & dax_inode) != 0) super.add(",dax=inode");
   return true;
+}
+
+/// How groups are scanned, where it is not what their number makes it (kernels differ on showing
+/// it); and the policy of encryption that tests of the kernel use.
+bool FsOptions::has_untold_ext4_options(Super& super, std::uint32_t second_word) const {
+  Reader& reader = super.reader();
+  Kernel& kernel = super.context.kernel;
+  const auto scan =
+      members_of(kernel, "ext4", "ext4_sb_info", {"s_groups_count", "s_mb_largest_free_orders"});
+  if (scan) {
+    const bool usual = reader.value(super.info, (*scan)[0]) >= groups_to_optimize;
+    if (usual != ((second_word & optimize_scan) != 0)) return true;
+  }
+  const auto policy = members_of(kernel, "ext4", "ext4_sb_info", {"s_dummy_enc_policy.policy"});
+  return policy && reader.value(super.info, (*policy)[0]) != 0;
 }
 
 }  // namespace vmsight

@@ -108,8 +108,16 @@ bool FsOptions::print_overlay_choices(Super& super) const {
     const auto found = members_of(kernel, "overlay", "ovl_fs", {name});
     return found ? std::optional((*found)[0]) : std::nullopt;
   };
+  bool known = true;
   const auto flag = [&](const char* name) {
-    return module_flag(super, "overlay", name).value_or(false);
+    auto value = module_flag(super, "overlay", name);
+    for (const char* form : {"ovl_{}_def", "ovl_{}"}) {  // of an overlay that is built in
+      const auto variable =
+          value ? std::nullopt : kernel.symbol(fmt::format(fmt::runtime(form), name));
+      if (variable) value = reader.u8(*variable) != 0;
+    }
+    known = known && value;
+    return value.value_or(false);
   };
   const auto choice = [&](std::string_view name, std::string_view member, std::uint64_t usual,
                           std::initializer_list<std::string_view> words) {
@@ -150,7 +158,7 @@ bool FsOptions::print_overlay_choices(Super& super) const {
     const auto at = has(member);
     if (at && reader.value(super.info, *at) != 0) super.add(word);
   }
-  return told && choice("verity", "config.verity_mode", 0, {"off", "on", "require"});
+  return told && known && choice("verity", "config.verity_mode", 0, {"off", "on", "require"});
 }
 
 std::optional<bool> FsOptions::module_flag(Super& super, std::string_view module,

@@ -82,7 +82,7 @@ std::vector<MountsReader::Broken> MountsReader::read(Context& context, Paths& pa
                                                      const Shared& shared) const {
   Reader& reader = context.reader;
   std::vector<Broken> broken;
-  View view;
+  View view{shared, {}, {}};
   for (const MountNamespace& ns : shared.mount_namespaces) {
     reader.clear_fault();
     read_namespace(context, ns, [&](GuestVirt mount) {
@@ -159,7 +159,7 @@ void MountsReader::read_mount(Context& context, Paths& paths, const MountNamespa
       .propagation = {},
   };
   record.super_options = super_options(context, super, record.fstype, view);
-  read_propagation(context, paths, ns, mount, record);
+  read_propagation(context, paths, ns, mount, view, record);
   if (reader.ok()) context.state.mounts.push_back(record);
 }
 
@@ -187,7 +187,7 @@ std::string_view MountsReader::super_options(Context& context, GuestVirt super,
 
 /// As findmnt calls it, and with the numbers of mountinfo.
 void MountsReader::read_propagation(Context& context, Paths& paths, const MountNamespace& ns,
-                                    GuestVirt mount, Mount& into) const {
+                                    GuestVirt mount, const View& view, Mount& into) const {
   Reader& reader = context.reader;
   const std::uint64_t flags =
       reader.value(flags_of_mount_ ? mount : mount + at_.mnt, propagation_flags_);
@@ -196,7 +196,7 @@ void MountsReader::read_propagation(Context& context, Paths& paths, const MountN
   if (shared) into.peer_group = reader.u32(mount + group_);
   if (master != GuestVirt()) {
     into.master_group = reader.u32(master + group_);
-    const std::uint32_t group = dominating_group(context, paths, ns, mount);
+    const std::uint32_t group = dominating_group(context, paths, ns, mount, view);
     if (group != into.master_group) into.propagate_from = group;
   }
   into.propagation = context.arena().copy(fmt::format("{}{}{}", shared ? "shared" : "private",
@@ -207,7 +207,8 @@ void MountsReader::read_propagation(Context& context, Paths& paths, const MountN
 /// get_dominating_id() of fs/pnode.c: the group of the nearest master, up the chain, of which a
 /// mount can be reached here. 0 if there is none.
 std::uint32_t MountsReader::dominating_group(Context& context, Paths& paths,
-                                             const MountNamespace& ns, GuestVirt mount) const {
+                                             const MountNamespace& ns, GuestVirt mount,
+                                             const View& view) const {
   Reader& reader = context.reader;
   std::size_t left = max_peers;
   for (GuestVirt master = reader.pointer(mount + master_); master != GuestVirt() && reader.ok();
@@ -215,6 +216,10 @@ std::uint32_t MountsReader::dominating_group(Context& context, Paths& paths,
     GuestVirt peer = master;
     do {
       if (left-- == 0) return 0;
+      if (view.shared.out_of_time()) {
+        reader.set_fault(peer);
+        return 0;
+      }
       const GuestVirt vfsmount = peer + at_.mnt, root = reader.pointer(vfsmount + at_.root);
       const bool here = reader.pointer(peer + namespace_) == ns.ns;
       if (here && paths.path_below({vfsmount, root}, ns.root)) return reader.u32(peer + group_);

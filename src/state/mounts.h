@@ -28,7 +28,8 @@ class MountsReader {
   using Visit = std::function<void(GuestVirt mount)>;
   /// What one view has learnt: super blocks are shared by many mounts.
   struct View {
-    FlatMap<std::string_view> options;         // by super block; nullptr: they cannot be told
+    const Shared& shared;
+    FlatMap<std::string_view> options;         // by super block; without data: they cannot be told
     std::vector<std::string_view> untellable;  // types of file systems that a problem names
   };
   void resolve_propagation(Members& members);
@@ -42,9 +43,9 @@ class MountsReader {
   std::string_view super_options(Context& context, GuestVirt super, std::string_view type,
                                  View& view) const;
   void read_propagation(Context& context, Paths& paths, const MountNamespace& ns, GuestVirt mount,
-                        Mount& into) const;
+                        const View& view, Mount& into) const;
   std::uint32_t dominating_group(Context& context, Paths& paths, const MountNamespace& ns,
-                                 GuestVirt mount) const;
+                                 GuestVirt mount, const View& view) const;
   std::string_view text(Context& context, GuestVirt from) const;
 
   struct Offsets {

@@ -15,7 +15,7 @@ namespace vmsight {
 /// Names of IFA_F_* in the order of `ip addr`; views of static strings. An address that is not
 /// permanent is "dynamic"; what is "secondary" of IPv4 is "temporary" of IPv6.
 std::vector<std::string_view> address_flags(std::uint32_t flags, bool ipv6);
-/// "global", "site", "link", "host", "nowhere": RT_SCOPE_*; nullptr for a number without a name.
+/// "global", "site", "link", "host", "nowhere": RT_SCOPE_*; "" for a number without a name.
 std::string_view address_scope(unsigned scope);
 
 class NetAddressesReader {

@@ -110,7 +110,9 @@ bool NetDevicesReader::read_namespace(Context& context, const NetNamespace& ns, 
   std::size_t unreadable = 0;
   const std::size_t before = context.state.net_devices.size();
   const bool complete = walk_list(reader, ns.net + dev_base_, [&](GuestVirt node) {
-    if (view.devices_left == 0) return reader.set_fault(node);
+    const bool enough =
+        view.devices_left == 0 || is_full(context.state.net_devices, context.arena());
+    if (enough) return reader.set_fault(node);
     --view.devices_left;
     NetDevice record;
     record.netns = ns.inode;

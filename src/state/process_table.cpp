@@ -100,6 +100,9 @@ void ProcessTable::read_first(ProcessContext& process, Entry& entry) {
 }
 
 Result<void> ProcessTable::verify(ProcessContext& process, const ChangeCounts& counts) {
+  if (proofs_.is_full()) {
+    process.state().problem("processes", "more was read than can be proven not to have changed");
+  }
   VMSIGHT_TRY(const auto changed, proofs_.changed(process.reader().memory()));
   VMSIGHT_TRY(const bool all, renamed(process, counts));
   const std::size_t known = entries_.size();

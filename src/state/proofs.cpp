@@ -18,7 +18,7 @@ void Proofs::begin(bool live, Owner owner) {
 }
 
 void Proofs::note(Reader& reader, GuestVirt va, std::uint64_t value, std::uint8_t size) {
-  if (va.raw() % size != 0) return;  // unaligned: forged, nothing to prove
+  if (va.raw() % size != 0 || is_full()) return;  // unaligned: forged, nothing to prove
   const AddressSpace::Window& direct = reader.space().direct_map();
   if (direct.contains(va)) [[likely]] {
     const GuestPhys at(va.raw() - direct.delta);

@@ -18,6 +18,8 @@ namespace vmsight {
 class Proofs {
  public:
   using Owner = std::uint32_t;
+  /// 320 MiB of them. Ten thousand processes with a hundred files each need three million.
+  static constexpr std::size_t max_words = std::size_t{1} << 23;
 
   /// Nothing is noted unless the guest may run while we read.
   void begin(bool live, Owner owner = 0);
@@ -43,6 +45,8 @@ class Proofs {
   Result<std::vector<Owner>> changed(GuestMemory& memory);
 
   std::size_t size() const { return words_.size(); }
+  /// More was noted than is kept, so that what came last is not proven.
+  bool is_full() const { return words_.size() >= max_words; }
   /// Forgets what was noted since the size was this.
   void truncate(std::size_t size) { words_.resize(size); }
 

@@ -146,8 +146,10 @@ Result<void> LinuxStateReader::read_processes(Context& context) {
 Result<void> LinuxStateReader::read_mounts(Context& context) {
   if ((context.options.parts & part_mounts) == 0) return {};
   const unsigned attempts = memory_.is_live() ? std::max(1u, context.options.attempts) : 1;
+  const std::size_t problems = context.state.problems.size();
   for (unsigned i = 1;; ++i) {
     context.state.mounts.clear();
+    context.state.problems.resize(problems);
     reader_.begin_object();
     const auto broken = mounts_.read(context, paths_, shared_);
     bool moved = false;

@@ -110,11 +110,12 @@ Result<void> add_segment(const GElf_Phdr& header, Image& image) {
   ImageSegment segment;
   segment.start = GuestPhys(header.p_paddr) + skip;
   segment.size = (header.p_memsz - skip) & ~(page_size - 1);
+  constexpr std::uint64_t max_offset = INT64_MAX;  // of any file
+  if (header.p_offset > max_offset) return bad_core("a segment lies outside any file");
   segment.file_offset = header.p_offset + skip;
   segment.file_size = std::min(segment.size, header.p_filesz - std::min(skip, header.p_filesz));
   if (!segment.start.checked_add(segment.size)) return bad_core("a segment wraps");
   if (segment.file_size == 0) segment.file_offset = 0;
-  constexpr std::uint64_t max_offset = INT64_MAX;  // of any file
   if (segment.file_offset > max_offset || segment.file_size > max_offset - segment.file_offset)
     return bad_core("a segment wraps in the file");
   image.segments.push_back(segment);

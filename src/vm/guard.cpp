@@ -106,6 +106,12 @@ class Spawning {
 
 bool is_executable(const std::string& path) { return ::access(path.c_str(), X_OK) == 0; }
 
+Error silent() {
+  return {.code = ErrorCode::timeout,
+          .message = "the guard of the VM does not answer in time",
+          .hint = "is the QEMU process stuck in the host's kernel?"};
+}
+
 Error ended() {
   return {.code = ErrorCode::os,
           .message = "the guard of the VM has ended",
@@ -202,7 +208,9 @@ Result<std::uint64_t> Guard::ask(GuardRequest request, const json& payload) {
 
 Result<std::uint64_t> Guard::exchange(const GuardMessage& message, int descriptor) {
   const auto bytes = std::as_bytes(std::span(&message, 1));
-  if (send_with_fd(socket_.get(), bytes, descriptor) != sizeof message) return ended();
+  if (send_with_fd(socket_.get(), bytes, descriptor) != sizeof message) {
+    return errno == EAGAIN ? silent() : ended();
+  }
   VMSIGHT_TRY(const GuardAnswer answer, receive());
   return from_answer(answer);
 }
@@ -222,11 +230,7 @@ Result<GuardAnswer> Guard::receive() {
     pollfd event{.fd = socket_.get(), .events = POLLIN};
     const int ready = ::poll(&event, 1, std::max(0, answer_timeout_ms - passed));
     if (ready < 0 && errno == EINTR) continue;
-    if (ready == 0) {
-      return Error{.code = ErrorCode::timeout,
-                   .message = "the guard of the VM does not answer in time",
-                   .hint = "is the QEMU process stuck in the host's kernel?"};
-    }
+    if (ready == 0) return silent();
     GuardAnswer answer;
     if (::recv(socket_.get(), &answer, sizeof(answer), 0) != sizeof(answer)) return ended();
     return answer;
