@@ -128,7 +128,7 @@ class Trace : public Verb {
             .where_filter_fits = system_calls_};
   }
 
-  std::vector<ProbeRequest> requests() const {
+  Result<std::vector<ProbeRequest>> requests() const {
     std::vector<ProbeRequest> all;
     for (const std::string& site : sites_) all.push_back(request(site));
     // Not every kernel has all of them.
@@ -149,11 +149,17 @@ class Trace : public Verb {
       for (const std::string_view function : {signal_function, exit_function})
         add(request(fmt::format("kprobe:{}", function)));
     }
+    if (all.empty()) {
+      return Error{.code = ErrorCode::unsupported,
+                   .message = "trace: no system call of this kernel can be probed",
+                   .hint = "vmsight sym VM '*sys_open*' shows what its functions are called"};
+    }
     return all;
   }
 
   Result<void> list_sites() {
-    for (const ProbeRequest& request : requests()) {
+    VMSIGHT_TRY(const auto wanted, requests());
+    for (const ProbeRequest& request : wanted) {
       VMSIGHT_TRY(const auto found, prober_->find(request));
       for (const ProbeSite& site : found) print_site(site);
     }
@@ -192,7 +198,8 @@ class Trace : public Verb {
     VMSIGHT_TRY_VOID(open_perfetto());
     BackgroundOutput lines(STDOUT_FILENO);
     lines_ = &lines;
-    VMSIGHT_TRY_VOID(prober_->add(requests(), [this](const ProbeEvent& event) { show(event); }));
+    VMSIGHT_TRY(const auto wanted, requests());
+    VMSIGHT_TRY_VOID(prober_->add(wanted, [this](const ProbeEvent& event) { show(event); }));
     start_ns_ = monotonic_ns();
     VMSIGHT_TRY_VOID(announce());
     Result<void> done;
