@@ -90,7 +90,7 @@ def parser():
     verb.add_argument("--qemu", metavar="PATH|VERSION")
     verb.add_argument("--accel", default="auto", choices=["auto", "tcg", "kvm"])
     verb.add_argument("--net", action="store_true", help="a virtio-net device at 10.0.2.15")
-    verb.add_argument("--tools", action="store_true", help="Debian's ip, ss and findmnt, and the scenes that need them")
+    verb.add_argument("--tools", action="store_true", help="Debian's ip, ss, ps, lsof and more (tools.py), and the scenes that need them")
     verb.add_argument("--agent", action="store_true", help="vmsight's agent and qemu-guest-agent, with their ports")
     verb.add_argument("--disk", metavar="RAW", help="a virtio-blk device with this image")
     verb.add_argument("--workloads", action="store_true", help="Debian's x264 and nginx at /debian, an empty disk, a network")

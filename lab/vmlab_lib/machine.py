@@ -33,7 +33,7 @@ class Options:
     net: bool = False
     disk: str = None          # path of a raw image
     agent: bool = False       # vmsight's agent and qemu-guest-agent in the guest, with their ports
-    tools: bool = False       # Debian's ip, ss and findmnt, and the scenes that need them
+    tools: bool = False       # Debian's ip, ss, ps, lsof and more (tools.py), and the scenes that need them
     workloads: bool = False   # Debian's x264 and nginx, an empty disk, a network: see workloads/
     forward: int = 0          # a port of the host's loopback that leads to the guest's port 80
     qemu_args: tuple = ()

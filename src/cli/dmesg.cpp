@@ -68,6 +68,11 @@ class Dmesg : public Verb {
   }
 
   Result<void> take_time_format() {
+    if (format_.raw && (format_.wall_clock || format_.decode || no_time_ || format_.delta ||
+                        format_.relative || !time_format_.empty())) {
+      return usage_error("dmesg: -r shows records as they are, without -d, -e, -H, -T, -t and -x",
+                         "give -r alone, or leave it out");
+    }
     format_.timestamps = !no_time_;
     if (time_format_.empty()) return {};
     format_.delta |= time_format_ == "delta";

@@ -1,4 +1,6 @@
 // vmsight lscpu VM: CPUs.
+#include <unistd.h>
+
 #include "cli/target.h"
 #include "render/system.h"
 
@@ -14,6 +16,13 @@ class Lscpu : public Verb {
         ->group(format_group);
     app.add_flag("-c,--offline", offline_, "-e, -p: only those that are not")->group(format_group);
     app.add_flag("-a,--all", all_, "-e, -p: both (-e: the default)")->group(format_group);
+    app.add_option("--hierarchic", hierarchic_,
+                   "the summary's lines below headings: auto (on a terminal), always, never")
+        ->expected(0, 1)
+        ->default_str("always")
+        ->group(format_group)
+        ->type_name("WHEN")
+        ->check(CLI::IsMember({"auto", "always", "never"}));
     app.add_flag("-J", json_, "as --json")->group(format_group);
   }
 
@@ -35,12 +44,15 @@ class Lscpu : public Verb {
     verb.text = [&](Output& out, const State& state, const Target&) {
       if (parse_) return print_cpu_lines(out, state);
       if (each_) return print_cpu_table(out, state, {.headers = session.common.headers});
-      print_cpu_summary(out, state);
+      const bool is_for_people = ::isatty(STDOUT_FILENO) == 1;
+      print_cpu_summary(out, state,
+                        hierarchic_ == "auto" ? is_for_people : hierarchic_ == "always");
     };
     return show_state(session, verb);
   }
 
  private:
+  std::string hierarchic_ = "auto";
   bool each_ = false, parse_ = false, online_ = false, offline_ = false, json_ = false,
        all_ = false;
 };

@@ -132,7 +132,8 @@ class Lsof : public Verb {
     }
     for (const std::string& name : names_) {  // an expression may have commas
       const bool excluded = name.starts_with('^');
-      (excluded ? choice_.names.excluded : choice_.names.wanted).push_back(name.substr(excluded));
+      VMSIGHT_TRY(NamePattern pattern, NamePattern::parse(name.substr(excluded)));
+      (excluded ? choice_.excluded_names : choice_.names).push_back(std::move(pattern));
     }
     for (std::string& user : choice_.users.wanted) {
       if (user == "root") user = "0";

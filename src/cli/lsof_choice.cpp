@@ -1,7 +1,6 @@
 #include "cli/lsof_choice.h"
 
 #include <algorithm>
-#include <regex>
 
 #include "base/text.h"
 #include "cli/verb.h"
@@ -24,6 +23,9 @@ std::string_view without_mark(std::string_view path) {
   return path.ends_with(mark) ? path.substr(0, path.size() - mark.size()) : path;
 }
 
+/// Shared memory of System V may have the inode number 0.
+bool is_file(const MemoryMap& map) { return map.inode != 0 || map.path.starts_with('/'); }
+
 bool is_below(std::string_view path, std::string_view directory) {
   if (directory.ends_with('/')) directory.remove_suffix(1);
   return path == directory || (directory.empty() && path.starts_with('/')) ||
@@ -31,22 +33,32 @@ bool is_below(std::string_view path, std::string_view directory) {
           path[directory.size()] == '/');
 }
 
-/// "/regex/" or "/regex/i": an expression; anything else: the beginning of a name.
-bool name_matches(std::string_view comm, const std::string& pattern) {
-  const std::size_t end = pattern.rfind('/');
-  if (!pattern.starts_with('/') || end == 0) return comm.starts_with(pattern);
-  const bool any_case = pattern.find('i', end) != pattern.npos;
-  const bool basic = pattern.find('b', end) != pattern.npos;
-  auto flags = basic ? std::regex::basic : std::regex::extended;
-  if (any_case) flags |= std::regex::icase;
+}  // namespace
+
+Result<NamePattern> NamePattern::parse(const std::string& word) {
+  const std::size_t end = word.rfind('/');
+  if (!word.starts_with('/') || end == 0) return NamePattern(word);
+  auto flags = std::regex::extended;
+  for (const char letter : word.substr(end + 1)) {
+    if (letter == 'b') flags = (flags & ~std::regex::extended) | std::regex::basic;
+    if (letter == 'x') flags = (flags & ~std::regex::basic) | std::regex::extended;
+    if (letter == 'i') flags |= std::regex::icase;
+    if (std::string_view("bix").find(letter) != std::string_view::npos) continue;
+    return usage_error(fmt::format("lsof: '{}' has an unknown letter behind its expression", word),
+                       "/EXPRESSION/ with b (basic), i (upper and lower case alike), x (extended)");
+  }
   try {
-    return std::regex_search(std::string(comm), std::regex(pattern.substr(1, end - 1), flags));
-  } catch (const std::regex_error&) {
-    return false;
+    return NamePattern(std::regex(word.substr(1, end - 1), flags));
+  } catch (const std::regex_error& error) {
+    return usage_error(fmt::format("lsof: '{}' is no regular expression: {}", word, error.what()),
+                       "/EXPRESSION/ is one as to grep -E; other words are beginnings of names");
   }
 }
 
-}  // namespace
+bool NamePattern::matches(std::string_view comm) const {
+  if (!expression_) return comm.starts_with(start_);
+  return std::regex_search(comm.begin(), comm.end(), *expression_);
+}
 
 void LsofSet::add(const std::string& list) {
   std::string_view rest = list;
@@ -81,7 +93,7 @@ Result<void> LsofSet::check_numbers(std::string_view what) const {
 
 unsigned LsofChoice::wanted_bits() const {
   return (pids.wanted.empty() ? 0U : by_pid) | (groups.wanted.empty() ? 0U : by_group) |
-         (users.wanted.empty() ? 0U : by_user) | (names.wanted.empty() ? 0U : by_name) |
+         (users.wanted.empty() ? 0U : by_user) | (names.empty() ? 0U : by_name) |
          (fds.empty() ? 0U : by_fd) | (inet.empty() ? 0U : by_inet) |
          (unix_sockets ? by_unix : 0U) | (links_below ? by_links : 0U) |
          (paths.empty() && directories.empty() && trees.empty() ? 0U : by_path);
@@ -90,7 +102,7 @@ unsigned LsofChoice::wanted_bits() const {
 std::optional<std::int32_t> LsofChoice::only_pid() const {
   const bool alone = wanted_bits() == by_pid || (all_of && (wanted_bits() & by_pid) != 0);
   if (!alone || pids.wanted.size() != 1) return std::nullopt;
-  return static_cast<std::int32_t>(parse_whole<std::int64_t>(pids.wanted.front()).value_or(0));
+  return parse_whole<std::int32_t>(pids.wanted.front());
 }
 
 bool LsofChoice::may_choose_maps() const {
@@ -105,24 +117,23 @@ bool LsofChoice::may_choose_maps() const {
   return !by_fd_alone || fds.wanted.empty() || fds.has("mem") || fds.has("DEL");
 }
 
-bool LsofChoice::matches_name(std::string_view comm,
-                              const std::vector<std::string>& patterns) const {
+bool LsofChoice::matches_any(std::string_view comm, const std::vector<NamePattern>& patterns) {
   return std::any_of(patterns.begin(), patterns.end(),
-                     [&](const std::string& pattern) { return name_matches(comm, pattern); });
+                     [&](const NamePattern& pattern) { return pattern.matches(comm); });
 }
 
 bool LsofChoice::is_excluded(const Process& process) const {
   return pids.excludes(std::to_string(process.pid)) ||
          groups.excludes(std::to_string(process.pgrp)) ||
          (process.euid && users.excludes(std::to_string(*process.euid))) ||
-         matches_name(process.comm, names.excluded);
+         matches_any(process.comm, excluded_names);
 }
 
 unsigned LsofChoice::bits_of(const Process& process) const {
   return (pids.has(std::to_string(process.pid)) ? by_pid : 0U) |
          (groups.has(std::to_string(process.pgrp)) ? by_group : 0U) |
          (process.euid && users.has(std::to_string(*process.euid)) ? by_user : 0U) |
-         (matches_name(process.comm, names.wanted) ? by_name : 0U);
+         (matches_any(process.comm, names) ? by_name : 0U);
 }
 
 /// -d: numbers, ranges of them, or the words of the column FD; "fd" for every descriptor.
@@ -237,7 +248,7 @@ void LsofChoice::filter(State& state) const {
   std::erase_if(state.memory_maps, [&](const MemoryMap& map) {
     const auto of = bits.find(map.pid);
     const bool gone = map.path.ends_with(" (deleted)");
-    if (of == bits.end() || map.inode == 0 ||
+    if (of == bits.end() || !is_file(map) ||
         !chooses({.fd = gone ? "DEL" : "mem",
                   .type = map.type,
                   .path = map.path,

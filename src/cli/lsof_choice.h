@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <regex>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -24,11 +25,26 @@ struct LsofSet {
   Result<void> check_numbers(std::string_view what) const;
 };
 
+/// What -c takes: the beginning of a command's name, or /EXPRESSION/ with letters behind it.
+class NamePattern {
+ public:
+  static Result<NamePattern> parse(const std::string& word);
+  bool matches(std::string_view comm) const;
+
+ private:
+  explicit NamePattern(std::string start) : start_(std::move(start)) {}
+  explicit NamePattern(std::regex expression) : expression_(std::move(expression)) {}
+
+  std::string start_;
+  std::optional<std::regex> expression_;
+};
+
 class LsofChoice {
  public:
   // As the options say.
   bool all_of = false;                                 // -a
-  LsofSet pids, groups, users, names, fds;             // -p -g -u -c -d
+  LsofSet pids, groups, users, fds;                    // -p -g -u -d
+  std::vector<NamePattern> names, excluded_names;      // -c
   std::vector<InetAddress> inet;                       // -i
   SocketStates states;                                 // -s
   bool unix_sockets = false;                           // -U
@@ -74,7 +90,7 @@ class LsofChoice {
   bool chooses(const File& file, unsigned process_bits) const;
   bool chooses_fd(const File& file) const;
   bool matches_path(const File& file) const;
-  bool matches_name(std::string_view comm, const std::vector<std::string>& patterns) const;
+  static bool matches_any(std::string_view comm, const std::vector<NamePattern>& patterns);
   void filter_directories(Process& process, unsigned bits) const;
   bool chooses(const OpenFile& file, unsigned bits, const Sockets& sockets) const;
 

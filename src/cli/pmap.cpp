@@ -1,6 +1,7 @@
 // vmsight pmap VM PID...: memory maps of processes.
 #include <unordered_set>
 
+#include "base/text.h"
 #include "cli/filters.h"
 #include "cli/target.h"
 #include "render/maps.h"
@@ -15,8 +16,12 @@ class Pmap : public Verb {
     app.add_flag("-a,--all", all_, "all processes")->group(filter_group);
     app.add_flag("-x,--extended", format_.residency, "how much is in RAM, and how much is dirty")
         ->group(format_group);
-    app.add_flag("-X,--more", format_.extended, "offset, device and inode too")
+    app.add_flag("-d,--device", format_.device, "offsets and devices of files")
         ->group(format_group);
+    app.add_flag("-q,--quiet", quiet_, "no headings and totals")->group(format_group);
+    app.add_option("-A,--range", range_, "only maps that reach into these addresses")
+        ->group(filter_group)
+        ->type_name("LOW[,HIGH]");
     app.add_flag("-p,--show-path", format_.full_paths, "whole paths of files")->group(format_group);
   }
 
@@ -24,11 +29,15 @@ class Pmap : public Verb {
     if (pids_.empty() && !all_) {
       return usage_error("pmap: no PID given", "give PIDs of the guest, or --all");
     }
+    if (format_.residency && format_.device) {
+      return usage_error("pmap: -x and -d exclude each other", "give one of them");
+    }
+    VMSIGHT_TRY_VOID(take_range());
     StateVerb verb;
     verb.options.parts = part_processes | part_memory_maps;
     verb.options.residency = format_.residency;
     if (pids_.size() == 1 && !all_) verb.options.pid = pids_.front();
-    format_.table.headers = session.common.headers;
+    format_.headers = session.common.headers && !quiet_;
     verb.filter = [this](State& state, Target&) { return filter(state); };
     verb.text = [this](Output& out, const State& state, const Target&) {
       print_memory_maps(out, state, format_);
@@ -37,7 +46,27 @@ class Pmap : public Verb {
   }
 
  private:
+  Result<void> take_range() {
+    if (range_.empty()) return {};
+    const std::size_t comma = std::min(range_.find(','), range_.size());
+    const auto address = [](std::string_view text) {
+      if (text.starts_with("0x")) text.remove_prefix(2);
+      return parse_whole<std::uint64_t>(text, 16);
+    };
+    const std::string_view text = range_;
+    low_ = address(text.substr(0, comma));
+    high_ = comma == text.size() ? low_ : address(text.substr(comma + 1));
+    if (low_ && high_ && *low_ <= *high_) return {};
+    return usage_error("pmap: '" + range_ + "' is no range of addresses",
+                       "LOW or LOW,HIGH in hexadecimal");
+  }
+
   Result<void> filter(State& state) const {
+    if (low_) {
+      std::erase_if(state.memory_maps, [this](const MemoryMap& map) {
+        return map.end <= *low_ || map.start > *high_;
+      });
+    }
     if (all_) return {};
     std::unordered_set<std::int32_t> known;
     for (const Process& process : state.processes) known.insert(process.pid);
@@ -50,7 +79,9 @@ class Pmap : public Verb {
   }
 
   std::vector<std::int32_t> pids_;
-  bool all_ = false;
+  std::string range_;
+  std::optional<std::uint64_t> low_, high_;
+  bool all_ = false, quiet_ = false;
   PmapFormat format_;
 };
 

@@ -18,7 +18,7 @@ using Argument = ShortOption::Argument;
 constexpr ShortOption short_options[] = {
     {'-', 'A', Argument::none, "--all"},        {'-', 'C', Argument::required, "--comm"},
     {'-', 'F', Argument::none, "--extra-full"}, {'-', 'G', Argument::required, "--Group"},
-    {'-', 'H', Argument::none, "--forest"},     {'-', 'L', Argument::none, "--lwp"},
+    {'-', 'H', Argument::none, "--hierarchy"},  {'-', 'L', Argument::none, "--lwp"},
     {'-', 'N', Argument::none, "--deselect"},   {'-', 'T', Argument::none, "--threads"},
     {'-', 'U', Argument::required, "--User"},   {'-', 'a', Argument::none, "--with-terminal"},
     {'-', 'd', Argument::none, "--no-leaders"}, {'-', 'e', Argument::none, "--all"},
@@ -70,12 +70,13 @@ class Ps : public Verb {
   Result<void> run(Session& session) override {
     VMSIGHT_TRY_VOID(take_bsd_options());
     VMSIGHT_TRY_VOID(take_lists());
-    choose_columns();
+    VMSIGHT_TRY_VOID(choose_columns());
     StateVerb verb;
     verb.options.parts = part_os | part_processes;
     if (format_.threads) verb.options.parts |= part_threads;
     verb.shown = verb.options.parts & ~part_os;
     if (chosen_alone()) verb.options.pid = static_cast<std::int32_t>(pids_.front());
+    format_.forest = arms_ ? PsForest::arms : indented_ ? PsForest::spaces : PsForest::none;
     format_.table = {.headers = session.common.headers && !no_headers_,
                      .width = wide_ ? 0 : session.width};
     // A wrong column is told before the guest is read.
@@ -111,7 +112,8 @@ class Ps : public Verb {
     flag("-a,--with-terminal", with_terminal_, "with a terminal, session leaders aside");
     flag("-d,--no-leaders", no_leaders_, "all but session leaders");
     flag("--no-kthreads", no_kthreads_, "no kernel threads, whatever else is asked for");
-    app.add_flag("-e,-A,--all", all_, "all, which is the default")->group("");
+    flag("-e,-A,--all", all_,
+         "all, which is the default; as -j, -L and -T with few columns, unless with -f");
   }
 
   void declare_format(CLI::App& app) {
@@ -127,10 +129,11 @@ class Ps : public Verb {
         ->type_name("COL,...");
     flag("-f,--full", full_, "the default columns");
     flag("-F,--extra-full", extra_full_, "... with SZ, RSS and PSR");
-    flag("-j,--jobs", jobs_, "... with PGID and SID");
-    flag("-L,--lwp", lwp_, "a line for each thread, with LWP and NLWP");
+    flag("-j,--jobs", jobs_, "PGID and SID");
+    flag("-L,--lwp", lwp_, "a line for each thread, with LWP");
     flag("-T,--threads", format_.threads, "a line for each thread, with SPID");
-    flag("-H,--forest,--tree", format_.forest, "children under their parents");
+    flag("--forest,--tree", arms_, "children under their parents, with arms");
+    flag("-H,--hierarchy", indented_, "... with spaces");
     flag("-w,--wide", wide_, "do not cut lines at the terminal's width");
   }
 
@@ -163,11 +166,12 @@ class Ps : public Verb {
   bool take_bsd_letter(char letter) {
     constexpr std::string_view known = "axufwcrhLTHj";
     if (known.find(letter) == known.npos) return false;
+    is_bsd_ = true;
     bsd_a_ |= letter == 'a';
     bsd_x_ |= letter == 'x';
     user_oriented_ |= letter == 'u';
     bsd_jobs_ |= letter == 'j';
-    format_.forest |= letter == 'f';
+    arms_ |= letter == 'f';
     wide_ |= letter == 'w';
     format_.names_only |= letter == 'c';
     running_ |= letter == 'r';
@@ -216,25 +220,21 @@ class Ps : public Verb {
     for (std::string& terminal : terminals_) {
       if (terminal.starts_with("/dev/")) terminal.erase(0, 5);
     }
-    // A header ends the list: all that follows = belongs to it.
     for (const std::string& text : column_words_) {
-      const std::size_t equals = std::min(text.find('='), text.size());
-      const std::size_t last = text.find_last_of(", ", equals);
-      const bool has_header = equals < text.size();
-      const std::size_t plain = !has_header ? text.size() : last == text.npos ? 0 : last;
-      for (std::string& word : split(std::string_view(text).substr(0, plain))) {
-        format_.columns.push_back(std::move(word));
-      }
-      if (has_header) format_.columns.push_back(text.substr(last == text.npos ? 0 : last + 1));
+      for (std::string& word : split(text)) format_.columns.push_back(std::move(word));
     }
     return {};
   }
 
-  /// The columns of ps for -f, -F, -j, u, j, with those of threads.
-  void choose_columns() {
+  /// The columns of ps for its options; without any of them those of -f.
+  Result<void> choose_columns() {
     const bool spid = format_.threads;
     format_.threads |= lwp_;
-    if (!format_.columns.empty()) return;
+    if (!format_.columns.empty()) {
+      if (!extra_full_ && !jobs_ && !bsd_jobs_ && !user_oriented_) return {};
+      return usage_error("ps: -o chooses the columns, and so do -F, -j, j and u",
+                         "give one of them");
+    }
     auto& columns = format_.columns;
     const auto add = [&](std::initializer_list<const char*> names) {
       columns.insert(columns.end(), names.begin(), names.end());
@@ -244,11 +244,26 @@ class Ps : public Verb {
       if (lwp_) add({"lwp"});
       add({"%cpu"});
       if (lwp_) add({"nlwp"});
-      return add({"%mem", "vsz", "rss", "tname", "stat", "start_time", "bsdtime", "command"});
+      add({"%mem", "vsz", "rss", "tname", "stat", "start_time", "bsdtime", "command"});
+      return {};
     }
     if (bsd_jobs_) {
-      return add(
-          {"ppid", "pid", "pgid", "sid", "tname", "tpgid", "stat", "uid", "bsdtime", "command"});
+      add({"ppid", "pid", "pgid", "sid", "tname", "tpgid", "stat", "uid", "bsdtime", "command"});
+      return {};
+    }
+    if (is_bsd_) {
+      add({"pid"});
+      if (lwp_) add({"lwp"});
+      add({"tname", "stat", "bsdtime", "command"});
+      return {};
+    }
+    if ((all_ || jobs_ || lwp_ || spid) && !full_ && !extra_full_) {
+      add({"pid"});
+      if (spid) add({"spid"});
+      if (jobs_) add({"pgid", "sid"});
+      if (lwp_) add({"lwp"});
+      add({"tname", "time", "ucmd"});
+      return {};
     }
     add({"uid", "pid"});
     if (spid) add({"spid"});
@@ -259,6 +274,7 @@ class Ps : public Verb {
     if (lwp_) add({"nlwp"});
     if (extra_full_) add({"sz", "rss", "psr"});
     add({"stime", "tname", "time", "cmd"});
+    return {};
   }
 
   bool names_any() const {
@@ -269,9 +285,10 @@ class Ps : public Verb {
 
   /// Is it one process, and nothing that others could be too?
   bool chosen_alone() const {
-    return pids_.size() == 1 && !all_ && !deselect_ && parents_.empty() && users_.empty() &&
-           real_users_.empty() && groups_.empty() && egroups_.empty() && sessions_.empty() &&
-           terminals_.empty() && names_.empty() && !with_terminal_ && !no_leaders_ && !on_terminal_;
+    return pids_.size() == 1 && pids_.front() <= INT32_MAX && !all_ && !deselect_ &&
+           parents_.empty() && users_.empty() && real_users_.empty() && groups_.empty() &&
+           egroups_.empty() && sessions_.empty() && terminals_.empty() && names_.empty() &&
+           !with_terminal_ && !no_leaders_ && !on_terminal_;
   }
 
   static bool has(const Numbers& wanted, std::optional<std::int64_t> value) {
@@ -286,9 +303,15 @@ class Ps : public Verb {
            has(real_users_, process.uid) || has(groups_, process.gid) ||
            has(egroups_, process.egid) || has(sessions_, process.session) ||
            (!names_.empty() && matches_any(names_, process.comm)) ||
-           std::find(terminals_.begin(), terminals_.end(), terminal) != terminals_.end() ||
-           (with_terminal_ && has_terminal && !leads) || (no_leaders_ && !leads) ||
-           (on_terminal_ && has_terminal);
+           is_on_any(terminals_, terminal) || (with_terminal_ && has_terminal && !leads) ||
+           (no_leaders_ && !leads) || (on_terminal_ && has_terminal);
+  }
+
+  /// "S0" and "1" are ttyS0 and tty1, too.
+  static bool is_on_any(const std::vector<std::string>& wanted, const std::string& terminal) {
+    return std::any_of(wanted.begin(), wanted.end(), [&](const std::string& word) {
+      return terminal == word || terminal == "tty" + word;
+    });
   }
 
   static std::string terminal_of(const Process& process) {
@@ -316,8 +339,9 @@ class Ps : public Verb {
   Numbers pids_, parents_, users_, real_users_, groups_, egroups_, sessions_;
   bool all_ = false, deselect_ = false, with_terminal_ = false, no_leaders_ = false,
        on_terminal_ = false, running_ = false, no_kthreads_ = false;
-  bool full_ = false, extra_full_ = false, jobs_ = false, bsd_jobs_ = false, lwp_ = false,
-       user_oriented_ = false, wide_ = false, no_headers_ = false, bsd_a_ = false, bsd_x_ = false;
+  bool arms_ = false, indented_ = false, is_bsd_ = false, full_ = false, extra_full_ = false,
+       jobs_ = false, bsd_jobs_ = false, lwp_ = false, user_oriented_ = false, wide_ = false,
+       no_headers_ = false, bsd_a_ = false, bsd_x_ = false;
   PsFormat format_;
 };
 

@@ -45,10 +45,12 @@ std::string seconds_text(const LogRecord& record) {
   return fmt::format("{:5}.{:06}", record.time_ns / ns_per_s, record.time_ns % ns_per_s / 1000);
 }
 
-/// Since the line before; 0 for the first.
+/// Since the line before, in whole microseconds as the kernel tells times; 0 for the first, and
+/// behind those from before the guest had a clock.
 double passed_s(const LogRecord& record, const LogFormat& format) {
-  const std::uint64_t last = format.last_ns.value_or(record.time_ns);
-  return (static_cast<double>(record.time_ns) - static_cast<double>(last)) / 1e9;
+  const auto microseconds = [](std::uint64_t ns) { return static_cast<double>(ns / 1000); };
+  const std::uint64_t last = format.last_ns.value_or(0) / 1000 * 1000;
+  return last == 0 ? 0 : (microseconds(record.time_ns) - microseconds(last)) / 1e6;
 }
 
 /// "[Nov28 19:17] " for the first line of a minute, then "[  +0.000006] ".
@@ -71,7 +73,10 @@ std::string stamp(const LogRecord& record, const LogFormat& format) {
   const std::string delta = format.delta ? fmt::format("<{:12.6f}>", passed_s(record, format)) : "";
   if (!format.timestamps) return format.delta ? "[" + delta + "] " : "";
   if (format.boot_unix_ns) {
-    const std::int64_t at = *format.boot_unix_ns + static_cast<std::int64_t>(record.time_ns);
+    // The whole second of the boot and the record's own time, as dmesg does it.
+    const std::int64_t second = ns_per_s;
+    const std::int64_t boot = *format.boot_unix_ns - *format.boot_unix_ns % second;
+    const std::int64_t at = boot + static_cast<std::int64_t>(record.time_ns);
     if (format.relative) return relative_stamp(record, format, at);
     if (format.iso) return iso_stamp(record, at);
     if (format.wall_clock) {

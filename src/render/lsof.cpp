@@ -54,7 +54,7 @@ std::string socket_type(const Socket& socket) {
   if (is_bare(socket)) return "sock";
   if (socket.protocol == "raw") return socket.family == "inet" ? "raw" : "raw6";
   if (is_inet(socket)) return socket.family == "inet" ? "IPv4" : "IPv6";
-  if (socket.family == "unix") return "unix";
+  if (socket.family == "unix" || socket.family == "netlink") return std::string(socket.family);
   return socket.family == "packet" ? "pack" : "sock";
 }
 
@@ -75,8 +75,40 @@ std::string inet_end(std::string_view address, std::uint32_t port) {
   return port == 0 ? host + ":*" : fmt::format("{}:{}", host, port);
 }
 
+// include/uapi/linux/netlink.h, as lsof has the names.
+constexpr std::string_view netlink_protocols[] = {
+    "ROUTE",         "UNUSED",   "USERSOCK", "FIREWALL",       "INET_DIAG",  "NFLOG",
+    "XFRM",          "SELINUX",  "ISCSI",    "AUDIT",          "FIB_LOOKUP", "CONNECTOR",
+    "NETFILTER",     "IP6_FW",   "DNRTMSG",  "KOBJECT_UEVENT", "GENERIC",    "",
+    "SCSITRANSPORT", "ECRYPTFS", "RDMA",     "CRYPTO"};
+
+std::string netlink_name(const Socket& socket) {
+  const std::uint32_t number = socket.protocol_number;
+  const std::string_view name =
+      number < std::size(netlink_protocols) ? netlink_protocols[number] : "";
+  return name.empty() ? fmt::format("unknown protocol number: {}", number) : std::string(name);
+}
+
+/// ETH_P_* of include/uapi/linux/if_ether.h, those that lsof names most.
+std::string packet_protocol(const Socket& socket) {
+  switch (socket.protocol_number) {
+    case 0x0003:
+      return "ALL";
+    case 0x0800:
+      return "IP";
+    case 0x0806:
+      return "ARP";
+    case 0x86dd:
+      return "IPV6";
+    default:
+      return fmt::format("{:#x}", socket.protocol_number);
+  }
+}
+
 std::string socket_name(const Socket& socket) {
   if (socket.family == "unix") return unix_name(socket);
+  if (socket.family == "netlink") return netlink_name(socket);
+  if (socket.family == "packet") return "type=SOCK_" + upper(known(socket.type));
   if (!is_inet(socket) || is_bare(socket)) {
     return "protocol: " + upper(known(socket.protocol));
   }
@@ -86,11 +118,12 @@ std::string socket_name(const Socket& socket) {
   return has_state ? fmt::format("{} ({})", name, known(socket.state)) : name;
 }
 
-/// "anon_inode:[eventpoll]" -> "[eventpoll:3,5]", "pipe:[77]" -> "pipe".
+/// "anon_inode:[eventpoll]" -> "[eventpoll:3,5]", "pipe:[77]" -> "pipe", "net:[9]" -> "net".
 std::string file_name(const OpenFile& file) {
   if (file.path.data() == nullptr) return "?";
   std::string name(file.path);
-  if (file.type == "FIFO" && name.starts_with("pipe:[")) return "pipe";
+  const std::string number = fmt::format(":[{}]", file.inode);  // of a pipe, a namespace
+  if (name.ends_with(number)) return name.substr(0, name.size() - number.size());
   if (name.starts_with("anon_inode:")) name.erase(0, std::string_view("anon_inode:").size());
   if (file.targets.empty() || !name.ends_with(']')) return name;
   name.back() = ':';
@@ -218,7 +251,8 @@ class OpenFileTable {
     if (maps == maps_.end()) return;
     std::unordered_set<std::string> seen;
     for (const MemoryMap* map : maps->second) {
-      if (map->inode == 0 || is_program(process, *map)) continue;
+      const bool is_file = map->inode != 0 || map->path.starts_with('/');  // shared memory has 0
+      if (!is_file || is_program(process, *map)) continue;
       if (!seen.insert(fmt::format("{} {}", map->device, map->inode)).second) continue;
       const bool gone = map->path.ends_with(removed);
       const std::string_view name =
@@ -270,6 +304,11 @@ class OpenFileTable {
   static void describe(const Socket& socket, FileRow& row) {
     row.type = socket_type(socket);
     row.name = socket_name(socket);
+    if (row.type == "netlink") row.device.clear();
+    if (row.type == "pack") {
+      row.device = row.node;
+      row.node = packet_protocol(socket);
+    }
     if (row.type != "IPv4" && row.type != "IPv6") return;
     row.device = row.node;
     row.node = upper(socket.protocol);

@@ -9,77 +9,95 @@
 namespace vmsight {
 namespace {
 
-std::string kib(std::uint64_t bytes) { return fmt::format("{}K", bytes / 1024); }
+std::uint64_t kib(std::uint64_t bytes) { return bytes / 1024; }
 
 /// "r-x--": the letters of pmap; "s" for a shared map, which /proc has as the fourth letter.
 std::string mode(const MemoryMap& map) {
   return fmt::format("{:.3}{}-", map.perms, map.perms[3] == 's' ? 's' : '-');
 }
 
+/// What is no file's stands a little to the right. pmap calls a heap and the kernel's pages [ anon ].
 std::string mapping_name(const MemoryMap& map, bool full_path) {
   if (map.path.data() == nullptr) return "?";
-  if (map.path.empty()) return "[ anon ]";
-  if (full_path || map.inode == 0) return std::string(map.path);
-  return std::string(map.path.substr(map.path.rfind('/') + 1));
+  if (map.path.empty()) return "  [ anon ]";
+  if (map.path == "[stack]") return "  [ stack ]";
+  if (map.inode == 0) return "  " + for_terminal(map.path);
+  return for_terminal(full_path ? map.path : map.path.substr(map.path.rfind('/') + 1));
 }
 
-std::string optional_kib(const std::optional<std::uint64_t>& bytes) {
-  return bytes ? kib(*bytes) : "?";
+using Kibibytes = std::optional<std::uint64_t>;  // unknown if any part is
+
+std::string text_of(const Kibibytes& value) {
+  return value ? fmt::format_int(*value).str() : std::string("?");
 }
 
-Table empty_table(const PmapFormat& format) {
-  std::vector<Column> columns = {{"Address"}, {"Kbytes", Align::right}};
+/// The sums of the columns, in KiB.
+struct Totals {
+  std::uint64_t size = 0, writable = 0, shared = 0;
+  Kibibytes resident = 0, dirty = 0;
+
+  void add(const MemoryMap& map) {
+    const std::uint64_t own = kib(map.end - map.start);
+    size += own;
+    if (map.perms[3] == 's') {
+      shared += own;
+    } else if (map.perms[1] == 'w') {
+      writable += own;
+    }
+    add(resident, map.rss_bytes);
+    add(dirty, map.dirty_bytes);
+  }
+  static void add(Kibibytes& sum, const std::optional<std::uint64_t>& bytes) {
+    sum = sum && bytes ? Kibibytes(*sum + kib(*bytes)) : std::nullopt;
+  }
+};
+
+void print_headers(Output& out, const PmapFormat& format) {
+  if (format.residency) out.write("Address           Kbytes     RSS   Dirty Mode  Mapping\n");
+  if (format.device)
+    out.write("Address           Kbytes Mode  Offset           Device    Mapping\n");
+}
+
+void print_map(Output& out, const MemoryMap& map, const PmapFormat& format) {
+  const std::uint64_t size = kib(map.end - map.start);
+  const std::string name = mapping_name(map, format.full_paths);
+  const auto number = [](const std::optional<std::uint64_t>& bytes) {
+    return text_of(bytes ? Kibibytes(kib(*bytes)) : std::nullopt);
+  };
   if (format.residency) {
-    columns.push_back({"RSS", Align::right});
-    columns.push_back({"Dirty", Align::right});
+    return out.print("{:016x} {:>7} {:>7} {:>7} {} {}\n", map.start, size, number(map.rss_bytes),
+                     number(map.dirty_bytes), mode(map), name);
   }
-  columns.push_back({"Mode"});
-  if (format.extended) {
-    columns.push_back({"Offset"});
-    columns.push_back({"Device"});
-    columns.push_back({"Inode", Align::right});
+  if (format.device) {
+    return out.print("{:016x} {:>7} {} {:016x} {:03x}:{:05x} {}\n", map.start, size, mode(map),
+                     map.offset, map.device >> 20, map.device & 0xfffff, name);
   }
-  columns.push_back({"Mapping"});
-  return Table(std::move(columns));
+  out.print("{:016x} {:>6}K {} {}\n", map.start, size, mode(map), name);
+}
+
+void print_totals(Output& out, const Totals& totals, const PmapFormat& format) {
+  if (format.residency) {
+    return out.print(
+        "---------------- ------- ------- -------\ntotal kB         {:>7} {:>7} {:>7}\n",
+        totals.size, text_of(totals.resident), text_of(totals.dirty));
+  }
+  if (format.device) {
+    return out.print("mapped: {}K    writeable/private: {}K    shared: {}K\n", totals.size,
+                     totals.writable, totals.shared);
+  }
+  out.print(" total {:>16}K\n", totals.size);
 }
 
 void print_process(Output& out, const Process& process, const std::vector<const MemoryMap*>& maps,
                    const PmapFormat& format) {
-  Table table = empty_table(format);
-  std::uint64_t total = 0;
-  std::optional<std::uint64_t> resident = 0, dirty = 0;
-  const auto add = [](std::optional<std::uint64_t>& sum, const std::optional<std::uint64_t>& one) {
-    sum = sum && one ? std::optional(*sum + *one) : std::nullopt;
-  };
+  Totals totals;
+  out.print("{}:   {}\n", process.pid, for_terminal(command_text(process)));
+  if (format.headers) print_headers(out, format);
   for (const MemoryMap* map : maps) {
-    const std::uint64_t size = map->end - map->start;
-    total += size;
-    table.row({fmt::format("{:016x}", map->start), kib(size)});
-    if (format.residency) {
-      table.row({optional_kib(map->rss_bytes), optional_kib(map->dirty_bytes)});
-      add(resident, map->rss_bytes);
-      add(dirty, map->dirty_bytes);
-    }
-    table.cell(mode(*map));
-    if (format.extended) {
-      table.row({fmt::format("{:08x}", map->offset), device_name(map->device),
-                 std::to_string(map->inode)});
-    }
-    table.cell(mapping_name(*map, format.full_paths));
+    totals.add(*map);
+    print_map(out, *map, format);
   }
-  if (format.table.headers) {
-    out.print("{}:   {}\n", process.pid, for_terminal(command_text(process)));
-  }
-  table.print(out, format.table);
-  if (!format.table.headers) return;
-  out.print("total {}", kib(total));
-  // The sums of the columns, as pmap prints them; without them what the kernel counts itself.
-  if (format.residency && resident) out.print(", resident {}", kib(*resident));
-  if (!format.residency && process.rss_bytes) {
-    out.print(", resident {}", kib(*process.rss_bytes));
-  }
-  if (format.residency && dirty) out.print(", dirty {}", kib(*dirty));
-  out.write("\n");
+  if (format.headers) print_totals(out, totals, format);
 }
 
 }  // namespace

@@ -94,7 +94,7 @@ std::vector<PsRow> rows_of(const State& state, const PsFormat& format) {
 /// reaches are printed as roots, each row once, without recursion.
 class Forest {
  public:
-  explicit Forest(const std::vector<PsRow>& rows) {
+  Forest(const std::vector<PsRow>& rows, PsForest shape) : shape_(shape) {
     std::unordered_set<std::int32_t> pids;
     for (const PsRow& row : rows) pids.insert(row.process->pid);
     for (const PsRow& row : rows) {
@@ -127,23 +127,38 @@ class Forest {
       stack.pop_back();
       if (!seen_.insert(step.row).second) continue;
       PsRow row = *step.row;
-      if (step.depth > 0) {
-        row.indent = std::string(std::min(step.depth - 1, max_indent) * 4, ' ') + " \\_ ";
-      }
+      row.indent = indent(step.depth);
       ordered_.push_back(std::move(row));
       const auto found = children_.find(step.row->process->pid);
       if (found == children_.end()) continue;
+      // ps draws no arms from init, whose children are many.
+      const bool is_init = shape_ == PsForest::arms && step.row->process->pid == 1;
       for (auto child = found->second.rbegin(); child != found->second.rend(); ++child) {
-        stack.push_back({*child, step.depth + 1});
+        stack.push_back({*child, step.depth + (is_init ? 0 : 1)});
       }
     }
   }
 
+  std::string indent(std::size_t depth) const {
+    if (depth == 0) return {};
+    if (shape_ == PsForest::spaces) return std::string(std::min(depth, max_indent) * 2, ' ');
+    return std::string(std::min(depth - 1, max_indent) * 4, ' ') + " \\_ ";
+  }
+
+  PsForest shape_;
   std::unordered_map<std::int32_t, std::vector<const PsRow*>> children_;
   std::vector<const PsRow*> roots_;
   std::unordered_set<const PsRow*> seen_;
   std::vector<PsRow> ordered_;
 };
+
+/// What the guest's clock has counted since it booted, if it is known; else in whole seconds.
+std::uint64_t uptime_ns(const OsInfo& os) {
+  if (os.unix_ns && os.boot_unix_ns && *os.unix_ns > *os.boot_unix_ns) {
+    return static_cast<std::uint64_t>(*os.unix_ns - *os.boot_unix_ns);
+  }
+  return os.uptime_s.value_or(0) * 1'000'000'000;
+}
 
 }  // namespace
 
@@ -158,13 +173,13 @@ std::string command_text(const Process& process) {
 Result<void> print_processes(Output& out, const State& state, const PsFormat& format) {
   VMSIGHT_TRY(const auto columns, columns_of(format));
   VMSIGHT_TRY(const auto keys, sort_keys(format.sort.empty() ? "pid,tid" : format.sort));
-  const PsClock clock{.uptime_ns = state.os.uptime_s.value_or(0) * 1'000'000'000,
+  const PsClock clock{.uptime_ns = uptime_ns(state.os),
                       .boot_unix_ns = state.os.boot_unix_ns,
                       .unix_ns = state.os.unix_ns,
                       .memory_bytes = state.os.memory_bytes};
   std::vector<PsRow> rows = rows_of(state, format);
   sort_rows(rows, keys, clock);
-  if (format.forest) rows = Forest(rows).take();
+  if (format.forest != PsForest::none) rows = Forest(rows, format.forest).take();
   std::vector<Column> headers;
   for (const auto& [column, header] : columns) headers.push_back({header, column->align});
   // As ps: where no column has a header, there is no line of them.

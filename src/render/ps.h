@@ -11,14 +11,16 @@
 
 namespace vmsight {
 
+enum class PsForest { none, spaces, arms };
+
 struct PsFormat {
   /// Names of -o, each perhaps with a header of its own: "pid", "comm=NAME", "pid=". Empty: as
   /// `ps -ef`.
   std::vector<std::string> columns;
-  std::string sort;         // "-rss,pid"; empty: by PID
-  bool threads = false;     // a row a thread
-  bool forest = false;      // children under their parents
-  bool names_only = false;  // CMD is the name, not the command line
+  std::string sort;                  // "-rss,pid"; empty: by PID
+  bool threads = false;              // a row a thread
+  PsForest forest = PsForest::none;  // children under their parents
+  bool names_only = false;           // CMD is the name, not the command line
   TableOptions table;
 };
 

@@ -63,9 +63,12 @@ std::optional<std::uint32_t> task_gid(const PsRow& row) {
 std::uint64_t start_ns(const PsRow& row) {
   return own(row, &Process::start_time_ns, &Thread::start_time_ns);
 }
+/// As ps has them from /proc: each of the two in whole hundredths of a second.
 std::uint64_t cpu_ns(const PsRow& row) {
-  return own(row, &Process::utime_ns, &Thread::utime_ns) +
-         own(row, &Process::stime_ns, &Thread::stime_ns);
+  constexpr std::uint64_t tick_ns = 10'000'000;
+  return (own(row, &Process::utime_ns, &Thread::utime_ns) / tick_ns +
+          own(row, &Process::stime_ns, &Thread::stime_ns) / tick_ns) *
+         tick_ns;
 }
 
 // ---- times ----
@@ -116,7 +119,10 @@ std::string wall_time(std::int64_t unix_ns, const char* format) {
 
 std::optional<std::int64_t> start_unix_ns(const PsRow& row, const PsClock& clock) {
   if (!clock.boot_unix_ns) return std::nullopt;
-  return *clock.boot_unix_ns + static_cast<std::int64_t>(start_ns(row));
+  // In whole seconds both, as /proc tells the one and ps counts the other.
+  const std::int64_t second = ns_per_s;
+  const std::int64_t start = static_cast<std::int64_t>(start_ns(row));
+  return (*clock.boot_unix_ns / second + start / second) * second;
 }
 
 /// The time of day if it started on the guest's own day of the view, else the day, else the year.

@@ -20,16 +20,32 @@ std::string cpu_list(const std::vector<CpuInfo>& cpus, bool online) {
            cpus[last + 1].cpu == cpus[last].cpu + 1) {
       ++last;
     }
-    runs.push_back(last == i ? std::to_string(cpus[i].cpu)
-                             : fmt::format("{}-{}", cpus[i].cpu, cpus[last].cpu));
+    runs.push_back(
+        last == i ? std::to_string(cpus[i].cpu)
+                  : fmt::format("{}{}{}", cpus[i].cpu, last == i + 1 ? ',' : '-', cpus[last].cpu));
     i = last;
   }
   return fmt::format("{}", fmt::join(runs, ","));
 }
 
-void cpu_line(Output& out, std::string_view name, std::string_view value) {
-  if (!value.empty()) out.print("{:<24} {}\n", name, for_terminal(value));
-}
+/// Lines of a name and what it has: below headings and each other for people, or plain for programs.
+class Summary {
+ public:
+  Summary(Output& out, bool hierarchic) : out_(out), hierarchic_(hierarchic) {}
+
+  void heading(std::string_view name) {
+    if (hierarchic_) out_.print("{}\n", name);
+  }
+  void line(std::string_view name, std::string_view value) {
+    if (!hierarchic_) name.remove_prefix(std::min(name.find_first_not_of(' '), name.size()));
+    if (!value.empty()) out_.print("{:<24} {}\n", name, for_terminal(value));
+  }
+  bool is_hierarchic() const { return hierarchic_; }
+
+ private:
+  Output& out_;
+  bool hierarchic_;
+};
 
 template <typename T>
 std::string text_of(const std::optional<T>& value) {
@@ -90,43 +106,43 @@ std::map<std::string, std::pair<std::uint64_t, std::size_t>> caches_of(
   return sums;
 }
 
-void print_caches(Output& out, const std::vector<CpuInfo>& cpus) {
+void print_caches(Summary& summary, const std::vector<CpuInfo>& cpus) {
   const auto caches = caches_of(cpus);
   if (caches.empty()) return;
-  out.write("Caches (sum of all):\n");
+  summary.heading("Caches (sum of all):");
   for (const auto& [name, sum] : caches) {
-    cpu_line(out, fmt::format("  {}:", name),
-             fmt::format("{} ({} instance{})", byte_size(sum.first), sum.second,
-                         sum.second == 1 ? "" : "s"));
+    summary.line(fmt::format("  {}{}:", name, summary.is_hierarchic() ? "" : " cache"),
+                 fmt::format("{} ({} instance{})", byte_size(sum.first), sum.second,
+                             sum.second == 1 ? "" : "s"));
   }
 }
 
-void print_nodes(Output& out, const std::vector<CpuInfo>& cpus, const Topology& topology) {
-  out.write("NUMA:\n");
-  cpu_line(out, "  NUMA node(s):", std::to_string(topology.nodes.size()));
+void print_nodes(Summary& summary, const std::vector<CpuInfo>& cpus, const Topology& topology) {
+  summary.heading("NUMA:");
+  summary.line("  NUMA node(s):", std::to_string(topology.nodes.size()));
   for (const unsigned node : topology.nodes) {
     std::vector<CpuInfo> own;
     for (const CpuInfo& cpu : cpus) {
       if (cpu.online && cpu.node.value_or(0) == node) own.push_back(cpu);
     }
-    cpu_line(out, fmt::format("  NUMA node{} CPU(s):", node), cpu_list(own, true));
+    summary.line(fmt::format("  NUMA node{} CPU(s):", node), cpu_list(own, true));
   }
 }
 
-void print_model(Output& out, const CpuInfo& cpu, const Topology& topology) {
-  cpu_line(out, "Vendor ID:", known(cpu.vendor));
-  cpu_line(out, "  Model name:", known(cpu.model_name));
-  cpu_line(out, "    CPU family:", text_of(cpu.family));
-  cpu_line(out, "    Model:", text_of(cpu.model));
-  cpu_line(out, "    Thread(s) per core:", std::to_string(topology.threads_per_core()));
-  cpu_line(out, "    Core(s) per socket:", std::to_string(topology.cores_per_socket()));
-  cpu_line(out, "    Socket(s):", std::to_string(topology.sockets.size()));
-  cpu_line(out, "    Stepping:", text_of(cpu.stepping));
-  cpu_line(out, "    BogoMIPS:", cpu.bogomips ? fmt::format("{:.2f}", *cpu.bogomips) : "");
-  cpu_line(out, "    CPU MHz:", mhz(cpu));
-  cpu_line(out, "    Flags:", fmt::format("{}", fmt::join(cpu.flags, " ")));
-  if (has_flag(cpu, "vmx")) cpu_line(out, "  Virtualization:", "VT-x");
-  if (has_flag(cpu, "svm")) cpu_line(out, "  Virtualization:", "AMD-V");
+void print_model(Summary& summary, const CpuInfo& cpu, const Topology& topology) {
+  summary.line("Vendor ID:", known(cpu.vendor));
+  summary.line("  Model name:", known(cpu.model_name));
+  summary.line("    CPU family:", text_of(cpu.family));
+  summary.line("    Model:", text_of(cpu.model));
+  summary.line("    Thread(s) per core:", std::to_string(topology.threads_per_core()));
+  summary.line("    Core(s) per socket:", std::to_string(topology.cores_per_socket()));
+  summary.line("    Socket(s):", std::to_string(topology.sockets.size()));
+  summary.line("    Stepping:", text_of(cpu.stepping));
+  summary.line("    BogoMIPS:", cpu.bogomips ? fmt::format("{:.2f}", *cpu.bogomips) : "");
+  summary.line("    CPU MHz:", mhz(cpu));
+  summary.line("    Flags:", fmt::format("{}", fmt::join(cpu.flags, " ")));
+  if (has_flag(cpu, "vmx")) summary.line("  Virtualization:", "VT-x");
+  if (has_flag(cpu, "svm")) summary.line("  Virtualization:", "AMD-V");
 }
 
 /// The sizes of a CPU's caches in the order of their levels, or which cache of all it is.
@@ -169,29 +185,29 @@ void print_modules(Output& out, const State& state, const TableOptions& options)
   table.print(out, options);
 }
 
-void print_cpu_summary(Output& out, const State& state) {
+void print_cpu_summary(Output& out, const State& state, bool hierarchic) {
+  Summary summary(out, hierarchic);
   const Topology topology(state.cpus);
-  cpu_line(out, "Architecture:", known(state.os.machine));
+  summary.line("Architecture:", known(state.os.machine));
   if (!state.cpus.empty()) {
     const CpuInfo& first = state.cpus.front();
     const bool is_64 = has_flag(first, "lm");
-    cpu_line(out, "  CPU op-mode(s):", is_64 ? "32-bit, 64-bit" : "32-bit");
+    summary.line("  CPU op-mode(s):", is_64 ? "32-bit, 64-bit" : "32-bit");
     if (first.physical_bits != 0) {
-      cpu_line(out, "  Address sizes:",
-               fmt::format("{} bits physical, {} bits virtual", first.physical_bits,
-                           first.virtual_bits));
+      summary.line("  Address sizes:", fmt::format("{} bits physical, {} bits virtual",
+                                                   first.physical_bits, first.virtual_bits));
     }
-    cpu_line(out, "  Byte Order:", "Little Endian");
+    summary.line("  Byte Order:", "Little Endian");
   }
-  cpu_line(out, "CPU(s):", std::to_string(state.cpus.size()));
-  cpu_line(out, "  On-line CPU(s) list:", cpu_list(state.cpus, true));
-  cpu_line(out, "  Off-line CPU(s) list:", cpu_list(state.cpus, false));
+  summary.line("CPU(s):", std::to_string(state.cpus.size()));
+  summary.line("  On-line CPU(s) list:", cpu_list(state.cpus, true));
+  summary.line("  Off-line CPU(s) list:", cpu_list(state.cpus, false));
   if (state.cpus.empty()) return;
-  print_model(out, state.cpus.front(), topology);
-  print_caches(out, state.cpus);
-  print_nodes(out, state.cpus, topology);
+  print_model(summary, state.cpus.front(), topology);
+  print_caches(summary, state.cpus);
+  print_nodes(summary, state.cpus, topology);
   const auto& bugs = state.cpus.front().bugs;
-  if (!bugs.empty()) cpu_line(out, "Bugs:", fmt::format("{}", fmt::join(bugs, " ")));
+  if (!bugs.empty()) summary.line("Bugs:", fmt::format("{}", fmt::join(bugs, " ")));
 }
 
 void print_cpu_table(Output& out, const State& state, const TableOptions& options) {

@@ -9,7 +9,8 @@ namespace vmsight {
 void print_modules(Output& out, const State& state, const TableOptions& options);
 
 /// A summary; or a row a CPU.
-void print_cpu_summary(Output& out, const State& state);
+/// Hierarchic: indented below headings, for people; else a plain line for each name.
+void print_cpu_summary(Output& out, const State& state, bool hierarchic);
 /// As `lscpu -e`; of `-p` with commas, without padding.
 void print_cpu_table(Output& out, const State& state, const TableOptions& options);
 void print_cpu_lines(Output& out, const State& state);

@@ -51,7 +51,7 @@ TEST(Ps, TakesColumnsAndOrder) {
 }
 
 TEST(Ps, DrawsATree) {
-  EXPECT_EQ(ps({.columns = {"pid", "cmd"}, .forest = true}),
+  EXPECT_EQ(ps({.columns = {"pid", "cmd"}, .forest = PsForest::arms}),
             "PID CMD\n"
             "  1 /sbin/init splash\n"
             " 42  \\_ server --name caf\\xe9\n"
@@ -64,7 +64,7 @@ TEST(Ps, ATreeOfForgedParentsHasEachProcessOnce) {
   state.processes = {sample_process(5, 6, "a"), sample_process(6, 5, "b"),
                      sample_process(7, 7, "c")};
   Output out;
-  ASSERT_TRUE(print_processes(out, state, {.columns = {"pid"}, .forest = true}));
+  ASSERT_TRUE(print_processes(out, state, {.columns = {"pid"}, .forest = PsForest::arms}));
   EXPECT_EQ(std::count(out.text().begin(), out.text().end(), '\n'), 4);
 }
 
@@ -218,10 +218,9 @@ TEST(Pmap, ShowsMapsAndTheirTotal) {
   });
   EXPECT_EQ(text,
             "42:   server --name caf\\xe9\n"
-            "Address          Kbytes Mode  Mapping\n"
-            "0000000000400000     8K r-x-- server\n"
-            "00007f0000000000     4K rw-s- [ anon ]\n"
-            "total 12K, resident 4K\n");
+            "0000000000400000      8K r-x-- server\n"
+            "00007f0000000000      4K rw-s-   [ anon ]\n"
+            " total               12K\n");
 }
 
 TEST(Ip, ShowsDevices) {
@@ -252,7 +251,7 @@ TEST(Pmap, TotalsAreTheSumsOfTheColumns) {
     for (MemoryMap& map : state.memory_maps) map.rss_bytes = map.dirty_bytes = 4096;
     print_memory_maps(out, state, {.residency = true});
   });
-  EXPECT_NE(text.find("total 12K, resident 8K, dirty 8K\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("\ntotal kB              12       8       8\n"), std::string::npos) << text;
 }
 
 TEST(Ps, TellsTimesByTheGuestsClockAndDay) {
@@ -324,7 +323,7 @@ TEST(Lsmod, LooksLikeLsmod) {
 
 TEST(Lscpu, SaysWhichCpusAreOnline) {
   const std::string text =
-      printed([](Output& out, const State& state) { print_cpu_summary(out, state); });
+      printed([](Output& out, const State& state) { print_cpu_summary(out, state, true); });
   EXPECT_NE(text.find("CPU(s):                  2\n"), std::string::npos);
   EXPECT_NE(text.find("On-line CPU(s) list:   0\n"), std::string::npos);
   EXPECT_NE(text.find("Off-line CPU(s) list:  1\n"), std::string::npos);

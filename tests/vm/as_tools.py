@@ -1,4 +1,4 @@
-"""ip, ss and findmnt of ours beside Debian's own in the guest, option by option.
+"""ip, ss, findmnt, lsmod, lscpu and dmesg of ours beside Debian's own in the guest, option by option.
 
 `as_tools.py NAME` compares on a guest that runs (`vmlab boot --tools`) after the scenes.
 """
@@ -26,6 +26,16 @@ FINDMNT = ["-rn -o TARGET,SOURCE,FSTYPE,OPTIONS", "-rn -o ID,VFS-OPTIONS,FS-OPTI
            "-rn -t tmpfs", "-rn -t notmpfs,proc", "-P -O ro", "-rn -O nosize", "-rn -v /m/slave", "-n -o TARGET -T /m/slave",
            "-rn shared /m/both", "-rn -S proc", "-rn -M /m/pts", "-r -R /sys", "-l", "-a -t tmpfs --tree"]
 
+PS = ["-ef", "-eLf", "-e", "-ej", "-eT", "-eL", "-efj", "aux", "ax", "axj", "axf", "auxc", "-efH", "axo pid,ppid,pgid,sid,tty,stat,ni,pri",
+      "-eo pid,uid,euid,gid,egid,nlwp,lstart,vsz,rss,sz", "-eo pid=,cls,rtprio=RT,f,tname --sort -pid",
+      "--ppid 2 -o pid,args", "-N --ppid 2 -o pid,comm"]
+PMAP = ["{}", "-x {}", "-d {}", "-q {}", "-x -q {}", "-p {}", "-A 4e0000,500000 {}"]
+LSOF = ["-n -P", "-p 1", "-i -n -P", "-U", "-u 0", "-c init", "-d 0-2", "-d cwd", "+L1", "-t -d 0-2", "-a -p 1 -d txt",
+        "-iTCP -sTCP:LISTEN -n -P", "-iUDP -n -P", "-i4 -n -P", "-c /^s.*s$/", "-p ^1 -d 0", "-R -p 1", "-g 0 -a -d 0"]
+LSMOD = [""]
+LSCPU = ["", "-e", "-p", "-a -e", "-b -p"]
+DMESG = ["", "-T", "-x", "-t", "-d", "-e", "-r -k", "-l warn", "-k", "-u", "--time-format iso", "-f kern -l err,crit"]
+
 
 def words(line):
     """What a line says: not how it is padded, nor how many seconds are left since."""
@@ -47,9 +57,9 @@ def same(what, theirs, ours):
     return len(theirs)
 
 
-def in_guest(guest, tool, options):
+def in_guest(guest, tool, options, errors="&1"):
     quoted = " ".join(f"'{word}'" for word in options.split())
-    return guest.puppet(f"sh /usr/bin/{tool} {quoted} 2>&1 || true").decode(errors="replace")
+    return guest.puppet(f"sh /usr/bin/{tool} {quoted} 2>{errors} || true").decode(errors="replace")
 
 
 def root_namespace(guest):
@@ -102,6 +112,101 @@ def as_findmnt(guest):
     print(f"findmnt: {compared} lines")
 
 
+def as_lsmod(guest):
+    def in_order(text):
+        """Users of a module stand in the order of a directory there, of the kernel's list here."""
+        return lines(re.sub(r"\S+$", lambda users: ",".join(sorted(users[0].split(","))), text, flags=re.M))
+
+    compared = sum(same(f"lsmod {options}", in_order(in_guest(guest, "lsmod", options)),
+                        in_order(vmsight("lsmod", guest.pid, *options.split()))) for options in LSMOD)
+    print(f"lsmod: {compared} lines")
+
+
+def as_lscpu(guest):
+    def known(text):
+        """Without what is no part of the kernel's memory (BIOS), what we tell in another way, the clock, which lscpu has
+        no more, and caches that CPUs share, of which its summary counts one for each."""
+        text = re.sub(r"(ONLINE|yes|no) +(MHZ|\d+\.\d+)$", r"\1", text, flags=re.M)
+        return lines(text, lambda line: re.match(r"BIOS |Vulnerabilit|L3|Bugs:|CPU MHz|# [A-Zs]\w+ |# programs|#.*unique", line))
+
+    compared = sum(same(f"lscpu {options}", known(in_guest(guest, "lscpu", options)),
+                        known(vmsight("lscpu", guest.pid, *options.split()))) for options in LSCPU)
+    print(f"lscpu: {compared} lines")
+
+
+def as_dmesg(guest):
+    compared = sum(same(f"dmesg {options}", lines(in_guest(guest, "dmesg", options)),
+                        lines(vmsight("dmesg", guest.pid, *options.split()))) for options in DMESG)
+    expect(compared > 1000, f"only {compared} lines of dmesg")
+    print(f"dmesg: {compared} lines")
+
+
+def between(guest, tool, options, known, theirs=""):
+    """What moves: what the tool says both before and after, ours has to say in between; and nothing but what it says at
+    one of the two moments, or what moved."""
+    def asked():
+        return lines(known(in_guest(guest, tool, f"{options} {theirs}".strip(), "/dev/null")))
+
+    before, ours, after = asked(), lines(known(vmsight(tool, guest.pid, *options.split()))), asked()
+    steady = [line for line in before if line in after]
+    missing = [line for line in steady if line not in ours]
+    moved = len(set(before + after)) - len(set(steady))
+    extra = [line for line in ours if line not in before + after]
+    if missing or len(extra) > moved:
+        different.append(f"{tool} {options}: {len(missing)} lines of the guest's are missing, {len(extra)} are too many:\n"
+                         + "\n".join([f"- {line}" for line in missing[:6]] + [f"+ {line}" for line in extra[:6]]))
+    return len(steady)
+
+
+USERS = {"root": "0", "daemon": "1", "bin": "2", "nobody": "65534"}  # names are in the guest's files
+
+
+def as_ps(guest):
+    headless = next((str(process["pid"]) for process in json.loads(vmsight("ps", guest.pid, "--json"))["processes"]
+                     if process["comm"] == "headless"), "none")
+
+    def known(text):
+        """Without what is odd on purpose: names that no terminal may get, and a process whose main thread has ended, of
+        which we tell more; and without what runs for the reports, whose share of a CPU goes up and down."""
+        # The clock in the memory of a guest whose CPUs all sleep stands, a second at times, and with it their shares.
+        text = re.sub(r"(?<= )\d?\d\.\d(?= +\d+\.\d )", "N.N", text)
+        text = re.sub(r"(?<= ) ?[0-9]+ (\d\d:\d\d [^ ]+ +\d\d:\d\d:\d\d)", r"C \1", text)
+        text = re.sub(r"^(root|daemon|bin|nobody)\b", lambda user: USERS[user[0]], text, flags=re.M)
+        return "\n".join(line for line in text.splitlines() if not re.search(r"red|odd|\) S \(|\[31m|headless|/usr/bin/ps|init|kworker|rcu_|softirq", line)
+                         and headless not in line.split()[:2])
+
+    compared = sum(between(guest, "ps", options, known) for options in PS)
+    expect(compared > 500, f"only {compared} lines of ps")
+    print(f"ps: {compared} lines")
+
+
+def as_pmap(guest):
+    def known(text):
+        """pmap has no name for a heap and the kernel's pages."""
+        return re.sub(r"\[(heap|vvar|vdso|vvar_vclock|vsyscall)\]", "[ anon ]", text)
+
+    pids = [process["pid"] for process in json.loads(vmsight("ps", guest.pid, "--json"))["processes"]
+            if process["comm"].startswith(("plain", "many"))]
+    compared = sum(between(guest, "pmap", options.format(pids[0]), known) for options in PMAP)
+    expect(compared > 50, f"only {compared} lines of pmap")
+    print(f"pmap: {compared} lines")
+
+
+def as_lsof(guest):
+    def known(text):
+        """Without other network namespaces and what another user's view would hide, pointers that the kernel hides from users, and odd names."""
+        text = re.sub(r"^(\S+ +\d+( +\d+)?( +\d+)? +)root\b", r"\g<1>0", text, flags=re.M)
+        text = re.sub(r" 0x[0-9a-f]{16} +0t0 ", " 0,8 0t0 ", text)
+        # A socket of netlink that is not bound stands in no table that lsof can look into.
+        text = re.sub(r"(netlink|sock +0,8)( +0t0 +\d+) (ROUTE|protocol: NETLINK)$", r"netlink\2 ROUTE", text, flags=re.M)
+        return "\n".join(line for line in text.splitlines() if not re.search(
+            r"^container|^\) S|^\S+ +\d+ +\d+ +(helper|own files)|maps.*line|\[31m|\\xff|^many|^all|^headless|txt +unknown|^lsof|COMMAND|^sh | raw6? ", line))
+
+    compared = sum(between(guest, "lsof", options, known, "+c 0") for options in LSOF)
+    expect(compared > 300, f"only {compared} lines of lsof")
+    print(f"lsof: {compared} lines")
+
+
 def refusals(guest):
     """What ours do not know they say; none takes it for something else."""
     for tool, options in (("ip", "-j addr"), ("ip", "-d link"), ("ip", "-s -s link"), ("ip", "-b x"), ("ip", "-r addr"),
@@ -111,7 +216,8 @@ def refusals(guest):
                           ("ss", "-t dport"), ("ss", "-t ( sport = :22"), ("ss", "-t nonsense"), ("ss", "-t src nohost.invalid"),
                           ("ss", "-t sport = :nonsense"), ("ss", "-A nonsense"), ("ss", "-f nonsense"),
                           ("findmnt", "-p"), ("findmnt", "-o LABEL"), ("findmnt", "-D"), ("findmnt", "a b c"),
-                          ("findmnt", "-s"), ("findmnt", "-r -P")):
+                          ("findmnt", "-s"), ("findmnt", "-r -P"), ("lsmod", "-s"), ("dmesg", "-r -T"), ("dmesg", "-C"),
+                          ("dmesg", "-l nonsense"), ("lscpu", "-e=NONSENSE"), ("ps", "-F -o pid"), ("lsof", "-c /[/")):
         done = run(tool, guest.pid, *options.split())
         expect(done.returncode == 2 and not done.stdout and done.stderr, f"{tool} {options} is not refused: {done}")
 
@@ -120,6 +226,12 @@ def as_tools(guest):
     as_ip(guest)
     as_findmnt(guest)
     as_ss(guest)
+    as_lsmod(guest)
+    as_lscpu(guest)
+    as_dmesg(guest)
+    as_ps(guest)
+    as_pmap(guest)
+    as_lsof(guest)
     refusals(guest)
     expect(not different, "\n".join(different))
 

@@ -4,8 +4,10 @@ The oracle is always the guest's own word (lab/), never a second reading of ours
 """
 import json
 import os
+import resource
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,10 +70,13 @@ def check_truth(guest, *options, read=state):
 
 
 def main(test):
-    """Runs one test function with the command line's arguments; prints an explicit verdict."""
+    """Runs one test function with the command line's arguments; prints an explicit verdict and what it cost."""
+    begun = time.monotonic()
     try:
         test(*sys.argv[1:])
     except Failure as failure:
         print(f"FAILED: {failure}\nrun it again: {' '.join(sys.argv)}", file=sys.stderr)
         sys.exit(1)
-    print("PASSED")
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    print(f"PASSED in {time.monotonic() - begun:.0f} s, "
+          f"{sum(one.ru_utime + one.ru_stime for one in used):.0f} s of processors")

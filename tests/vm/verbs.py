@@ -24,7 +24,7 @@ def state_verbs(guest, truth):
     contains(vmsight("ps", vm), "PID", "[kthreadd]", "/init")
     contains(vmsight("ps", vm, "--pid", "1"), "/init")
     contains(vmsight("lsof", vm, "-p", "1"), "cwd", "/dev/")
-    contains(vmsight("pmap", vm, "1"), "[stack]")
+    contains(vmsight("pmap", vm, "1"), "[ stack ]")
     contains(vmsight("ss", vm, "-lt"), "LISTEN")
     contains(vmsight("ip", vm), "lo", "127.0.0.1/8", "10.0.2.15/24")
     contains(vmsight("lsmod", vm), *[module["name"] for module in truth["modules"]])
@@ -75,7 +75,7 @@ def ps_options(guest):
             (["-eLf"], "UID PID PPID LWP C NLWP STIME TTY TIME CMD"),
             (["-eTf"], "UID PID SPID PPID C STIME TTY TIME CMD"),
             (["axo", "pid,pcpu,lstart", "--sort", "-pid"], "PID %CPU STARTED"),
-            (["-o", "pid,comm=NAME OF IT"], "PID NAME OF IT")):
+            (["-o", "pid,comm=NAME"], "PID NAME"), (["-o", "pid=A,ppid=B"], "A B")):
         lines = vmsight("ps", vm, *words).splitlines()
         expect(lines[0].split() == header.split() and len(lines) > 1, f"ps {words}: {lines[0]}")
     expect(vmsight("ps", vm, "-p", "1", "-o", "pid=", "-o", "ppid=").split() == ["1", "0"], "ps -o pid=")
