@@ -54,8 +54,14 @@ TEST(Ps, DrawsATree) {
   EXPECT_EQ(ps({.columns = {"pid", "cmd"}, .forest = PsForest::arms}),
             "PID CMD\n"
             "  1 /sbin/init splash\n"
-            " 42  \\_ server --name caf\\xe9\n"
-            " 50      \\_ [child] <defunct>\n"
+            " 42 server --name caf\\xe9\n"
+            " 50  \\_ [child] <defunct>\n"
+            "  2 [kthreadd]\n");
+  EXPECT_EQ(ps({.columns = {"pid", "cmd"}, .forest = PsForest::spaces}),
+            "PID CMD\n"
+            "  1 /sbin/init splash\n"
+            " 42   server --name caf\\xe9\n"
+            " 50     [child] <defunct>\n"
             "  2 [kthreadd]\n");
 }
 

@@ -6,6 +6,7 @@ it: each TIMES times at random moments. Within the lease of the technique and ha
 answers, no thread of QEMU is stopped, traced or frozen, and a second monitor says `running`. A view whose
 lease ran out is an error, never an answer. When vmsight has ended, its journal is empty.
 """
+import concurrent.futures
 import ctypes
 import json
 import os
@@ -79,7 +80,7 @@ def check_runs(guest, technique, how):
     bound = lease(technique) + GOES_ON.get(technique, 0) + GRACE
     while wrong := halted(guest.pid) or not_running(guest):
         expect(time.monotonic() < begun + bound, f"{technique}, {how}: {wrong} after {bound} s")
-        time.sleep(0.005)
+        time.sleep(0.02)
     guest.puppet("log still here", timeout=max(0.1, begun + bound - time.monotonic()))
     expect(time.monotonic() < begun + bound, f"{technique}, {how}: the guest answers after {bound} s only")
     return time.monotonic() - begun
@@ -97,14 +98,14 @@ def monitor(guest, technique, stdout, **options):
 
 
 def sleeps_in_write(process):
-    """Blocked by its output: asleep, and nothing was written for a while."""
-    def written():
-        return int(Path(f"/proc/{process.pid}/io").read_text().split("wchar: ")[1].split()[0])
-    before, since = written(), time.monotonic()
-    while time.monotonic() < since + 1:
-        time.sleep(0.05)
-        if written() != before:
-            before, since = written(), time.monotonic()
+    """Blocked by its output: one of its threads sleeps in the write, by the host's word, and goes on to."""
+    seen = 0
+    begun = time.monotonic()
+    while seen < 3:
+        places = [path.read_text() for path in Path(f"/proc/{process.pid}/task").glob("*/wchan")]
+        seen = seen + 1 if any("pipe_w" in place or place == "wait_woken" for place in places) else 0
+        expect(process.poll() is None and time.monotonic() < begun + 60, f"its output does not block vmsight: {places}")
+        time.sleep(0.02)
 
 
 def full_pipe(guest, technique, chance):
@@ -148,21 +149,9 @@ def by_signal(number):
 
 
 def debugger(guest, technique, chance):
-    """In a process of its own, whose end lets go."""
     process = drained(guest, technique)
     time.sleep(chance.uniform(0, min(1, process.view)))
-    holds, told = os.pipe()
-    process.debugger = os.fork()
-    if process.debugger == 0:
-        for thread in os.listdir(f"/proc/{process.pid}/task"):
-            LIBC.ptrace(PTRACE_SEIZE, int(thread), None, None)
-            LIBC.ptrace(PTRACE_INTERRUPT, int(thread), None, None)
-        os.write(told, b".")
-        signal.pause()
-        os._exit(0)
-    os.read(holds, 1)
-    os.close(holds)
-    os.close(told)
+    hold(process)
     return process
 
 
@@ -177,8 +166,7 @@ def journal_of(pid):
 def end(process):
     process.kill()
     if hasattr(process, "debugger"):
-        os.kill(process.debugger, signal.SIGKILL)
-        os.waitpid(process.debugger, 0)
+        let_go(process)
     process.wait()
     if hasattr(process, "drain"):
         process.drain.wait()
@@ -226,8 +214,8 @@ def continued(guest, technique, chance):
 
 
 def tracer(guest):
-    """Probes by the gdbstub, whose hits are told as they come."""
-    process = subprocess.Popen([VMSIGHT, "trace", str(guest.pid), "kprobe:do_sys_openat2", "--engine", "gdbstub"],
+    """Probes by the gdbstub, whose hits are told as they come; for their stacks the guest must stand."""
+    process = subprocess.Popen([VMSIGHT, "trace", str(guest.pid), "kprobe:do_sys_openat2", "--engine", "gdbstub", "--stack"],
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 30
     while not remains_of_gdbstub(guest):
@@ -242,56 +230,111 @@ def remains_of_gdbstub(guest):
         return any(device["label"] == "gdb" for device in qmp.command("query-chardev"))
 
 
-def probes(count, chance):
+def hold(process):
+    """In the midst of it, by a process of its own, whose end lets go."""
+    holds, told = os.pipe()
+    process.debugger = os.fork()
+    if process.debugger == 0:
+        for thread in os.listdir(f"/proc/{process.pid}/task"):
+            LIBC.ptrace(PTRACE_SEIZE, int(thread), None, None)
+            LIBC.ptrace(PTRACE_INTERRUPT, int(thread), None, None)
+        os.write(told, b".")
+        signal.pause()
+        os._exit(0)
+    os.read(holds, 1)
+    os.close(holds)
+    os.close(told)
+
+
+def let_go(process):
+    os.kill(process.debugger, signal.SIGKILL)
+    os.waitpid(process.debugger, 0)
+    del process.debugger
+
+
+# How the tracer is blocked, and how it goes on.
+BLOCKED = {"SIGSTOP": (lambda process: process.send_signal(signal.SIGSTOP), lambda process: process.send_signal(signal.SIGCONT)),
+           "debugger": (hold, let_go)}
+
+
+def probes(guest, count, chance):
     """The guest stands at a hit while the tracer is stopped: it runs on without probes."""
-    with Guest(kernel="6.1-cloud", backend="memfd", cpus=2, mem=f"{MEMORY_MIB}M", name="lease-probes") as guest:
-        for round in range(count):
-            for number in (signal.SIGSTOP, None):
-                process = tracer(guest)
-                time.sleep(chance.uniform(0, 0.2))
-                if number is None:
-                    # A reader that does not read never makes the guest wait.
-                    for _ in range(20):
-                        guest.puppet("sh cat /proc/uptime")
-                else:
-                    process.send_signal(number)
-                    begun = time.monotonic()
-                    guest.puppet("sh cat /proc/uptime", timeout=10)
-                    took = time.monotonic() - begun
-                    expect(took < 1 + 2 * GRACE, f"probes, {number.name}: the guest answered after {took:.2f} s")
-                    process.send_signal(signal.SIGCONT)
-                    errors = process.communicate(timeout=30)[1].decode()
-                    expect(process.returncode == 1 and "was to be halted for 1000 ms at most" in errors,
-                           f"probes: exit status {process.returncode}: {errors}")
-                end(process)
-                begun = time.monotonic()
-                while left := journal_of(guest.pid) or (remains_of_gdbstub(guest) and "a gdbstub"):
-                    expect(time.monotonic() < begun + PATIENCE, f"probes: {left} is left")
-                    time.sleep(0.02)
-                guest.puppet("sh cat /proc/uptime", timeout=10)
-        print(f"probes: blocked {2 * count} times", flush=True)
+    for round in range(count):
+        # A reader that does not read never makes the guest wait.
+        process = tracer(guest)
+        for _ in range(20):
+            guest.puppet("sh cat /proc/uptime")
+        end(process)
+        unprobed(guest)
+        for name, (block, free) in BLOCKED.items():
+            process = tracer(guest)
+            time.sleep(chance.uniform(0, 0.2))
+            block(process)
+            begun = time.monotonic()
+            guest.puppet("sh cat /proc/uptime", timeout=10)
+            took = time.monotonic() - begun
+            expect(took < 1 + 2 * GRACE, f"probes, {name}: the guest answered after {took:.2f} s")
+            free(process)
+            errors = process.communicate(timeout=30)[1].decode()
+            expect(process.returncode == 1 and "was to be halted for 1000 ms at most" in errors,
+                   f"probes, {name}: exit status {process.returncode}: {errors}")
+            end(process)
+            unprobed(guest)
+    print(f"probes: blocked {3 * count} times", flush=True)
 
 
-def lease_of(technique, count, seed):
+def unprobed(guest):
+    begun = time.monotonic()
+    while left := journal_of(guest.pid) or (remains_of_gdbstub(guest) and "a gdbstub"):
+        expect(time.monotonic() < begun + PATIENCE, f"probes: {left} is left")
+        time.sleep(0.02)
+    guest.puppet("sh cat /proc/uptime", timeout=10)
+
+
+def lease_of(guest, technique, count, seed):
+    chance = random.Random(f"{seed} {technique}")
     if technique == "probes":
-        return probes(count, random.Random(seed))
-    options = {"qemu": "10.0"} if technique in SINCE_9 else {}
-    with Guest(kernel="6.1-cloud", backend="anon" if technique == "live-snap:fork" else "memfd", cpus=2,
-               mem=f"{MEMORY_MIB}M", name="lease-" + technique.replace(":", "-"), **options) as guest:
-        before = remains.settings(guest)
-        chance = random.Random(f"{seed} {technique}")
-        took = [block_once(guest, technique, way, chance) for _ in range(count) for way in WAYS]
-        continued(guest, technique, chance)
-        expect(state(guest, "--technique", technique)["processes"], f"{technique}: no processes")
-        changed = remains.difference(before, remains.settings(guest))
-        expect(not changed, f"{technique}: {changed}")
-        print(f"{technique}: blocked {len(took)} times; the guest ran after {1000 * max(took):.0f} ms at most",
-              flush=True)
+        return probes(guest, count, chance)
+    before = remains.settings(guest)
+    took = [block_once(guest, technique, way, chance) for _ in range(count) for way in WAYS]
+    continued(guest, technique, chance)
+    expect(state(guest, "--technique", technique)["processes"], f"{technique}: no processes")
+    changed = remains.difference(before, remains.settings(guest))
+    expect(not changed, f"{technique}: {changed}")
+    print(f"{technique}: blocked {len(took)} times; the guest ran after {1000 * max(took):.0f} ms at most",
+          flush=True)
+
+
+def options_of(technique):
+    """Of the guest that it needs."""
+    if technique in SINCE_9:
+        return {"backend": "memfd", "qemu": "10.0"}
+    return {"backend": "anon" if technique == "live-snap:fork" else "memfd"}
+
+
+def leases_of(number, techniques, count, seed):
+    """One guest for techniques that can have the same: what one leaves, the next one finds."""
+    with Guest(kernel="6.1-cloud", cpus=2, mem=f"{MEMORY_MIB}M", name=f"lease-{number}", **options_of(techniques[0])) as guest:
+        for technique in techniques:
+            lease_of(guest, technique, count, seed)
+
+
+def groups(techniques):
+    """Which share a guest; the longest first."""
+    found = {}
+    for technique in techniques:
+        kind = "snap" if technique.startswith("halt-snap:") else "xp" if technique.endswith(":xp") else "quick"
+        found.setdefault((kind, str(options_of(technique))), []).append(technique)
+    order = ["snap", "xp", "quick"]
+    return [found[key] for key in sorted(found, key=lambda key: order.index(key[0]))]
 
 
 def leases(count, seed, *techniques):
-    for technique in techniques:
-        lease_of(technique, int(count), seed)
+    """Two guests at a time: what is waited for, mostly, is that a lease runs out."""
+    with concurrent.futures.ProcessPoolExecutor(2) as pool:
+        done = [pool.submit(leases_of, number, group, int(count), seed) for number, group in enumerate(groups(techniques))]
+        for one in done:
+            one.result()
     refuse()
 
 
