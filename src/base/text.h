@@ -19,15 +19,20 @@ std::optional<Number> parse_whole(std::string_view text, int base = 10) {
   return parsed.ec == std::errc() && parsed.ptr == end ? std::optional(number) : std::nullopt;
 }
 
-/// What stands between the commas; an empty text has no parts.
-inline std::vector<std::string_view> split_at_commas(std::string_view text) {
+/// What stands between the separators. One at the end is followed by nothing; an empty text has no
+/// parts.
+inline std::vector<std::string_view> split_at(std::string_view text, char separator) {
   std::vector<std::string_view> parts;
   while (!text.empty()) {
-    const std::size_t comma = std::min(text.find(','), text.size());
-    parts.push_back(text.substr(0, comma));
-    text.remove_prefix(std::min(comma + 1, text.size()));
+    const std::size_t end = std::min(text.find(separator), text.size());
+    parts.push_back(text.substr(0, end));
+    text.remove_prefix(std::min(end + 1, text.size()));
   }
   return parts;
+}
+
+inline std::vector<std::string_view> split_at_commas(std::string_view text) {
+  return split_at(text, ',');
 }
 
 }  // namespace vmsight

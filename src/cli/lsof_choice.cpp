@@ -23,9 +23,6 @@ std::string_view without_mark(std::string_view path) {
   return path.ends_with(mark) ? path.substr(0, path.size() - mark.size()) : path;
 }
 
-/// Shared memory of System V may have the inode number 0.
-bool is_file(const MemoryMap& map) { return map.inode != 0 || map.path.starts_with('/'); }
-
 bool is_below(std::string_view path, std::string_view directory) {
   if (directory.ends_with('/')) directory.remove_suffix(1);
   return path == directory || (directory.empty() && path.starts_with('/')) ||
@@ -61,10 +58,7 @@ bool NamePattern::matches(std::string_view comm) const {
 }
 
 void LsofSet::add(const std::string& list) {
-  std::string_view rest = list;
-  while (!rest.empty()) {
-    std::string_view word = rest.substr(0, rest.find(','));
-    rest.remove_prefix(std::min(word.size() + 1, rest.size()));
+  for (std::string_view word : split_at_commas(list)) {
     const bool is_excluded = word.starts_with('^');
     if (is_excluded) word.remove_prefix(1);
     if (!word.empty()) (is_excluded ? excluded : wanted).emplace_back(word);
@@ -248,7 +242,7 @@ void LsofChoice::filter(State& state) const {
   std::erase_if(state.memory_maps, [&](const MemoryMap& map) {
     const auto of = bits.find(map.pid);
     const bool gone = map.path.ends_with(" (deleted)");
-    if (of == bits.end() || !is_file(map) ||
+    if (of == bits.end() || !is_mapped_file(map) ||
         !chooses({.fd = gone ? "DEL" : "mem",
                   .type = map.type,
                   .path = map.path,

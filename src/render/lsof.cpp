@@ -251,8 +251,7 @@ class OpenFileTable {
     if (maps == maps_.end()) return;
     std::unordered_set<std::string> seen;
     for (const MemoryMap* map : maps->second) {
-      const bool is_file = map->inode != 0 || map->path.starts_with('/');  // shared memory has 0
-      if (!is_file || is_program(process, *map)) continue;
+      if (!is_mapped_file(*map) || is_program(process, *map)) continue;
       if (!seen.insert(fmt::format("{} {}", map->device, map->inode)).second) continue;
       const bool gone = map->path.ends_with(removed);
       const std::string_view name =

@@ -23,4 +23,9 @@ inline std::uint64_t lsof_slot(std::int32_t tid, std::int32_t fd) {
   return std::uint64_t{static_cast<std::uint32_t>(tid)} << 32 | static_cast<std::uint32_t>(fd);
 }
 
+/// Is a file mapped? Shared memory of System V may have the inode number 0.
+inline bool is_mapped_file(const MemoryMap& map) {
+  return map.inode != 0 || map.path.starts_with('/');
+}
+
 }  // namespace vmsight

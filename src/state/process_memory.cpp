@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/text.h"
 #include "state/user_memory.h"
 
 namespace vmsight {
@@ -116,13 +117,7 @@ void ProcessMemoryReader::read_cmdline(ProcessContext& process, GuestVirt mm,
 }
 
 std::vector<std::string_view> split_arguments(std::string_view bytes) {
-  std::vector<std::string_view> arguments;
-  while (!bytes.empty()) {
-    const std::size_t end = std::min(bytes.find('\0'), bytes.size());
-    arguments.push_back(bytes.substr(0, end));
-    bytes.remove_prefix(std::min(end + 1, bytes.size()));
-  }
-  return arguments;
+  return split_at(bytes, '\0');
 }
 
 }  // namespace vmsight

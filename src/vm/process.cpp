@@ -12,6 +12,7 @@
 #include <climits>
 #include <thread>
 
+#include "base/text.h"
 #include "vm/host_maps.h"
 #include "vm/options.h"
 
@@ -210,13 +211,8 @@ Result<uid_t> process_owner(pid_t pid) {
 }
 
 std::vector<std::string> split_arguments(std::string_view cmdline) {
-  std::vector<std::string> arguments;
-  while (!cmdline.empty()) {
-    const auto end = std::min(cmdline.find('\0'), cmdline.size());
-    arguments.emplace_back(cmdline.substr(0, end));
-    cmdline.remove_prefix(std::min(end + 1, cmdline.size()));
-  }
-  return arguments;
+  const std::vector<std::string_view> arguments = split_at(cmdline, '\0');
+  return {arguments.begin(), arguments.end()};
 }
 
 bool is_dynamic_loader(std::string_view executable) {
