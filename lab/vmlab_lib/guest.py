@@ -11,13 +11,13 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 from . import kernels, machine
 from .errors import LabError
 from .line import Line, LineTimeout, read_archive
+from .losses import boot_again
 from .qmp import Qmp
 
 # How long a boot may take, in seconds of QEMU's CPU time: a busy host is no reason to give up. It takes
@@ -26,7 +26,6 @@ PANICKED = "the guest's kernel panicked"
 SILENT = "the guest's puppet did not come up in time"
 BOOT_TIMEOUT = float(os.environ.get("VMSIGHT_LAB_BOOT_TIMEOUT", 60))
 DISK_BOOT_TIMEOUT = 4 * BOOT_TIMEOUT
-BOOT_ATTEMPTS = 3
 IDLE_FACTOR = 10  # a guest that does nothing gets so many times as much, by the clock
 
 
@@ -80,14 +79,7 @@ class Guest:
         self.process = None
 
     def __enter__(self):
-        for attempt in range(1, BOOT_ATTEMPTS + 1):
-            try:
-                return self.boot()
-            except LabError as error:
-                if attempt == BOOT_ATTEMPTS or not lost_by_emulator(error):
-                    raise
-                print(f"lab: lost a guest at its boot: {self.name}, attempt {attempt}\n{error}", file=sys.stderr)
-        raise AssertionError("not reached")
+        return boot_again(self.name or self.options.kernel, self.boot, lost_by_emulator)
 
     def __exit__(self, failure, *_):
         self.stop(keep=failure is not None)

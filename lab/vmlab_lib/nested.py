@@ -20,7 +20,6 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -28,11 +27,11 @@ from pathlib import Path
 from . import initramfs, kernels, qemus
 from .apt import cache_dir
 from .errors import LabError
+from .losses import boot_again
 
 KERNEL = "6.12"
 QEMU = "10.0"
 COUNTED_QEMU = "11.1"  # when its clock counts, a guest may stand still for ever: with 10.0 in most runs, here in some
-BOOT_ATTEMPTS = 3
 BOOT_TIMEOUT = 900  # of guests there: all but the clock is slow
 MODULES = ["virtio_pci", "9pnet_virtio", "9p", "overlay", "kvm_amd", "virtio_console", "tun"]
 
@@ -106,14 +105,7 @@ def run(command, **options):
 
     `counted`: its clocks count instructions, one a nanosecond; use one CPU, or the others' work counts too.
     A host that is lost while it boots is booted again; once the command has begun, its end is the command's."""
-    for attempt in range(1, BOOT_ATTEMPTS + 1):
-        try:
-            return run_once(command, **options)
-        except LostAtBoot as error:
-            if attempt == BOOT_ATTEMPTS:
-                raise
-            print(f"lab: lost a guest at its boot: the nested host, attempt {attempt}\n{error}", file=sys.stderr)
-    raise AssertionError("not reached")
+    return boot_again("the nested host", lambda: run_once(command, **options), lambda error: isinstance(error, LostAtBoot))
 
 
 def run_once(command, mem="3G", cpus=2, timeout=900, kernel=KERNEL, echo=None, counted=False):

@@ -12,11 +12,11 @@ import subprocess
 import time
 
 import remains
-from harness import Guest, VMSIGHT, expect, main, state
+from harness import VMSIGHT, expect, main, state
+from techniques import on_their_guests
 
 SECOND = 1.0
 PATIENCE = 10  # QEMU closes a dead client's connections, and ends a migration of its own, when it gets to it
-SINCE_9 = {"live-snap:mapped-ram"}
 # QEMU ends no dump, no pmemsave and no last stage of a migration that has begun: the guest runs again when
 # the file is written.
 GOES_ON = {"halt-snap:dump": 10.0, "halt-snap:pmemsave": 10.0, "live-snap:mapped-ram": 3.0}
@@ -73,20 +73,10 @@ def kill_often(guest, technique, count, chance):
           f"at most {1000 * max(answers):.0f} ms", flush=True)
 
 
-def options_of(technique):
-    """Of the guest that a technique needs."""
-    if technique in SINCE_9:
-        return {"backend": "memfd", "qemu": "10.0"}
-    return {"backend": "anon" if technique == "live-snap:fork" else "memfd"}
-
-
 def kills(count, seed, *techniques):
-    """One guest for all that can have the same: what a technique leaves, the next one finds."""
-    for options in {str(options): options for options in map(options_of, techniques)}.values():
-        with Guest(kernel="6.1-cloud", cpus=2, mem="256M", name="kills", **options) as guest:
-            for technique in techniques:
-                if options_of(technique) == options:
-                    kill_often(guest, technique, int(count), random.Random(f"{seed} {technique}"))
+    on_their_guests(techniques,
+                    lambda guest, technique: kill_often(guest, technique, int(count), random.Random(f"{seed} {technique}")),
+                    kernel="6.1-cloud", cpus=2, mem="256M", name="kills")
 
 
 if __name__ == "__main__":

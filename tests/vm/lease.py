@@ -6,7 +6,6 @@ it: each TIMES times at random moments. Within the lease of the technique and ha
 answers, no thread of QEMU is stopped, traced or frozen, and a second monitor says `running`. A view whose
 lease ran out is an error, never an answer. When vmsight has ended, its journal is empty.
 """
-import concurrent.futures
 import ctypes
 import json
 import os
@@ -20,11 +19,11 @@ import time
 from pathlib import Path
 
 import remains
-from harness import Guest, VMSIGHT, expect, main, run, state
+from harness import VMSIGHT, expect, main, run, state
+from techniques import on_their_guests
 
 GRACE = 0.5
 PATIENCE = 10  # until QEMU has noticed that a client is gone
-SINCE_9 = {"live-snap:mapped-ram"}
 MEMORY_MIB = 256
 PTRACE_SEIZE, PTRACE_INTERRUPT = 0x4206, 0x4207
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -305,36 +304,10 @@ def lease_of(guest, technique, count, seed):
           flush=True)
 
 
-def options_of(technique):
-    """Of the guest that it needs."""
-    if technique in SINCE_9:
-        return {"backend": "memfd", "qemu": "10.0"}
-    return {"backend": "anon" if technique == "live-snap:fork" else "memfd"}
-
-
-def leases_of(number, techniques, count, seed):
-    """One guest for techniques that can have the same: what one leaves, the next one finds."""
-    with Guest(kernel="6.1-cloud", cpus=2, mem=f"{MEMORY_MIB}M", name=f"lease-{number}", **options_of(techniques[0])) as guest:
-        for technique in techniques:
-            lease_of(guest, technique, count, seed)
-
-
-def groups(techniques):
-    """Which share a guest; the longest first."""
-    found = {}
-    for technique in techniques:
-        kind = "snap" if technique.startswith("halt-snap:") else "xp" if technique.endswith(":xp") else "quick"
-        found.setdefault((kind, str(options_of(technique))), []).append(technique)
-    order = ["snap", "xp", "quick"]
-    return [found[key] for key in sorted(found, key=lambda key: order.index(key[0]))]
-
-
 def leases(count, seed, *techniques):
     """One guest after the other: with two at a time, of which one copies its RAM, half a second was once not enough."""
-    with concurrent.futures.ProcessPoolExecutor(1) as pool:
-        done = [pool.submit(leases_of, number, group, int(count), seed) for number, group in enumerate(groups(techniques))]
-        for one in done:
-            one.result()
+    on_their_guests(techniques, lambda guest, technique: lease_of(guest, technique, int(count), seed),
+                    kernel="6.1-cloud", cpus=2, mem=f"{MEMORY_MIB}M", name="lease")
     refuse()
 
 

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 from harness import ROOT, VMSIGHT, Failure, Guest, check_truth, expect, main, vmsight
+from techniques import SINCE_9
 from vmlab_lib import initramfs, nested
 from vmlab_lib.kernels import fetch
 
-SINCE_9 = {"live-snap:mapped-ram"}
 
 
 def descriptors(pid):

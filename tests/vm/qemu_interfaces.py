@@ -13,12 +13,12 @@ import tempfile
 
 import remains
 from harness import VMSIGHT, Guest, check_truth, expect, main, run
+from techniques import SINCE_9
 
 TECHNIQUES = ["live-interface:pmemsave", "live-interface:xp", "halt-interface:gdbstub", "live-snap:background",
               "live-snap:mapped-ram", "halt-snap:dump", "halt-snap:migrate", "halt-snap:pmemsave", "halt-read:stop",
               "halt-interface:pmemsave", "halt-interface:xp"]
 SNAPSHOTS = [name for name in TECHNIQUES if "snap" in name]
-SINCE_9 = {"live-snap:mapped-ram"}
 
 
 def unchanged(guest, before, what):

@@ -11,8 +11,8 @@ import time
 
 import remains
 from harness import VMSIGHT, Guest, expect, main, run, state
+from techniques import options_of
 
-SINCE_9 = {"live-snap:mapped-ram"}
 JOURNAL = "/run/vmsight"
 
 
@@ -120,9 +120,8 @@ def journal(pid):
 
 def troubles(*techniques):
     for technique in techniques:
-        options = {"qemu": "10.0"} if technique in SINCE_9 else {}
-        with Guest(kernel="6.1-cloud", backend="anon" if technique == "live-snap:fork" else "memfd", mem="256M",
-                   name="troubles", agent=technique.startswith("agent:"), **options) as guest:
+        with Guest(kernel="6.1-cloud", mem="256M", name="troubles", agent=technique.startswith("agent:"),
+                   **options_of(technique)) as guest:
             before = remains.settings(guest)
             for trouble in (other_user, paused, held_monitor, reboots):
                 trouble(guest, technique)
