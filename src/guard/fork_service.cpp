@@ -2,6 +2,7 @@
 // Config: that of the halt service; blocks: see describe_copy().
 #include "guard/halt_service.h"
 #include "vm/journal.h"
+#include "vm/process.h"
 #include "vm/process_copy.h"
 #include "vm/undo_copy.h"
 
@@ -36,7 +37,9 @@ class ForkService final : public HaltService {
     VMSIGHT_TRY_VOID(entry_.write());
     auto made = note(ProcessCopy::make(setup_.vm.pid, blocks_, tracing_));
     if (!made) {
-      if (made.error().code != ErrorCode::timeout) static_cast<void>(entry_.remove());
+      if (made.error().code != ErrorCode::timeout || vm_has_ended()) {
+        static_cast<void>(entry_.remove());
+      }
       return std::move(made).error();
     }
     copy_ = *std::move(made);
@@ -47,9 +50,12 @@ class ForkService final : public HaltService {
     if (!copy_) return {};
     auto removed = copy_->remove();
     copy_.reset();
-    VMSIGHT_TRY_VOID(removed);
-    return entry_.remove();
+    if (removed || vm_has_ended()) VMSIGHT_TRY_VOID(entry_.remove());
+    return removed;
   }
+
+  /// Then there is nothing to undo.
+  bool vm_has_ended() const { return thread_has_ended(setup_.vm.pid) || has_ended(setup_.vm, 0); }
 
   ServiceSetup setup_;
   std::vector<RamBlock> blocks_;

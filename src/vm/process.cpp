@@ -272,6 +272,13 @@ bool has_ended(const ProcessId& id, int patience_ms) {
   return ::poll(&event, 1, patience_ms) > 0;
 }
 
+bool thread_has_ended(pid_t tid) {
+  const auto status = read_proc_file(tid, "status");
+  if (!status) return status.error().code == ErrorCode::vm_gone;
+  const auto state = parse_status_field(*status, "State");
+  return state && (state->starts_with('Z') || state->starts_with('X'));
+}
+
 Result<void> check_pidfd(int pidfd, pid_t pid) {
   pollfd event{.fd = pidfd, .events = POLLIN, .revents = 0};
   const int ready = ::poll(&event, 1, 0);

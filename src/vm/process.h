@@ -83,6 +83,9 @@ Result<QemuProcesses> find_qemu_processes();
 Result<UniqueFd> open_pidfd(const ProcessId& id);
 /// Whether it has ended (also if nobody has reaped it yet), or does so in time.
 bool has_ended(const ProcessId& id, int patience_ms = 0);
+/// Whether this thread has ended. A process whose main thread has is ending or has ended; but nobody
+/// is told so, by pidfd or wait, before a tracer has reaped the threads that it traces.
+bool thread_has_ended(pid_t tid);
 /// vm_gone if the process behind the pidfd has ended.
 Result<void> check_pidfd(int pidfd, pid_t pid);
 

@@ -22,6 +22,7 @@ namespace vmsight {
 namespace {
 
 constexpr std::uint64_t second = 1'000'000'000;
+constexpr std::uint64_t look_after = second / 10;  // before it is asked whether the thread is there
 constexpr std::uint64_t suspend_seccomp = 1u << 21;  // PTRACE_O_SUSPEND_SECCOMP
 constexpr int stop_event = 128;                      // PTRACE_EVENT_STOP
 
@@ -304,7 +305,13 @@ Result<void> BorrowedThread::run(At until) {
 Result<void> BorrowedThread::await(At wanted, int how, std::optional<std::uint64_t> timeout_ns) {
   while (true) {
     int status = 0;
-    const pid_t got = tracing_->wait(tid_, status, timeout_ns.value_or(second));
+    const pid_t got = tracing_->wait(tid_, status, timeout_ns.value_or(look_after));
+    if (got == 0 &&
+        thread_has_ended(tid_)) {  // the main thread, and we trace others: no word comes
+      at_ = At::gone;
+      errno = ESRCH;
+      return failed("wait for");
+    }
     if (got == 0 && !timeout_ns) continue;
     if (got == 0) {
       return Error{.code = ErrorCode::timeout,

@@ -268,6 +268,58 @@ INSTANTIATE_TEST_SUITE_P(All, Failures, ::testing::Values(Kind::uffd, Kind::fork
                            return std::string(kind.param == Kind::fork ? "fork" : "uffd");
                          });
 
+/// Kills the VM after one ptrace call.
+class FatalTracing final : public Tracing {
+ public:
+  FatalTracing(pid_t vm, int kills) : vm_(vm), left_(kills) {}
+  long ptrace(int request, pid_t tid, std::uint64_t address, std::uint64_t data) override {
+    const long done = Tracing::ptrace(request, tid, address, data);
+    if (left_-- == 0) ::kill(vm_, SIGKILL);
+    return done;
+  }
+  bool killed() const { return left_ < 0; }
+
+ private:
+  pid_t vm_;
+  int left_;
+};
+
+/// A guard that traces another thread of the VM too, as one does that halts it; 1 if the VM was
+/// killed meanwhile, 0 if not, 2 if the guard did not notice.
+int with_death(const Vm& vm, int step) {
+  const pid_t pid = ::fork();
+  if (pid == 0) {
+    sigset_t all;
+    ::sigfillset(&all);
+    ::sigdelset(&all, SIGALRM);
+    ::sigprocmask(SIG_SETMASK, &all, nullptr);
+    ::alarm(10);
+    const pid_t process = vm.info().pid;
+    const auto threads = list_threads(process);
+    if (!threads) ::_exit(3);
+    for (const pid_t tid : *threads) {
+      if (tid != process && ::ptrace(PTRACE_SEIZE, tid, nullptr, nullptr) != 0) ::_exit(4);
+    }
+    FatalTracing tracing(process, step);
+    auto copy = ProcessCopy::make(process, vm.blocks(), tracing);
+    if (copy) static_cast<void>(copy->remove());
+    ::_exit(tracing.killed() ? 1 : 0);
+  }
+  int status = 0;
+  ::waitpid(pid, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 2;
+}
+
+TEST(ForkSnapshot, AVmThatDiesMeanwhileIsNoticedAtEveryStep) {
+  int step = 0;
+  for (int outcome = 1; outcome != 0; ++step) {
+    BusyVm busy(Backing::anonymous);
+    outcome = with_death(busy.vm(), step);
+    ASSERT_LE(outcome, 1) << "step " << step;
+  }
+  EXPECT_GT(step, 15);
+}
+
 /// Kills its process before one ptrace call.
 class DeadlyTracing final : public Tracing {
  public:
