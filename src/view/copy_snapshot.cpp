@@ -1,16 +1,35 @@
 #include "view/copy_snapshot.h"
 
-#include <fcntl.h>
 #include <sys/mman.h>
 
 #include <algorithm>
 #include <cerrno>
 
 #include "base/clock.h"
-#include "view/lent_memory.h"
+#include "base/memory_decorator.h"
 #include "vmsight/view.h"
 
 namespace vmsight {
+namespace {
+
+/// The copy, which has no file that could say what of it is populated.
+class Copied final : public MemoryDecorator {
+ public:
+  Copied(GuestMemory& memory, const std::vector<PhysRange>& filled)
+      : MemoryDecorator(memory), filled_(filled) {}
+  Result<std::vector<PhysRange>> populated() override { return filled_; }
+  Result<void> scan(GuestPhys from, std::span<std::byte> into) override {
+    if (read_phys(*inner_, from, into)) return {};
+    return Error{.code = ErrorCode::fault,
+                 .message = "scan a copy of guest RAM: outside of it",
+                 .address = from.raw()};
+  }
+
+ private:
+  const std::vector<PhysRange>& filled_;
+};
+
+}  // namespace
 
 Result<std::unique_ptr<CopySnapshotter>> CopySnapshotter::open(const Vm& vm,
                                                                std::unique_ptr<GuestMemory> live,
@@ -21,41 +40,60 @@ Result<std::unique_ptr<CopySnapshotter>> CopySnapshotter::open(const Vm& vm,
   return self;
 }
 
-/// Only address space; the file's pages come with the first copy.
+/// Only address space.
 Result<void> CopySnapshotter::allot(const RamMap& ram) {
   const std::uint64_t size = ram.total_bytes();
-  file_ = UniqueFd(::memfd_create("vmsight-copy", MFD_CLOEXEC));
-  if (!file_) return os_error(errno, "make a memfd");
-  if (::ftruncate(file_.get(), static_cast<off_t>(size)) != 0) {
-    return os_error(errno, "size a memfd");
-  }
-  void* start = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, file_.get(), 0);
-  if (start == MAP_FAILED) return os_error(errno, "map a memfd");
+  void* start = ::mmap(nullptr, size, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (start == MAP_FAILED) return os_error(errno, "reserve address space for a copy of guest RAM");
   mapping_ = Mapping(start, size);
-  std::uint64_t offset = 0;
+  // Only a wish: without huge pages the first copy takes longer.
+  static_cast<void>(::madvise(start, size, MADV_HUGEPAGE));
+  std::byte* host = mapping_.mutable_bytes().data();
   for (const RamRange& range : ram.ranges()) {
-    std::byte* host = mapping_.mutable_bytes().data() + offset;
-    places_.push_back({range.start, range.size, offset, host});
-    offset += range.size;
+    places_.push_back({range.start, range.size, host});
+    host += range.size;
   }
   return {};
 }
 
 Result<void> CopySnapshotter::make_memory(const Vm& vm) {
   MappedMemory::Parts parts{.technique = "halt-snap:copy", .live = false, .ram = vm.ram()};
-  const int fd = ::fcntl(file_.get(), F_DUPFD_CLOEXEC, 0);
-  if (fd < 0) return os_error(errno, "duplicate a descriptor");
-  const int own = parts.files.own(UniqueFd(fd));
   for (const Place& place : places_) {
     parts.ranges.push_back({place.start, place.size, place.host});
-    parts.files.add({place.start, place.size, place.size, place.offset, own});
   }
   parts.alive = [&vm] { return vm.check_alive(); };
   VMSIGHT_TRY(memory_, MappedMemory::make(std::move(parts)));
   return {};
 }
 
+/// The parts of the ranges that lie in the place.
+std::vector<PhysRange> CopySnapshotter::within(const Place& place,
+                                               const std::vector<PhysRange>& ranges) {
+  std::vector<PhysRange> found;
+  for (const PhysRange& range : ranges) {
+    const GuestPhys from = std::max(range.start, place.start);
+    const GuestPhys to = std::min(range.start + range.size, place.start + place.size);
+    if (from < to) found.push_back({from, to - from});
+  }
+  return found;
+}
+
+/// So that the guest does not wait for pages to be found and cleared.
+Result<void> CopySnapshotter::make_room() {
+  VMSIGHT_TRY(const std::vector<PhysRange> populated, live_->populated());
+  for (const Place& place : places_) {
+    for (const PhysRange& part : within(place, populated)) {
+      if (::madvise(host_of(place, part.start), part.size, MADV_POPULATE_WRITE) == 0) continue;
+      if (errno == EINVAL) return {};  // Linux before 5.14: pages come as they are written
+      return os_error(errno, "find memory for a copy of guest RAM");
+    }
+  }
+  return {};
+}
+
 Result<Snapshot> CopySnapshotter::take() {
+  VMSIGHT_TRY_VOID(make_room());
   const Stopwatch pause;
   VMSIGHT_TRY(Paused paused, halter_->halt());
   const auto copied = copy();
@@ -64,7 +102,7 @@ Result<Snapshot> CopySnapshotter::take() {
   if (!copied) return copied.error();
   VMSIGHT_TRY_VOID(resumed);
   VMSIGHT_TRY_VOID(memory_->refresh());
-  return Snapshot{.memory = std::make_unique<LentMemory>(*memory_, [] {}),
+  return Snapshot{.memory = std::make_unique<Copied>(*memory_, filled_),
                   .pause_ns = pause_ns,
                   .bytes = *copied};
 }
@@ -84,14 +122,11 @@ Result<std::uint64_t> CopySnapshotter::copy_into(const Place& place,
                                                  const std::vector<PhysRange>& populated) {
   std::uint64_t bytes = 0;
   GuestPhys at = place.start;
-  for (const PhysRange& run : populated) {
-    const GuestPhys from = std::max(run.start, at);
-    const GuestPhys to = std::min(run.start + run.size, place.start + place.size);
-    if (from >= to) continue;
-    VMSIGHT_TRY_VOID(clear(place, at, from));
-    VMSIGHT_TRY_VOID(live_->scan(from, {place.host + (from - place.start), to - from}));
-    bytes += to - from;
-    at = to;
+  for (const PhysRange& run : within(place, populated)) {
+    VMSIGHT_TRY_VOID(clear(place, at, run.start));
+    VMSIGHT_TRY_VOID(live_->scan(run.start, {host_of(place, run.start), run.size}));
+    bytes += run.size;
+    at = run.start + run.size;
   }
   VMSIGHT_TRY_VOID(clear(place, at, place.start + place.size));
   return bytes;
@@ -99,14 +134,14 @@ Result<std::uint64_t> CopySnapshotter::copy_into(const Place& place,
 
 /// What the guest no longer has (a balloon took it) must not show the snapshot before.
 Result<void> CopySnapshotter::clear(const Place& place, GuestPhys from, GuestPhys to) const {
-  for (const PhysRange& old : filled_) {
-    const GuestPhys start = std::max(old.start, from);
-    const GuestPhys end = std::min(old.start + old.size, to);
-    if (start >= end) continue;
-    const auto offset = static_cast<off_t>(place.offset + (start - place.start));
-    if (::fallocate(file_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset,
-                    static_cast<off_t>(end - start)) != 0) {
-      return os_error(errno, "empty a memfd");
+  auto old = std::partition_point(filled_.begin(), filled_.end(), [&](const PhysRange& range) {
+    return range.start + range.size <= from;
+  });
+  for (; old != filled_.end() && old->start < to; ++old) {
+    const GuestPhys start = std::max(old->start, from);
+    const GuestPhys end = std::min(old->start + old->size, to);
+    if (::madvise(host_of(place, start), end - start, MADV_DONTNEED) != 0) {
+      return os_error(errno, "empty a copy of guest RAM");
     }
   }
   return {};

@@ -1,7 +1,8 @@
 // halt-snap:copy: the guest is halted while all of its populated RAM is copied.
 //
-// The copy lies in a memfd of ours that is kept from view to view: pages are allocated once, and
-// holes of the guest's RAM stay holes of it, which read as zeros.
+// The copy lies in memory of ours that is kept from view to view. It is allocated before the guest
+// is halted, in huge pages where the host has them; holes of the guest's RAM stay holes of it, which
+// read as zeros.
 #pragma once
 
 #include <chrono>
@@ -27,21 +28,25 @@ class CopySnapshotter final : public Snapshotter {
  private:
   CopySnapshotter(std::unique_ptr<GuestMemory> live, std::unique_ptr<Halter> halter)
       : live_(std::move(live)), halter_(std::move(halter)) {}
-  /// A range of guest RAM in the file, and at our addresses.
+  /// A range of guest RAM at our addresses.
   struct Place {
     GuestPhys start;
-    std::uint64_t size = 0, offset = 0;
+    std::uint64_t size = 0;  // bytes
     std::byte* host = nullptr;
   };
   Result<void> allot(const RamMap& ram);
   Result<void> make_memory(const Vm& vm);
+  static std::vector<PhysRange> within(const Place& place, const std::vector<PhysRange>& ranges);
+  static std::byte* host_of(const Place& place, GuestPhys address) {
+    return place.host + (address - place.start);
+  }
+  Result<void> make_room();
   Result<std::uint64_t> copy();
   Result<std::uint64_t> copy_into(const Place& place, const std::vector<PhysRange>& populated);
   Result<void> clear(const Place& place, GuestPhys from, GuestPhys to) const;
 
   std::unique_ptr<GuestMemory> live_;
   std::unique_ptr<Halter> halter_;
-  UniqueFd file_;
   Mapping mapping_;
   std::vector<Place> places_;
   std::unique_ptr<MappedMemory> memory_;
