@@ -47,6 +47,14 @@ Result<json> value_of(const GuestAgent::Command& command, json answer) {
   return returned_value("qemu-guest-agent", command.name, std::move(answer));
 }
 
+/// The agent does not know the file that it opened for us.
+Error lost_file(Error error) {
+  error.message =
+      fmt::format("qemu-guest-agent was started anew while it was read: {}", error.message);
+  error.hint = "the guest may have rebooted; attach again";
+  return error;
+}
+
 /// The bytes of an answer to guest-file-read.
 std::size_t bytes_of(const Result<json>& answer, std::span<std::byte> into) {
   if (!answer || !answer->is_object()) return 0;
@@ -315,10 +323,13 @@ Result<bool> GuestAgentMemory::ask(std::span<Run> runs) {
   bool valid = true;
   std::vector<std::byte> header(header_.size());
   const auto take = [&](std::size_t index, Result<json> answer) -> Result<void> {
+    // Memory may be unreadable; a file that is open can be sought in.
+    const bool is_seek = index < before ? index == 0 : (index - before) % 2 == 0;
+    if (is_seek && !answer) return lost_file(std::move(answer).error());
     if (index < before) {
       if (!answer) return std::move(answer).error();
       if (index == 1) valid = bytes_of(answer, header) == header.size() && header == header_;
-    } else if ((index - before) % 2 == 1) {
+    } else if (!is_seek) {
       Run& run = *asked[(index - before) / 2];
       run.got = bytes_of(answer, run.into);
     }

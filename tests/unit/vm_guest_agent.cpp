@@ -170,6 +170,28 @@ TEST(GuestAgent, ReadsKcoreAndClosesIt) {
   EXPECT_EQ(fake.open, 0);
 }
 
+/// One that was started anew knows nothing of our file; what it refuses is no memory that is absent.
+TEST(GuestAgent, AnAgentThatWasStartedAnewIsAnError) {
+  FakeGuestAgent fake;
+  AgentPeer peer([&](int socket) { fake.play(socket); });
+  auto memory = GuestAgentMemory::open(peer.port());
+  ASSERT_TRUE(memory) << memory.error().message;
+  std::vector<std::byte> bytes(0x2000);
+  const auto read = [&](std::uint64_t from) {
+    AgentMemory::Run run{GuestPhys(from), bytes};
+    return (*memory)->read(std::span(&run, 1));
+  };
+  ASSERT_TRUE(read(ram_start + 0x20000));
+  fake.refused = "guest-file-seek";
+  for (const std::uint64_t from :
+       {ram_start, ram_start + 0x20000}) {  // far from the last, and near
+    const auto done = read(from);
+    ASSERT_FALSE(done);
+    EXPECT_NE(done.error().message.find("started anew"), std::string::npos) << done.error().message;
+    EXPECT_NE(done.error().hint.find("attach again"), std::string::npos);
+  }
+}
+
 TEST(GuestAgent, SaysWhatIsMissing) {
   const auto open = [](FakeGuestAgent fake) {
     AgentPeer peer([&](int socket) { fake.play(socket); });
