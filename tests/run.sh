@@ -26,6 +26,10 @@ lost=$(awk '/^[0-9]+\/[0-9]+ Test: /{name = substr($0, index($0, "Test: ") + 6)}
 if [ -n "$lost" ]; then
   printf '\nGuests that the lab lost at their boot, and booted again:\n%s\n' "$lost"
 fi
+failures=$(awk '/^ +Start +[0-9]+: |^ *[0-9]+\/[0-9]+ +Test +#/{shown = /\*\*\*/ ? 1 : 0} shown && shown++ <= 40 {print "  " substr($0, 1, 400)}' "$log")
+if [ -n "$failures" ]; then
+  printf '\nWhat failed, and what it said (40 lines of each at most):\n%s\n' "$failures"
+fi
 if grep -q '^The following tests did not run:' "$log" && [ -z "${VMSIGHT_ALLOW_SKIPS:-}" ]; then
   echo "tests/run.sh: tests were skipped, see above; a required test that is skipped is a failure" >&2
   status=1

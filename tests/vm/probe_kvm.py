@@ -10,6 +10,8 @@ kills   vmsight is killed while armed: the guest answers, and soon its code is w
 refuse  what cannot be probed is refused with a reason
 traced  another program traces QEMU, so its vCPUs cannot be halted by ptrace: the monitor is asked instead
 hundred all system calls are probed at once, at their entry and return: each known call is told
+leases  vmsight is stopped, or held by a debugger, in the midst of arming and of disarming, and its events are read
+        by nobody: the guest runs on within the lease
 storm   a probe that is hit too often is disarmed, and that is told
 saved   the guest is saved to a file while armed (a snapshot, or a migration), and restored from it: it
         runs there with nobody who listens, and what ran on here is as it was
@@ -29,6 +31,7 @@ import sys
 import time
 from pathlib import Path
 
+import lease
 import study
 from harness import ROOT, VMSIGHT, Guest, expect, main, run, vmsight
 from trace import Tracer, check_missed, check_module, check_order, check_reset, compare, status, system_call, told_calls
@@ -41,6 +44,8 @@ DRIVER = os.environ.get("PROBE_DRIVER", str(ROOT / "build" / "tests" / "vm" / "p
 MANY = int(os.environ.get("MANY", 20_000))
 CYCLES = int(os.environ.get("CYCLES", 30))
 KILLS = int(os.environ.get("KILLS", 5))
+LEASES = int(os.environ.get("LEASES", 3))
+NESTED_GRACE = 10
 BOOT_TIMEOUT = int(os.environ.get("VMSIGHT_LAB_BOOT_TIMEOUT", 300))
 HOST_TIMEOUT = int(os.environ.get("HOST_TIMEOUT", 1400))
 
@@ -191,6 +196,37 @@ def check_kills(guest, kernel, count=KILLS):
               flush=True)
 
 
+def check_leases(guest, kernel, count=LEASES):
+    """Everything takes some twenty times as long there as on a real host, the guard's own work too: the grace is longer."""
+    functions = ["vfs_read", "do_sys_openat2"]
+    before = code(guest, *functions)
+    chance = random.Random(f"leases {kernel}")
+    took = []
+    for _ in range(count):
+        for phase in ("arming", "disarming"):
+            for name, (block, _) in lease.BLOCKED.items():
+                tracer = subprocess.Popen([VMSIGHT, "trace", str(guest.pid), "kprobe:vfs_read", "kretprobe:do_sys_openat2",
+                                           "--json", "--engine", "kvm"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+                if phase == "disarming":
+                    expect(tracer.stdout.readline(), "trace does not begin")
+                    tracer.send_signal(signal.SIGINT)
+                time.sleep(chance.uniform(0, 0.4 if phase == "disarming" else 3))
+                block(tracer)
+                took.append(lease.check_runs(guest, f"engine kvm, {phase}", name, grace=NESTED_GRACE))
+                lease.end(tracer)
+                wait(lambda: not records(guest), 20, f"{phase}, {name}: the guard")
+                expect(code(guest, *functions) == before, f"{kernel}: {phase}, {name}: the guest's code is not what it was")
+    tracer = subprocess.Popen([VMSIGHT, "trace", str(guest.pid), "kprobe:vfs_read", "--json", "--engine", "kvm"],
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    expect(tracer.stdout.readline(), "trace does not begin")
+    for _ in range(20):
+        guest.puppet("sh cat /etc/passwd")
+    took.append(lease.check_runs(guest, "engine kvm", "nobody reads", grace=NESTED_GRACE))
+    lease.end(tracer)
+    wait(lambda: not records(guest), 20, "nobody reads: the guard")
+    print(f"{kernel}: blocked {len(took)} times; the guest ran after {max(took):.2f} s at most", flush=True)
+
+
 def check_refuse(guest, kernel):
     guest.puppet("sh mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null; cd /sys/kernel/tracing &&"
                  " echo vfs_statfs > set_ftrace_filter && echo function > current_tracer")
@@ -289,7 +325,7 @@ def check_costs(guest, kernel):
 
 CHECKS = {"storm": check_storm, "traced": check_traced, "hundred": check_hundred, "saved": check_saved,
           "calls": check_calls, "many": check_many, "cycles": check_cycles, "kills": check_kills,
-          "refuse": check_refuse, "costs": check_costs, "texts": check_texts, "reboot": check_reboot}
+          "refuse": check_refuse, "costs": check_costs, "texts": check_texts, "leases": check_leases, "reboot": check_reboot}
 
 
 def inner(what, *kernels):
@@ -310,7 +346,7 @@ def show(output):
 
 def outer_run(program, what, *kernels):
     """Runs a program as this one on the nested host, `inside`."""
-    command = (f"cd {ROOT} && VMSIGHT={VMSIGHT} PROBE_DRIVER={DRIVER} MANY={MANY} CYCLES={CYCLES} KILLS={KILLS} VMSIGHT_LAB_BOOT_TIMEOUT={BOOT_TIMEOUT} "
+    command = (f"cd {ROOT} && VMSIGHT={VMSIGHT} PROBE_DRIVER={DRIVER} MANY={MANY} CYCLES={CYCLES} KILLS={KILLS} LEASES={LEASES} VMSIGHT_LAB_BOOT_TIMEOUT={BOOT_TIMEOUT} "
                f"python3 {program.resolve()} {what} {' '.join(kernels)} inside")
     for kernel in kernels:  # all that takes long is made here
         initramfs.build(fetch(kernel))
