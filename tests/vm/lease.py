@@ -73,10 +73,10 @@ def halted(pid):
     return ""
 
 
-def check_runs(guest, technique, how, grace=GRACE):
+def check_runs(guest, technique, how):
     """From the moment of the call: seconds until it ran."""
     begun = time.monotonic()
-    bound = lease(technique) + GOES_ON.get(technique, 0) + grace
+    bound = lease(technique) + GOES_ON.get(technique, 0) + GRACE
     while wrong := halted(guest.pid) or not_running(guest):
         expect(time.monotonic() < begun + bound, f"{technique}, {how}: {wrong} after {bound} s")
         time.sleep(0.02)

@@ -45,7 +45,6 @@ MANY = int(os.environ.get("MANY", 20_000))
 CYCLES = int(os.environ.get("CYCLES", 30))
 KILLS = int(os.environ.get("KILLS", 5))
 LEASES = int(os.environ.get("LEASES", 3))
-NESTED_GRACE = 10
 BOOT_TIMEOUT = int(os.environ.get("VMSIGHT_LAB_BOOT_TIMEOUT", 300))
 HOST_TIMEOUT = int(os.environ.get("HOST_TIMEOUT", 1400))
 
@@ -197,7 +196,6 @@ def check_kills(guest, kernel, count=KILLS):
 
 
 def check_leases(guest, kernel, count=LEASES):
-    """Everything takes some twenty times as long there as on a real host, the guard's own work too: the grace is longer."""
     functions = ["vfs_read", "do_sys_openat2"]
     before = code(guest, *functions)
     chance = random.Random(f"leases {kernel}")
@@ -212,7 +210,7 @@ def check_leases(guest, kernel, count=LEASES):
                     tracer.send_signal(signal.SIGINT)
                 time.sleep(chance.uniform(0, 0.4 if phase == "disarming" else 3))
                 block(tracer)
-                took.append(lease.check_runs(guest, f"engine kvm, {phase}", name, grace=NESTED_GRACE))
+                took.append(lease.check_runs(guest, f"engine kvm, {phase}", name))
                 lease.end(tracer)
                 wait(lambda: not records(guest), 20, f"{phase}, {name}: the guard")
                 expect(code(guest, *functions) == before, f"{kernel}: {phase}, {name}: the guest's code is not what it was")
@@ -221,7 +219,7 @@ def check_leases(guest, kernel, count=LEASES):
     expect(tracer.stdout.readline(), "trace does not begin")
     for _ in range(20):
         guest.puppet("sh cat /etc/passwd")
-    took.append(lease.check_runs(guest, "engine kvm", "nobody reads", grace=NESTED_GRACE))
+    took.append(lease.check_runs(guest, "engine kvm", "nobody reads"))
     lease.end(tracer)
     wait(lambda: not records(guest), 20, "nobody reads: the guard")
     print(f"{kernel}: blocked {len(took)} times; the guest ran after {max(took):.2f} s at most", flush=True)
