@@ -101,12 +101,19 @@ class Different(unittest.TestCase):
         self.assertEqual(fields(compare(guest, ours, guest)), [])
 
     def test_life_times_lapse(self):
-        def device(seconds):
-            address = {"family": "inet", "local": "10.0.0.1", "prefixlen": 8, "peer": "", "broadcast": "", "scope": "link",
+        def device(seconds, *more):
+            addresses = [address(f"10.0.0.{number}", valid) for number, valid in enumerate((seconds, *more), start=1)]
+            return document(net_devices=[{"netns": 1, "name": "eth0", "addresses": addresses}])
+
+        def address(local, seconds):
+            return {"family": "inet", "local": local, "prefixlen": 8, "peer": "", "broadcast": "", "scope": "link",
                        "label": "", "flags": [], "valid_life_time": seconds, "preferred_life_time": 5}
-            return document(net_devices=[{"netns": 1, "name": "eth0", "addresses": [address]}])
+
         self.assertEqual(fields(compare(device(9), device(8), device(7))), [])
         self.assertEqual(fields(compare(device(9), device(6), device(7))), ["life_times"])
+        self.assertEqual(fields(compare(device(9), device(8, 5), device(7, 4))), [])  # one came
+        self.assertEqual(fields(compare(device(9), device(6, 5), device(7, 4))), ["life_times"])
+        self.assertEqual(fields(compare(device(9), device(9, 5), device(9))), ["addresses", "life_times"])
 
     def test_os(self):
         ours = document() | {"os": OS | {"release": "6.12"}}

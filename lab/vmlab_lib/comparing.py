@@ -40,7 +40,7 @@ SECTIONS = {
 OS_FIELDS = ("sysname", "nodename", "release", "version", "machine", "uptime_s", "cmdline")
 TICKS = ("start_time_ns", "utime_ns", "stime_ns")  # the guest tells them in hundredths of a second
 COUNTERS = {"utime_ns", "stime_ns", "rx_bytes", "tx_bytes", "rx_packets", "tx_packets", "uptime_s"}
-LAPSING = {"life_times"}                           # lists of numbers that grow smaller
+LAPSING = {"life_times"}                           # of each address two numbers that grow smaller
 # What is compared of a value that holds more, or goes by another name.
 PARTS = {"life_times": "addresses", "buffers": "memory"}
 UNSEEN_FLAGS = {"RUNNING", "NO-CARRIER"}           # tools disagree on showing these
@@ -98,8 +98,7 @@ def part(name, value):
     if name == "addresses":
         return sorted((*address_key(a), a["broadcast"], a["scope"], a["label"], sorted(a["flags"])) for a in value)
     if name == "life_times":
-        return [seconds for a in sorted(value, key=address_key)
-                for seconds in (a["valid_life_time"], a["preferred_life_time"])]
+        return {address_key(a): (a["valid_life_time"], a["preferred_life_time"]) for a in value}
     return [value["receive_buffer"], value["send_buffer"]]
 
 
@@ -173,8 +172,12 @@ def between(name, first, mine, last):
     if agrees(name, first, last):
         return False
     if name in LAPSING:
-        lists = [read(record, name) for record in (first, mine, last)]
-        return len({len(values) for values in lists}) == 1 and all(a >= b >= c for a, b, c in zip(*lists))
+        first, mine, last = (read(record, name) for record in (first, mine, last))
+        if not all(isinstance(values, dict) for values in (first, mine, last)):
+            return False
+        # An address that came or went has been compared with the others.
+        return all(a >= b >= c for key in first.keys() & mine.keys() & last.keys()
+                   for a, b, c in zip(first[key], mine[key], last[key]))
     if name not in COUNTERS:
         return True
     values = [read(record, name) for record in (first, mine, last)]
@@ -203,8 +206,8 @@ def compare_field(section, key, owner, records, name, result):
     if between(name, *records):
         result.excused[section] += 1
     else:
-        result.judge(section, owner, Difference(section, key, name, first.get(name), mine.get(name), last.get(name)),
-                     records)
+        guest, ours, later = (read(record, name) if name in PARTS else record.get(name) for record in records)
+        result.judge(section, owner, Difference(section, key, name, guest, ours, later), records)
 
 
 def compare(before, ours, after, sections=None):

@@ -49,6 +49,7 @@ Result<json> value_of(const GuestAgent::Command& command, json answer) {
 
 /// The agent does not know the file that it opened for us.
 Error lost_file(Error error) {
+  error.code = ErrorCode::vm_gone;
   error.message =
       fmt::format("qemu-guest-agent was started anew while it was read: {}", error.message);
   error.hint = "the guest may have rebooted; attach again";

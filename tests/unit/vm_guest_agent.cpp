@@ -187,6 +187,7 @@ TEST(GuestAgent, AnAgentThatWasStartedAnewIsAnError) {
        {ram_start, ram_start + 0x20000}) {  // far from the last, and near
     const auto done = read(from);
     ASSERT_FALSE(done);
+    EXPECT_EQ(done.error().code, ErrorCode::vm_gone);
     EXPECT_NE(done.error().message.find("started anew"), std::string::npos) << done.error().message;
     EXPECT_NE(done.error().hint.find("attach again"), std::string::npos);
   }

@@ -9,6 +9,7 @@ kills   vmsight is killed while armed: the guest answers, and soon its code is w
         the process that puts it back killed too: then `doctor --recover` does it
 refuse  what cannot be probed is refused with a reason
 traced  another program traces QEMU, so its vCPUs cannot be halted by ptrace: the monitor is asked instead
+overflow vmsight stands until the ring is full: what is not told is told as lost
 hundred all system calls are probed at once, at their entry and return: each known call is told
 leases  vmsight is stopped, or held by a debugger, in the midst of arming and of disarming, and its events are read
         by nobody: the guest runs on within the lease
@@ -128,6 +129,19 @@ def check_many(guest, kernel, calls=MANY):
         expect(int(said[f"{kind}_lost"]) == int(said[f"{kind}_missed_returns"]) == 0, f"{kernel}: {said}")
     expect(int(said["foreign"]) == 0, f"{kernel}: {said}")
     print(f"{kernel}: {calls} calls, all counted at their entry and their return; {seconds:.0f} s", flush=True)
+
+
+def check_overflow(guest, kernel, calls=100_000):
+    """Events that nobody takes while vmsight stands fill the ring; what did not fit is told as lost, and the guest runs on."""
+    tracer = Tracer(guest, "kprobe:__x64_sys_getppid", "--engine", "kvm", "--storm-limit", "10000000")
+    tracer.process.send_signal(signal.SIGSTOP)
+    guest.puppet(f"work getppid {calls // 2} 2", timeout=600)
+    tracer.process.send_signal(signal.SIGCONT)
+    events, end = tracer.end()
+    count = end["counts"][0]
+    expect(count["hits"] == calls and count["told"] == len(events) == calls - count["lost"] and count["lost"] > 0,
+           f"{kernel}: {count}, {len(events)} events of {calls} calls")
+    print(f"{kernel}: {calls} calls while vmsight stood: {len(events)} told, {count['lost']} told as lost", flush=True)
 
 
 def check_cycles(guest, kernel, cycles=CYCLES):
@@ -323,7 +337,8 @@ def check_costs(guest, kernel):
 
 CHECKS = {"storm": check_storm, "traced": check_traced, "hundred": check_hundred, "saved": check_saved,
           "calls": check_calls, "many": check_many, "cycles": check_cycles, "kills": check_kills,
-          "refuse": check_refuse, "costs": check_costs, "texts": check_texts, "leases": check_leases, "reboot": check_reboot}
+          "refuse": check_refuse, "costs": check_costs, "texts": check_texts, "leases": check_leases, "overflow": check_overflow,
+          "reboot": check_reboot}
 
 
 def inner(what, *kernels):

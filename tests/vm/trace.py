@@ -262,7 +262,8 @@ def check_user():
         expect(guest.puppet(fetch).split()[0] == b"16384", "the guest's web server does not answer")
         program, library = "/debian/usr/sbin/nginx", "/debian/lib/x86_64-linux-gnu/libc.so.6"
         first = web_worker(guest)
-        tracer = Tracer(guest, f"uretprobe:{program}:ngx_http_process_request", f"uprobe:{library}:writev", "--filter", "comm == nginx")
+        tracer = Tracer(guest, f"uretprobe:{program}:ngx_http_process_request", f"uprobe:{library}:writev",
+                        f"uretprobe:{library}:writev", "--filter", "comm == nginx")
         for _ in range(4):
             guest.puppet(fetch)
         guest.puppet(f"sh kill -9 {first}")  # its master starts another
@@ -272,18 +273,20 @@ def check_user():
         time.sleep(2)  # processes are looked for twice a second
         guest.puppet(fetch)
         events, end = tracer.end()
-        ids = [probe["probe"] for probe in tracer.head["probes"]]
-        for number in ids:
-            seen = [event for event in events if event["probe"] == number]
-            expect([event["tgid"] for event in seen] == 4 * [first] + [second],
-                   f"probe {number}: calls of {[event['tgid'] for event in seen]}, not 4 of {first} and one of {second}: {end}")
-        for event in events:
-            if event["probe"] == ids[1]:  # writev(socket, the header and perhaps the page)
-                expect(int(event["arguments"]["arg2"], 16) in (1, 2), f"writev: {event['arguments']}")
+        requests, writes, written = [[event for event in events if event["probe"] == probe["probe"]]
+                                     for probe in tracer.head["probes"]]
+        seen = [event["tgid"] for event in requests]
+        expect(seen == 4 * [first] + [second], f"requests of {seen}, not 4 of {first} and one of {second}: {end}")
+        # What does not fit into the socket is written by another call: the bytes are what each request has as many of.
+        for event in writes:  # writev(socket, the header and perhaps the page)
+            expect(int(event["arguments"]["arg2"], 16) in (1, 2), f"writev: {event['arguments']}")
+        expect([event["tgid"] for event in writes] == [event["tgid"] for event in written], f"writev: {writes}, {written}")
+        sums = {worker: sum(max(0, int(str(event["result"]), 0)) for event in written if event["tgid"] == worker) for worker in (first, second)}
+        expect(sums[second] > 16384 and sums[first] == 4 * sums[second], f"written: {sums} by {len(writes)} calls")
         done = run("trace", guest.pid, f"uprobe:{program}:ngx_nothing")
         expect(b"no such function" in done.stderr, f"an unknown function: {done.stderr}")
         guest.puppet(fetch)
-        print("user: 5 requests of two processes, each seen in the program and in its library")
+        print(f"user: 5 requests of two processes, each seen in the program, and {len(writes)} writes in its library")
 
 
 def web_worker(guest):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from pathlib import Path
 
 from as_tools import SCENES as TOOL_SCENES, as_tools
 from harness import ROOT, VMSIGHT, Guest, expect, main, run, vmsight
@@ -223,20 +224,29 @@ def followed_log(guest):
 
 def followed_reboot():
     """Without KASLR the new kernel lies where the old one lay; its log is told all the same."""
-    with Guest(kernel="6.1-cloud", backend="memfd", append="nokaslr", name="followed-reboot") as guest:
+    with Guest(kernel="6.1-cloud", backend="memfd", append="nokaslr", name="followed-reboot") as guest, \
+            tempfile.NamedTemporaryFile() as output:
         follower = subprocess.Popen([VMSIGHT, "dmesg", str(guest.pid), "-w", "-t", "--since", "10m"],
-                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        expect("Linux version" in follower.stdout.readline(), "dmesg -w does not begin with the log's beginning")
+                                    stdout=output, stderr=subprocess.PIPE, text=True)
+
+        def told(line):
+            """All that was told, once it has this line; a moment later, so that what is told twice is there twice."""
+            deadline = time.monotonic() + 60
+            while line not in (said := Path(output.name).read_text()):
+                expect(follower.poll() is None and time.monotonic() < deadline, f"over a reboot: no {line}: {said[-600:]}")
+                time.sleep(0.05)
+            time.sleep(1)
+            return Path(output.name).read_text()
+
         guest.puppet("log first-life")
-        time.sleep(2)
+        expect(told("first-life").startswith("Linux version"), "dmesg -w does not begin with the log's beginning")
         guest.reboot()
         guest.puppet("log second-life")
-        time.sleep(4)
+        first, _, second = told("second-life")[len("Linux version"):].partition("Linux version")
+        expect("first-life" in first and second.count("second-life") == 1, f"over a reboot: {first[-600:]}, {second[-600:]}")
         follower.send_signal(signal.SIGINT)
-        said, errors = follower.communicate(timeout=60)
+        errors = follower.communicate(timeout=60)[1]
         expect(follower.returncode == 0, f"dmesg -w over a reboot: {errors}")
-        first, _, second = said.partition("Linux version")
-        expect("first-life" in first and second.count("second-life") == 1, f"over a reboot: {said[-600:]}")
 
 
 def kernel_verbs(guest):
