@@ -194,17 +194,27 @@ Result<std::unique_ptr<GuestAgentMemory>> GuestAgentMemory::open(AgentPort port)
 Result<std::unique_ptr<GuestAgentMemory>> GuestAgentMemory::open(AgentPort port,
                                                                  const VmInfo* info) {
   std::unique_ptr<GuestAgentMemory> memory(new GuestAgentMemory(std::move(port)));
+  if (info != nullptr) memory->vm_ = {info->pid, info->start_time};
   VMSIGHT_TRY_VOID(memory->agent_.sync());
   VMSIGHT_TRY_VOID(memory->check_commands());
-  VMSIGHT_TRY_VOID(memory->open_kcore());
-  if (info != nullptr) {
-    VMSIGHT_TRY(UndoGuard guard, UndoGuard::start({info->pid, info->start_time},
-                                                  {"guest-file", {{"handle", *memory->handle_}}}));
-    memory->guard_ = std::move(guard);
-    VMSIGHT_TRY_VOID(memory->guard_->arm());
-  }
-  VMSIGHT_TRY_VOID(memory->load_segments());
+  VMSIGHT_TRY_VOID(memory->begin());
   return memory;
+}
+
+Result<void> GuestAgentMemory::begin() {
+  VMSIGHT_TRY_VOID(open_kcore());
+  if (vm_) {
+    VMSIGHT_TRY(guard_, UndoGuard::start(*vm_, {"guest-file", {{"handle", *handle_}}}));
+    VMSIGHT_TRY_VOID(guard_->arm());
+  }
+  return load_segments();
+}
+
+/// An agent that was started anew has nothing open.
+void GuestAgentMemory::forget_file() {
+  handle_.reset();
+  if (guard_) static_cast<void>(guard_->disarm());
+  guard_.reset();
 }
 
 GuestAgentMemory::~GuestAgentMemory() {
@@ -281,6 +291,7 @@ Result<void> GuestAgentMemory::load_segments() {
 
 Result<void> GuestAgentMemory::read(std::span<Run> runs) {
   constexpr int attempts = 3;
+  if (!handle_) VMSIGHT_TRY_VOID(begin());
   for (int i = 0; i < attempts; ++i) {
     VMSIGHT_TRY(const bool valid, ask(runs));
     if (valid) return {};
@@ -326,7 +337,10 @@ Result<bool> GuestAgentMemory::ask(std::span<Run> runs) {
   const auto take = [&](std::size_t index, Result<json> answer) -> Result<void> {
     // Memory may be unreadable; a file that is open can be sought in.
     const bool is_seek = index < before ? index == 0 : (index - before) % 2 == 0;
-    if (is_seek && !answer) return lost_file(std::move(answer).error());
+    if (is_seek && !answer) {
+      forget_file();
+      return lost_file(std::move(answer).error());
+    }
     if (index < before) {
       if (!answer) return std::move(answer).error();
       if (index == 1) valid = bytes_of(answer, header) == header.size() && header == header_;

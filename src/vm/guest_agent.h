@@ -70,7 +70,9 @@ class GuestAgentMemory final : public AgentMemory {
   explicit GuestAgentMemory(AgentPort port) : agent_(std::move(port)) {}
   static Result<std::unique_ptr<GuestAgentMemory>> open(AgentPort port, const VmInfo* info);
   Result<void> check_commands();
+  Result<void> begin();
   Result<void> open_kcore();
+  void forget_file();
   Result<std::vector<std::byte>> read_head(std::size_t size);
   Result<void> load_segments();
   Result<bool> ask(std::span<Run> runs);
@@ -79,7 +81,8 @@ class GuestAgentMemory final : public AgentMemory {
   GuestAgent::Command read_command(std::size_t size) const;
 
   GuestAgent agent_;
-  std::optional<std::int64_t> handle_;
+  std::optional<ProcessId> vm_;         // where a guard shall close the file
+  std::optional<std::int64_t> handle_;  // of the agent's kcore; none after it was started anew
   std::optional<UndoGuard> guard_;
   std::vector<std::byte> header_;                    // of kcore, when segments_ were read
   std::chrono::steady_clock::time_point checked_{};  // when it was last the same

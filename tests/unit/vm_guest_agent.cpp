@@ -181,16 +181,19 @@ TEST(GuestAgent, AnAgentThatWasStartedAnewIsAnError) {
     AgentMemory::Run run{GuestPhys(from), bytes};
     return (*memory)->read(std::span(&run, 1));
   };
-  ASSERT_TRUE(read(ram_start + 0x20000));
-  fake.refused = "guest-file-seek";
-  for (const std::uint64_t from :
-       {ram_start, ram_start + 0x20000}) {  // far from the last, and near
+  // Far from the read before, and near to it.
+  for (const std::uint64_t from : {ram_start, ram_start + 0x20000}) {
+    ASSERT_TRUE(read(ram_start + 0x20000));
+    fake.refused = "guest-file-seek";
     const auto done = read(from);
+    fake.refused = "";
     ASSERT_FALSE(done);
     EXPECT_EQ(done.error().code, ErrorCode::vm_gone);
     EXPECT_NE(done.error().message.find("started anew"), std::string::npos) << done.error().message;
     EXPECT_NE(done.error().hint.find("attach again"), std::string::npos);
   }
+  ASSERT_TRUE(read(ram_start)) << "its file was not opened again";
+  EXPECT_EQ(fake.open, 3);
 }
 
 TEST(GuestAgent, SaysWhatIsMissing) {
