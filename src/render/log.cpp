@@ -48,9 +48,8 @@ std::string seconds_text(const LogRecord& record) {
 /// Since the line before, in whole microseconds as the kernel tells times; 0 for the first, and
 /// behind those from before the guest had a clock.
 double passed_s(const LogRecord& record, const LogFormat& format) {
-  const auto microseconds = [](std::uint64_t ns) { return static_cast<double>(ns / 1000); };
-  const std::uint64_t last = format.last_ns.value_or(0) / 1000 * 1000;
-  return last == 0 ? 0 : (microseconds(record.time_ns) - microseconds(last)) / 1e6;
+  const std::uint64_t last_us = format.last_ns.value_or(0) / 1000, now_us = record.time_ns / 1000;
+  return last_us == 0 ? 0 : (static_cast<double>(now_us) - static_cast<double>(last_us)) / 1e6;
 }
 
 /// "[Nov28 19:17] " for the first line of a minute, then "[  +0.000006] ".
