@@ -194,7 +194,7 @@ class NewOrder {
     if (load_le<std::uint32_t>(bytes_, at) == 0) at -= 4;
     const std::size_t last = at;
     last_marker_ = load_le<std::uint32_t>(bytes_, at);
-    std::uint32_t value = last_marker_;
+    auto value = static_cast<std::uint32_t>(last_marker_);
     while (value != 0) {
       if (at < 4 || (last - at) / 4 > max_symbols / group_size) return false;
       at -= 4;
@@ -246,7 +246,7 @@ class NewOrder {
   Bytes bytes_;
   TokenTable tokens_;
   Markers markers_;
-  std::uint32_t last_marker_ = 0;
+  std::size_t last_marker_ = 0;  // as wide as what it is added to: a guest may say 2^32 - 1
   Tables tables_;
 };
 
