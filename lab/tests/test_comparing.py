@@ -113,6 +113,8 @@ class Different(unittest.TestCase):
         self.assertEqual(fields(compare(device(9), device(6), device(7))), ["life_times"])
         self.assertEqual(fields(compare(device(9), device(8, 5), device(7, 4))), [])  # one came
         self.assertEqual(fields(compare(device(9), device(6, 5), device(7, 4))), ["life_times"])
+        self.assertEqual(fields(compare(device(9), device(8, 3), device(7, 4))), ["life_times"])
+        self.assertEqual(fields(compare(device(9, 5), device(8, 6), device(7))), ["life_times"])
         self.assertEqual(fields(compare(device(9), device(9, 5), device(9))), ["addresses", "life_times"])
 
     def test_os(self):

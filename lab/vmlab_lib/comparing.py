@@ -175,9 +175,9 @@ def between(name, first, mine, last):
         first, mine, last = (read(record, name) for record in (first, mine, last))
         if not all(isinstance(values, dict) for values in (first, mine, last)):
             return False
-        # An address that came or went has been compared with the others.
-        return all(a >= b >= c for key in first.keys() & mine.keys() & last.keys()
-                   for a, b, c in zip(first[key], mine[key], last[key]))
+        # An address that came or went is held against the report that has it.
+        return all(a >= b >= c for key, times in mine.items()
+                   for a, b, c in zip(first.get(key, times), times, last.get(key, times)))
     if name not in COUNTERS:
         return True
     values = [read(record, name) for record in (first, mine, last)]

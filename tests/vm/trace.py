@@ -281,7 +281,9 @@ def check_user():
         for event in writes:  # writev(socket, the header and perhaps the page)
             expect(int(event["arguments"]["arg2"], 16) in (1, 2), f"writev: {event['arguments']}")
         expect([event["tgid"] for event in writes] == [event["tgid"] for event in written], f"writev: {writes}, {written}")
-        sums = {worker: sum(max(0, int(str(event["result"]), 0)) for event in written if event["tgid"] == worker) for worker in (first, second)}
+        sums = dict.fromkeys((first, second), 0)
+        for event in written:
+            sums[event["tgid"]] += max(0, int(str(event["result"]), 0))
         expect(sums[second] > 16384 and sums[first] == 4 * sums[second], f"written: {sums} by {len(writes)} calls")
         done = run("trace", guest.pid, f"uprobe:{program}:ngx_nothing")
         expect(b"no such function" in done.stderr, f"an unknown function: {done.stderr}")
