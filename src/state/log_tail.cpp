@@ -13,11 +13,22 @@ bool LogTail::is_of_another_boot(const std::vector<LogRecord>& log) const {
   });
 }
 
+void LogTail::remember(const std::vector<LogRecord>& log) {
+  constexpr std::size_t max_marks = 1'000'000;  // no ring of a kernel holds more
+  std::vector<Mark> marks;
+  for (const LogRecord& record : log) marks.emplace_back(record.sequence, record.time_ns);
+  std::sort(marks.begin(), marks.end());
+  const Mark beyond{marks.empty() ? 0 : marks.back().first + 1, 0};
+  const auto kept = std::lower_bound(marks_.begin(), marks_.end(), beyond);
+  if (!marks.empty() && beyond.first == 0) return marks_.swap(marks);  // the last number there is
+  marks.insert(marks.end(), kept, marks_.end());
+  if (marks.size() > max_marks) marks.resize(max_marks);
+  marks_ = std::move(marks);
+}
+
 void LogTail::take(State& state) {
   auto& log = state.kernel_log;
-  marks_.clear();
-  for (const LogRecord& record : log) marks_.emplace_back(record.sequence, record.time_ns);
-  std::sort(marks_.begin(), marks_.end());
+  remember(log);
   std::erase_if(log, [&](const LogRecord& record) { return next_ && record.sequence < *next_; });
   const bool is_first = !next_;  // what is missing then stays so
   for (std::size_t i = 0; i < log.size(); ++i) {

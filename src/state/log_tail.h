@@ -25,7 +25,11 @@ class LogTail {
  private:
   using Mark = std::pair<std::uint64_t, std::uint64_t>;  // sequence number, time
 
-  std::vector<Mark> marks_;            // of the view before, ascending
+  /// Numbers beyond the log's last stay: the first records of another boot have the times that the first ones before
+  /// had, 0, and only those that follow tell the two apart.
+  void remember(const std::vector<LogRecord>& log);
+
+  std::vector<Mark> marks_;            // ascending
   std::optional<std::uint64_t> next_;  // sequence number
   unsigned waited_ = 0;                // views
 };

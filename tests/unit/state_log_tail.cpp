@@ -69,6 +69,17 @@ TEST(LogTail, KnowsAnotherBootByItsTimes) {
   EXPECT_TRUE(tail.is_of_another_boot(after.kernel_log));
 }
 
+TEST(LogTail, KnowsAnotherBootThatWasSeenWhileAllItsTimesWereThoseOfTheFirst) {
+  LogTail tail;
+  take(tail, state_with({0, 1, 2, 3}));
+  const State early = state_with({0, 1});
+  EXPECT_FALSE(tail.is_of_another_boot(early.kernel_log));
+  EXPECT_THAT(take(tail, state_with({0, 1})), IsEmpty());
+  State after = state_with({0, 1, 2});
+  after.kernel_log[2].time_ns += 5;
+  EXPECT_TRUE(tail.is_of_another_boot(after.kernel_log));
+}
+
 TEST(LogTail, TheLastNumberThereIsDoesNoHarm) {
   LogTail tail;
   EXPECT_THAT(take(tail, state_with({~0ull - 1, ~0ull})), ElementsAre(~0ull - 1, ~0ull));
