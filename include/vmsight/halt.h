@@ -38,7 +38,8 @@ class [[nodiscard]] Paused {
   explicit operator bool() const { return halter_ != nullptr; }
   /// The guest runs on, as it did before: one that somebody else had stopped stays stopped. timeout
   /// if it ran before that, because the lease ran out: nothing that was read may be shown then.
-  Result<void> resume();
+  /// Value: how long the guest stood, in ns, as the one who halted it measured; 0 if it stood before.
+  Result<std::uint64_t> resume();
 
  private:
   Halter* halter_ = nullptr;
@@ -56,7 +57,7 @@ class Halter {
 
  private:
   friend class Paused;
-  virtual Result<void> resume() = 0;
+  virtual Result<std::uint64_t> resume() = 0;
 };
 
 /// `vm` must outlive the halter. unsupported or permission, with the reason and a hint, if it

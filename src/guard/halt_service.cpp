@@ -11,8 +11,7 @@ Result<std::uint64_t> HaltService::serve(const GuardQuestion& question) {
     return std::uint64_t{1};
   }
   if (question.request != GuardRequest::resume) return unknown_request();
-  VMSIGHT_TRY_VOID(halt_.resume());
-  return std::uint64_t{0};
+  return halt_.resume();
 }
 
 Result<std::unique_ptr<VcpuHalt>> make_vcpu_halt(const ServiceSetup& setup) {

@@ -12,16 +12,18 @@ Result<void> LeasedHalt::halt(std::chrono::milliseconds lease) {
   lease_ = lease;
   // From before, so that the guest is never halted for longer.
   const auto deadline = GuardClock::now() + lease;
+  halted_ = Stopwatch();
   VMSIGHT_TRY_VOID(how_->halt());
   deadline_ = deadline;
   return {};
 }
 
-Result<void> LeasedHalt::resume() {
+Result<std::uint64_t> LeasedHalt::resume() {
   if (std::exchange(ran_out_, false)) return lease_ran_out(lease_);
-  if (!deadline_) return {};
+  if (!deadline_) return std::uint64_t{0};
   deadline_.reset();
-  return how_->resume();
+  VMSIGHT_TRY_VOID(how_->resume());
+  return halted_.elapsed_ns();
 }
 
 Result<void> LeasedHalt::check() const {

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 
+#include "base/clock.h"
 #include "guard/service.h"
 #include "vm/vcpu_halt.h"
 
@@ -17,7 +18,8 @@ class LeasedHalt {
   explicit LeasedHalt(std::unique_ptr<VcpuHalt> how) : how_(std::move(how)) {}
 
   Result<void> halt(std::chrono::milliseconds lease);
-  Result<void> resume();
+  /// Value: how long the guest was halted, in ns.
+  Result<std::uint64_t> resume();
   /// What must be done while the guest is halted asks first.
   Result<void> check() const;
 
@@ -29,6 +31,7 @@ class LeasedHalt {
   std::unique_ptr<VcpuHalt> how_;
   std::chrono::milliseconds lease_{};
   std::optional<GuardClock::time_point> deadline_;  // while the guest is halted
+  Stopwatch halted_;
   bool ran_out_ = false;
 };
 

@@ -110,12 +110,13 @@ int time_left(const Service& service) {
   return static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, 3'600'000));
 }
 
-/// How long it may wait for the next event. While the guest is halted it looks again and again for
-/// a while: the next question is usually the one to resume it, and to be woken takes long.
+/// How long it may wait for the next event. After a question it looks again and again for a while, as
+/// to be woken takes long: the next one is to resume the guest, or, of views in a row, to halt it.
 int patience(const Service& service, GuardClock::time_point last_question) {
-  constexpr std::chrono::milliseconds attentive{1};
-  if (service.deadline() && GuardClock::now() - last_question < attentive) return 0;
-  return time_left(service);
+  constexpr std::chrono::microseconds attentive_halted{1000};
+  constexpr std::chrono::microseconds attentive{100};
+  const auto passed = GuardClock::now() - last_question;
+  return passed < (service.deadline() ? attentive_halted : attentive) ? 0 : time_left(service);
 }
 
 void serve_all(Service& service, int vm) {

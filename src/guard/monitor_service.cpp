@@ -95,7 +95,8 @@ class MonitorService final : public Service {
   JournalEntry halted_entry_;
   std::chrono::milliseconds lease_{};
   std::optional<GuardClock::time_point> halted_until_;  // while the guest is halted by us
-  bool stood_already_ = false;                          // halted by somebody else before
+  Stopwatch halted_;
+  bool stood_already_ = false;  // halted by somebody else before
   std::optional<Armed> armed_;
   std::optional<std::chrono::milliseconds> ran_out_;  // a lease of this length
 };
@@ -148,6 +149,7 @@ Result<std::uint64_t> MonitorService::halt(std::chrono::milliseconds lease) {
   VMSIGHT_TRY_VOID(halted_entry_.write());
   lease_ = lease;
   halted_until_ = GuardClock::now() + lease;
+  halted_ = Stopwatch();
   auto stopped = relay_.execute({"stop"}, own_patience);
   if (stopped) return std::uint64_t{1};
   static_cast<void>(cont());  // it may have got the command and only been slow to answer
@@ -159,7 +161,7 @@ Result<std::uint64_t> MonitorService::resume() {
   if (ran_out_) return lease_ran_out(*std::exchange(ran_out_, std::nullopt));
   if (!halted_until_) return std::uint64_t{0};
   VMSIGHT_TRY_VOID(cont());
-  return std::uint64_t{0};
+  return halted_.elapsed_ns();
 }
 
 Result<void> MonitorService::cont() {

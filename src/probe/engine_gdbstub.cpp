@@ -133,12 +133,17 @@ class GdbstubEngine final : public ProbeEngine {
 
   Result<void> let_go() {
     if (!paused_) return {};
-    if (!holds_stub()) return paused_.resume();
+    if (!holds_stub()) return resume();
     auto known = look_whether_it_runs();
     if (std::exchange(stopped_by_other_, false) && known && loop_.disarm_all(*stub_->client())) {
       stub_->leave_standing();
     }
-    return paused_.resume();
+    return resume();
+  }
+
+  Result<void> resume() {
+    VMSIGHT_TRY_VOID(paused_.resume());
+    return {};
   }
 
   /// One whom we saw stop the guest may have resumed it: the gdbstub does not tell that.

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cerrno>
 
-#include "base/clock.h"
 #include "base/memory_decorator.h"
 #include "vmsight/view.h"
 
@@ -95,16 +94,14 @@ Result<void> CopySnapshotter::make_room() {
 Result<Snapshot> CopySnapshotter::take() {
   // Later copies find it made, but for what the guest has got since.
   if (filled_.empty()) VMSIGHT_TRY_VOID(make_room());
-  const Stopwatch pause;
   VMSIGHT_TRY(Paused paused, halter_->halt());
   const auto copied = copy();
   const auto resumed = paused.resume();
-  const std::uint64_t pause_ns = pause.elapsed_ns();
   if (!copied) return copied.error();
-  VMSIGHT_TRY_VOID(resumed);
+  if (!resumed) return resumed.error();
   VMSIGHT_TRY_VOID(memory_->refresh());
   return Snapshot{.memory = std::make_unique<Copied>(*memory_, filled_),
-                  .pause_ns = pause_ns,
+                  .pause_ns = *resumed,
                   .bytes = *copied};
 }
 

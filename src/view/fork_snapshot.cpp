@@ -1,6 +1,5 @@
 #include "view/fork_snapshot.h"
 
-#include "base/clock.h"
 #include "view/lent_memory.h"
 #include "vm/remote_syscall.h"
 #include "vm/traced_threads.h"
@@ -47,7 +46,6 @@ Result<void> ForkSnapshotter::start() {
 Result<Snapshot> ForkSnapshotter::take() {
   VMSIGHT_TRY_VOID(vm_.check_alive());
   VMSIGHT_TRY_VOID(start());
-  const Stopwatch pause;
   auto halted = guard_->ask(GuardRequest::halt, static_cast<std::uint64_t>(max_halt_.count()));
   if (!halted) {
     VMSIGHT_TRY_VOID(vm_.check_alive());
@@ -55,13 +53,12 @@ Result<Snapshot> ForkSnapshotter::take() {
   }
   auto copy = guard_->ask(GuardRequest::copy);
   auto resumed = guard_->ask(GuardRequest::resume);
-  const std::uint64_t pause_ns = pause.elapsed_ns();
   if (!copy) {
     guard_.reset();  // whatever it still does, it undoes
     return std::move(copy).error();
   }
   Snapshot snapshot{.memory = std::make_unique<LentMemory>(*memory_, [this] { end(); }),
-                    .pause_ns = pause_ns};
+                    .pause_ns = resumed ? *resumed : 0};
   if (!resumed) return std::move(resumed).error();
   VMSIGHT_TRY_VOID(reads_->read_from(static_cast<pid_t>(*copy)));
   VMSIGHT_TRY_VOID(memory_->refresh());

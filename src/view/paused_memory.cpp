@@ -18,9 +18,8 @@ Result<void> PausedMemory::do_refresh() {
 
 Result<void> PausedMemory::do_end_view() {
   if (!paused_) return {};
-  auto resumed = paused_.resume();
-  pause_ns_ = monotonic_ns() - halted_at_;
-  return resumed;
+  VMSIGHT_TRY(pause_ns_, paused_.resume());
+  return {};
 }
 
 MemoryCounters PausedMemory::counters() const {

@@ -6,7 +6,6 @@
 #include <array>
 #include <cstring>
 
-#include "base/clock.h"
 #include "view/lent_memory.h"
 #include "vm/traced_threads.h"
 #include "vm/vcpu_halt.h"
@@ -177,7 +176,6 @@ Result<void> UffdSnapshotter::protect() {
 Result<Snapshot> UffdSnapshotter::take() {
   VMSIGHT_TRY_VOID(vm_.check_alive());
   VMSIGHT_TRY_VOID(start());
-  const Stopwatch pause;
   auto halted = guard_->ask(GuardRequest::halt, static_cast<std::uint64_t>(max_halt_.count()));
   if (!halted) {
     VMSIGHT_TRY_VOID(vm_.check_alive());
@@ -185,13 +183,12 @@ Result<Snapshot> UffdSnapshotter::take() {
   }
   auto protected_now = protect();
   auto resumed = guard_->ask(GuardRequest::resume);
-  const std::uint64_t pause_ns = pause.elapsed_ns();
   if (!protected_now || !resumed) {
     end();
     return !protected_now ? std::move(protected_now).error() : std::move(resumed).error();
   }
   Snapshot snapshot{.memory = std::make_unique<LentMemory>(*memory_, [this] { end(); }),
-                    .pause_ns = pause_ns};
+                    .pause_ns = *resumed};
   VMSIGHT_TRY_VOID(memory_->refresh());
   return snapshot;
 }

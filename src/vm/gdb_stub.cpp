@@ -105,9 +105,10 @@ Result<void> GdbStub::check_unused() {
 }
 
 Result<Paused> GdbStub::halt() {
+  halted_ = Stopwatch();
   if (auto ready = prepare(); !ready) return explain_failure(vm_, std::move(ready).error());
   if (auto connected = connect(); !connected) {
-    static_cast<void>(resume());
+    static_cast<void>(let_go());
     return explain_failure(vm_, std::move(connected).error());
   }
   return Paused(*this);
@@ -159,7 +160,12 @@ Result<UniqueFd> GdbStub::start() {
   return socket;
 }
 
-Result<void> GdbStub::resume() {
+Result<std::uint64_t> GdbStub::resume() {
+  VMSIGHT_TRY_VOID(let_go());
+  return halted_.elapsed_ns();
+}
+
+Result<void> GdbStub::let_go() {
   if (!started_) return was_running_ ? session_->disarm() : Result<void>();
   started_ = false;
   // A guest that somebody else had stopped stays stopped: only its connection ends.

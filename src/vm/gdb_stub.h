@@ -13,6 +13,7 @@
 #include <memory>
 #include <optional>
 
+#include "base/clock.h"
 #include "vm/gdb_client.h"
 #include "vm/monitor_session.h"
 #include "vmsight/halt.h"
@@ -28,7 +29,7 @@ class GdbStub final : public Halter {
   static Result<std::unique_ptr<GdbStub>> open(
       const Vm& vm, Use use = Use::reads, std::chrono::milliseconds max_halt = default_max_halt);
   ~GdbStub() override {
-    if (started_) static_cast<void>(resume());
+    if (started_) static_cast<void>(let_go());
   }
 
   Result<Paused> halt() override;
@@ -48,7 +49,8 @@ class GdbStub final : public Halter {
 
  private:
   GdbStub(const Vm& vm, std::chrono::milliseconds max_halt) : vm_(vm), max_halt_(max_halt) {}
-  Result<void> resume() override;
+  Result<std::uint64_t> resume() override;
+  Result<void> let_go();
   Result<void> check_unused();
   Result<void> prepare();
   Result<void> connect();
@@ -62,6 +64,7 @@ class GdbStub final : public Halter {
   bool started_ = false;      // QEMU was told to
   bool was_running_ = false;  // before halt()
   bool leaves_standing_ = false;
+  Stopwatch halted_;
 };
 
 }  // namespace vmsight

@@ -20,7 +20,7 @@ inline constexpr int guard_extra_fd = 6;    // what a service needs besides, if 
 /// What can be asked of a guard. Which of them a service knows is said where it stands.
 enum class GuardRequest : std::uint32_t {
   halt,         // argument: the lease in ms. Value: 1 if it halted the guest, 0 if it stood already
-  resume,       // timeout if the lease ran out before
+  resume,       // value: how long the guest was halted, in ns. timeout if the lease ran out before
   arm,          // payload: a change. From now on the guard undoes it when we are gone
   disarm,       // all is as it was
   hold,         // argument 1: we are about to stop the guest by other means than `halt`

@@ -22,9 +22,9 @@ Paused& Paused::operator=(Paused&& other) noexcept {
 
 Paused::~Paused() { static_cast<void>(resume()); }
 
-Result<void> Paused::resume() {
+Result<std::uint64_t> Paused::resume() {
   Halter* halter = std::exchange(halter_, nullptr);
-  return halter == nullptr ? Result<void>() : halter->resume();
+  return halter == nullptr ? Result<std::uint64_t>(0) : halter->resume();
 }
 
 namespace {
@@ -59,9 +59,9 @@ class ThreadHalter final : public Halter {
     return {};
   }
 
-  Result<void> resume() override {
+  Result<std::uint64_t> resume() override {
     auto resumed = guard_->ask(GuardRequest::resume);
-    if (resumed) return {};
+    if (resumed) return resumed;
     VMSIGHT_TRY_VOID(vm_.check_alive());
     return std::move(resumed).error();
   }
@@ -88,9 +88,9 @@ class StopHalter final : public Halter {
   std::string_view name() const override { return "stop"; }
 
  private:
-  Result<void> resume() override {
+  Result<std::uint64_t> resume() override {
     auto resumed = session_->ask(GuardRequest::resume);
-    if (resumed) return {};
+    if (resumed) return resumed;
     return explain_failure(vm_, std::move(resumed).error());
   }
 
