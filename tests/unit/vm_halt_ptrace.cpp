@@ -3,6 +3,9 @@
 #include <sys/ptrace.h>
 #include <sys/wait.h>
 
+#include <thread>
+
+#include "base/clock.h"
 #include "support/counting_vm.h"
 #include "vm/process.h"
 #include "vm/traced_threads.h"
@@ -34,10 +37,17 @@ TEST(PtraceHalter, StopsEveryVcpuAndResumesIt) {
   const auto halter = open_halter(vm);
   ASSERT_TRUE(halter);
   for (int i = 0; i < 5; ++i) {
+    const Stopwatch whole;
     auto paused = halter->halt();
     ASSERT_TRUE(paused) << paused.error().message;
     EXPECT_TRUE(vm.stands());
-    ASSERT_TRUE(paused->resume());
+    const Stopwatch stood;
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    const std::uint64_t at_least = stood.elapsed_ns();
+    const auto resumed = paused->resume();
+    ASSERT_TRUE(resumed);
+    EXPECT_GE(*resumed, at_least);
+    EXPECT_LE(*resumed, whole.elapsed_ns());
     EXPECT_TRUE(all_count(vm));
     EXPECT_EQ(tracer_of(vm.info().pid, vm.thread(0)), 0) << "nothing stays seized";
   }

@@ -28,7 +28,9 @@ TEST(StopHalter, StopsAndResumes) {
     auto paused = (*halter)->halt();
     ASSERT_TRUE(paused) << paused.error().message;
     EXPECT_EQ(monitor.status(), "paused");
-    ASSERT_TRUE(paused->resume());
+    const auto resumed = paused->resume();
+    ASSERT_TRUE(resumed);
+    EXPECT_GT(*resumed, 0u);
     EXPECT_EQ(monitor.status(), "running");
   }
 }
@@ -42,7 +44,9 @@ TEST(StopHalter, WhatOthersStoppedStaysStopped) {
     ASSERT_TRUE(halter);
     auto paused = (*halter)->halt();
     ASSERT_TRUE(paused);
-    ASSERT_TRUE(paused->resume());
+    const auto resumed = paused->resume();
+    ASSERT_TRUE(resumed);
+    EXPECT_EQ(*resumed, 0u) << "it did not stand for us";
   }
   EXPECT_EQ(monitor.status(), "io-error");
   EXPECT_FALSE(has(monitor.asked(), "stop"));
