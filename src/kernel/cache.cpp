@@ -112,6 +112,17 @@ std::vector<CacheFile> files_by_use(const std::string& directory) {
   return files;
 }
 
+/// By their names only: this is asked at the end of each program.
+bool has_too_many_places(const std::string& directory) {
+  std::size_t places = 0;
+  std::error_code error;
+  for (std::filesystem::directory_iterator at(directory, error), end; !error && at != end;
+       at.increment(error)) {
+    places += at->path().filename().string().find(place_suffix) != std::string::npos;
+  }
+  return places > KernelCache::max_files;
+}
+
 bool is_plain(std::string_view text) {
   return !text.empty() && text.size() <= 128 &&
          text.find_first_not_of("0123456789abcdefghijklmnopqrstuvwxyz-") == text.npos;
@@ -181,7 +192,7 @@ std::optional<KernelPlace> KernelCache::find_place(std::string_view vm) const {
 Result<void> KernelCache::save_place(std::string_view vm, const KernelPlace& place) const {
   if (directory_.empty() || !is_plain(vm)) return {};
   VMSIGHT_TRY_VOID(replace(fmt::format("{}{}", vm, place_suffix), format_place(place)));
-  prune();
+  if (has_too_many_places(directory_)) prune();
   return {};
 }
 

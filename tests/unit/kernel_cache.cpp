@@ -232,5 +232,15 @@ TEST_F(CacheTest, WhatWasNotUsedForLongestGoes) {
   EXPECT_TRUE(fs::exists(directory / "strange")) << "a file that is not of the cache was removed";
 }
 
+TEST_F(CacheTest, TooManyPlacesGoAndKernelsStay) {
+  ASSERT_TRUE(cache().save(example()));
+  const KernelPlace place{.rodata = GuestPhys(0x3a00000), .ticks = 7, .at_ns = 8};
+  for (std::size_t i = 0; i < KernelCache::max_files + 3; ++i)
+    ASSERT_TRUE(cache().save_place(fmt::format("vm-{}-2", i), place));
+  const auto files = std::distance(fs::directory_iterator(directory), {});
+  EXPECT_EQ(static_cast<std::size_t>(files), KernelCache::max_files + 1);
+  EXPECT_EQ(cache().find(example().banner).memos.size(), 1U);
+}
+
 }  // namespace
 }  // namespace vmsight::kernel_cache_test
