@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <csignal>
 #include <cstring>
+#include <functional>
 #include <random>
 #include <thread>
 
@@ -227,27 +228,40 @@ class FailingTracing final : public Tracing {
   int left_;
 };
 
-/// What a guard would do, in a process of its own; 0 if no call was left to fail, else 1.
-int with_failure(BusyVm& busy, Kind kind, int step) {
+/// What a guard would do, in a process of its own: its exit status, or what killed it, negative. One that waits for
+/// ever is killed by SIGALRM.
+int as_guard(const std::function<int()>& act) {
   const pid_t pid = ::fork();
   if (pid == 0) {
     sigset_t all;
     ::sigfillset(&all);
+    ::sigdelset(&all, SIGALRM);
     ::sigprocmask(SIG_SETMASK, &all, nullptr);
-    FailingTracing tracing(step);
-    const pid_t vm = busy.vm().info().pid;
-    if (kind == Kind::fork) {
-      auto copy = ProcessCopy::make(vm, busy.vm().blocks(), tracing);
-      if (copy) static_cast<void>(copy->remove());
-    } else {
-      const WriteProtect::Run run{busy.vm().blocks()[0].host, BusyVm::ram_size};
-      static_cast<void>(WriteProtect::open(vm, {&run, 1}, false, tracing));
-    }
-    ::_exit(tracing.failed() ? 1 : 0);
+    ::alarm(10);
+    ::_exit(act());
   }
   int status = 0;
   ::waitpid(pid, &status, 0);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 2;
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+void make_and_remove_copy(const Vm& vm, Tracing& tracing) {
+  auto copy = ProcessCopy::make(vm.info().pid, vm.blocks(), tracing);
+  if (copy) static_cast<void>(copy->remove());
+}
+
+/// 0 if no call was left to fail, else 1.
+int with_failure(const Vm& vm, Kind kind, int step) {
+  return as_guard([&] {
+    FailingTracing tracing(step);
+    if (kind == Kind::fork) {
+      make_and_remove_copy(vm, tracing);
+    } else {
+      const WriteProtect::Run run{vm.blocks()[0].host, BusyVm::ram_size};
+      static_cast<void>(WriteProtect::open(vm.info().pid, {&run, 1}, false, tracing));
+    }
+    return tracing.failed() ? 1 : 0;
+  });
 }
 
 class Failures : public ::testing::TestWithParam<Kind> {};
@@ -256,8 +270,8 @@ TEST_P(Failures, AtEveryStepTheVmRunsOnAsBefore) {
   BusyVm busy(Backing::anonymous);
   int step = 0;
   for (int outcome = 1; outcome != 0; ++step) {
-    outcome = with_failure(busy, GetParam(), step);
-    ASSERT_LE(outcome, 1) << "step " << step;
+    outcome = with_failure(busy.vm(), GetParam(), step);
+    ASSERT_TRUE(outcome == 0 || outcome == 1) << "step " << step << ": " << outcome;
     ASSERT_EQ(busy.damage_after_a_second(), "") << "step " << step;
   }
   EXPECT_GT(step, 15) << "each system call takes several steps";
@@ -285,29 +299,19 @@ class FatalTracing final : public Tracing {
 };
 
 /// A guard that traces another thread of the VM too, as one does that halts it; 1 if the VM was
-/// killed meanwhile, 0 if not, 2 if the guard did not notice.
+/// killed meanwhile, 0 if not.
 int with_death(const Vm& vm, int step) {
-  const pid_t pid = ::fork();
-  if (pid == 0) {
-    sigset_t all;
-    ::sigfillset(&all);
-    ::sigdelset(&all, SIGALRM);
-    ::sigprocmask(SIG_SETMASK, &all, nullptr);
-    ::alarm(10);
+  return as_guard([&] {
     const pid_t process = vm.info().pid;
     const auto threads = list_threads(process);
-    if (!threads) ::_exit(3);
+    if (!threads) return 3;
     for (const pid_t tid : *threads) {
-      if (tid != process && ::ptrace(PTRACE_SEIZE, tid, nullptr, nullptr) != 0) ::_exit(4);
+      if (tid != process && ::ptrace(PTRACE_SEIZE, tid, nullptr, nullptr) != 0) return 4;
     }
     FatalTracing tracing(process, step);
-    auto copy = ProcessCopy::make(process, vm.blocks(), tracing);
-    if (copy) static_cast<void>(copy->remove());
-    ::_exit(tracing.killed() ? 1 : 0);
-  }
-  int status = 0;
-  ::waitpid(pid, &status, 0);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 2;
+    make_and_remove_copy(vm, tracing);
+    return tracing.killed() ? 1 : 0;
+  });
 }
 
 TEST(ForkSnapshot, AVmThatDiesMeanwhileIsNoticedAtEveryStep) {
@@ -315,7 +319,7 @@ TEST(ForkSnapshot, AVmThatDiesMeanwhileIsNoticedAtEveryStep) {
   for (int outcome = 1; outcome != 0; ++step) {
     BusyVm busy(Backing::anonymous);
     outcome = with_death(busy.vm(), step);
-    ASSERT_LE(outcome, 1) << "step " << step;
+    ASSERT_TRUE(outcome == 0 || outcome == 1) << "step " << step << ": " << outcome;
   }
   EXPECT_GT(step, 15);
 }
@@ -335,19 +339,11 @@ class DeadlyTracing final : public Tracing {
 
 /// A guard that is killed while it makes or removes a copy; whether it was.
 bool killed_at(const Vm& vm, int step) {
-  const pid_t pid = ::fork();
-  if (pid == 0) {
-    sigset_t all;
-    ::sigfillset(&all);
-    ::sigprocmask(SIG_SETMASK, &all, nullptr);
-    DeadlyTracing tracing(step);
-    auto copy = ProcessCopy::make(vm.info().pid, vm.blocks(), tracing);
-    if (copy) static_cast<void>(copy->remove());
-    ::_exit(0);
-  }
-  int status = 0;
-  ::waitpid(pid, &status, 0);
-  return WIFSIGNALED(status);
+  return as_guard([&] {
+           DeadlyTracing tracing(step);
+           make_and_remove_copy(vm, tracing);
+           return 0;
+         }) == -SIGKILL;
 }
 
 /// By a guard, as recovery does it.
