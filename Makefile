@@ -2,8 +2,8 @@
 #
 #   make               the program: build/vmsight (installs nothing)
 #   make demo          boots a guest and shows it from outside, beside its own answers
-#   make check         all tests                     make check-long   every cell of the matrix
-#   make lint          format and static analysis    make check-extra  threads under TSan, the fuzzers for some seconds
+#   make check         each kind of test                   make check-long   every cell of the matrix
+#   make lint          format and static analysis    make check-extra  other kernels and ways, TSan, the fuzzers
 #                      (CI runs check, lint, check-extra)
 #   make bench         speed                         make bench-peers  beside drgn
 #   make bench-probes  what a hit of a probe costs, in instructions
@@ -52,7 +52,7 @@ demo:
 check: need-check
 	$(MAKE) vm_tests
 	$(MAKE) sanitized
-	tests/run.sh $(BUILD) -LE long -j $(JOBS)
+	tests/run.sh $(BUILD) -LE "long|extra" -j $(JOBS)
 
 check-long: need-check
 	$(MAKE) everything
@@ -74,9 +74,12 @@ lint: need-lint configure
 need-lint:
 	$(DEPS) install build test lint
 
-# What has threads, under TSan; and each fuzzer for FUZZ_SECONDS, beside its corpus.
+# What CI runs besides: the tests on real guests of other kernels, ways and versions, what has threads under TSan, and
+# each fuzzer for FUZZ_SECONDS, beside its corpus.
 FUZZ_SECONDS ?= 5
 check-extra: need-check need-lint
+	$(MAKE) vm_tests
+	tests/run.sh $(BUILD) -L extra -LE long -j $(JOBS)
 	@cmake -S . -B $(BUILD)/threads -G Ninja -DVMSIGHT_SANITIZE=thread -DVMSIGHT_BENCH=OFF \
 	  -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG=-O1 $(CMAKE_FLAGS)
 	cmake --build $(BUILD)/threads -j $(JOBS) --target threaded_tests
