@@ -16,10 +16,8 @@
 #include <nlohmann/json.hpp>
 
 #include "recording_memory.h"
-#include "vmsight/kernel.h"
+#include "vmsight/guest.h"
 #include "vmsight/state.h"
-#include "vmsight/view.h"
-#include "vmsight/vm.h"
 
 using namespace vmsight;
 using vmsight::bench::RecordingMemory;
@@ -119,35 +117,34 @@ int main(int argc, char** argv) {
   app.add_flag("--json", json);
   CLI11_PARSE(app, argc, argv);
 
-  auto vm = must(open_vm(must(find_vm(spec))));
-  auto memory = must(open_view(*vm, technique));
-  auto kernel = must(find_kernel(*memory, {}));
-  auto reader = must(StateReader::create(*kernel, *memory));
+  Guest guest = must(attach(spec, {.technique = technique}));
+  GuestMemory& memory = *guest.memory;
+  auto reader = must(StateReader::create(*guest.kernel, memory));
   State state;
   StateOptions options;
   for (int i = 0; i < 3; ++i) must(reader->read(options, state));  // learn the pages
 
   std::vector<GuestPhys> pages;
   {
-    RecordingMemory recording(*memory);
-    auto recorded = must(StateReader::create(*kernel, recording));
+    RecordingMemory recording(memory);
+    auto recorded = must(StateReader::create(*guest.kernel, recording));
     State scratch;
     must(recorded->read(options, scratch));
     pages = recording.touched();
   }
   std::vector<std::byte> buffer(pages.size() * page_size);
-  const std::vector<iovec> remote = host_ranges(memory->ram(), pages);
-  const bool mapped = memory->technique() == "live-map";
+  const std::vector<iovec> remote = host_ranges(memory.ram(), pages);
+  const bool mapped = memory.technique() == "live-map";
   std::vector<const std::byte*> pointers;
   if (mapped) {
-    for (GuestPhys page : pages) pointers.push_back(memory->page(page));
+    for (GuestPhys page : pages) pointers.push_back(memory.page(page));
   }
 
   double best_state = 1e300, best_copy = 1e300, best_ratio = 1e300;
   for (unsigned round = 0; round < rounds; ++round) {
     const double state_us = mean_us(seconds, [&] { must(reader->read(options, state)); });
     const double copy_us = mean_us(seconds / 4, [&] {
-      mapped ? copy_mapped(pointers, buffer) : copy_by_reads(vm->info().pid, remote, buffer);
+      mapped ? copy_mapped(pointers, buffer) : copy_by_reads(guest.vm->info().pid, remote, buffer);
     });
     best_state = std::min(best_state, state_us);
     best_copy = std::min(best_copy, copy_us);
@@ -155,7 +152,7 @@ int main(int argc, char** argv) {
   }
 
   nlohmann::ordered_json result = {
-      {"technique", std::string(memory->technique())},
+      {"technique", std::string(memory.technique())},
       {"processes", state.processes.size()},
       {"open_files", state.open_files.size()},
       {"sockets", state.sockets.size()},

@@ -108,6 +108,17 @@ Result<VmInfo> find_vm(std::string_view spec);
 
 Result<std::unique_ptr<Vm>> open_vm(const VmInfo& info);
 
+/// What a vmsight that was killed had left in a VM, and what became of it: see attach().
+struct Recovery {
+  pid_t pid = 0;   // of the VM
+  std::string vm;  // its name
+  std::string kind;
+  std::string what;  // "the guest was stopped by QMP"
+  bool undone = false;
+  std::string reason;  // why not
+  std::string hint;    // what to do then, or ""
+};
+
 /// A memory image on disk: raw guest RAM (split at the PCI hole as QEMU does; `pmemsave` of all
 /// guest-physical memory also fits), or an ELF core of dump-guest-memory / vmsight snapshot. An ELF
 /// core may end too early: what is beyond the end of its file cannot be read.

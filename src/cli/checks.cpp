@@ -4,7 +4,7 @@
 #include <unistd.h>
 #include <fstream>
 
-#include "cli/target.h"
+#include "cli/attach.h"
 #include "render/format.h"
 #include "vmsight/probe.h"
 
@@ -64,7 +64,7 @@ Check check_rights() {
 
 Check check_cache() {
   Check check{.name = "cache", .what = "what was learnt about kernels makes the next start faster"};
-  const std::string directory = cache_directory();
+  const std::string directory = default_cache_directory();
   if (directory.empty()) {
     check.reason = "neither XDG_CACHE_HOME nor HOME is set";
     check.hint = "set one of them";
@@ -164,8 +164,8 @@ std::vector<Check> check_vm(Vm& vm) {
 
 Check check_kernel(const CommonOptions& options) {
   Check check{.name = "kernel", .what = "a Linux kernel that can be read"};
-  const auto found = with_target(options, [&](Target& target) -> Result<void> {
-    check.reason = target.kernel->banner();
+  const auto found = with_guest(options, [&](Guest& guest) -> Result<void> {
+    check.reason = guest.kernel->banner();
     return {};
   });
   check.works = found.has_value();

@@ -42,8 +42,8 @@ class Dmesg : public Verb {
     StateVerb verb;
     verb.options.parts = parts;
     verb.shown = part_kernel_log;
-    verb.filter = [this](State& state, Target&) { return filter(state); };
-    verb.text = [this](Output& out, const State& state, const Target&) { print(out, state); };
+    verb.filter = [this](State& state, Guest&) { return filter(state); };
+    verb.text = [this](Output& out, const State& state, const Guest&) { print(out, state); };
     return show_state(session, verb);
   }
 
@@ -117,7 +117,7 @@ class Dmesg : public Verb {
           told = state->problems;
           if (state->kernel_log.empty() && is_told) return {};
           if (session.common.json) {
-            write_document(session.out, loop.target().summary, *state,
+            write_document(session.out, summary_of(loop.guest()), *state,
                            {.parts = part_kernel_log, .one_line = true});
           } else {
             print(session.out, *state);

@@ -1,7 +1,7 @@
 // vmsight doctor [VM]: what works here, what does not, and what to do about it; and undoing what a
 // killed vmsight left.
+#include "cli/attach.h"
 #include "cli/checks.h"
-#include "cli/target.h"
 #include "render/escape.h"
 #include "vm/recovery.h"
 
@@ -19,8 +19,8 @@ class Doctor : public Verb {
     if (recover_) return run_recovery(session);
     std::vector<Check> checks = check_host();
     if (!session.common.vm.empty()) {
-      VMSIGHT_TRY(Target target, open_vm_or_image(session.common.vm));
-      checks = target.vm ? check_vm(*target.vm) : std::vector<Check>{};
+      VMSIGHT_TRY(Guest guest, open_named(session.common));
+      checks = guest.vm ? check_vm(*guest.vm) : std::vector<Check>{};
       checks.push_back(check_kernel(session.common));
     }
     if (session.common.json)

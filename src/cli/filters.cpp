@@ -24,10 +24,4 @@ void keep_threads_of_processes(State& state) {
   std::erase_if(state.threads, [&](const Thread& thread) { return !kept.contains(thread.tgid); });
 }
 
-Error no_such_pid(std::int32_t pid) {
-  return {.code = ErrorCode::not_found,
-          .message = fmt::format("no process {} in the guest", pid),
-          .hint = "PIDs are those of the guest's root namespace; `vmsight ps VM` lists them"};
-}
-
 }  // namespace vmsight

@@ -27,6 +27,4 @@ bool matches_any(const std::vector<std::string>& patterns, std::string_view text
 /// Drops threads whose process is not among state.processes.
 void keep_threads_of_processes(State& state);
 
-Error no_such_pid(std::int32_t pid);
-
 }  // namespace vmsight

@@ -5,9 +5,10 @@
 #include <unordered_set>
 
 #include "base/text.h"
+#include "cli/attach.h"
 #include "cli/filters.h"
-#include "cli/target.h"
 #include "render/mounts.h"
+#include "state/user_space.h"
 
 namespace vmsight {
 namespace {
@@ -48,7 +49,7 @@ class Findmnt : public Verb {
     text("-O,--options", options_, "only mounts with these options", "OPTION,...");
     text("-S,--source", source_, "only what is mounted from there", "SOURCE");
     text("-M,--mountpoint", mountpoint_, "only what is mounted there", "PATH");
-    text("-T,--target", target_, "the mount that holds this path", "PATH");
+    text("-T,--target", guest_, "the mount that holds this path", "PATH");
     app.add_option("-N,--task,--pid", pid_, "the mount namespace of this process (default 1)")
         ->group(filter_group)
         ->type_name("PID");
@@ -90,8 +91,8 @@ class Findmnt : public Verb {
     StateVerb verb;
     verb.options.parts = part_mounts | part_processes;
     verb.shown = part_mounts;
-    verb.filter = [this](State& state, Target&) { return filter(state); };
-    verb.text = [&](Output& out, const State& state, const Target&) {
+    verb.filter = [this](State& state, Guest&) { return filter(state); };
+    verb.text = [&](Output& out, const State& state, const Guest&) {
       print_mounts(out, state, format_);
     };
     return show_state(session, verb);
@@ -132,7 +133,7 @@ class Findmnt : public Verb {
 
   bool chooses() const {
     return !words_.empty() || !types_.empty() || !options_.empty() || !source_.empty() ||
-           !mountpoint_.empty() || !target_.empty() || first_only_;
+           !mountpoint_.empty() || !guest_.empty() || first_only_;
   }
 
   static bool has_source(const Mount& mount, std::string_view source) {
@@ -164,7 +165,7 @@ class Findmnt : public Verb {
     std::erase_if(state.mounts,
                   [this](const Mount& mount) { return mntns_ && mount.mntns != *mntns_; });
     const std::vector<Mount> below = submounts_ ? state.mounts : std::vector<Mount>();
-    if (!target_.empty()) keep_holder(state.mounts);
+    if (!guest_.empty()) keep_holder(state.mounts);
     std::erase_if(state.mounts, [this](const Mount& mount) { return !wanted(mount); });
     if (first_only_ && state.mounts.size() > 1) state.mounts.resize(1);
     if (submounts_) add_submounts(state.mounts, below);
@@ -183,8 +184,8 @@ class Findmnt : public Verb {
     for (const Mount& mount : mounts) {
       const std::string_view at = mount.target;
       const bool leads =
-          at == "/" || target_ == at ||
-          (target_.size() > at.size() && target_.starts_with(at) && target_[at.size()] == '/');
+          at == "/" || guest_ == at ||
+          (guest_.size() > at.size() && guest_.starts_with(at) && guest_[at.size()] == '/');
       if (leads && (holder == nullptr || at.size() >= holder->target.size())) holder = &mount;
     }
     if (holder == nullptr) return mounts.clear();
@@ -216,7 +217,7 @@ class Findmnt : public Verb {
   }
 
   std::vector<std::string> words_, columns_;
-  std::string types_, options_, source_, mountpoint_, target_;
+  std::string types_, options_, source_, mountpoint_, guest_;
   std::int32_t pid_ = 1;
   std::optional<std::uint64_t> mntns_;
   bool all_ = false, list_ = false, tree_ = false, invert_ = false, first_only_ = false,

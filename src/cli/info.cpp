@@ -1,7 +1,7 @@
 // vmsight info VM: one VM in detail, and how its kernel was found.
 #include <algorithm>
 
-#include "cli/target.h"
+#include "cli/attach.h"
 #include "render/escape.h"
 #include "render/format.h"
 
@@ -31,19 +31,19 @@ Json blocks_json(const std::vector<RamBlock>& blocks) {
   return list;
 }
 
-Json host_json(const Target& target) {
-  Json json = to_json(target.summary);
-  const RamMap& ram = target.vm ? target.vm->ram() : target.image->ram;
-  if (target.vm) {
-    const VmInfo& vm = target.vm->info();
+Json host_json(const Guest& guest) {
+  Json json = to_json(summary_of(guest));
+  const RamMap& ram = guest.vm ? guest.vm->ram() : guest.image->ram;
+  if (guest.vm) {
+    const VmInfo& vm = guest.vm->info();
     json["executable"] = for_json(vm.executable);
     json["libvirt"] = vm.libvirt;
-    json["ram_source"] = target.vm->ram_source();
-    json["ram_note"] = for_json(target.vm->ram_note());
-    json["monitor_note"] = for_json(target.vm->monitor_note());
-    json["blocks"] = blocks_json(target.vm->blocks());
+    json["ram_source"] = guest.vm->ram_source();
+    json["ram_note"] = for_json(guest.vm->ram_note());
+    json["monitor_note"] = for_json(guest.vm->monitor_note());
+    json["blocks"] = blocks_json(guest.vm->blocks());
   } else {
-    json["format"] = target.image->format;
+    json["format"] = guest.image->format;
   }
   json["ram"] = ranges_json(ram);
   return json;
@@ -82,54 +82,54 @@ void line(Output& out, std::string_view name, std::string_view value) {
   out.print("{:<14}{}\n", name, for_terminal(value));
 }
 
-void print_ram(Output& out, const Target& target) {
-  const RamMap& ram = target.vm ? target.vm->ram() : target.image->ram;
+void print_ram(Output& out, const Guest& guest) {
+  const RamMap& ram = guest.vm ? guest.vm->ram() : guest.image->ram;
   for (const RamRange& range : ram.ranges()) {
     line(out, "ram",
          fmt::format("{} - {:#x}  {} at {:#x}", range.start, range.end().raw(),
                      range.block.empty() ? "file" : range.block, range.block_offset));
   }
-  if (!target.vm) return;
-  line(out, "ram map from", target.vm->ram_source());
-  if (const std::string note = target.vm->ram_note(); !note.empty()) line(out, "", note);
-  for (const RamBlock& block : target.vm->blocks()) {
+  if (!guest.vm) return;
+  line(out, "ram map from", guest.vm->ram_source());
+  if (const std::string note = guest.vm->ram_note(); !note.empty()) line(out, "", note);
+  for (const RamBlock& block : guest.vm->blocks()) {
     line(out, "backing",
          fmt::format("{}: {}, {} {}", block.name, byte_size(block.size), to_string(block.backing),
                      block.path));
   }
 }
 
-void print_host(Output& out, Target& target) {
-  const VmSummary& vm = target.summary;
+void print_host(Output& out, Guest& guest) {
+  const VmSummary& vm = summary_of(guest);
   line(out, "name", vm.name);
-  if (target.image) line(out, "format", target.image->format);
-  if (target.vm) {
-    const VmInfo& info = target.vm->info();
+  if (guest.image) line(out, "format", guest.image->format);
+  if (guest.vm) {
+    const VmInfo& info = guest.vm->info();
     line(out, "pid", std::to_string(info.pid));
     line(out, "qemu", info.executable);
     line(out, "machine", info.machine);
     line(out, "accelerator", to_string(info.accelerator));
     line(out, "vcpus", std::to_string(info.vcpus));
     if (info.libvirt) line(out, "libvirt", "yes");
-    const std::string note = target.vm->monitor_note();
+    const std::string note = guest.vm->monitor_note();
     line(out, "monitor", note.empty() ? "used" : "not used: " + note);
-    if (auto state = target.vm->run_state()) line(out, "run state", *state);
+    if (auto state = guest.vm->run_state()) line(out, "run state", *state);
   }
   line(out, "memory", byte_size(vm.memory_bytes));
-  print_ram(out, target);
+  print_ram(out, guest);
 }
 
 /// Which technique reads the memory, and why not the ones that would have been taken before it.
-void print_technique(Output& out, const Target& target) {
-  line(out, "technique", target.memory->technique());
-  for (const TechniqueStatus& status : target.passed_over) {
+void print_technique(Output& out, const Guest& guest) {
+  line(out, "technique", guest.memory->technique());
+  for (const TechniqueStatus& status : guest.passed_over) {
     line(out, "", fmt::format("not {}: {}", status.name, status.reason));
   }
 }
 
-Json passed_over_json(const Target& target) {
+Json passed_over_json(const Guest& guest) {
   Json list = Json::array();
-  for (const TechniqueStatus& status : target.passed_over) {
+  for (const TechniqueStatus& status : guest.passed_over) {
     list.push_back({{"name", status.name}, {"reason", for_json(status.reason)}});
   }
   return list;
@@ -164,33 +164,33 @@ class Info : public Verb {
   }
 
   Result<void> run(Session& session) override {
-    VMSIGHT_TRY(Target target, open_memory(session.common));
+    VMSIGHT_TRY(Guest guest, open_named_memory(session.common));
     Json json;
     if (session.common.json) {
       json = {{"schema", "vmsight.info/1"},
-              {"vm", host_json(target)},
-              {"technique", target.memory->technique()},
-              {"passed_over", passed_over_json(target)}};
+              {"vm", host_json(guest)},
+              {"technique", guest.memory->technique()},
+              {"passed_over", passed_over_json(guest)}};
     } else {
-      print_host(session.out, target);
-      print_technique(session.out, target);
+      print_host(session.out, guest);
+      print_technique(session.out, guest);
     }
     Result<void> found;
-    if (!host_only_) found = add_kernel(session, target, json);
+    if (!host_only_) found = add_kernel(session, guest, json);
     if (session.common.json) session.out.print("{}\n", dump(json));
     return found;
   }
 
  private:
   /// What is known of the host side is printed even if no kernel is found.
-  static Result<void> add_kernel(Session& session, Target& target, Json& json) {
+  static Result<void> add_kernel(Session& session, Guest& guest, Json& json) {
     CommonOptions options = session.common;
     options.all_kernels = true;
-    VMSIGHT_TRY_VOID(find_kernel_in(target, options));
+    VMSIGHT_TRY_VOID(find_kernel_in(guest, options));
     if (session.common.json)
-      json["kernel"] = kernel_json(*target.kernel);
+      json["kernel"] = kernel_json(*guest.kernel);
     else
-      print_kernel(session.out, *target.kernel);
+      print_kernel(session.out, *guest.kernel);
     return {};
   }
 

@@ -3,9 +3,9 @@
 #include <cstdlib>
 
 #include "cli/address_prefix.h"
+#include "cli/attach.h"
 #include "cli/filters.h"
 #include "cli/network_namespace.h"
-#include "cli/target.h"
 #include "render/network.h"
 
 namespace vmsight {
@@ -64,8 +64,8 @@ class Ip : public Verb {
     StateVerb verb;
     verb.options.parts = part_net_devices | (needs_namespaces(session) ? namespace_parts : 0U);
     verb.shown = part_net_devices;
-    verb.filter = [this](State& state, Target&) { return filter(state); };
-    verb.text = [this](Output& out, const State& state, const Target&) {
+    verb.filter = [this](State& state, Guest&) { return filter(state); };
+    verb.text = [this](Output& out, const State& state, const Guest&) {
       print_net_devices(out, state, format_);
     };
     return show_state(session, verb);

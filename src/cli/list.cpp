@@ -1,5 +1,5 @@
 // vmsight list: the VMs on this host.
-#include "cli/target.h"
+#include "cli/attach.h"
 #include "render/escape.h"
 #include "render/format.h"
 #include "render/table.h"
@@ -38,9 +38,9 @@ std::string kernel_release(const CommonOptions& common, const VmInfo& vm) {
   CommonOptions options = common;
   options.vm = std::to_string(vm.pid);
   std::string release;
-  const auto done = with_target(options, [&](Target& target) -> Result<void> {
+  const auto done = with_guest(options, [&](Guest& guest) -> Result<void> {
     State state;
-    VMSIGHT_TRY_VOID(read_state(target, {.parts = part_os}, state));
+    VMSIGHT_TRY_VOID(read_state(guest, {.parts = part_os}, state));
     release = state.os.release;
     return {};
   });

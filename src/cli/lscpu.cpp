@@ -1,7 +1,7 @@
 // vmsight lscpu VM: CPUs.
 #include <unistd.h>
 
-#include "cli/target.h"
+#include "cli/attach.h"
 #include "render/system.h"
 
 namespace vmsight {
@@ -34,14 +34,14 @@ class Lscpu : public Verb {
     online_ |= parse_ && choices == 0;
     session.common.json |= json_;
     StateVerb verb;
-    verb.filter = [this](State& state, Target&) -> Result<void> {
+    verb.filter = [this](State& state, Guest&) -> Result<void> {
       if (online_ == offline_) return {};
       std::erase_if(state.cpus, [this](const CpuInfo& cpu) { return cpu.online != online_; });
       return {};
     };
     verb.options.parts = part_cpus | part_os;
     verb.shown = part_cpus;
-    verb.text = [&](Output& out, const State& state, const Target&) {
+    verb.text = [&](Output& out, const State& state, const Guest&) {
       if (parse_) return print_cpu_lines(out, state);
       if (each_) return print_cpu_table(out, state, {.headers = session.common.headers});
       const bool is_for_people = ::isatty(STDOUT_FILENO) == 1;

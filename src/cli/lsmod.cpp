@@ -1,5 +1,5 @@
 // vmsight lsmod VM: loaded kernel modules.
-#include "cli/target.h"
+#include "cli/attach.h"
 #include "render/system.h"
 
 namespace vmsight {
@@ -12,7 +12,7 @@ class Lsmod : public Verb {
   Result<void> run(Session& session) override {
     StateVerb verb;
     verb.options.parts = part_modules;
-    verb.text = [&](Output& out, const State& state, const Target&) {
+    verb.text = [&](Output& out, const State& state, const Guest&) {
       print_modules(out, state, {.headers = session.common.headers});
     };
     return show_state(session, verb);

@@ -2,11 +2,12 @@
 #include <set>
 
 #include "base/text.h"
+#include "cli/attach.h"
 #include "cli/filters.h"
 #include "cli/lsof_choice.h"
 #include "cli/short_options.h"
-#include "cli/target.h"
 #include "render/lsof.h"
+#include "state/user_space.h"
 
 namespace vmsight {
 namespace {
@@ -68,8 +69,8 @@ class Lsof : public Verb {
     verb.options.parts = verb.shown | part_threads | (choice_.paths.empty() ? 0U : part_mounts);
     verb.options.pid = choice_.only_pid();
     format_.table.headers = session.common.headers;
-    verb.filter = [this](State& state, Target&) { return filter(state); };
-    verb.text = [&](Output& out, const State& state, const Target&) {
+    verb.filter = [this](State& state, Guest&) { return filter(state); };
+    verb.text = [&](Output& out, const State& state, const Guest&) {
       print_open_files(out, state, format_);
     };
     verb.verdict = [this](const State& state) { return verdict(state); };

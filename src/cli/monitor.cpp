@@ -80,11 +80,11 @@ class Monitor : public Verb {
 
   void show(std::unique_ptr<State>& state, const StateLoop::View& view, const StateLoop& loop) {
     Output& out = session_->out;
-    if (changes_) return show_changes(state, view, loop.target().kernel->banner());
+    if (changes_) return show_changes(state, view, loop.guest().kernel->banner());
     if (session_->common.json) {
       const Ticker& ticker = loop.ticker();
       write_document(
-          out, loop.target().summary, *state,
+          out, summary_of(loop.guest()), *state,
           {.parts = options_.state.parts,
            .one_line = true,
            .tick = TickInfo{view.tick.number, view.tick.late_ns, ticker.late(), ticker.missed()}});

@@ -2,9 +2,10 @@
 #include <unordered_set>
 
 #include "base/text.h"
+#include "cli/attach.h"
 #include "cli/filters.h"
-#include "cli/target.h"
 #include "render/maps.h"
+#include "state/user_space.h"
 
 namespace vmsight {
 namespace {
@@ -38,8 +39,8 @@ class Pmap : public Verb {
     verb.options.residency = format_.residency;
     if (pids_.size() == 1 && !all_) verb.options.pid = pids_.front();
     format_.headers = session.common.headers && !quiet_;
-    verb.filter = [this](State& state, Target&) { return filter(state); };
-    verb.text = [this](Output& out, const State& state, const Target&) {
+    verb.filter = [this](State& state, Guest&) { return filter(state); };
+    verb.text = [this](Output& out, const State& state, const Guest&) {
       print_memory_maps(out, state, format_);
     };
     return show_state(session, verb);

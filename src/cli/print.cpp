@@ -1,6 +1,6 @@
 // vmsight print VM EXPRESSION: live values by their types.
 #include "cli/address_argument.h"
-#include "cli/target.h"
+#include "cli/attach.h"
 #include "kernel/type_print.h"
 #include "vmsight/reader.h"
 
@@ -30,14 +30,14 @@ class Print : public Verb {
   }
 
   Result<void> run(Session& session) override {
-    return with_target(session.common, [&](Target& target) -> Result<void> {
+    return with_guest(session.common, [&](Guest& guest) -> Result<void> {
       if (!at_.empty()) {
-        VMSIGHT_TRY(request_.address, parse_virtual(*target.kernel, at_));
+        VMSIGHT_TRY(request_.address, parse_virtual(*guest.kernel, at_));
       }
-      Reader reader(*target.memory, target.kernel->space());
+      Reader reader(*guest.memory, guest.kernel->space());
       std::optional<Printed> printed;
-      VMSIGHT_TRY_VOID(in_one_view(target, [&]() -> Result<void> {
-        VMSIGHT_TRY(printed, evaluate(*target.kernel, reader, request_));
+      VMSIGHT_TRY_VOID(in_one_view(guest, [&]() -> Result<void> {
+        VMSIGHT_TRY(printed, evaluate(*guest.kernel, reader, request_));
         return {};
       }));
       if (session.common.json)

@@ -2,11 +2,12 @@
 #include <algorithm>
 
 #include "base/text.h"
+#include "cli/attach.h"
 #include "cli/filters.h"
 #include "cli/short_options.h"
-#include "cli/target.h"
 #include "render/format.h"
 #include "render/ps.h"
+#include "state/user_space.h"
 
 namespace vmsight {
 namespace {
@@ -82,8 +83,8 @@ class Ps : public Verb {
     // A wrong column is told before the guest is read.
     Output nowhere;
     VMSIGHT_TRY_VOID(print_processes(nowhere, State{}, format_));
-    verb.filter = [this](State& state, Target&) { return filter(state); };
-    verb.text = [this](Output& out, const State& state, const Target&) {
+    verb.filter = [this](State& state, Guest&) { return filter(state); };
+    verb.text = [this](Output& out, const State& state, const Guest&) {
       static_cast<void>(print_processes(out, state, format_));
     };
     return show_state(session, verb);

@@ -4,9 +4,9 @@
 #include <vector>
 
 #include "cli/address_argument.h"
-#include "cli/target.h"
-#include "cli/user_space.h"
+#include "cli/attach.h"
 #include "render/hexdump.h"
+#include "state/user_space.h"
 #include "vmsight/reader.h"
 
 namespace vmsight {
@@ -48,14 +48,14 @@ class Read : public Verb {
     if (session.common.json) return usage_error("read: there is no --json", "use --raw for bytes");
     session.common.wish.copy = length > max_copied;
     if (physical_) return read_physical(session, length);
-    return with_target(session.common, [&](Target& target) -> Result<void> {
-      AddressSpace space = target.kernel->space();
+    return with_guest(session.common, [&](Guest& guest) -> Result<void> {
+      AddressSpace space = guest.kernel->space();
       if (pid_) {
-        VMSIGHT_TRY(space, user_space_of(target, *pid_));
+        VMSIGHT_TRY(space, user_space_of(*guest.kernel, *guest.memory, *pid_));
       }
-      VMSIGHT_TRY(const GuestVirt from, parse_virtual(*target.kernel, address_));
-      Reader reader(*target.memory, space);
-      return show(session.out, target, from.raw(), length, "gva",
+      VMSIGHT_TRY(const GuestVirt from, parse_virtual(*guest.kernel, address_));
+      Reader reader(*guest.memory, space);
+      return show(session.out, guest, from.raw(), length, "gva",
                   [&](std::uint64_t at, std::span<std::byte> into) {
                     return reader.copy(GuestVirt(at), into);
                   });
@@ -67,10 +67,10 @@ class Read : public Verb {
   Result<void> read_physical(Session& session, std::uint64_t length) {
     const auto from = parse_unsigned(address_);
     if (!from) return usage_error("read: '" + address_ + "' is not a guest-physical address");
-    VMSIGHT_TRY(Target target, open_memory(session.common));
-    return show(session.out, target, *from, length, "gpa",
+    VMSIGHT_TRY(Guest guest, open_named_memory(session.common));
+    return show(session.out, guest, *from, length, "gpa",
                 [&](std::uint64_t at, std::span<std::byte> into) {
-                  return copy_physical(*target.memory, GuestPhys(at), into);
+                  return copy_physical(*guest.memory, GuestPhys(at), into);
                 });
   }
 
@@ -78,13 +78,13 @@ class Read : public Verb {
 
   /// A halted guest is copied from first, and shown when it runs again. Much is never read from a
   /// halted guest, but piece by piece from a copy.
-  Result<void> show(Output& out, Target& target, std::uint64_t from, std::uint64_t length,
+  Result<void> show(Output& out, Guest& guest, std::uint64_t from, std::uint64_t length,
                     const char* space, const Copy& copy) const {
     if (length > max_copied) {
-      return in_one_view(target, [&] { return print(out, from, length, space, copy); });
+      return in_one_view(guest, [&] { return print(out, from, length, space, copy); });
     }
     std::vector<std::byte> bytes(length);
-    VMSIGHT_TRY_VOID(in_one_view(target, [&]() -> Result<void> {
+    VMSIGHT_TRY_VOID(in_one_view(guest, [&]() -> Result<void> {
       bytes.resize(copy(from, bytes));
       return {};
     }));

@@ -5,9 +5,9 @@
 #include <cstdio>
 
 #include "base/os.h"
+#include "cli/attach.h"
 #include "cli/progress.h"
-#include "cli/target.h"
-#include "cli/vmcoreinfo.h"
+#include "kernel/vmcoreinfo.h"
 #include "render/format.h"
 #include "render/memory_image.h"
 
@@ -64,41 +64,41 @@ class Snapshot : public Verb {
     }
     session.common.wish.copy = true;  // the file is written while the memory is read
     if (format_ == "raw") {
-      VMSIGHT_TRY(Target target, open_memory(session.common));
-      return in_one_view(target, [&] {
-        return save(session, target, [&](int fd, const CopyProgress& progress) {
-          return write_raw_image(fd, *target.memory, progress);
+      VMSIGHT_TRY(Guest guest, open_named_memory(session.common));
+      return in_one_view(guest, [&] {
+        return save(session, guest, [&](int fd, const CopyProgress& progress) {
+          return write_raw_image(fd, *guest.memory, progress);
         });
       });
     }
-    return with_target(session.common, [&](Target& target) -> Result<void> {
-      VMSIGHT_TRY(const CoreDetails details, details_of(target));
-      return in_one_view(target, [&] {
-        return save(session, target, [&](int fd, const CopyProgress& progress) {
-          return write_elf_core(fd, *target.memory, details, progress);
+    return with_guest(session.common, [&](Guest& guest) -> Result<void> {
+      VMSIGHT_TRY(const CoreDetails details, details_of(guest));
+      return in_one_view(guest, [&] {
+        return save(session, guest, [&](int fd, const CopyProgress& progress) {
+          return write_elf_core(fd, *guest.memory, details, progress);
         });
       });
     });
   }
 
  private:
-  static Result<CoreDetails> details_of(Target& target) {
+  static Result<CoreDetails> details_of(Guest& guest) {
     CoreDetails details;
-    details.direct_map = target.kernel->page_offset();
-    const AddressSpace::Window& image = target.kernel->space().image();
+    details.direct_map = guest.kernel->page_offset();
+    const AddressSpace::Window& image = guest.kernel->space().image();
     details.aliases.push_back(
         {GuestPhys(image.start.raw() - image.delta), image.end - image.start, image.start});
-    details.vmcoreinfo = read_vmcoreinfo(target);
-    details.page_table = target.kernel->space().root();
-    if (target.image) details.registers = target.image->registers;
-    if (target.vm) {
-      if (auto registers = target.vm->registers()) details.registers = *std::move(registers);
+    details.vmcoreinfo = read_vmcoreinfo(*guest.kernel, *guest.memory);
+    details.page_table = guest.kernel->space().root();
+    if (guest.image) details.registers = guest.image->registers;
+    if (guest.vm) {
+      if (auto registers = guest.vm->registers()) details.registers = *std::move(registers);
     }
     return details;
   }
 
   template <typename Write>
-  Result<void> save(Session& session, const Target& target, Write write) {
+  Result<void> save(Session& session, const Guest& guest, Write write) {
     VMSIGHT_TRY(PendingFile file, PendingFile::create(path_));
     {
       Progress progress;
@@ -112,7 +112,7 @@ class Snapshot : public Verb {
     const auto stored = static_cast<std::uint64_t>(info.st_blocks) * 512;
     if (session.common.json) {
       session.out.print("{}\n", dump({{"schema", "vmsight.snapshot/1"},
-                                      {"vm", to_json(target.summary)},
+                                      {"vm", to_json(summary_of(guest))},
                                       {"file", path_},
                                       {"format", format_},
                                       {"size", info.st_size},
@@ -121,7 +121,7 @@ class Snapshot : public Verb {
       session.out.print("{}: {}, {} on disk\n", path_,
                         byte_size(static_cast<std::uint64_t>(info.st_size)), byte_size(stored));
     }
-    if (target.memory->is_live()) {
+    if (guest.memory->is_live()) {
       fmt::print(stderr,
                  "vmsight: the guest may have run meanwhile: pages are of different moments\n"
                  "hint: --consistent takes one moment\n");

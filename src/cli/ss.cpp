@@ -4,11 +4,12 @@
 #include <array>
 #include <set>
 
+#include "cli/attach.h"
 #include "cli/filters.h"
 #include "cli/network_namespace.h"
 #include "cli/ss_filter.h"
-#include "cli/target.h"
 #include "render/sockets.h"
+#include "state/user_space.h"
 
 namespace vmsight {
 namespace {
@@ -133,8 +134,8 @@ class Ss : public Verb {
     format_.netid = kinds_.size() != 1;
     format_.state = (shown_states_ & (shown_states_ - 1)) != 0;
     format_.queues = !no_queues_;
-    verb.filter = [this](State& state, Target&) { return filter(state); };
-    verb.text = [this](Output& out, const State& state, const Target&) {
+    verb.filter = [this](State& state, Guest&) { return filter(state); };
+    verb.text = [this](Output& out, const State& state, const Guest&) {
       summary_ ? print_socket_summary(out, state) : print_sockets(out, state, format_);
     };
     return show_state(session, verb);

@@ -1,9 +1,10 @@
 // vmsight stack VM [PID...]: kernel stacks of tasks.
 #include <algorithm>
 
+#include "cli/attach.h"
 #include "cli/filters.h"
 #include "cli/frame_names.h"
-#include "cli/target.h"
+#include "state/user_space.h"
 
 namespace vmsight {
 namespace {
@@ -12,17 +13,17 @@ namespace {
 /// counted before and after, and a stack that moved is taken again.
 class StackReader {
  public:
-  static Result<StackReader> create(Target& target, bool all_frames) {
-    StackReader self(target);
-    VMSIGHT_TRY(self.tables_, OrcTables::create(*target.kernel, *self.reader_));
-    VMSIGHT_TRY(self.symbols_, target.kernel->symbols());
+  static Result<StackReader> create(Guest& guest, bool all_frames) {
+    StackReader self(guest);
+    VMSIGHT_TRY(self.tables_, OrcTables::create(*guest.kernel, *self.reader_));
+    VMSIGHT_TRY(self.symbols_, guest.kernel->symbols());
     for (const char* name : {"nvcsw", "nivcsw"}) {
-      if (const auto member = target.kernel->member("task_struct", name)) {
+      if (const auto member = guest.kernel->member("task_struct", name)) {
         self.switches_.push_back(*member);
       }
     }
-    const auto start = target.kernel->symbol("__sched_text_start");
-    const auto end = target.kernel->symbol("__sched_text_end");
+    const auto start = guest.kernel->symbol("__sched_text_start");
+    const auto end = guest.kernel->symbol("__sched_text_end");
     if (start && end && !all_frames) self.scheduler_ = std::pair(*start, *end);
     return self;
   }
@@ -42,7 +43,7 @@ class StackReader {
       } else {
         fill(stack, *unwound);
       }
-      if (!target_->memory->is_live() || switches(thread.task) == before) return stack;
+      if (!guest_->memory->is_live() || switches(thread.task) == before) return stack;
       stack.problem = "the task ran while its stack was read";
     }
     stack.frames.clear();
@@ -52,9 +53,8 @@ class StackReader {
  private:
   static constexpr unsigned attempts = 3;
 
-  explicit StackReader(Target& target)
-      : target_(&target),
-        reader_(std::make_unique<Reader>(*target.memory, target.kernel->space())) {}
+  explicit StackReader(Guest& guest)
+      : guest_(&guest), reader_(std::make_unique<Reader>(*guest.memory, guest.kernel->space())) {}
 
   /// Straight from the guest; empty if it cannot be read.
   std::vector<std::uint64_t> switches(GuestVirt task) {
@@ -62,11 +62,11 @@ class StackReader {
     std::vector<FreshRead> reads;
     for (std::size_t i = 0; i < switches_.size(); ++i) {
       const auto at =
-          target_->kernel->space().translate(*target_->memory, task + switches_[i].offset);
+          guest_->kernel->space().translate(*guest_->memory, task + switches_[i].offset);
       if (!at) return {};
       reads.push_back({*at, std::as_writable_bytes(std::span(&counts[i], 1))});
     }
-    return target_->memory->read_fresh(reads) ? counts : std::vector<std::uint64_t>{};
+    return guest_->memory->read_fresh(reads) ? counts : std::vector<std::uint64_t>{};
   }
 
   void fill(TaskStack& stack, const KernelStack& unwound) {
@@ -83,9 +83,9 @@ class StackReader {
     return scheduler_ && address >= scheduler_->first && address < scheduler_->second;
   }
 
-  StackFrame named(const Frame& frame) { return name_frame(*target_->kernel, symbols_, frame); }
+  StackFrame named(const Frame& frame) { return name_frame(*guest_->kernel, symbols_, frame); }
 
-  Target* target_;
+  Guest* guest_;
   std::unique_ptr<Reader> reader_;
   std::unique_ptr<OrcTables> tables_;
   std::span<const Symbol> symbols_;
@@ -107,18 +107,18 @@ class Stack : public Verb {
     if (pids_.empty() && !all_) {
       return usage_error("stack: no PID given", "give PIDs of the guest, or --all");
     }
-    return with_target(session.common, [&](Target& target) -> Result<void> {
+    return with_guest(session.common, [&](Guest& guest) -> Result<void> {
       State state;
-      VMSIGHT_TRY_VOID(read_state(target, {.parts = part_processes | part_threads}, state));
+      VMSIGHT_TRY_VOID(read_state(guest, {.parts = part_processes | part_threads}, state));
       VMSIGHT_TRY(const auto tasks, wanted_tasks(state));
-      VMSIGHT_TRY(StackReader reader, StackReader::create(target, scheduler_));
+      VMSIGHT_TRY(StackReader reader, StackReader::create(guest, scheduler_));
       std::vector<TaskStack> stacks;
-      VMSIGHT_TRY_VOID(in_one_view(target, [&]() -> Result<void> {
+      VMSIGHT_TRY_VOID(in_one_view(guest, [&]() -> Result<void> {
         for (const Thread& thread : tasks) stacks.push_back(reader.read(thread));
         return {};
       }));
       if (session.common.json)
-        print_json(session.out, target, stacks);
+        print_json(session.out, guest, stacks);
       else
         print_stacks(session.out, stacks, session.common.headers && (all_ || stacks.size() > 1));
       return {};
@@ -142,11 +142,11 @@ class Stack : public Verb {
     return tasks;
   }
 
-  static void print_json(Output& out, const Target& target, const std::vector<TaskStack>& stacks) {
+  static void print_json(Output& out, const Guest& guest, const std::vector<TaskStack>& stacks) {
     Json list = Json::array();
     for (const TaskStack& stack : stacks) list.push_back(to_json(stack));
     out.print("{}\n", dump({{"schema", "vmsight.stack/1"},
-                            {"vm", to_json(target.summary)},
+                            {"vm", to_json(summary_of(guest))},
                             {"stacks", std::move(list)}}));
   }
 

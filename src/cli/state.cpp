@@ -1,5 +1,5 @@
 // vmsight state VM: everything that is in the guest, once.
-#include "cli/target.h"
+#include "cli/attach.h"
 #include "render/summary.h"
 
 namespace vmsight {
@@ -18,17 +18,17 @@ class StateAll : public Verb {
   }
 
   Result<void> run(Session& session) override {
-    return with_target(session.common, [&](Target& target) -> Result<void> {
-      VMSIGHT_TRY(auto reader, StateReader::create(*target.kernel, *target.memory));
+    return with_guest(session.common, [&](Guest& guest) -> Result<void> {
+      VMSIGHT_TRY(auto reader, StateReader::create(*guest.kernel, *guest.memory));
       State state;
       const unsigned parts = part_all | (threads_ ? part_threads : 0U);
       for (unsigned turn = 0; turn < repeat_; ++turn) {
         VMSIGHT_TRY_VOID(reader->read({.parts = parts}, state));
         if (session.common.json) {
-          write_document(session.out, target.summary, state,
+          write_document(session.out, summary_of(guest), state,
                          {.parts = parts, .one_line = one_line_ || repeat_ > 1});
         } else {
-          print_summary(session.out, target.summary, state);
+          print_summary(session.out, summary_of(guest), state);
         }
       }
       return {};

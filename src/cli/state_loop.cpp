@@ -15,9 +15,9 @@ StateLoop::StateLoop(Session& session, const StateLoopOptions& options)
 
 Result<void> StateLoop::run(const Show& show) {
   end_orderly_on({SIGINT, SIGTERM});
-  VMSIGHT_TRY(target_, open_memory(session_.common));
+  VMSIGHT_TRY(guest_, open_named_memory(session_.common));
   const bool endless = !options_.count && !options_.duration_s;
-  if (target_.image && endless) options_.count = 1;  // it is always the same
+  if (guest_.image && endless) options_.count = 1;  // it is always the same
   start_ns_ = monotonic_ns();
   Result<void> done;
   while (done && !ended()) done = follow_kernel(show);
@@ -32,13 +32,13 @@ bool StateLoop::ended() const {
 }
 
 /// The VM goes on, so it is the guest that is another one now.
-bool StateLoop::alive() const { return target_.vm && target_.vm->check_alive().has_value(); }
+bool StateLoop::alive() const { return guest_.vm && guest_.vm->check_alive().has_value(); }
 
 /// Finds the guest's kernel and reads views of it until the guest reboots or the end is reached.
 Result<void> StateLoop::follow_kernel(const Show& show) {
   VMSIGHT_TRY_VOID(find_kernel());
   if (ended()) return {};
-  VMSIGHT_TRY(const auto reader, StateReader::create(*target_.kernel, *target_.memory));
+  VMSIGHT_TRY(const auto reader, StateReader::create(*guest_.kernel, *guest_.memory));
   bool is_first = true;
   while (!ended()) {
     const Ticker::Tick tick = ticker_.wait([&] { return ended(); });
@@ -62,11 +62,11 @@ Result<void> StateLoop::follow_kernel(const Show& show) {
 Result<void> StateLoop::find_kernel() {
   constexpr useconds_t pause_us = 200'000;
   for (;;) {
-    auto found = find_kernel_in(target_, session_.common);
+    auto found = find_kernel_in(guest_, session_.common);
     if (found || views_ == 0 || !alive()) return found;
     if (ended()) return {};
     ::usleep(pause_us);
-    VMSIGHT_TRY(vmsight::View view, vmsight::View::begin(*target_.memory));
+    VMSIGHT_TRY(vmsight::View view, vmsight::View::begin(*guest_.memory));
     VMSIGHT_TRY_VOID(view.end());
   }
 }

@@ -6,7 +6,7 @@
 #include <optional>
 
 #include "base/ticker.h"
-#include "cli/target.h"
+#include "cli/attach.h"
 
 namespace vmsight {
 
@@ -35,7 +35,7 @@ class StateLoop {
   /// something fails.
   Result<void> run(const Show& show);
 
-  const Target& target() const { return target_; }
+  const Guest& guest() const { return guest_; }
   const Ticker& ticker() const { return ticker_; }
   std::uint64_t views() const { return views_; }
   std::uint64_t read_ns() const { return read_ns_; }  // of all views
@@ -49,7 +49,7 @@ class StateLoop {
   Session& session_;
   StateLoopOptions options_;
   Ticker ticker_;
-  Target target_;
+  Guest guest_;
   std::unique_ptr<State> state_ = std::make_unique<State>();
   std::uint64_t start_ns_ = 0, views_ = 0, read_ns_ = 0;
 };

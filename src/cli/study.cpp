@@ -4,7 +4,7 @@
 #include <atomic>
 #include <csignal>
 
-#include "cli/target.h"
+#include "cli/attach.h"
 #include "render/escape.h"
 #include "study/document.h"
 
@@ -105,7 +105,7 @@ class Study : public Verb {
     const TechniquesOptions options{
         .measure = {.seconds = seconds_.value_or(1),
                     .rounds = rounds_,
-                    .cache_dir = cache_directory()},
+                    .cache_dir = default_cache_directory()},
         .names = names_,
         .rates = rates_,
         .resume_file = resume_,
@@ -133,7 +133,7 @@ class Study : public Verb {
         .slow_calls = slow_calls_,
         .rounds = rounds_,
         .seconds = timeout_,
-        .cache_dir = cache_directory(),
+        .cache_dir = default_cache_directory(),
         .progress = [](std::string_view what) { fmt::print(stderr, "{}\n", for_terminal(what)); }};
     VMSIGHT_TRY(const ProbesStudy study, study_probes(info, options));
     if (session.common.json) {
@@ -149,14 +149,15 @@ class Study : public Verb {
   Result<void> loop(Session& session, const VmInfo& info) {
     std::signal(SIGTERM, want_stop);
     std::signal(SIGINT, want_stop);
-    VMSIGHT_TRY(Watcher watcher, open_watcher(info, technique_, cache_directory()));
+    VMSIGHT_TRY(Watcher watcher, open_watcher(info, technique_, default_cache_directory()));
     VMSIGHT_TRY_VOID(warm_up(*watcher.reader));
     session.out.write("{\"ready\":true}\n");
     VMSIGHT_TRY_VOID(session.out.finish());
     VMSIGHT_TRY(const LoopOutcome outcome,
                 run_loop(*watcher.reader,
                          {.rate = rate_, .seconds = seconds_.value_or(0), .stop = &stop_wanted}));
-    session.out.print("{}\n", dump(loop_document(watcher.memory->technique(), rate_, outcome)));
+    session.out.print("{}\n",
+                      dump(loop_document(watcher.guest.memory->technique(), rate_, outcome)));
     return {};
   }
 

@@ -1,7 +1,7 @@
 // vmsight sym VM NAME|ADDR|GLOB: symbols of the kernel and its modules.
 #include "cli/address_argument.h"
+#include "cli/attach.h"
 #include "cli/filters.h"
-#include "cli/target.h"
 #include "render/escape.h"
 
 namespace vmsight {
@@ -34,7 +34,7 @@ class Sym : public Verb {
   }
 
   Result<void> run(Session& session) override {
-    return with_target(session.common, [&](Target& target) -> Result<void> {
+    return with_guest(session.common, [&](Guest& guest) -> Result<void> {
       std::vector<std::string> patterns;
       Json list = Json::array();
       for (const std::string& word : words_) {
@@ -42,10 +42,10 @@ class Sym : public Verb {
         if (!address)
           patterns.push_back(word);
         else
-          VMSIGHT_TRY_VOID(locate(session, *target.kernel, GuestVirt(*address), list));
+          VMSIGHT_TRY_VOID(locate(session, *guest.kernel, GuestVirt(*address), list));
       }
       if (words_.empty() || !patterns.empty()) {
-        VMSIGHT_TRY_VOID(search(session, *target.kernel, patterns, list));
+        VMSIGHT_TRY_VOID(search(session, *guest.kernel, patterns, list));
       }
       if (session.common.json) {
         session.out.print("{}\n", dump({{"schema", "vmsight.sym/1"}, {"symbols", list}}));

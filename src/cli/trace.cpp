@@ -5,10 +5,10 @@
 
 #include "base/clock.h"
 #include "base/os.h"
+#include "cli/attach.h"
 #include "cli/background_output.h"
 #include "cli/frame_names.h"
 #include "cli/stop_signal.h"
-#include "cli/target.h"
 #include "kernel/type_print.h"
 #include "probe/flags.h"
 #include "probe/system_calls.h"
@@ -95,12 +95,12 @@ class Trace : public Verb {
                          "for example kprobe:do_sys_openat2, or --syscalls");
     }
     session_ = &session;
-    return with_target(session.common, [&](Target& target) -> Result<void> {
-      if (!target.vm) {
+    return with_guest(session.common, [&](Guest& guest) -> Result<void> {
+      if (!guest.vm) {
         return Error{.code = ErrorCode::unsupported, .message = "trace: an image does not run"};
       }
-      target_ = &target;
-      const EngineSetting setting{*target.vm, *target.kernel, *target.memory};
+      guest_ = &guest;
+      const EngineSetting setting{*guest.vm, *guest.kernel, *guest.memory};
       VMSIGHT_TRY(prober_, Prober::open(setting, engine_));
       auto done = list_ ? list_sites() : trace();
       prober_.reset();  // before the memory and the kernel that it uses
@@ -254,9 +254,9 @@ class Trace : public Verb {
 
   Result<void> prepare_extras() {
     if (!stack_) return {};
-    Reader reader(*target_->memory, target_->kernel->space());
-    VMSIGHT_TRY(tables_, OrcTables::create(*target_->kernel, reader));
-    VMSIGHT_TRY(symbols_, target_->kernel->symbols());
+    Reader reader(*guest_->memory, guest_->kernel->space());
+    VMSIGHT_TRY(tables_, OrcTables::create(*guest_->kernel, reader));
+    VMSIGHT_TRY(symbols_, guest_->kernel->symbols());
     return {};
   }
 
@@ -282,7 +282,7 @@ class Trace : public Verb {
                         {"problem", whole["problem"]}});
       }
       lines_->write(dump({{"schema", "vmsight.trace/1"},
-                          {"vm", to_json(target_->summary)},
+                          {"vm", to_json(guest_->summary)},
                           {"engine", prober_->abilities().name},
                           {"probes", std::move(list)}}) +
                     "\n");
@@ -337,7 +337,7 @@ class Trace : public Verb {
     if (!verbose_) return extras;
     for (const ProbeArgument& argument : event.arguments) {
       if (argument.structure.empty() || argument.number >> 63 == 0) continue;
-      auto printed = evaluate(*target_->kernel, event.memory,
+      auto printed = evaluate(*guest_->kernel, event.memory,
                               {.expression = std::string(argument.structure),
                                .address = GuestVirt(argument.number),
                                .depth = structure_depth,
@@ -379,7 +379,7 @@ class Trace : public Verb {
       return;
     }
     for (const Frame& frame : unwound->frames) {
-      extras.stack.push_back(name_frame(*target_->kernel, symbols_, frame));
+      extras.stack.push_back(name_frame(*guest_->kernel, symbols_, frame));
     }
     if (!unwound->complete) extras.stack_problem = unwound->stopped;
   }
@@ -452,7 +452,7 @@ class Trace : public Verb {
   bool system_calls_ = false, stats_ = false, stack_ = false, verbose_ = false, list_ = false;
 
   Session* session_ = nullptr;
-  Target* target_ = nullptr;
+  Guest* guest_ = nullptr;
   std::unique_ptr<Prober> prober_;
   BackgroundOutput* lines_ = nullptr;
   std::unique_ptr<OrcTables> tables_;

@@ -1,5 +1,5 @@
 // vmsight type VM NAME: a type as C defines it.
-#include "cli/target.h"
+#include "cli/attach.h"
 #include "kernel/type_print.h"
 
 namespace vmsight {
@@ -15,8 +15,8 @@ class Type : public Verb {
   }
 
   Result<void> run(Session& session) override {
-    return with_target(session.common, [&](Target& target) -> Result<void> {
-      VMSIGHT_TRY(const Btf* btf, target.kernel->btf());
+    return with_guest(session.common, [&](Guest& guest) -> Result<void> {
+      VMSIGHT_TRY(const Btf* btf, guest.kernel->btf());
       for (const std::string& name : names_) {
         if (session.common.json) {
           VMSIGHT_TRY(const Json json, type_to_json(*btf, name));

@@ -1,5 +1,5 @@
 // vmsight uname VM: the kernel's name and version.
-#include "cli/target.h"
+#include "cli/attach.h"
 #include "render/system.h"
 
 namespace vmsight {
@@ -24,7 +24,7 @@ class Uname : public Verb {
     if (all_) format_ = {true, true, true, true, true, true};
     StateVerb verb;
     verb.options.parts = part_os;
-    verb.text = [this](Output& out, const State& state, const Target&) {
+    verb.text = [this](Output& out, const State& state, const Guest&) {
       print_uname(out, state.os, format_);
     };
     return show_state(session, verb);

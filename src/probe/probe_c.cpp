@@ -5,16 +5,14 @@
 #include <cstring>
 
 #include "probe/hit_memory.h"
+#include "vmsight/guest.h"
 #include "vmsight/probe.h"
-#include "vmsight/view.h"
 
 using namespace vmsight;
 
 /// All that an engine needs, in the order in which it is given back.
 struct vmsight_prober {
-  std::unique_ptr<Vm> vm;
-  std::unique_ptr<GuestMemory> memory;
-  std::unique_ptr<Kernel> kernel;
+  Guest guest;
   std::unique_ptr<Prober> prober;
   std::string error, engine;
 };
@@ -27,24 +25,13 @@ std::string text_of(const Error& error) {
 
 Result<std::unique_ptr<vmsight_prober>> open_prober(const char* vm, const char* engine) {
   auto made = std::make_unique<vmsight_prober>();
-  VMSIGHT_TRY(const VmInfo info, find_vm(vm));
-  VMSIGHT_TRY(made->vm, open_vm(info));
-  auto mapped = open_live_map(*made->vm);
-  if (mapped) {
-    made->memory = *std::move(mapped);
-  } else {
-    VMSIGHT_TRY(made->memory, open_live_read(*made->vm));
+  VMSIGHT_TRY(made->guest, attach(vm));
+  Guest& guest = made->guest;
+  if (!guest.vm) {
+    return Error{.code = ErrorCode::unsupported,
+                 .message = guest.name + " is an image: nothing runs"};
   }
-  auto kernel = find_kernel(*made->memory, {});
-  if (!kernel && kernel.error().code == ErrorCode::ambiguous) {
-    FindKernelOptions options;
-    if (auto registers = made->vm->registers()) {
-      for (const VcpuRegisters& vcpu : *registers) options.cr3.push_back(vcpu.cr3);
-    }
-    kernel = find_kernel(*made->memory, options);
-  }
-  VMSIGHT_TRY(made->kernel, std::move(kernel));
-  VMSIGHT_TRY(made->prober, Prober::open({*made->vm, *made->kernel, *made->memory},
+  VMSIGHT_TRY(made->prober, Prober::open({*guest.vm, *guest.kernel, *guest.memory},
                                          engine == nullptr ? "auto" : engine));
   made->engine = made->prober->abilities().name;
   return made;

@@ -121,19 +121,13 @@ Measurement failed(std::string_view technique, double rate, const Error& error) 
 Result<Watcher> open_watcher(const VmInfo& info, std::string_view technique,
                              const std::string& cache_dir) {
   Watcher watcher;
-  VMSIGHT_TRY(watcher.vm, open_vm(info));
-  VMSIGHT_TRY(watcher.memory, open_view(*watcher.vm, technique));
-  FindKernelOptions find{.cache_dir = cache_dir};
-  auto kernel = find_kernel(*watcher.memory, find);
-  if (!kernel && kernel.error().code == ErrorCode::ambiguous) {
-    // Stale kernels of a guest that rebooted: its vCPUs tell which one runs.
-    VMSIGHT_TRY(const auto registers, watcher.vm->registers());
-    for (const VcpuRegisters& vcpu : registers) find.cr3.push_back(vcpu.cr3);
-    kernel = find_kernel(*watcher.memory, find);
-  }
-  if (!kernel) return std::move(kernel).error();
-  watcher.kernel = *std::move(kernel);
-  VMSIGHT_TRY(watcher.reader, StateReader::create(*watcher.kernel, *watcher.memory));
+  VMSIGHT_TRY(watcher.guest, attach(std::to_string(info.pid), {.technique = std::string(technique),
+                                                               .wish = {},
+                                                               .kernel = {},
+                                                               .cache_directory = cache_dir,
+                                                               .progress = {},
+                                                               .recovered = {}}));
+  VMSIGHT_TRY(watcher.reader, StateReader::create(*watcher.guest.kernel, *watcher.guest.memory));
   return watcher;
 }
 

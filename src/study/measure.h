@@ -6,9 +6,8 @@
 
 #include "study/loop.h"
 #include "study/measurement.h"
-#include "vmsight/kernel.h"
-#include "vmsight/view.h"
-#include "vmsight/vm.h"
+#include "vmsight/guest.h"
+#include "vmsight/state.h"
 
 namespace vmsight {
 
@@ -20,9 +19,7 @@ struct MeasureOptions {
 
 /// All that looking into a VM takes, opened by one technique.
 struct Watcher {
-  std::unique_ptr<Vm> vm;
-  std::unique_ptr<GuestMemory> memory;
-  std::unique_ptr<Kernel> kernel;
+  Guest guest;
   std::unique_ptr<StateReader> reader;
 };
 Result<Watcher> open_watcher(const VmInfo& info, std::string_view technique,

@@ -48,10 +48,9 @@ class ProbesBench {
 
   Result<ProbesStudy> run() {
     VMSIGHT_TRY(watcher_, open_watcher(info_, "auto", options_.cache_dir));
-    static_cast<void>(watcher_.kernel->save_cache());
     VMSIGHT_TRY(site_, find_site(options_.site));
     VMSIGHT_TRY(idle_site_, find_site(options_.idle_site));
-    Members members(*watcher_.kernel);
+    Members members(*watcher_.guest.kernel);
     text_ = first_argument_text(site_, static_cast<std::int32_t>(members.offset("pt_regs", "di")));
     VMSIGHT_TRY_VOID(members.check());
     open_raw();
@@ -69,7 +68,7 @@ class ProbesBench {
                    .message = fmt::format("study probes: {}: not a function of the kernel", text),
                    .hint = "write kprobe:FUNCTION"};
     }
-    VMSIGHT_TRY(auto found, find_kernel_sites(*watcher_.kernel, wanted));
+    VMSIGHT_TRY(auto found, find_kernel_sites(*watcher_.guest.kernel, wanted));
     if (found.size() != 1) {
       return Error{
           .code = ErrorCode::usage,
@@ -217,7 +216,7 @@ class ProbesBench {
                                               : drains    ? drain_interval
                                                           : rest};
     meanwhile.run = [&]() -> Result<void> {
-      if (!stops_guest && !drains) return watcher_.vm->check_alive();
+      if (!stops_guest && !drains) return watcher_.guest.vm->check_alive();
       VMSIGHT_TRY(const std::size_t told,
                   poll(stops_guest ? poll_patience : std::chrono::milliseconds(0)));
       static_cast<void>(told);
@@ -247,7 +246,9 @@ class ProbesBench {
     });
   }
 
-  EngineSetting setting() { return {*watcher_.vm, *watcher_.kernel, *watcher_.memory}; }
+  EngineSetting setting() {
+    return {*watcher_.guest.vm, *watcher_.guest.kernel, *watcher_.guest.memory};
+  }
 
   const VmInfo& info_;
   const ProbesOptions& options_;

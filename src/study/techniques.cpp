@@ -10,9 +10,8 @@ namespace {
 /// Looked at first, by the gentlest technique: the kernel is then known to the slow ones.
 Result<std::vector<TechniqueRow>> rows_of(const VmInfo& info, const TechniquesOptions& options) {
   VMSIGHT_TRY(Watcher watcher, open_watcher(info, "auto", options.measure.cache_dir));
-  static_cast<void>(watcher.kernel->save_cache());
   std::vector<TechniqueRow> rows;
-  for (const TechniqueStatus& status : technique_status(*watcher.vm)) {
+  for (const TechniqueStatus& status : technique_status(*watcher.guest.vm)) {
     if (!is_wanted(status.name, options.names)) continue;
     rows.push_back({.name = std::string(status.name),
                     .what = std::string(status.what),

@@ -32,16 +32,6 @@ Result<void> undo_guest_file(const VmInfo& info, const nlohmann::json& payload);
 /// `cont`, once migration has let go of the guest; does nothing to one that runs.
 Result<void> make_it_run(QmpClient& monitor);
 
-struct Recovery {
-  pid_t pid = 0;   // of the VM
-  std::string vm;  // its name
-  std::string kind;
-  std::string what;  // "the guest was stopped by QMP"
-  bool undone = false;
-  std::string reason;  // why not
-  std::string hint;    // what to do then, or ""
-};
-
 /// Undoes the records whose author and guard are gone, of one VM or of all, and removes them; a
 /// guard does the work.
 /// Waits a little for a guard that is at work. Records of VMs that have ended are only removed.

@@ -3,13 +3,15 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 
-#include "cli/target.h"
+#include "vmsight/kernel.h"
+#include "vmsight/memory.h"
 
 namespace vmsight {
 
 /// The text of the note in the guest's memory, "" if the kernel has none.
-std::string read_vmcoreinfo(Target& target);
+std::string read_vmcoreinfo(Kernel& kernel, GuestMemory& memory);
 
 /// Where the kernel's top page table lies, by the text: tells the live kernel in an image that has
 /// no registers. nullopt if the text does not say.

@@ -1,4 +1,4 @@
-#include "cli/vmcoreinfo.h"
+#include "kernel/vmcoreinfo.h"
 
 #include <charconv>
 
@@ -34,12 +34,12 @@ std::optional<T> number_of(std::string_view text, std::string_view key, int base
 
 }  // namespace
 
-std::string read_vmcoreinfo(Target& target) {
+std::string read_vmcoreinfo(Kernel& kernel, GuestMemory& memory) {
   // kernel/vmcore_info.c: char *vmcoreinfo_data; size_t vmcoreinfo_size, without a final NUL.
-  const auto data = target.kernel->symbol("vmcoreinfo_data");
-  const auto size = target.kernel->symbol("vmcoreinfo_size");
+  const auto data = kernel.symbol("vmcoreinfo_data");
+  const auto size = kernel.symbol("vmcoreinfo_size");
   if (!data || !size) return "";
-  Reader reader(*target.memory, target.kernel->space());
+  Reader reader(memory, kernel.space());
   const GuestVirt text_at = reader.pointer(*data);
   const std::uint64_t length = reader.u64(*size);
   if (!reader.ok() || length > max_text) return "";

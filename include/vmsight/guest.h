@@ -1,0 +1,69 @@
+// The door: from a name to a guest whose memory can be read and whose kernel is known.
+//
+//   VMSIGHT_TRY(Guest guest, attach("web1", {}));
+//   VMSIGHT_TRY(const auto reader, StateReader::create(*guest.kernel, *guest.memory));
+//
+// The steps can be taken one by one: open_guest(), open_memory(), find_kernel_of(). None of them
+// disturbs the guest, but what a killed vmsight left in the VM is undone first.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "vmsight/kernel.h"
+#include "vmsight/memory.h"
+#include "vmsight/view.h"
+#include "vmsight/vm.h"
+
+namespace vmsight {
+
+struct AttachOptions {
+  std::string technique = "auto";     // as open_view() takes it
+  TechniqueWish wish;                 // what "auto" must give
+  std::optional<std::string> kernel;  // an index or the start of a build id
+  bool all_kernels = false;     // list every kernel in memory, though the running one is known
+  std::string cache_directory;  // of what was learnt about kernels; "" = nothing is kept
+  std::function<void(std::string_view)> progress;  // long work says what it does
+  std::function<void(const Recovery&)> recovered;  // gets what a killed vmsight had left in the VM
+};
+
+/// A VM or an image: exactly one of `vm` and `image` is set. May be moved.
+struct Guest {
+  std::string name;  // the VM's, or the path of the image
+  std::unique_ptr<Vm> vm;
+  std::optional<Image> image;
+  std::unique_ptr<GuestMemory> memory;       // after open_memory()
+  std::vector<TechniqueStatus> passed_over;  // techniques that "auto" did not take, and why
+  std::unique_ptr<Kernel> kernel;            // after find_kernel_of()
+
+  const RamMap& ram() const { return vm ? vm->ram() : image->ram; }
+  /// Control registers of the vCPUs, where they are to be had; asks the VM's monitor.
+  std::vector<std::uint64_t> cr3() const;
+  /// A read that failed because the VM ended says so, whatever the failing call reported.
+  Error explain(Error error) const;
+};
+
+/// Finds and opens what is called so: a VM as find_vm() finds it, or the path of an image. A guest
+/// that a killed vmsight left stopped would be read as it was then: that is undone, and told to
+/// options.recovered. Errors of find_vm(), open_vm(), open_image().
+Result<Guest> open_guest(const std::string& spec, const AttachOptions& options);
+
+/// Chooses a technique. unsupported, with the reason, if the one asked for cannot be had.
+Result<void> open_memory(Guest& guest, const AttachOptions& options);
+
+/// Finds the kernel that runs, again if there was one: a guest that rebooted has another. The
+/// monitor is asked for registers only if memory alone does not tell it. Errors of find_kernel().
+Result<void> find_kernel_of(Guest& guest, const AttachOptions& options);
+
+/// All of it.
+Result<Guest> attach(const std::string& spec, const AttachOptions& options = {});
+
+/// $XDG_CACHE_HOME/vmsight, or ~/.cache/vmsight; "" if there is no home.
+std::string default_cache_directory();
+
+}  // namespace vmsight

@@ -1,0 +1,133 @@
+#include "vmsight/guest.h"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <utility>
+
+#include "kernel/vmcoreinfo.h"
+#include "vm/recovery.h"
+
+namespace vmsight {
+namespace {
+
+bool is_image_file(const std::string& path) {
+  struct stat info {};
+  return ::stat(path.c_str(), &info) == 0 && (S_ISREG(info.st_mode) || S_ISBLK(info.st_mode));
+}
+
+Result<Guest> open_as_image(const std::string& path) {
+  Guest guest{.name = path};
+  VMSIGHT_TRY(guest.image, open_image(path));
+  return guest;
+}
+
+Result<Guest> open_as_vm(const std::string& spec, const AttachOptions& options) {
+  VMSIGHT_TRY(const VmInfo info, find_vm(spec));
+  Guest guest{.name = info.name};
+  for (const Recovery& done : recover(ProcessId{info.pid, info.start_time})) {
+    if (options.recovered) options.recovered(done);
+  }
+  VMSIGHT_TRY(guest.vm, open_vm(info));
+  return guest;
+}
+
+Result<std::unique_ptr<GuestMemory>> open_view_of(Guest& guest, const AttachOptions& options) {
+  const std::string& technique = options.technique;
+  if (guest.vm) return open_view(*guest.vm, technique, options.wish, &guest.passed_over);
+  if (technique != "auto" && technique != "file") {
+    return Error{.code = ErrorCode::unsupported,
+                 .message = "technique " + technique + ": " + guest.name + " is an image",
+                 .hint = "images are read by technique file; leave --technique out"};
+  }
+  return open_file_view(*guest.image);
+}
+
+/// What tells the VM from every other one that this host ever ran.
+std::string identity_of(const VmInfo& vm) {
+  std::string boot;
+  std::ifstream("/proc/sys/kernel/random/boot_id") >> boot;
+  return boot.empty() ? "" : fmt::format("vm-{}-{}-{}", vm.pid, vm.start_time, boot);
+}
+
+Result<std::unique_ptr<Kernel>> kernel_of(const Guest& guest, const AttachOptions& options) {
+  FindKernelOptions find{
+      .cache_dir = options.cache_directory, .choose = options.kernel, .progress = options.progress};
+  if (guest.vm && !options.all_kernels) find.vm_identity = identity_of(guest.vm->info());
+  if (guest.image) {
+    find.cr3 = guest.cr3();
+    find.page_table = guest.image->kernel_page_table;
+  }
+  auto kernel = find_kernel(*guest.memory, find);
+  if (kernel || kernel.error().code != ErrorCode::ambiguous || !guest.vm) return kernel;
+  // Asking the monitor for registers costs more than an attach and may find the socket taken,
+  // so it is asked only when memory alone does not tell the live kernel from stale ones.
+  find.cr3 = guest.cr3();
+  return find.cr3.empty() ? std::move(kernel) : find_kernel(*guest.memory, find);
+}
+
+}  // namespace
+
+std::vector<std::uint64_t> Guest::cr3() const {
+  std::vector<VcpuRegisters> registers;
+  if (image) registers = image->registers;
+  if (image && registers.empty()) {
+    if (const auto table = page_table_of(image->vmcoreinfo)) return {*table};
+  }
+  if (vm) {
+    if (auto read = vm->registers()) registers = *std::move(read);
+  }
+  std::vector<std::uint64_t> values;
+  for (const VcpuRegisters& vcpu : registers) values.push_back(vcpu.cr3);
+  return values;
+}
+
+Error Guest::explain(Error error) const {
+  if (vm) {
+    if (auto alive = vm->check_alive(); !alive) return std::move(alive).error();
+  }
+  return error;
+}
+
+Result<Guest> open_guest(const std::string& spec, const AttachOptions& options) {
+  if (spec.find('/') != std::string::npos && is_image_file(spec)) return open_as_image(spec);
+  auto guest = open_as_vm(spec, options);
+  if (!guest && guest.error().code == ErrorCode::not_found && is_image_file(spec)) {
+    return open_as_image(spec);
+  }
+  return guest;
+}
+
+Result<void> open_memory(Guest& guest, const AttachOptions& options) {
+  auto memory = open_view_of(guest, options);
+  if (!memory) return guest.explain(std::move(memory).error());
+  guest.memory = *std::move(memory);
+  return {};
+}
+
+Result<void> find_kernel_of(Guest& guest, const AttachOptions& options) {
+  auto kernel = kernel_of(guest, options);
+  if (!kernel) return guest.explain(std::move(kernel).error());
+  guest.kernel = *std::move(kernel);
+  // A cache that cannot be written costs time at the next start, nothing else.
+  if (!options.cache_directory.empty()) static_cast<void>(guest.kernel->save_cache());
+  return {};
+}
+
+Result<Guest> attach(const std::string& spec, const AttachOptions& options) {
+  VMSIGHT_TRY(Guest guest, open_guest(spec, options));
+  VMSIGHT_TRY_VOID(open_memory(guest, options));
+  VMSIGHT_TRY_VOID(find_kernel_of(guest, options));
+  return guest;
+}
+
+std::string default_cache_directory() {
+  const char* cache = std::getenv("XDG_CACHE_HOME");
+  if (cache != nullptr && cache[0] == '/') return std::string(cache) + "/vmsight";
+  const char* home = std::getenv("HOME");
+  return home != nullptr && home[0] == '/' ? std::string(home) + "/.cache/vmsight" : "";
+}
+
+}  // namespace vmsight

@@ -1,0 +1,134 @@
+#include "cli/attach.h"
+
+#include <algorithm>
+
+#include "cli/progress.h"
+#include "render/escape.h"
+#include "vm/info.h"
+
+namespace vmsight {
+namespace {
+
+constexpr std::size_t max_warnings = 5;  // in text; JSON has all problems
+
+AttachOptions attach_options(const CommonOptions& options) {
+  return {.technique = options.technique,
+          .wish = options.wish,
+          .kernel = options.kernel,
+          .all_kernels = options.all_kernels,
+          .cache_directory = options.use_cache ? default_cache_directory() : "",
+          .progress = {},
+          .recovered = {}};
+}
+
+void say_what_was_left(const Recovery& done) {
+  fmt::print(stderr, "vmsight: {}: left by a killed vmsight: {}; {}\n", for_terminal(done.vm),
+             for_terminal(done.what),
+             done.undone ? "undone" : "not undone: " + for_terminal(done.reason));
+}
+
+std::vector<Problem> problems_of(const Image& image) {
+  std::vector<Problem> problems;
+  for (const std::string& problem : image.problems) problems.push_back({"image", problem});
+  return problems;
+}
+
+}  // namespace
+
+Result<Guest> open_named(const CommonOptions& options) {
+  AttachOptions attach = attach_options(options);
+  attach.recovered = say_what_was_left;
+  VMSIGHT_TRY(Guest guest, open_guest(options.vm, attach));
+  if (guest.image) print_warnings(problems_of(*guest.image));
+  if (guest.vm && !guest.vm->info().passed_over.empty()) {
+    fmt::print(stderr, "vmsight: note: \"{}\" is taken to be process {}; also claimed by {}\n",
+               for_terminal(options.vm), guest.vm->info().pid, guest.vm->info().passed_over);
+  }
+  return guest;
+}
+
+Result<Guest> open_named_memory(const CommonOptions& options) {
+  VMSIGHT_TRY(Guest guest, open_named(options));
+  VMSIGHT_TRY_VOID(open_memory(guest, attach_options(options)));
+  return guest;
+}
+
+Result<void> find_kernel_in(Guest& guest, const CommonOptions& options) {
+  Progress progress;
+  AttachOptions attach = attach_options(options);
+  attach.progress = [&](std::string_view what) { progress.say(what); };
+  return find_kernel_of(guest, attach);
+}
+
+VmSummary summary_of(const Guest& guest) {
+  VmSummary summary{.name = guest.name};
+  if (guest.image) {
+    summary.problems = problems_of(*guest.image);
+    summary.memory_bytes = guest.ram().total_bytes();
+    const std::size_t vcpus = guest.image->registers.size();
+    if (vcpus != 0) summary.vcpus = static_cast<unsigned>(vcpus);
+    return summary;
+  }
+  const VmInfo& vm = guest.vm->info();
+  summary.pid = vm.pid;
+  summary.accelerator = to_string(vm.accelerator);
+  summary.vcpus = vm.vcpus;
+  summary.memory_bytes = memory_of(*guest.vm);
+  summary.machine = vm.machine;
+  return summary;
+}
+
+Result<void> in_one_view(Guest& guest, const std::function<Result<void>()>& use) {
+  VMSIGHT_TRY(View view, View::begin(*guest.memory));
+  auto done = use();
+  auto ended = view.end();
+  if (!ended && ended.error().code == ErrorCode::timeout) return ended;
+  return done ? std::move(ended) : std::move(done);
+}
+
+Result<void> with_guest(const CommonOptions& options,
+                        const std::function<Result<void>(Guest&)>& use) {
+  VMSIGHT_TRY(Guest guest, open_named_memory(options));
+  VMSIGHT_TRY_VOID(find_kernel_in(guest, options));
+  auto done = use(guest);
+  if (!done) return guest.explain(std::move(done).error());
+  if (options.use_cache) static_cast<void>(guest.kernel->save_cache());
+  return {};
+}
+
+Result<void> read_state(Guest& guest, const StateOptions& options, State& into) {
+  VMSIGHT_TRY(const auto reader, StateReader::create(*guest.kernel, *guest.memory));
+  return reader->read(options, into);
+}
+
+Result<void> show_state(Session& session, const StateVerb& verb) {
+  return with_guest(session.common, [&](Guest& guest) -> Result<void> {
+    State state;
+    VMSIGHT_TRY_VOID(read_state(guest, verb.options, state));
+    if (verb.filter) VMSIGHT_TRY_VOID(verb.filter(state, guest));
+    if (session.common.json) {
+      const unsigned shown = verb.shown != 0 ? verb.shown : verb.options.parts;
+      write_document(session.out, summary_of(guest), state, {.parts = shown});
+    } else {
+      verb.text(session.out, state, guest);
+      VMSIGHT_TRY_VOID(session.out.finish());
+      print_warnings(state.problems);
+      if (verb.verdict) return verb.verdict(state);
+    }
+    return {};
+  });
+}
+
+void print_warnings(const std::vector<Problem>& problems) {
+  const std::size_t shown = std::min(problems.size(), max_warnings);
+  for (std::size_t i = 0; i < shown; ++i) {
+    fmt::print(stderr, "vmsight: warning: {}: {}\n", for_terminal(problems[i].where),
+               for_terminal(problems[i].what));
+  }
+  if (problems.size() > shown) {
+    fmt::print(stderr, "vmsight: warning: {} more problems; --json shows all\n",
+               problems.size() - shown);
+  }
+}
+
+}  // namespace vmsight

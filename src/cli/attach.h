@@ -1,0 +1,53 @@
+// attach() as verbs want it: what they have to say goes to standard error, long work shows its
+// progress, and a view is read within the bounds that a halt has.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "cli/verb.h"
+#include "render/json.h"
+#include "vmsight/guest.h"
+#include "vmsight/state.h"
+
+namespace vmsight {
+
+/// Opens the VM or image only.
+Result<Guest> open_named(const CommonOptions& options);
+/// ... and a view of its memory.
+Result<Guest> open_named_memory(const CommonOptions& options);
+/// ... and the kernel in it, into guest.kernel; again if the guest has rebooted.
+Result<void> find_kernel_in(Guest& guest, const CommonOptions& options);
+
+/// The `vm` object of a document.
+VmSummary summary_of(const Guest& guest);
+
+/// Runs `use` within one view of the memory: a technique that halts the guest halts it so long, one
+/// that takes snapshots takes one. `use` copies out what is wanted and does nothing that can block:
+/// no output, no file. What it read may be shown if this succeeds. Not for reading states, which
+/// begin views of their own.
+Result<void> in_one_view(Guest& guest, const std::function<Result<void>()>& use);
+
+/// Attaches, runs `use`, and keeps what was learnt of the kernel for the next time.
+Result<void> with_guest(const CommonOptions& options,
+                        const std::function<Result<void>(Guest&)>& use);
+
+/// One reading of the parts asked for. A VM that dies or reboots meanwhile is vm_gone.
+Result<void> read_state(Guest& guest, const StateOptions& options, State& into);
+
+/// The frame of verbs that show parts of the state: reads them, lets `filter` drop records, and
+/// prints the same records either as JSON or by `text`. Problems go to standard error in text.
+struct StateVerb {
+  StateOptions options;
+  unsigned shown = 0;  // the parts in the JSON document, 0 = all that are read
+  std::function<Result<void>(State&, Guest&)> filter{};
+  std::function<void(Output&, const State&, const Guest&)> text;
+  std::function<Result<void>(const State&)> verdict{};  // of text, after it was printed
+};
+Result<void> show_state(Session& session, const StateVerb& verb);
+
+/// To standard error; of many only the first.
+void print_warnings(const std::vector<Problem>& problems);
+
+}  // namespace vmsight
