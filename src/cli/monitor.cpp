@@ -2,28 +2,17 @@
 #include "cli/state_loop.h"
 #include "render/changes.h"
 #include "render/format.h"
+#include "state/records.h"
 
 namespace vmsight {
 namespace {
 
-constexpr std::pair<const char*, unsigned> part_names[] = {
-    {"os", part_os},
-    {"cpus", part_cpus},
-    {"net_devices", part_net_devices},
-    {"modules", part_modules},
-    {"processes", part_processes},
-    {"open_files", part_open_files},
-    {"memory_maps", part_memory_maps},
-    {"sockets", part_sockets},
-    {"mounts", part_mounts},
-    {"kernel_log", part_kernel_log},
-};
 /// What --changes tells if not asked otherwise: files and maps change at every exec.
 constexpr unsigned default_changes = part_all & ~(part_open_files | part_memory_maps);
 
 std::vector<std::string> all_part_names() {
   std::vector<std::string> names;
-  for (const auto& [name, flag] : part_names) names.emplace_back(name);
+  for (const auto& [name, part] : document_parts()) names.emplace_back(name);
   return names;
 }
 
@@ -72,8 +61,8 @@ class Monitor : public Verb {
   unsigned wanted_parts() const {
     if (parts_.empty()) return changes_ ? default_changes : part_all;
     unsigned parts = 0;
-    for (const auto& [name, flag] : part_names) {
-      if (std::find(parts_.begin(), parts_.end(), name) != parts_.end()) parts |= flag;
+    for (const auto& [name, part] : document_parts()) {
+      if (std::find(parts_.begin(), parts_.end(), name) != parts_.end()) parts |= part;
     }
     return parts;
   }

@@ -282,7 +282,7 @@ class Trace : public Verb {
                         {"problem", whole["problem"]}});
       }
       lines_->write(dump({{"schema", "vmsight.trace/1"},
-                          {"vm", to_json(guest_->summary)},
+                          {"vm", to_json(summary_of(*guest_))},
                           {"engine", prober_->abilities().name},
                           {"probes", std::move(list)}}) +
                     "\n");

@@ -7,7 +7,7 @@
 namespace vmsight {
 namespace {
 
-constexpr std::size_t max_text = 64 * 1024;
+constexpr std::size_t max_vmcoreinfo = 64 * 1024;
 constexpr std::uint64_t kernel_map = 0xffffffff80000000;  // __START_KERNEL_map of x86-64
 
 /// The value of a line "KEY=value".
@@ -42,7 +42,7 @@ std::string read_vmcoreinfo(Kernel& kernel, GuestMemory& memory) {
   Reader reader(memory, kernel.space());
   const GuestVirt text_at = reader.pointer(*data);
   const std::uint64_t length = reader.u64(*size);
-  if (!reader.ok() || length > max_text) return "";
+  if (!reader.ok() || length > max_vmcoreinfo) return "";
   std::string text(length, '\0');
   text.resize(reader.copy(text_at, std::as_writable_bytes(std::span(text))));
   return text;

@@ -2,25 +2,12 @@
 
 #include "render/escape.h"
 #include "render/format.h"
-#include "render/json.h"
+#include "render/json_writer.h"
 #include "render/ps.h"
+#include "state/records.h"
 
 namespace vmsight {
 namespace {
-
-/// What users call a change of a kind of record.
-struct Words {
-  std::string_view part, kind, added, removed;
-};
-constexpr Words words(const Process&) { return {"processes", "process", "started", "ended"}; }
-constexpr Words words(const OpenFile&) { return {"open_files", "file", "opened", "closed"}; }
-constexpr Words words(const MemoryMap&) { return {"memory_maps", "map", "mapped", "unmapped"}; }
-constexpr Words words(const Socket&) { return {"sockets", "socket", "opened", "closed"}; }
-constexpr Words words(const Module&) { return {"modules", "module", "loaded", "unloaded"}; }
-constexpr Words words(const NetDevice&) { return {"net_devices", "device", "added", "removed"}; }
-constexpr Words words(const Mount&) { return {"mounts", "mount", "mounted", "unmounted"}; }
-constexpr Words words(const CpuInfo&) { return {"cpus", "cpu", "added", "removed"}; }
-constexpr Words words(const LogRecord&) { return {"kernel_log", "log", "logged", ""}; }
 
 std::string ids(const Process& p) {
   return fmt::format("parent {}, uid {}", p.ppid, p.uid ? fmt::to_string(*p.uid) : "?");
@@ -48,6 +35,9 @@ std::string text(const Mount& m) {
 std::string text(const CpuInfo& c) {
   return fmt::format("{} {}", c.cpu, c.online ? "online" : "offline");
 }
+std::string text(const Thread& t) {
+  return fmt::format("{} of {} {}", t.pid, t.tgid, known(t.comm));
+}
 std::string text(const LogRecord& r) { return std::string(r.text); }
 
 std::string endpoint(std::string_view address, std::uint32_t port) {
@@ -66,10 +56,10 @@ class Lines {
   template <typename Record>
   void operator()(const Change<Record>& change) {
     const Record& record = change.after != nullptr ? *change.after : *change.before;
-    const Words word = words(record);
-    if (change.before == nullptr) return line(word.added, word.kind, text(record));
-    if (change.after == nullptr) return line(word.removed, word.kind, text(record));
-    line("changed", word.kind, fmt::format("{}, was {}", text(record), text(*change.before)));
+    const Kind<Record>& kind = kind_of<Record>();
+    if (change.before == nullptr) return line(kind.added, kind.name, text(record));
+    if (change.after == nullptr) return line(kind.removed, kind.name, text(record));
+    line("changed", kind.name, fmt::format("{}, was {}", text(record), text(*change.before)));
   }
 
   void line(std::string_view change, std::string_view kind, std::string_view what) {
@@ -88,44 +78,60 @@ class Objects {
 
   template <typename Record>
   void operator()(const Change<Record>& change) {
+    const Kind<Record>& kind = kind_of<Record>();
     const Record& record = change.after != nullptr ? *change.after : *change.before;
     const bool both = change.before != nullptr && change.after != nullptr;
-    object(words(record).part,
-           both                       ? "changed"
-           : change.before == nullptr ? "added"
-                                      : "removed",
-           to_json(record), both ? to_json(*change.before) : Json(nullptr));
+    begin(kind.key, both ? "changed" : change.before == nullptr ? "added" : "removed");
+    writer_.key("record");
+    put_fields(kind.fields, record, writer_);
+    writer_.key("before");
+    both ? put_fields(kind.fields, *change.before, writer_) : writer_.null();
+    end();
   }
 
-  void object(std::string_view part, std::string_view change, Json record, Json before) {
-    out_.print("{}\n", dump({{"schema", "vmsight.change/1"},
-                             {"view", time_.view},
-                             {"time_ns", time_.start_ns},
-                             {"part", part},
-                             {"change", change},
-                             {"record", std::move(record)},
-                             {"before", std::move(before)}}));
+  void rebooted(std::string_view banner) {
+    begin("os", "rebooted");
+    writer_.key("record");
+    writer_.begin_object();
+    writer_.key("banner");
+    put_value(banner, writer_);
+    writer_.end_object();
+    writer_.key("before");
+    writer_.null();
+    end();
   }
 
  private:
+  void begin(std::string_view part, std::string_view change) {
+    writer_.begin_object();
+    writer_.key("schema");
+    writer_.text("vmsight.change/1");
+    writer_.key("view");
+    put_value(time_.view, writer_);
+    writer_.key("time_ns");
+    put_value(time_.start_ns, writer_);
+    writer_.key("part");
+    writer_.text(part);
+    writer_.key("change");
+    writer_.text(change);
+  }
+  void end() {
+    writer_.end_object();
+    out_.write(writer_.written());
+    out_.write("\n");
+    writer_.clear();
+  }
+
   Output& out_;
   const ChangeTime& time_;
+  JsonWriter writer_;
 };
 
 template <typename Visitor>
 void visit(const Changes& changes, Visitor visitor) {
-  const auto each = [&](const auto& list) {
-    for (const auto& change : list) visitor(change);
-  };
-  each(changes.cpus);
-  each(changes.modules);
-  each(changes.net_devices);
-  each(changes.mounts);
-  each(changes.processes);
-  each(changes.open_files);
-  each(changes.memory_maps);
-  each(changes.sockets);
-  each(changes.kernel_log);
+  each_kind([&]<typename Record>(const Kind<Record>&) {
+    for (const Change<Record>& change : changes.of<Record>()) visitor(change);
+  });
 }
 
 }  // namespace
@@ -145,7 +151,7 @@ void print_reboot(Output& out, std::string_view banner, const ChangeTime& time) 
 }
 
 void write_reboot(Output& out, std::string_view banner, const ChangeTime& time) {
-  Objects(out, time).object("os", "rebooted", {{"banner", json_text(banner)}}, nullptr);
+  Objects(out, time).rebooted(banner);
 }
 
 }  // namespace vmsight

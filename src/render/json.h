@@ -56,16 +56,6 @@ Json to_json(const VmSummary& vm);
 Json to_json(const ViewInfo& view);
 Json to_json(const TickInfo& tick);
 Json to_json(const OsInfo& os);
-Json to_json(const CpuInfo& cpu);
-Json to_json(const NetDevice& device);
-Json to_json(const Module& module);
-Json to_json(const Process& process);
-Json to_json(const Thread& thread);
-Json to_json(const OpenFile& file);
-Json to_json(const MemoryMap& map);
-Json to_json(const Socket& socket);
-Json to_json(const Mount& mount);
-Json to_json(const LogRecord& record);
 Json to_json(const Problem& problem);
 
 }  // namespace vmsight

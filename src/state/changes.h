@@ -1,6 +1,7 @@
 // What changed between two states of the same guest.
 #pragma once
 
+#include <tuple>
 #include <vector>
 
 #include "vmsight/state.h"
@@ -15,20 +16,25 @@ struct Change {
   const Record* after = nullptr;
 };
 
-/// Values that change all the time (times, counters, positions) are no changes, nor are log
-/// records that the ring dropped.
-struct Changes {
-  std::vector<Change<Process>> processes;      // the same: PID and start time
-  std::vector<Change<OpenFile>> open_files;    // ... PID, descriptor, what it refers to
-  std::vector<Change<MemoryMap>> memory_maps;  // ... PID, addresses, permissions, path
-  std::vector<Change<Socket>> sockets;         // ... inode; addresses if it has none
-  std::vector<Change<Module>> modules;         // ... name and base
-  std::vector<Change<NetDevice>> net_devices;  // ... network namespace and index
-  std::vector<Change<Mount>> mounts;           // ... mount namespace and id
-  std::vector<Change<CpuInfo>> cpus;
-  std::vector<Change<LogRecord>> kernel_log;  // new ones only
-
+/// Of each kind of record. Values that change all the time (times, counters, positions) are no
+/// changes, nor are log records that the ring dropped: the tables of records.h say what is one.
+class Changes {
+ public:
+  template <typename Record>
+  std::vector<Change<Record>>& of() {
+    return std::get<std::vector<Change<Record>>>(all_);
+  }
+  template <typename Record>
+  const std::vector<Change<Record>>& of() const {
+    return std::get<std::vector<Change<Record>>>(all_);
+  }
   bool empty() const;
+
+ private:
+  template <typename... Records>
+  using Lists = std::tuple<std::vector<Change<Records>>...>;
+  Lists<CpuInfo, NetDevice, Module, Process, Thread, OpenFile, MemoryMap, Socket, Mount, LogRecord>
+      all_;
 };
 
 /// Compares the parts given (as enum Part).

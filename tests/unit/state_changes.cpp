@@ -29,11 +29,11 @@ TEST(Changes, APidThatIsUsedAgainIsAnotherProcess) {
   before.processes = {process(1, 5, "init"), process(7, 100, "sh")};
   after.processes = {process(7, 200, "sh"), process(1, 5, "init")};
   const Changes changes = compare_states(before, after, part_all);
-  ASSERT_EQ(changes.processes.size(), 2u);
-  EXPECT_EQ(changes.processes[0].before, &before.processes[1]);
-  EXPECT_EQ(changes.processes[0].after, nullptr);
-  EXPECT_EQ(changes.processes[1].before, nullptr);
-  EXPECT_EQ(changes.processes[1].after, &after.processes[0]);
+  ASSERT_EQ(changes.of<Process>().size(), 2u);
+  EXPECT_EQ(changes.of<Process>()[0].before, &before.processes[1]);
+  EXPECT_EQ(changes.of<Process>()[0].after, nullptr);
+  EXPECT_EQ(changes.of<Process>()[1].before, nullptr);
+  EXPECT_EQ(changes.of<Process>()[1].after, &after.processes[0]);
 }
 
 TEST(Changes, AnExecIsAChangeAndTimeIsNot) {
@@ -43,9 +43,9 @@ TEST(Changes, AnExecIsAChangeAndTimeIsNot) {
   after.processes[1].utime_ns = 99;
   after.processes[1].state = 'R';
   const Changes changes = compare_states(before, after, part_all);
-  ASSERT_EQ(changes.processes.size(), 1u);
-  EXPECT_EQ(changes.processes[0].before, &before.processes[0]);
-  EXPECT_EQ(changes.processes[0].after, &after.processes[0]);
+  ASSERT_EQ(changes.of<Process>().size(), 1u);
+  EXPECT_EQ(changes.of<Process>()[0].before, &before.processes[0]);
+  EXPECT_EQ(changes.of<Process>()[0].after, &after.processes[0]);
 }
 
 TEST(Changes, AKworkerThatTurnsToOtherWorkIsTheSame) {
@@ -61,14 +61,14 @@ TEST(Changes, OnlyThePartsAskedFor) {
   after.processes = {process(7, 100, "sh")};
   after.sockets = {socket(9, "LISTEN", 7)};
   const Changes changes = compare_states(before, after, part_sockets);
-  EXPECT_TRUE(changes.processes.empty());
-  EXPECT_EQ(changes.sockets.size(), 1u);
+  EXPECT_TRUE(changes.of<Process>().empty());
+  EXPECT_EQ(changes.of<Socket>().size(), 1u);
 }
 
 TEST(Changes, ASocketOfSeveralProcessesOpensOnce) {
   State before, after;
   after.sockets = {socket(9, "LISTEN", 7), socket(9, "LISTEN", 8)};
-  EXPECT_EQ(compare_states(before, after, part_all).sockets.size(), 1u);
+  EXPECT_EQ(compare_states(before, after, part_all).of<Socket>().size(), 1u);
   // A child that inherits it opens nothing.
   before.sockets = {socket(9, "LISTEN", 7)};
   EXPECT_TRUE(compare_states(before, after, part_all).empty());
@@ -84,7 +84,7 @@ TEST(Changes, SocketsWithoutInodeAreToldByTheirAddresses) {
   after.sockets = {waiting};
   EXPECT_TRUE(compare_states(before, after, part_all).empty());
   after.sockets[0].remote_port = 1001;
-  EXPECT_EQ(compare_states(before, after, part_all).sockets.size(), 2u);
+  EXPECT_EQ(compare_states(before, after, part_all).of<Socket>().size(), 2u);
 }
 
 TEST(Changes, TheLogOnlyGrows) {
@@ -92,8 +92,8 @@ TEST(Changes, TheLogOnlyGrows) {
   before.kernel_log = {{.sequence = 1, .text = "a"}, {.sequence = 2, .text = "b"}};
   after.kernel_log = {{.sequence = 2, .text = "b"}, {.sequence = 3, .text = "c"}};
   const Changes changes = compare_states(before, after, part_all);
-  ASSERT_EQ(changes.kernel_log.size(), 1u);
-  EXPECT_EQ(changes.kernel_log[0].after->text, "c");
+  ASSERT_EQ(changes.of<LogRecord>().size(), 1u);
+  EXPECT_EQ(changes.of<LogRecord>()[0].after->text, "c");
 }
 
 TEST(Changes, TornViewsAreNotComparedButLastingProblemsDoNotMatter) {
