@@ -38,6 +38,10 @@ configure:
 	@cmake -S . -B $(BUILD) -DCMAKE_INSTALL_PREFIX=$(PREFIX) $(OPTIONS) $(CMAKE_FLAGS) \
 	  $(shell test -e $(BUILD)/CMakeCache.txt || ! command -v ninja >/dev/null || echo -G Ninja)
 
+# What the documents have from the program.
+docs: program
+	tests/docs.py $(BUILD) write
+
 deps:
 	$(DEPS) install build test lab deb
 
@@ -123,4 +127,4 @@ clean:
 	rm -rf $(BUILD)
 
 .PHONY: all need-build need-check need-lint program everything vm_tests sanitized configure deps demo check check-long \
-  check-extra lint bench study bench-peers bench-probes install deb clean
+  check-extra docs lint bench study bench-peers bench-probes install deb clean

@@ -2,7 +2,8 @@
 """docs.py BUILD_DIR - what the documents say about the repository is so.
 
 Every test that a document names exists; every file and folder too; the folders of the source are
-those of the table in docs/architecture.md, and depend only on rows above them.
+those of the table in docs/architecture.md, and depend only on rows above them; what a document has
+from the program is what the program prints. `docs.py BUILD_DIR write` puts that in.
 """
 import re
 import subprocess
@@ -53,14 +54,34 @@ def broken_layers():
                     yield f"{source.relative_to(ROOT)} includes {used}/, a row below its own"
 
 
+def outdated(document, text, build):
+    """What stands between `<!-- vmsight ... -->` and `<!-- end -->` is what that command prints."""
+    for words, printed in re.findall(r"<!-- vmsight (.*?) -->\n(.*?)<!-- end -->", text, re.S):
+        done = subprocess.run([f"{build}/vmsight", *words.split()], capture_output=True, text=True, check=True)
+        if done.stdout != printed:
+            yield f"is not what `vmsight {words}` prints: `make docs` writes it anew"
+
+
+def write(build):
+    def printed(found):
+        done = subprocess.run([f"{build}/vmsight", *found[1].split()], capture_output=True, text=True, check=True)
+        return f"<!-- vmsight {found[1]} -->\n{done.stdout}<!-- end -->"
+
+    for document in DOCUMENTS:
+        text = document.read_text()
+        document.write_text(re.sub(r"<!-- vmsight (.*?) -->\n.*?<!-- end -->", printed, text, flags=re.S))
+
+
 def main():
+    if sys.argv[2:] == ["write"]:
+        return write(sys.argv[1])
     tests = tests_of(sys.argv[1])
     faults = [fault for fault in broken_layers()]
     if not tests or not layers():
         faults.append("nothing to compare with")
     for document in DOCUMENTS:
         text = document.read_text()
-        for fault in [*unknown_tests(text, tests), *missing_files(document, text)]:
+        for fault in [*unknown_tests(text, tests), *missing_files(document, text), *outdated(document, text, sys.argv[1])]:
             faults.append(f"{document.relative_to(ROOT)}: {fault}")
     print("\n".join(faults) or f"{len(DOCUMENTS)} documents, {len(tests)} tests: all as they say")
     sys.exit(bool(faults))

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "cli/progress.h"
+#include "render/csv.h"
 #include "render/escape.h"
 #include "vm/info.h"
 
@@ -109,6 +110,10 @@ Result<void> show_state(Session& session, const StateVerb& verb) {
     if (session.common.json) {
       const unsigned shown = verb.shown != 0 ? verb.shown : verb.options.parts;
       write_document(session.out, summary_of(guest), state, {.parts = shown});
+    } else if (session.common.csv) {
+      write_csv(session.out, state, verb.rows, session.common.headers);
+      VMSIGHT_TRY_VOID(session.out.finish());
+      print_warnings(state.problems);
     } else {
       verb.text(session.out, state, guest);
       VMSIGHT_TRY_VOID(session.out.finish());

@@ -41,6 +41,7 @@ Result<void> read_state(Guest& guest, const StateOptions& options, State& into);
 struct StateVerb {
   StateOptions options;
   unsigned shown = 0;  // the parts in the JSON document, 0 = all that are read
+  Part rows{};         // what a line of CSV is
   std::function<Result<void>(State&, Guest&)> filter{};
   std::function<void(Output&, const State&, const Guest&)> text;
   std::function<Result<void>(const State&)> verdict{};  // of text, after it was printed

@@ -1,6 +1,7 @@
 // vmsight dmesg VM: the kernel log, once or as it grows.
 #include "cli/moment.h"
 #include "cli/state_loop.h"
+#include "render/csv.h"
 #include "render/log.h"
 #include "state/log_tail.h"
 
@@ -40,6 +41,7 @@ class Dmesg : public Verb {
     session.common.json |= json_;
     if (follow_ || follow_new_) return follow(session);
     StateVerb verb;
+    verb.rows = part_kernel_log;
     verb.options.parts = parts;
     verb.shown = part_kernel_log;
     verb.filter = [this](State& state, Guest&) { return filter(state); };
@@ -101,6 +103,7 @@ class Dmesg : public Verb {
                    {.state = {.parts = parts}, .rate = follow_rate, .count = {}, .duration_s = {}});
     LogTail news;
     std::vector<Problem> told;
+    bool has_headings = session.common.headers;
     return loop.run(
         [&](std::unique_ptr<State>& state, const StateLoop::View& view) -> Result<void> {
           if (view.is_first_of_kernel || news.is_of_another_boot(state->kernel_log)) {
@@ -119,6 +122,9 @@ class Dmesg : public Verb {
           if (session.common.json) {
             write_document(session.out, summary_of(loop.guest()), *state,
                            {.parts = part_kernel_log, .one_line = true});
+          } else if (session.common.csv) {
+            write_csv(session.out, *state, part_kernel_log, std::exchange(has_headings, false));
+            if (!is_told) print_warnings(state->problems);
           } else {
             print(session.out, *state);
             if (!is_told) print_warnings(state->problems);
@@ -201,6 +207,7 @@ extern const VerbInfo dmesg_verb{
     .examples =
         "  vmsight dmesg web1 -T --level warn+\n"
         "  vmsight dmesg web1 --since 10m --follow\n",
+    .shows_records = true,
     .make = make_verb<Dmesg>,
 };
 

@@ -89,6 +89,7 @@ class Findmnt : public Verb {
     format_.table.headers = session.common.headers && !no_headings_;
     format_.with_fsroot = !no_fsroot_;
     StateVerb verb;
+    verb.rows = part_mounts;
     verb.options.parts = part_mounts | part_processes;
     verb.shown = part_mounts;
     verb.filter = [this](State& state, Guest&) { return filter(state); };
@@ -236,6 +237,7 @@ extern const VerbInfo findmnt_verb{
     .examples =
         "  vmsight findmnt web1\n"
         "  vmsight findmnt web1 -l -t ext4,xfs -o TARGET,OPTIONS,PROPAGATION --all\n",
+    .shows_records = true,
     .make = make_verb<Findmnt>,
 };
 

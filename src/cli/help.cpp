@@ -52,7 +52,9 @@ std::string overview() {
     text += fmt::format("  {:<10} {}\n", verb->name, verb->summary);
   }
   return text +
-         "\n`vmsight VERB --help` shows the options of a verb; `vmsight --version` the version.\n"
+         "\n`vmsight VERB --help` shows the options of a verb, `vmsight help records` the fields "
+         "of\n"
+         "--json and --format csv, `vmsight --version` the version.\n"
          "Exit status: 0 done, 1 failed, 2 wrong usage, 3 not possible on this host or VM.\n\n"
          "Examples:\n  vmsight list\n  vmsight ps web1\n";
 }

@@ -62,6 +62,7 @@ class Ip : public Verb {
     format_.terse = format_.addresses && ipv6_ && !ipv4_ && devices_.empty();
     format_.table.headers = session.common.headers;
     StateVerb verb;
+    verb.rows = part_net_devices;
     verb.options.parts = part_net_devices | (needs_namespaces(session) ? namespace_parts : 0U);
     verb.shown = part_net_devices;
     verb.filter = [this](State& state, Guest&) { return filter(state); };
@@ -268,6 +269,7 @@ extern const VerbInfo ip_verb{
     .examples =
         "  vmsight ip web1 addr -4 -br\n"
         "  vmsight ip web1 link show type veth -s\n",
+    .shows_records = true,
     .make = make_verb<Ip>,
 };
 

@@ -34,6 +34,7 @@ class Lscpu : public Verb {
     online_ |= parse_ && choices == 0;
     session.common.json |= json_;
     StateVerb verb;
+    verb.rows = part_cpus;
     verb.filter = [this](State& state, Guest&) -> Result<void> {
       if (online_ == offline_) return {};
       std::erase_if(state.cpus, [this](const CpuInfo& cpu) { return cpu.online != online_; });
@@ -67,6 +68,7 @@ extern const VerbInfo lscpu_verb{
     .examples =
         "  vmsight lscpu web1\n"
         "  vmsight lscpu web1 -e\n",
+    .shows_records = true,
     .make = make_verb<Lscpu>,
 };
 

@@ -11,6 +11,7 @@ class Lsmod : public Verb {
 
   Result<void> run(Session& session) override {
     StateVerb verb;
+    verb.rows = part_modules;
     verb.options.parts = part_modules;
     verb.text = [&](Output& out, const State& state, const Guest&) {
       print_modules(out, state, {.headers = session.common.headers});
@@ -29,6 +30,7 @@ extern const VerbInfo lsmod_verb{
     .examples =
         "  vmsight lsmod web1\n"
         "  vmsight lsmod web1 --json | jq '.modules[].name'\n",
+    .shows_records = true,
     .make = make_verb<Lsmod>,
 };
 

@@ -62,6 +62,7 @@ class Lsof : public Verb {
   Result<void> run(Session& session) override {
     VMSIGHT_TRY_VOID(take_options());
     StateVerb verb;
+    verb.rows = part_open_files;
     verb.shown = part_processes | part_open_files | part_sockets;
     if (choice_.may_choose_maps()) verb.shown |= part_memory_maps;
     if (format_.tasks) verb.shown |= part_threads;
@@ -240,6 +241,7 @@ extern const VerbInfo lsof_verb{
         "  vmsight lsof web1 -p 1\n"
         "  vmsight lsof web1 -i TCP:443 -s TCP:LISTEN\n"
         "  vmsight lsof web1 +D /var/log\n",
+    .shows_records = true,
     .make = make_verb<Lsof>,
 };
 

@@ -14,6 +14,7 @@
 #include "cli/help.h"
 #include "cli/verb.h"
 #include "render/escape.h"
+#include "render/reference.h"
 
 namespace vmsight {
 namespace {
@@ -84,6 +85,10 @@ Result<void> dispatch(Session& session, int argc, char** argv) {
   const std::string_view first = argc > 1 ? argv[1] : "";
   if (first == "--version" || first == "-V") {
     session.out.write("vmsight " VMSIGHT_VERSION "\n");
+    return session.out.finish();
+  }
+  if (first == "help" && argc == 3 && std::string_view(argv[2]) == "records") {
+    session.out.write(records_reference());
     return session.out.finish();
   }
   if (first == "--help" || first == "-h" || first == "help") {

@@ -35,6 +35,7 @@ class Pmap : public Verb {
     }
     VMSIGHT_TRY_VOID(take_range());
     StateVerb verb;
+    verb.rows = part_memory_maps;
     verb.options.parts = part_processes | part_memory_maps;
     verb.options.residency = format_.residency;
     if (pids_.size() == 1 && !all_) verb.options.pid = pids_.front();
@@ -96,6 +97,7 @@ extern const VerbInfo pmap_verb{
     .examples =
         "  vmsight pmap web1 1 -x\n"
         "  vmsight pmap web1 --all --json | jq '.memory_maps | length'\n",
+    .shows_records = true,
     .make = make_verb<Pmap>,
 };
 

@@ -72,7 +72,9 @@ class Ps : public Verb {
     VMSIGHT_TRY_VOID(take_bsd_options());
     VMSIGHT_TRY_VOID(take_lists());
     VMSIGHT_TRY_VOID(choose_columns());
+    session.common.csv = csv_;
     StateVerb verb;
+    verb.rows = format_.threads ? part_threads : part_processes;
     verb.options.parts = part_os | part_processes;
     if (format_.threads) verb.options.parts |= part_threads;
     verb.shown = verb.options.parts & ~part_os;
@@ -121,8 +123,11 @@ class Ps : public Verb {
     const auto flag = [&](const char* name, bool& into, const char* what) {
       app.add_flag(name, into, what)->group(format_group);
     };
-    one_value_each(app.add_option("-o,--format", column_words_,
-                                  "columns, such as pid,uid,validity,cmd; NAME=HEADER renames one"))
+    one_value_each(
+        app.add_option(
+            "-o,--format", column_words_,
+            "columns, such as pid,uid,validity,cmd; NAME=HEADER renames one; csv: all fields of "
+            "--json as CSV"))
         ->group(format_group)
         ->type_name("COL,...");
     app.add_option("--sort", format_.sort, "columns to sort by; - before one turns it around")
@@ -222,6 +227,10 @@ class Ps : public Verb {
       if (terminal.starts_with("/dev/")) terminal.erase(0, 5);
     }
     for (const std::string& text : column_words_) {
+      if (text == "csv") {  // no column has this name, and other verbs have it in --format
+        csv_ = true;
+        continue;
+      }
       for (std::string& word : split(text)) format_.columns.push_back(std::move(word));
     }
     return {};
@@ -335,6 +344,7 @@ class Ps : public Verb {
     return {};
   }
 
+  bool csv_ = false;
   std::vector<std::string> bsd_, column_words_, pid_words_, parent_words_, user_words_,
       real_user_words_, group_words_, egroup_words_, session_words_, terminals_, names_;
   Numbers pids_, parents_, users_, real_users_, groups_, egroups_, sessions_;
@@ -357,6 +367,7 @@ extern const VerbInfo ps_verb{
         "  vmsight ps web1 aux\n"
         "  vmsight ps web1 --forest\n"
         "  vmsight ps web1 -o pid,uid,rss,validity,cmd --sort -rss\n",
+    .shows_records = true,
     .make = make_verb<Ps>,
 };
 

@@ -126,6 +126,7 @@ class Ss : public Verb {
     VMSIGHT_TRY_VOID(choose_states());
     VMSIGHT_TRY(filter_, parse_socket_filter(words_));
     StateVerb verb;
+    verb.rows = part_sockets;
     // Owners are found through the open files of processes.
     verb.options.parts =
         part_processes | part_open_files | part_sockets | (netns_.empty() ? 0 : namespace_parts);
@@ -308,6 +309,7 @@ extern const VerbInfo ss_verb{
         "  vmsight ss web1 -ltnp\n"
         "  vmsight ss web1 -ta state established '( dport = :443 or sport = :22 )'\n"
         "  vmsight ss web1 -s\n",
+    .shows_records = true,
     .make = make_verb<Ss>,
 };
 

@@ -25,6 +25,7 @@ struct CommonOptions {
   bool use_cache = true;
   bool all_kernels = false;  // list every kernel in memory, though the running one is known
   bool json = false;
+  bool csv = false;
   bool headers = true;
 };
 
@@ -54,6 +55,7 @@ struct VerbInfo {
   std::string_view summary;
   std::string_view examples;  // two lines, each a command that works
   VmArgument vm = VmArgument::required;
+  bool shows_records = false;  // of the state: --format csv
   std::unique_ptr<Verb> (*make)() = nullptr;
 };
 

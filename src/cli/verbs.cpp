@@ -62,7 +62,20 @@ void declare_common(CLI::App& app, const VerbInfo& verb, CommonOptions& common) 
            "do not use what was learnt about kernels before")
         ->group(group);
   }
-  app.add_flag("--json", common.json, "print JSON")->group(group);
+  auto* json = app.add_flag("--json", common.json, "print JSON")->group(group);
+  if (verb.shows_records && app.get_option_no_throw("--format") == nullptr) {
+    app.add_option_function<std::string>(
+           "--format",
+           [&](const std::string& format) {
+             common.json = format == "json";
+             common.csv = format == "csv";
+           },
+           "text, json, or csv: a line a record, with the fields that --json has")
+        ->group(group)
+        ->type_name("FORMAT")
+        ->check(CLI::IsMember({"text", "json", "csv"}))
+        ->excludes(json);
+  }
   app.add_flag_callback(
          "--no-headers", [&] { common.headers = false; }, "no line of headers")
       ->group(group);

@@ -20,7 +20,7 @@ std::string who(const ProbeTask& task) {
                                : fmt::format("{}/{}", task.tgid, task.pid);
 }
 
-std::string call_text(const ProbeEvent& event) {
+std::string hit_text(const ProbeEvent& event) {
   std::string text(event.function);
   if (text.empty())
     text = to_string(event.site);
@@ -158,7 +158,7 @@ std::string trace_line(const ProbeEvent& event, const TraceExtras& extras, std::
   std::string text =
       fmt::format("{:>12.6f} {:>3} {:<15} {:>7}  {}\n", time, event.hit.vcpu,
                   for_terminal(event.hit.task.name()), who(event.hit.task),
-                  style == TraceStyle::strace ? strace_text(event) : call_text(event));
+                  style == TraceStyle::strace ? strace_text(event) : hit_text(event));
   for (const TraceExtras::Structure& structure : extras.structures) {
     text += fmt::format("    {}: {}", structure.argument, indented(structure.text));
   }

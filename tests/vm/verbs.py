@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """verbs.py - every verb on a real guest: its text names what the guest itself names, its JSON parses."""
+import csv
 import json
 import re
 import signal
@@ -321,13 +322,18 @@ def residency(guest):
 
 def described():
     """What docs/json.md says: {key of the state: its keys}, {schema: keys of the document}."""
-    parts, documents = {}, {}
+    parts, documents, part = {}, {}, None
     for line in (ROOT / "docs/json.md").read_text().splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         names = [re.findall(r"`([\w./]+)`", cell) for cell in cells]
         if line.startswith("| `vmsight."):
             outer = re.sub(r"\(.*?\)", "", cells[2])
             documents[names[0][0]] = set(re.findall(r"`(\w+)`", outer)) | {"schema"}
+        elif line.startswith("#"):
+            part = re.fullmatch(r"### `(\w+)`", line)
+        elif line.startswith("| `") and part:
+            if "only if asked for" not in line:
+                parts.setdefault(part[1], set()).add(names[0][0])
         elif line.startswith("| `"):
             parts[names[0][0]] = set(names[1])
     return parts, documents
@@ -337,7 +343,7 @@ def documents(guest):
     """The JSON documents have the keys that docs/json.md tells, no more and no fewer."""
     parts, forms = described()
     expect(len(parts) > 10 and len(forms) > 5, f"docs/json.md tells {parts} and {forms} only")
-    state = json.loads(vmsight("state", guest.pid, "--json"))
+    state = json.loads(vmsight("state", guest.pid, "--threads", "--json"))
     expect(set(state) == set(parts) | {"schema"}, f"the state's keys: {sorted(state)}")
     for part, keys in parts.items():
         for record in state[part] if isinstance(state[part], list) else [state[part]]:
@@ -346,6 +352,43 @@ def documents(guest):
                   ["stack", guest.pid, "1"]):
         document = json.loads(vmsight(*words, "--json"))
         expect(set(document) == forms[document["schema"]], f"{words}: {sorted(document)}")
+
+
+def tables(guest):
+    """--format csv has the values of --json, cell by cell."""
+    for words, key in ((["lsmod"], "modules"), (["findmnt"], "mounts"), (["ip"], "net_devices"), (["lscpu"], "cpus"),
+                       (["pmap", "1", "-x"], "memory_maps"), (["ps", "-T"], "threads"), (["ps"], "processes"),
+                       (["dmesg"], "kernel_log"), (["lsof"], "open_files"), (["ss", "-a"], "sockets")):
+        verb, *options = words
+        rows = list(csv.reader(vmsight(verb, guest.pid, *options, "--format", "csv").splitlines()))
+        records = json.loads(vmsight(verb, guest.pid, *options, "--json"))[key]
+        expect(rows[0] == list(records[0]), f"{words}: headings {rows[0]}, keys {list(records[0])}")
+        stable = [index for index, name in enumerate(rows[0]) if name in STABLE]
+        expect(stable, f"{words}: {rows[0]}")
+        wanted = {tuple(as_cell(list(record.values())[index]) for index in stable) for record in records}
+        found = {tuple(row[index] for index in stable) for row in rows[1:]}
+        common = len(wanted & found)
+        expect(all(len(row) == len(rows[0]) for row in rows), f"{words}: rows of other lengths")
+        # Two views, and the guest runs: a process of the other view is no fault.
+        expect(common >= 0.9 * max(len(wanted), len(found)), f"{words}: {sorted(wanted ^ found)[:10]}")
+    headless = vmsight("lsmod", guest.pid, "--format", "csv", "--no-headers")
+    expect(not headless.startswith("name,"), "--no-headers")
+    for words in (["ps", guest.pid, "--json", "--format", "csv"], ["lsmod", guest.pid, "--format", "xml"], ["read", guest.pid, "--format", "csv"]):
+        expect(run(*words).returncode == 2, f"{words} is accepted")
+
+
+STABLE = ("name", "target", "mntns", "ifindex", "caches", "addresses", "start", "end", "perms", "pid", "comm", "text", "sequence",
+          "fd", "path", "family", "local", "local_port")
+
+
+def as_cell(value):
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (list, dict)):
+        return json.dumps(value, separators=(",", ":"))
+    return str(value)
 
 
 def completion(guest):
@@ -407,6 +450,7 @@ def verbs():
         modules_in_print(guest)
         residency(guest)
         documents(guest)
+        tables(guest)
         completion(guest)
         help_is_readable()
         snapshots(guest)
