@@ -30,11 +30,20 @@ PTRACE_SEIZE, PTRACE_INTERRUPT = 0x4206, 0x4207
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-def lease(technique):
-    """Seconds, as docs/techniques.md has them."""
+SHORT = 0.5  # --max-halt of all rounds but the first, in seconds
+
+
+def lease(technique, short=False):
+    """Seconds, as docs/techniques.md has them; what halts long by nature keeps its own."""
+    if short and is_default(technique):
+        return SHORT
     if technique.startswith("halt-snap:"):
         return 1 + 0.005 * MEMORY_MIB
     return {"halt-interface:xp": 10, "halt-interface:gdbstub": 5, "halt-interface:pmemsave": 5}.get(technique, 1)
+
+
+def is_default(technique):
+    return technique.startswith(("halt-map:", "halt-read:", "live-snap:uffd", "live-snap:fork"))
 
 
 # QEMU ends no dump, no pmemsave and no last stage of a migration that has begun.
@@ -74,10 +83,10 @@ def halted(pid):
     return ""
 
 
-def check_runs(guest, technique, how):
+def check_runs(guest, technique, how, short):
     """From the moment of the call: seconds until it ran."""
     begun = time.monotonic()
-    bound = lease(technique) + GOES_ON.get(technique, 0) + GRACE
+    bound = lease(technique, short) + GOES_ON.get(technique, 0) + GRACE
     while wrong := halted(guest.pid) or not_running(guest):
         expect(time.monotonic() < begun + bound, f"{technique}, {how}: {wrong} after {bound} s")
         time.sleep(0.02)
@@ -92,9 +101,10 @@ def not_running(guest):
     return "" if status == "running" else f"its monitor says {status}"
 
 
-def monitor(guest, technique, stdout, **options):
-    return subprocess.Popen([VMSIGHT, "monitor", str(guest.pid), "--json", "--rate", "0", "--technique", technique],
-                            stdout=stdout, stderr=subprocess.PIPE, **options)
+def monitor(guest, technique, stdout, short=False, **options):
+    max_halt = ["--max-halt", str(int(SHORT * 1000))] if short and is_default(technique) else []
+    return subprocess.Popen([VMSIGHT, "monitor", str(guest.pid), "--json", "--rate", "0", "--technique", technique,
+                             *max_halt], stdout=stdout, stderr=subprocess.PIPE, **options)
 
 
 def sleeps_in_write(process):
@@ -108,18 +118,18 @@ def sleeps_in_write(process):
         time.sleep(0.02)
 
 
-def full_pipe(guest, technique, chance):
-    process = monitor(guest, technique, subprocess.PIPE)
+def full_pipe(guest, technique, chance, short):
+    process = monitor(guest, technique, subprocess.PIPE, short)
     sleeps_in_write(process)
     return process
 
 
-def stopped_terminal(guest, technique, chance):
+def stopped_terminal(guest, technique, chance, short):
     ours, theirs = pty.openpty()
     attributes = termios.tcgetattr(theirs)
     attributes[0] |= termios.IXON
     termios.tcsetattr(theirs, termios.TCSANOW, attributes)
-    process = monitor(guest, technique, theirs, stdin=theirs)
+    process = monitor(guest, technique, theirs, short, stdin=theirs)
     os.close(theirs)
     os.read(ours, 4096)
     os.write(ours, b"\x13")
@@ -128,9 +138,9 @@ def stopped_terminal(guest, technique, chance):
     return process
 
 
-def drained(guest, technique):
+def drained(guest, technique, short):
     """One that prints views, and somebody reads them."""
-    process = monitor(guest, technique, subprocess.PIPE)
+    process = monitor(guest, technique, subprocess.PIPE, short)
     begun = time.monotonic()
     expect(process.stdout.readline(), f"{technique}: vmsight ended")
     process.view = time.monotonic() - begun
@@ -139,8 +149,8 @@ def drained(guest, technique):
 
 
 def by_signal(number):
-    def block(guest, technique, chance):
-        process = drained(guest, technique)
+    def block(guest, technique, chance, short):
+        process = drained(guest, technique, short)
         time.sleep(chance.uniform(0, min(1, process.view)))
         process.send_signal(number)
         return process
@@ -148,8 +158,8 @@ def by_signal(number):
     return block
 
 
-def debugger(guest, technique, chance):
-    process = drained(guest, technique)
+def debugger(guest, technique, chance, short):
+    process = drained(guest, technique, short)
     time.sleep(chance.uniform(0, min(1, process.view)))
     hold(process)
     return process
@@ -174,10 +184,10 @@ def end(process):
         os.close(process.terminal)
 
 
-def block_once(guest, technique, way, chance):
-    process = way(guest, technique, chance)
+def block_once(guest, technique, way, chance, short):
+    process = way(guest, technique, chance, short)
     try:
-        took = check_runs(guest, technique, way.__name__)
+        took = check_runs(guest, technique, way.__name__, short)
         expect(process.poll() is None, f"{technique}, {way.__name__}: vmsight ended before")
     finally:
         end(process)
@@ -296,7 +306,7 @@ def lease_of(guest, technique, count, seed):
     if technique == "probes":
         return probes(guest, count, chance)
     before = remains.settings(guest)
-    took = [block_once(guest, technique, way, chance) for _ in range(count) for way in WAYS]
+    took = [block_once(guest, technique, way, chance, turn > 0) for turn in range(count) for way in WAYS]
     continued(guest, technique, chance)
     expect(state(guest, "--technique", technique)["processes"], f"{technique}: no processes")
     changed = remains.difference(before, remains.settings(guest))
