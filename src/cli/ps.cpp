@@ -72,6 +72,9 @@ class Ps : public Verb {
     VMSIGHT_TRY_VOID(take_bsd_options());
     VMSIGHT_TRY_VOID(take_lists());
     VMSIGHT_TRY_VOID(choose_columns());
+    if (csv_ && session.common.json) {
+      return usage_error("ps: --json and --format csv exclude each other", "give one of them");
+    }
     session.common.csv = csv_;
     StateVerb verb;
     verb.rows = format_.threads ? part_threads : part_processes;

@@ -334,7 +334,7 @@ def described():
         elif line.startswith("| `") and part:
             if "only if asked for" not in line:
                 parts.setdefault(part[1], set()).add(names[0][0])
-        elif line.startswith("| `"):
+        elif line.startswith("| `") and len(cells) == 2:
             parts[names[0][0]] = set(names[1])
     return parts, documents
 
