@@ -234,7 +234,8 @@ def followed_reboot():
             """All that was told, once it has this line; a moment later, so that what is told twice is there twice."""
             deadline = time.monotonic() + 60
             while line not in (said := Path(output.name).read_text()):
-                expect(follower.poll() is None, f"dmesg -w ended over a reboot: {follower.stderr.read()}")
+                if follower.poll() is not None:
+                    expect(False, f"dmesg -w ended over a reboot: {follower.stderr.read()}")
                 expect(time.monotonic() < deadline, f"over a reboot: no {line}: {said[-600:]}")
                 time.sleep(0.05)
             time.sleep(1)
