@@ -102,9 +102,10 @@ def not_running(guest):
 
 
 def monitor(guest, technique, stdout, short=False, **options):
+    """In a process group of its own, whose parent we are: SIGTSTP stops none whose group has no parent in its session."""
     max_halt = ["--max-halt", str(int(SHORT * 1000))] if short and is_default(technique) else []
     return subprocess.Popen([VMSIGHT, "monitor", str(guest.pid), "--json", "--rate", "0", "--technique", technique,
-                             *max_halt], stdout=stdout, stderr=subprocess.PIPE, **options)
+                             *max_halt], stdout=stdout, stderr=subprocess.PIPE, process_group=0, **options)
 
 
 def sleeps_in_write(process):
@@ -148,11 +149,20 @@ def drained(guest, technique, short):
     return process
 
 
+def stands(process):
+    """Stopped, by the host's word."""
+    begun = time.monotonic()
+    while "\nState:\tT" not in Path(f"/proc/{process.pid}/status").read_text():
+        expect(time.monotonic() < begun + 10, "a signal that stops did not stop vmsight")
+        time.sleep(0.002)
+
+
 def by_signal(number):
     def block(guest, technique, chance, short):
         process = drained(guest, technique, short)
         time.sleep(chance.uniform(0, min(1, process.view)))
         process.send_signal(number)
+        stands(process)
         return process
     block.__name__ = signal.Signals(number).name
     return block
