@@ -3,7 +3,7 @@
 #   make               the program: build/vmsight (installs nothing)
 #   make demo          boots a guest and shows it from outside, beside its own answers
 #   make check         each kind of test                   make check-long   every cell of the matrix
-#   make lint          format and static analysis    make check-extra  other kernels and ways, TSan, the fuzzers
+#   make lint          format and static analysis    make check-extra  other kernels and ways, sanitizers, fuzzers
 #                      (CI runs check, lint, check-extra)
 #   make bench         speed                         make bench-peers  beside drgn
 #   make bench-probes  what a hit of a probe costs, in instructions
@@ -29,9 +29,9 @@ everything: OPTIONS = -DVMSIGHT_TESTS=ON -DVMSIGHT_BENCH=ON -DVMSIGHT_UNIT_TESTS
 everything: configure
 	cmake --build $(BUILD) -j $(JOBS)
 
-# Without the unit tests and the benchmarks.
-vm_tests: OPTIONS = -DVMSIGHT_TESTS=ON -DVMSIGHT_BENCH=OFF -DVMSIGHT_UNIT_TESTS=OFF
-vm_tests: configure
+# Without the benchmarks.
+tests: OPTIONS = -DVMSIGHT_TESTS=ON -DVMSIGHT_BENCH=OFF -DVMSIGHT_UNIT_TESTS=ON
+tests: configure
 	cmake --build $(BUILD) -j $(JOBS)
 
 configure:
@@ -54,9 +54,8 @@ demo:
 	packaging/demo.sh $(BUILD)/vmsight
 
 check: need-check
-	$(MAKE) vm_tests
-	$(MAKE) sanitized
-	tests/run.sh $(BUILD) -LE "long|extra" -j $(JOBS)
+	$(MAKE) tests
+	tests/run.sh $(BUILD) -LE "long|extra|sanitized" -j $(JOBS)
 
 check-long: need-check
 	$(MAKE) everything
@@ -78,12 +77,13 @@ lint: need-lint configure
 need-lint:
 	$(DEPS) install build test lint
 
-# What CI runs besides: the tests on real guests of other kernels, ways and versions, what has threads under TSan, and
-# each fuzzer for FUZZ_SECONDS, beside its corpus.
+# What CI runs besides: the tests on real guests of other kernels, ways and versions, the unit tests and corpora under
+# ASan and UBSan, what has threads under TSan, and each fuzzer for FUZZ_SECONDS, beside its corpus.
 FUZZ_SECONDS ?= 5
 check-extra: need-check need-lint
-	$(MAKE) vm_tests
-	tests/run.sh $(BUILD) -L extra -LE long -j $(JOBS)
+	$(MAKE) tests
+	$(MAKE) sanitized
+	tests/run.sh $(BUILD) -L "extra|sanitized" -LE long -j $(JOBS)
 	@cmake -S . -B $(BUILD)/threads -G Ninja -DVMSIGHT_SANITIZE=thread -DVMSIGHT_BENCH=OFF \
 	  -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG=-O1 $(CMAKE_FLAGS)
 	cmake --build $(BUILD)/threads -j $(JOBS) --target threaded_tests
@@ -126,5 +126,5 @@ deb: need-build
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all need-build need-check need-lint program everything vm_tests sanitized configure deps demo check check-long \
+.PHONY: all need-build need-check need-lint program everything tests sanitized configure deps demo check check-long \
   check-extra docs lint bench study bench-peers bench-probes install deb clean
