@@ -29,11 +29,17 @@ struct AttachOptions {
   bool all_kernels = false;     // list every kernel in memory, though the running one is known
   std::string cache_directory;  // of what was learnt about kernels; "" = nothing is kept
   std::function<void(std::string_view)> progress;  // long work says what it does
+  std::function<void(const VmInfo&)> found;        // gets the VM before anything is done to it
   std::function<void(const Recovery&)> recovered;  // gets what a killed vmsight had left in the VM
 };
 
 /// A VM or an image: exactly one of `vm` and `image` is set. May be moved.
 struct Guest {
+  Guest() = default;
+  Guest(Guest&&) noexcept = default;
+  /// What was attached to before is let go of in order.
+  Guest& operator=(Guest&& other) noexcept;
+
   std::string name;  // the VM's, or the path of the image
   std::unique_ptr<Vm> vm;
   std::optional<Image> image;

@@ -38,7 +38,8 @@ class [[nodiscard]] Paused {
   explicit operator bool() const { return halter_ != nullptr; }
   /// The guest runs on, as it did before: one that somebody else had stopped stays stopped. timeout
   /// if it ran before that, because the lease ran out: nothing that was read may be shown then.
-  /// Value: how long the guest stood, in ns, as the one who halted it measured; 0 if it stood before.
+  /// Value: how long the guest stood, in ns, as the one who halted it measured; 0 if it is known to
+  /// have stood before (stop and the gdbstub know).
   Result<std::uint64_t> resume();
 
  private:

@@ -19,14 +19,17 @@ bool is_image_file(const std::string& path) {
 }
 
 Result<Guest> open_as_image(const std::string& path) {
-  Guest guest{.name = path};
+  Guest guest;
+  guest.name = path;
   VMSIGHT_TRY(guest.image, open_image(path));
   return guest;
 }
 
 Result<Guest> open_as_vm(const std::string& spec, const AttachOptions& options) {
   VMSIGHT_TRY(const VmInfo info, find_vm(spec));
-  Guest guest{.name = info.name};
+  if (options.found) options.found(info);
+  Guest guest;
+  guest.name = info.name;
   for (const Recovery& done : recover(ProcessId{info.pid, info.start_time})) {
     if (options.recovered) options.recovered(done);
   }
@@ -69,6 +72,16 @@ Result<std::unique_ptr<Kernel>> kernel_of(const Guest& guest, const AttachOption
 }
 
 }  // namespace
+
+Guest& Guest::operator=(Guest&& other) noexcept {
+  kernel = std::move(other.kernel);  // each uses those that follow
+  memory = std::move(other.memory);
+  vm = std::move(other.vm);
+  image = std::move(other.image);
+  name = std::move(other.name);
+  passed_over = std::move(other.passed_over);
+  return *this;
+}
 
 std::vector<std::uint64_t> Guest::cr3() const {
   std::vector<VcpuRegisters> registers;

@@ -19,6 +19,7 @@ AttachOptions attach_options(const CommonOptions& options) {
           .all_kernels = options.all_kernels,
           .cache_directory = options.use_cache ? default_cache_directory() : "",
           .progress = {},
+          .found = {},
           .recovered = {}};
 }
 
@@ -39,12 +40,13 @@ std::vector<Problem> problems_of(const Image& image) {
 Result<Guest> open_named(const CommonOptions& options) {
   AttachOptions attach = attach_options(options);
   attach.recovered = say_what_was_left;
+  attach.found = [&](const VmInfo& vm) {
+    if (vm.passed_over.empty()) return;
+    fmt::print(stderr, "vmsight: note: \"{}\" is taken to be process {}; also claimed by {}\n",
+               for_terminal(options.vm), vm.pid, vm.passed_over);
+  };
   VMSIGHT_TRY(Guest guest, open_guest(options.vm, attach));
   if (guest.image) print_warnings(problems_of(*guest.image));
-  if (guest.vm && !guest.vm->info().passed_over.empty()) {
-    fmt::print(stderr, "vmsight: note: \"{}\" is taken to be process {}; also claimed by {}\n",
-               for_terminal(options.vm), guest.vm->info().pid, guest.vm->info().passed_over);
-  }
   return guest;
 }
 
@@ -102,7 +104,13 @@ Result<void> read_state(Guest& guest, const StateOptions& options, State& into) 
   return reader->read(options, into);
 }
 
+Result<void> check_format(const CommonOptions& options) {
+  if (!options.json || !options.csv) return {};
+  return usage_error("JSON and --format csv exclude each other", "give one of them");
+}
+
 Result<void> show_state(Session& session, const StateVerb& verb) {
+  VMSIGHT_TRY_VOID(check_format(session.common));
   return with_guest(session.common, [&](Guest& guest) -> Result<void> {
     State state;
     VMSIGHT_TRY_VOID(read_state(guest, verb.options, state));

@@ -47,6 +47,8 @@ struct StateVerb {
   std::function<Result<void>(const State&)> verdict{};  // of text, after it was printed
 };
 Result<void> show_state(Session& session, const StateVerb& verb);
+/// usage if two forms of output were asked for.
+Result<void> check_format(const CommonOptions& options);
 
 /// To standard error; of many only the first.
 void print_warnings(const std::vector<Problem>& problems);

@@ -39,6 +39,7 @@ class Dmesg : public Verb {
   Result<void> run(Session& session) override {
     VMSIGHT_TRY_VOID(parse());
     session.common.json |= json_;
+    VMSIGHT_TRY_VOID(check_format(session.common));
     if (follow_ || follow_new_) return follow(session);
     StateVerb verb;
     verb.rows = part_kernel_log;

@@ -86,7 +86,8 @@ class Findmnt : public Verb {
     }
     VMSIGHT_TRY_VOID(choose_columns());
     VMSIGHT_TRY_VOID(choose_layout());
-    format_.table.headers = session.common.headers && !no_headings_;
+    session.common.headers &= !no_headings_;
+    format_.table.headers = session.common.headers;
     format_.with_fsroot = !no_fsroot_;
     StateVerb verb;
     verb.rows = part_mounts;

@@ -39,7 +39,8 @@ class Pmap : public Verb {
     verb.options.parts = part_processes | part_memory_maps;
     verb.options.residency = format_.residency;
     if (pids_.size() == 1 && !all_) verb.options.pid = pids_.front();
-    format_.headers = session.common.headers && !quiet_;
+    session.common.headers &= !quiet_;
+    format_.headers = session.common.headers;
     verb.filter = [this](State& state, Guest&) { return filter(state); };
     verb.text = [this](Output& out, const State& state, const Guest&) {
       print_memory_maps(out, state, format_);

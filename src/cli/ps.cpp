@@ -72,10 +72,9 @@ class Ps : public Verb {
     VMSIGHT_TRY_VOID(take_bsd_options());
     VMSIGHT_TRY_VOID(take_lists());
     VMSIGHT_TRY_VOID(choose_columns());
-    if (csv_ && session.common.json) {
-      return usage_error("ps: --json and --format csv exclude each other", "give one of them");
-    }
     session.common.csv = csv_;
+    session.common.json |= json_;
+    session.common.headers &= !no_headers_;
     StateVerb verb;
     verb.rows = format_.threads ? part_threads : part_processes;
     verb.options.parts = part_os | part_processes;
@@ -83,8 +82,7 @@ class Ps : public Verb {
     verb.shown = verb.options.parts & ~part_os;
     if (chosen_alone()) verb.options.pid = static_cast<std::int32_t>(pids_.front());
     format_.forest = arms_ ? PsForest::arms : indented_ ? PsForest::spaces : PsForest::none;
-    format_.table = {.headers = session.common.headers && !no_headers_,
-                     .width = wide_ ? 0 : session.width};
+    format_.table = {.headers = session.common.headers, .width = wide_ ? 0 : session.width};
     // A wrong column is told before the guest is read.
     Output nowhere;
     VMSIGHT_TRY_VOID(print_processes(nowhere, State{}, format_));
@@ -129,8 +127,8 @@ class Ps : public Verb {
     one_value_each(
         app.add_option(
             "-o,--format", column_words_,
-            "columns, such as pid,uid,validity,cmd; NAME=HEADER renames one; csv: all fields of "
-            "--json as CSV"))
+            "columns, such as pid,uid,validity,cmd; NAME=HEADER renames one; or text, json, csv: "
+            "all fields of --json as CSV"))
         ->group(format_group)
         ->type_name("COL,...");
     app.add_option("--sort", format_.sort, "columns to sort by; - before one turns it around")
@@ -230,10 +228,10 @@ class Ps : public Verb {
       if (terminal.starts_with("/dev/")) terminal.erase(0, 5);
     }
     for (const std::string& text : column_words_) {
-      if (text == "csv") {  // no column has this name, and other verbs have it in --format
-        csv_ = true;
-        continue;
-      }
+      // No column has these names, and other verbs have them in --format.
+      csv_ |= text == "csv";
+      json_ |= text == "json";
+      if (text == "csv" || text == "json" || text == "text") continue;
       for (std::string& word : split(text)) format_.columns.push_back(std::move(word));
     }
     return {};
@@ -347,7 +345,7 @@ class Ps : public Verb {
     return {};
   }
 
-  bool csv_ = false;
+  bool csv_ = false, json_ = false;
   std::vector<std::string> bsd_, column_words_, pid_words_, parent_words_, user_words_,
       real_user_words_, group_words_, egroup_words_, session_words_, terminals_, names_;
   Numbers pids_, parents_, users_, real_users_, groups_, egroups_, sessions_;

@@ -131,7 +131,8 @@ class Ss : public Verb {
     verb.options.parts =
         part_processes | part_open_files | part_sockets | (netns_.empty() ? 0 : namespace_parts);
     verb.shown = part_sockets;
-    format_.table.headers = session.common.headers && !no_headers_;
+    session.common.headers &= !no_headers_;
+    format_.table.headers = session.common.headers;
     format_.netid = kinds_.size() != 1;
     format_.state = (shown_states_ & (shown_states_ - 1)) != 0;
     format_.queues = !no_queues_;

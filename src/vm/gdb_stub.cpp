@@ -105,7 +105,6 @@ Result<void> GdbStub::check_unused() {
 }
 
 Result<Paused> GdbStub::halt() {
-  halted_ = Stopwatch();
   if (auto ready = prepare(); !ready) return explain_failure(vm_, std::move(ready).error());
   if (auto connected = connect(); !connected) {
     static_cast<void>(let_go());
@@ -150,6 +149,7 @@ Result<UniqueFd> GdbStub::start() {
   VMSIGHT_TRY(const std::string quiet, session_->human("gdbserver none"));  // what we left
   static_cast<void>(quiet);
   started_ = true;
+  halted_ = Stopwatch();
   VMSIGHT_TRY(const std::string said,
               session_->human(fmt::format("gdbserver unix:{},abstract=on", name)));
   auto socket = accept_from(listener.get(), vm_.info().pid);
@@ -161,8 +161,9 @@ Result<UniqueFd> GdbStub::start() {
 }
 
 Result<std::uint64_t> GdbStub::resume() {
+  const bool stood = !was_running_;
   VMSIGHT_TRY_VOID(let_go());
-  return halted_.elapsed_ns();
+  return stood ? std::uint64_t{0} : halted_.elapsed_ns();
 }
 
 Result<void> GdbStub::let_go() {

@@ -57,6 +57,15 @@ TEST_F(AttachTest, FindsTheKernelOfAnImageAndMayBeMoved) {
   EXPECT_TRUE(guest.passed_over.empty());
 }
 
+TEST_F(AttachTest, MayBeAttachedAnew) {
+  const std::string path = image();
+  auto guest = attach(path);
+  ASSERT_TRUE(guest);
+  *guest = *attach(path);
+  EXPECT_EQ(guest->kernel->banner(), spec.banner);
+  EXPECT_TRUE(guest->memory->health());
+}
+
 TEST_F(AttachTest, KeepsWhatItLearntOnlyWhereItIsTold) {
   const std::string path = image();
   ASSERT_TRUE(attach(path));

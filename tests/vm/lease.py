@@ -83,7 +83,7 @@ def halted(pid):
     return ""
 
 
-def check_runs(guest, technique, how, short):
+def check_runs(guest, technique, how, short=False):
     """From the moment of the call: seconds until it ran."""
     begun = time.monotonic()
     bound = lease(technique, short) + GOES_ON.get(technique, 0) + GRACE

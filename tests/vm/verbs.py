@@ -374,7 +374,10 @@ def tables(guest):
         expect(common >= 0.9 * max(len(wanted), len(found)), f"{words}: {sorted(wanted ^ found)[:10]}")
     headless = vmsight("lsmod", guest.pid, "--format", "csv", "--no-headers")
     expect(not headless.startswith("name,"), "--no-headers")
-    for words in (["ps", guest.pid, "--json", "--format", "csv"], ["lsmod", guest.pid, "--format", "xml"], ["read", guest.pid, "--format", "csv"]):
+    for words in (["ss", "-H"], ["findmnt", "-n"], ["pmap", "1", "-q"], ["ps", "h"]):
+        first = vmsight(words[0], guest.pid, *words[1:], "--format", "csv").splitlines()[0]
+        expect(not re.match("pid,|source,", first), f"{words}: {first}")
+    for words in (["ps", guest.pid, "--json", "--format", "csv"], ["lsmod", guest.pid, "--format", "xml"], ["dmesg", guest.pid, "-J", "--format", "csv"], ["read", guest.pid, "--format", "csv"]):
         expect(run(*words).returncode == 2, f"{words} is accepted")
 
 
