@@ -2,13 +2,14 @@
 #
 #   make               the program: build/vmsight (installs nothing)
 #   make demo          boots a guest and shows it from outside, beside its own answers
-#   make check         each kind of test                   make check-long   every cell of the matrix
+#   make check         each kind of test             make check-long   every cell of the matrix
 #   make lint          format and static analysis    make check-extra  other kernels and ways, sanitizers, fuzzers
 #                      (CI runs check, lint, check-extra)
 #   make bench         speed                         make bench-peers  beside drgn
 #   make bench-probes  what a hit of a probe costs, in instructions
 #   make study         all techniques compared; the report: build/study (FULL=1: hours)
 #   make install       into DESTDIR and PREFIX       make deb          Debian packages
+#   make docs          what the documents have from the program
 #   make deps          installs what the above need (apt; root or sudo)
 BUILD ?= build
 PREFIX ?= /usr/local

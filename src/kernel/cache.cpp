@@ -94,19 +94,33 @@ struct CacheFile {
   std::uint64_t size = 0;
 };
 
-/// All files of ours, the last used first; temporary ones of writers that were killed, too.
-std::vector<CacheFile> files_by_use(const std::string& directory) {
-  std::vector<CacheFile> files;
+bool is_place(const std::filesystem::path& path) {
+  return path.filename().string().find(place_suffix) != std::string::npos;
+}
+
+bool is_kernel(const std::filesystem::path& path) {
+  return path.filename().string().find(suffix) != std::string::npos;
+}
+
+template <typename Visit>
+void each_entry(const std::string& directory, Visit visit) {
   std::error_code error;
   for (std::filesystem::directory_iterator at(directory, error), end; !error && at != end;
        at.increment(error)) {
-    const std::string name = at->path().filename();
-    if (name.find(suffix) == name.npos && name.find(place_suffix) == name.npos) continue;
-    std::error_code unknown;
-    CacheFile file{at->path(), at->last_write_time(unknown), 0};
-    if (!unknown) file.size = at->file_size(unknown);
-    files.push_back(std::move(file));
+    visit(*at);
   }
+}
+
+/// All files of ours, the last used first; temporary ones of writers that were killed, too.
+std::vector<CacheFile> files_by_use(const std::string& directory) {
+  std::vector<CacheFile> files;
+  each_entry(directory, [&](const std::filesystem::directory_entry& entry) {
+    if (!is_kernel(entry.path()) && !is_place(entry.path())) return;
+    std::error_code unknown;
+    CacheFile file{entry.path(), entry.last_write_time(unknown), 0};
+    if (!unknown) file.size = entry.file_size(unknown);
+    files.push_back(std::move(file));
+  });
   std::sort(files.begin(), files.end(),
             [](const CacheFile& a, const CacheFile& b) { return a.used > b.used; });
   return files;
@@ -115,11 +129,9 @@ std::vector<CacheFile> files_by_use(const std::string& directory) {
 /// By their names only: this is asked at the end of each program.
 bool has_too_many_places(const std::string& directory) {
   std::size_t places = 0;
-  std::error_code error;
-  for (std::filesystem::directory_iterator at(directory, error), end; !error && at != end;
-       at.increment(error)) {
-    places += at->path().filename().string().find(place_suffix) != std::string::npos;
-  }
+  each_entry(directory, [&](const std::filesystem::directory_entry& entry) {
+    places += is_place(entry.path());
+  });
   return places > KernelCache::max_files;
 }
 
@@ -215,8 +227,7 @@ void KernelCache::prune() const {
   std::uint64_t bytes = 0;
   for (const CacheFile& file : files_by_use(directory_)) {
     bytes += file.size;
-    const bool is_place = file.path.filename().string().find(place_suffix) != std::string::npos;
-    if (++kept[is_place] <= max_files && bytes <= max_bytes) continue;
+    if (++kept[is_place(file.path)] <= max_files && bytes <= max_bytes) continue;
     std::error_code error;
     std::filesystem::remove(file.path, error);
   }
