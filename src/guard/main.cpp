@@ -133,7 +133,8 @@ void serve_all(Service& service, int vm) {
     if (ready == 0) ::sched_yield();
     if (ready <= 0) continue;
     if (events[1].revents != 0 || events[2].revents != 0) {
-      if (events[0].revents != 0) serve_one(service);  // what was asked before has its answer
+      // What was asked before the VM ended has its answer; for an owner that is gone nothing is begun.
+      if (events[0].revents != 0 && events[1].revents == 0) serve_one(service);
       return;
     }
     const bool any = std::any_of(events.begin() + 3, events.end(),

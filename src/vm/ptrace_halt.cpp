@@ -1,6 +1,7 @@
 // The vCPU threads are seized and stopped, and let go of again.
 #include <fmt/format.h>
 #include <optional>
+#include <thread>
 
 #include "vm/traced_threads.h"
 #include "vm/vcpu_halt.h"
@@ -16,11 +17,17 @@ class PtraceHalt final : public VcpuHalt {
 
   Result<void> halt() override {
     VMSIGHT_CHECK(!traced_);
-    auto stopped = stop();
-    if (stopped) return {};
-    static_cast<void>(resume());
-    if (has_ended(vm_)) return ended();
-    return stopped;
+    constexpr std::chrono::seconds patience{1};
+    const auto deadline = TracedThreads::Clock::now() + patience;
+    while (true) {
+      auto stopped = stop();
+      if (stopped) return {};
+      const bool was_taken = traced_->met_guard();
+      static_cast<void>(resume());  // nothing stands while we wait
+      if (has_ended(vm_)) return ended();
+      if (!was_taken || TracedThreads::Clock::now() >= deadline) return stopped;
+      std::this_thread::sleep_for(std::chrono::microseconds(200));
+    }
   }
 
   Result<void> resume() override {

@@ -102,9 +102,10 @@ Result<void> TracedThreads::seize(pid_t tid, unsigned long options) {
   return {};
 }
 
-Error TracedThreads::refusal(pid_t tid, int err) const {
+Error TracedThreads::refusal(pid_t tid, int err) {
   if (err != EPERM) return os_error(err, fmt::format("trace thread {}", tid));
   const pid_t tracer = tracer_of(pid_, tid);
+  met_guard_ = tracer != 0 && process_name(tracer) == "vmsight-guard";
   return tracer != 0 ? traced_already(tid, tracer) : no_rights(pid_);
 }
 

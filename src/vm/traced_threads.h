@@ -39,6 +39,9 @@ class TracedThreads {
   [[nodiscard]] bool release();
 
   std::size_t size() const { return threads_.size(); }
+  /// interrupt() was refused a thread that another guard has: that of another vmsight, or of one that was
+  /// killed, which ends what it was doing. Both let go of it in a moment.
+  bool met_guard() const { return met_guard_; }
 
   /// Of a thread that stands.
   Result<user_regs_struct> registers(pid_t tid) const;
@@ -56,10 +59,11 @@ class TracedThreads {
   Thread* find(pid_t tid);
   Result<void> seize(pid_t tid, unsigned long options);
   Result<void> wait_one(Thread& thread, Clock::time_point deadline);
-  Error refusal(pid_t tid, int err) const;
+  Error refusal(pid_t tid, int err);
 
   pid_t pid_;
   std::vector<Thread> threads_;
+  bool met_guard_ = false;
 };
 
 /// Whether we may trace the process: rights, Yama, other tracers. Does not touch it.

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <cstdio>
 #include <cstring>
 #include <functional>
 #include <random>
@@ -177,16 +178,21 @@ TEST_P(InjectedSnapshot, TheVmMayEndInAView) {
 pid_t start_monitor(BusyVm& busy, Kind kind) {
   const pid_t pid = ::fork();
   if (pid != 0) return pid;
+  const auto give_up = [](const Error& why) {
+    std::fprintf(stderr, "the monitor gives up: %s\n", why.message.c_str());
+    ::_exit(1);
+  };
   auto memory = open(busy.vm(), kind);
+  if (!memory) give_up(memory.error());
   std::uint64_t value = 0;
-  while (memory && (*memory)->refresh()) {
+  while (true) {
+    if (auto taken = (*memory)->refresh(); !taken) give_up(taken.error());
     for (std::uint64_t page = 0; page < 128; ++page) {
       read_phys(**memory, GuestPhys(page * page_size),
                 std::as_writable_bytes(std::span(&value, 1)));
     }
-    if (!(*memory)->end_view()) break;
+    if (auto ended = (*memory)->end_view(); !ended) give_up(ended.error());
   }
-  ::_exit(1);
 }
 
 TEST_P(InjectedSnapshot, AKilledMonitorLeavesNothing) {

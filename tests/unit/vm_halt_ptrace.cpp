@@ -1,8 +1,10 @@
 // The ptrace halter and the finding of vCPU threads, against child processes that count.
 #include <gtest/gtest.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/wait.h>
 
+#include <future>
 #include <thread>
 
 #include "base/clock.h"
@@ -160,6 +162,28 @@ TEST(PtraceHalter, SaysWhoTracesAlready) {
   EXPECT_EQ(paused.error().code, ErrorCode::unsupported);
   EXPECT_NE(paused.error().message.find(std::to_string(other)), std::string::npos);
   EXPECT_TRUE(all_count(vm)) << "what was seized before the failure runs on";
+}
+
+/// The guard of a vmsight that was killed still ends what it was doing.
+TEST(PtraceHalter, WaitsForAnotherGuardAndNothingStandsMeanwhile) {
+  const CountingVm vm(2);
+  const auto halter = open_halter(vm);
+  const pid_t other = ::fork();
+  ASSERT_GE(other, 0);
+  if (other == 0) {
+    ::prctl(PR_SET_NAME, "vmsight-guard");
+    ::ptrace(PTRACE_SEIZE, vm.thread(1), nullptr, nullptr);
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    ::_exit(0);
+  }
+  const ScopeExit end_other([other] { ::waitpid(other, nullptr, 0); });
+  ASSERT_TRUE(comes_true([&] { return tracer_of(vm.info().pid, vm.thread(1)) == other; }));
+  auto halted = std::async(std::launch::async, [&] { return halter->halt(); });
+  EXPECT_TRUE(vm.counts(0)) << "while the second one is not to be had";
+  auto paused = halted.get();
+  ASSERT_TRUE(paused) << paused.error().message;
+  ASSERT_TRUE(paused->resume());
+  EXPECT_TRUE(all_count(vm));
 }
 
 TEST(PtraceHalter, AVmThatEndedIsGone) {
