@@ -154,6 +154,7 @@ struct Process {
   std::uint32_t policy = 0, rt_priority = 0;
   std::optional<std::uint64_t> locked_bytes;  // VmLck; nullopt: no mm, or unread
   std::optional<FileFacts> exe_file, cwd_file, root_file;
+  std::vector<std::string_view> cgroups;  // lines of /proc/PID/cgroup; empty: not read
 };
 
 struct Thread {
@@ -245,6 +246,21 @@ struct Mount {
   std::uint32_t propagate_from = 0;  // the nearest dominating group under the root, else 0
 };
 
+/// A control group. Of the root of a hierarchy nothing is limited or counted.
+struct Cgroup {
+  std::uint32_t hierarchy = 0;                // as in /proc/PID/cgroup; 0: the unified one, v2
+  std::string_view name;                      // of a named hierarchy ("systemd"), else ""
+  std::string_view path;                      // "/system.slice/ssh.service"
+  std::uint64_t id = 0;                       // inode of its directory
+  std::vector<std::string_view> controllers;  // v2: those of cgroup.controllers
+  // Empty: its hierarchy or its parent does not control it, and of limits: there is none.
+  std::optional<std::uint64_t> memory_bytes, memory_min, memory_low, memory_high, memory_max;
+  std::optional<std::uint64_t> swap_bytes, swap_max;
+  std::optional<std::uint64_t> pids, pids_max;          // tasks in it and below
+  std::optional<std::uint64_t> cpu_weight, cpu_shares;  // v2; v1
+  std::optional<std::uint64_t> cpu_quota_ns, cpu_period_ns, cpu_usage_ns;
+};
+
 struct LogRecord {
   std::uint64_t time_ns = 0, sequence = 0;
   unsigned level = 0, facility = 0;
@@ -276,8 +292,10 @@ enum Part : unsigned {
   part_sockets = 1 << 7,
   part_mounts = 1 << 8,
   part_kernel_log = 1 << 9,
-  part_threads = 1 << 10,  // only in documents that ask for it
-  part_all = (1 << 10) - 1,
+  part_threads = 1 << 10,              // only in documents that ask for it
+  part_cgroups = 1 << 11,              // the groups, and of each process in which it is
+  part_groups_of_processes = 1 << 12,  // the latter only
+  part_all = ((1 << 10) - 1) | part_cgroups,
 };
 
 struct State {
@@ -293,6 +311,7 @@ struct State {
   std::vector<Socket> sockets;
   std::vector<Mount> mounts;
   std::vector<LogRecord> kernel_log;
+  std::vector<Cgroup> cgroups;    // by hierarchy, parents before their children
   std::vector<Problem> problems;  // bounded: the last says how many were left out
   Arena arena;
 

@@ -109,6 +109,11 @@ static int run_mounts(char* argument) {
   return run_script("mounts");
 }
 
+static int run_cgroups(char* argument) {
+  (void)argument;
+  return run_script("cgroups");
+}
+
 static int run_overlay(char* argument) {
   (void)argument;
   setup_module("overlay");
@@ -189,6 +194,7 @@ static const Command commands[] = {
     {"network", "network devices of many kinds, with addresses of every sort (--tools)",
      run_network},
     {"mounts", "mounts that propagate, file systems with options (--tools)", run_mounts},
+    {"cgroups", "control groups of both kinds, with limits (--tools)", run_cgroups},
     {"overlay", "an overlay of two lower directories (--tools)", run_overlay},
     {"sockets", "a process with sockets of all families and states", run_sockets},
     {"special", "a process with everything that is not a plain file", run_special},

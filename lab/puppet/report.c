@@ -2,8 +2,9 @@
 //
 // A record is { u32 path size; i32 data size, or -errno; path; data }. Paths are those of
 // /proc, except `net/INODE/...` and `mnt/INODE/...` for what a namespace
-// says, `uname`, `kmsg`, and `reporter` (the PID of this program).
+// says, `cgroup/DEVICE/...` for control groups, `uname`, `kmsg`, and `reporter` (the PID of this program).
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kcmp.h>
@@ -218,6 +219,7 @@ static void report_process(int pid) {
   int directory = open(base, O_PATH | O_CLOEXEC);
   emit_entry(directory, base, "stat");
   emit_entry(directory, base, "status");
+  emit_entry(directory, base, "cgroup");
   report_program(directory, base);
   report_places(directory, base);
   report_files(directory, base, pid);
@@ -326,6 +328,67 @@ static void visit_mounts(const char* of, int pid, ino_t inode) {
   emit_as(path, name);
 }
 
+static const char* const group_files[] = {
+    "cgroup.controllers",
+    "memory.current",
+    "memory.min",
+    "memory.low",
+    "memory.high",
+    "memory.max",
+    "memory.swap.max",
+    "memory.swap.current",
+    "pids.current",
+    "pids.max",
+    "cpu.weight",
+    "cpu.max",
+    "memory.usage_in_bytes",
+    "memory.limit_in_bytes",
+    "cpu.stat",
+    "cpu.shares",
+    "cpu.cfs_quota_us",
+    "cpu.cfs_period_us",
+};
+
+// A control group and those below, as cgroup/DEVICE/PATH/FILE.
+static void report_groups(const char* directory, const char* path) {
+  char below[4096], name[4096];
+  struct stat info;
+  DIR* list = opendir(directory);
+  if (list == NULL || stat(directory, &info) != 0) return;
+  snprintf(name, sizeof(name), "%s/inode", path);
+  snprintf(below, sizeof(below), "%lu", (unsigned long)info.st_ino);
+  emit(name, below, strlen(below));
+  for (size_t i = 0; i < COUNT(group_files); i++) {
+    if (faccessat(dirfd(list), group_files[i], F_OK, 0) != 0) continue;
+    snprintf(name, sizeof(name), "%s/%s", path, group_files[i]);
+    emit_from(dirfd(list), group_files[i], name);
+  }
+  for (struct dirent* entry; (entry = readdir(list)) != NULL;) {
+    if (entry->d_type != DT_DIR || entry->d_name[0] == '.') continue;
+    snprintf(below, sizeof(below), "%s/%s", directory, entry->d_name);
+    snprintf(name, sizeof(name), "%s/%s", path, entry->d_name);
+    report_groups(below, name);
+  }
+  closedir(list);
+}
+
+// Each hierarchy once, with its line of mountinfo as cgroup/DEVICE.
+static void report_hierarchies(void) {
+  FILE* mounts = fopen("/proc/self/mountinfo", "re");
+  char line[4096], device[32], root[1024], target[1024], name[64];
+  known = 0;
+  while (mounts && fgets(line, sizeof(line), mounts)) {
+    struct stat info;
+    const char* type = strstr(line, " - cgroup");
+    if (!type || sscanf(line, "%*s %*s %31s %1023s %1023s", device, root, target) != 3) continue;
+    if (strcmp(root, "/") != 0 || stat(target, &info) != 0 || !is_new(info.st_dev)) continue;
+    snprintf(name, sizeof(name), "cgroup/%s", device);
+    emit(name, line, strlen(line));
+    report_groups(target, name);
+  }
+  if (mounts) fclose(mounts);
+}
+
 static void report_system(void) {
   static const char* const files[] = {
       "/proc/version",
@@ -359,5 +422,6 @@ void report(void) {
   each_namespace("net", pids, count, visit_network);
   each_named_network();
   each_namespace("mnt", pids, count, visit_mounts);
+  report_hierarchies();
   free(pids);
 }

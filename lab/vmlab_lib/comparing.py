@@ -24,7 +24,7 @@ SECTIONS = {
                              "threads", "start_time_ns", "utime_ns", "stime_ns", "rss_bytes", "vsize_bytes", "exe",
                              "cwd", "pidns", "mntns", "netns", "ns_pids", "root", "locked_bytes", "exe_file", "cwd_file",
                              "root_file", "pgrp", "session", "tty_nr", "tpgid", "nice", "priority", "rt_priority",
-                             "policy")),
+                             "policy", "cgroups")),
     "threads": (("pid",), ("tgid", "comm", "state", "uid", "euid", "gid", "egid", "start_time_ns", "utime_ns", "stime_ns",
                            "nice", "priority", "rt_priority", "policy", "cwd", "root")),
     "open_files": (("pid", "tid", "fd"), ("type", "path", "pos", "flags", "inode", "rdev", "links", "size", "lock",
@@ -36,10 +36,13 @@ SECTIONS = {
     "mounts": (("mntns", "target", "source"), ("fstype", "options", "super_options", "propagation", "peer_group",
                                                "master_group", "propagate_from")),
     "kernel_log": (("time_ns", "text"), ("level", "facility")),
+    "cgroups": (("hierarchy", "path"), ("name", "id", "controllers", "memory_bytes", "memory_min", "memory_low", "memory_high",
+                                        "memory_max", "swap_bytes", "swap_max", "pids", "pids_max", "cpu_weight",
+                                        "cpu_shares", "cpu_quota_ns", "cpu_period_ns", "cpu_usage_ns")),
 }
 OS_FIELDS = ("sysname", "nodename", "release", "version", "machine", "uptime_s", "cmdline")
 TICKS = ("start_time_ns", "utime_ns", "stime_ns")  # the guest tells them in hundredths of a second
-COUNTERS = {"utime_ns", "stime_ns", "rx_bytes", "tx_bytes", "rx_packets", "tx_packets", "uptime_s"}
+COUNTERS = {"utime_ns", "stime_ns", "rx_bytes", "tx_bytes", "rx_packets", "tx_packets", "uptime_s", "cpu_usage_ns"}
 LAPSING = {"life_times"}                           # of each address two numbers that grow smaller
 # What is compared of a value that holds more, or goes by another name.
 PARTS = {"life_times": "addresses", "buffers": "memory"}
@@ -112,7 +115,7 @@ def canonical(name, value):
         return sorted(value)
     if name in TICKS:
         return value // 10_000_000
-    if name == "time_ns":
+    if name in ("time_ns", "cpu_usage_ns"):
         return value // 1000
     if name in ("start", "end") and isinstance(value, str):
         return int(value, 16)

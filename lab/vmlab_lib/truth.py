@@ -40,6 +40,7 @@ def state(report):
         "sockets": truth_net.sockets(report, processes, files),
         "mounts": read_mounts(report),
         "kernel_log": read_log(report),
+        "cgroups": read_cgroups(report),
         "problems": [],
     }
 
@@ -121,6 +122,55 @@ def read_mounts(report):
     return mounts
 
 
+def limit(data):
+    """None if there is none."""
+    word = data.split()[0]
+    no_limit = (b"max", b"-1", b"9223372036854771712")  # the last is v1's, of whole pages
+    return None if word in no_limit else int(word)
+
+
+GROUP_VALUES = {
+    "cgroup.controllers": ("controllers", lambda data: text(data).split()),
+    "memory.current": ("memory_bytes", int), "memory.min": ("memory_min", limit), "memory.low": ("memory_low", limit),
+    "memory.high": ("memory_high", limit), "memory.max": ("memory_max", limit),
+    "memory.swap.current": ("swap_bytes", int), "memory.swap.max": ("swap_max", limit),
+    "memory.usage_in_bytes": ("memory_bytes", int), "memory.limit_in_bytes": ("memory_max", limit),
+    "pids.current": ("pids", int), "pids.max": ("pids_max", limit),
+    "cpu.weight": ("cpu_weight", int), "cpu.shares": ("cpu_shares", int),
+    "cpu.cfs_quota_us": ("cpu_quota_ns", lambda data: (quota := limit(data)) and quota * 1000),
+    "cpu.cfs_period_us": ("cpu_period_ns", lambda data: int(data) * 1000),
+}
+
+
+def read_cgroups(report):
+    """A record has the values of which the guest has files. Of roots nothing is counted, though some have files."""
+    numbers = {line.split(b":")[1]: int(line.split(b":")[0]) for line in content(report, "/proc/1/cgroup").splitlines()}
+    groups = []
+    for path, data in report.items():
+        found = re.fullmatch(r"(cgroup/\d+:\d+)(/.*)?/inode", path, re.S)
+        if not found or found[1] not in report:
+            continue
+        kind, _, options = content(report, found[1]).partition(b" - ")[2].split()
+        words = set(options.split(b","))
+        names = [names for names in numbers if names and set(names.split(b",")) <= words] if kind == b"cgroup" else [b""]
+        if not names:
+            continue
+        record = {"hierarchy": numbers.get(names[0], 0), "path": found[2] or "/", "id": int(data),
+                  "name": "".join(text(word[5:]) for word in words if word.startswith(b"name="))}
+        base = path.removesuffix("inode")
+        for file, (key, parse) in GROUP_VALUES.items():
+            if content(report, base + file) and (found[2] or key == "controllers"):
+                record[key] = parse(content(report, base + file))
+        if found[2] and content(report, base + "cpu.max"):
+            quota, period = content(report, base + "cpu.max").split()
+            record |= {"cpu_quota_ns": None if quota == b"max" else int(quota) * 1000, "cpu_period_ns": int(period) * 1000}
+        usage = re.search(rb"^usage_usec (\d+)$", content(report, base + "cpu.stat"), re.M)
+        if found[2] and usage:
+            record["cpu_usage_ns"] = int(usage[1]) * 1000
+        groups.append(record)
+    return groups
+
+
 def propagation(tags):
     """Of the optional fields of mountinfo, and the word of findmnt for them."""
     groups = {name: int(number) for name, colon, number in (text(tag).partition(":") for tag in tags) if colon}
@@ -195,6 +245,7 @@ def read_process(report, pid, alive=None):
         "sleeps": int(status[b"voluntary_ctxt_switches"]),
         "validity": "zombie" if letter == "Z" and alive == base else "live",
         "reporter": content(report, "reporter") == b"%d" % pid,
+        "cgroups": [text(line) for line in content(report, f"{base}/cgroup").splitlines()] or None,
     }
 
 

@@ -80,6 +80,8 @@ class Ps : public Verb {
     verb.options.parts = part_os | part_processes;
     if (format_.threads) verb.options.parts |= part_threads;
     verb.shown = verb.options.parts & ~part_os;
+    if (shows_cgroups() || session.common.json || csv_)
+      verb.options.parts |= part_groups_of_processes;
     if (chosen_alone()) verb.options.pid = static_cast<std::int32_t>(pids_.front());
     format_.forest = arms_ ? PsForest::arms : indented_ ? PsForest::spaces : PsForest::none;
     format_.table = {.headers = session.common.headers, .width = wide_ ? 0 : session.width};
@@ -343,6 +345,12 @@ class Ps : public Verb {
       return no_such_pid(static_cast<std::int32_t>(pids_.front()));
     }
     return {};
+  }
+
+  bool shows_cgroups() const {
+    return std::any_of(format_.columns.begin(), format_.columns.end(), [](const std::string& word) {
+      return word.substr(0, word.find('=')) == "cgroup";
+    });
   }
 
   bool csv_ = false, json_ = false;

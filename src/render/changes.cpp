@@ -39,6 +39,7 @@ std::string text(const Thread& t) {
   return fmt::format("{} of {} {}", t.pid, t.tgid, known(t.comm));
 }
 std::string text(const LogRecord& r) { return std::string(r.text); }
+std::string text(const Cgroup& c) { return fmt::format("{}:{}", c.hierarchy, c.path); }
 
 std::string endpoint(std::string_view address, std::uint32_t port) {
   return port == 0 ? known(address) : fmt::format("{}:{}", known(address), port);
@@ -47,6 +48,20 @@ std::string text(const Socket& s) {
   std::string owner = s.pid ? fmt::format(", pid {}", *s.pid) : "";
   return fmt::format("{} {} {} -> {}{}", known(s.protocol), known(s.state),
                      endpoint(s.local, s.local_port), endpoint(s.remote, s.remote_port), owner);
+}
+
+/// What changed, where the texts of the records do not show it: "; pids_max 100, was 50".
+template <typename Record>
+std::string fields(const Kind<Record>& kind, const Record& before, const Record& after) {
+  std::string text;
+  for (const Field<Record>& field : kind.fields) {
+    if (field.changed == nullptr || !field.changed(before, after)) continue;
+    JsonWriter now, then;
+    field.put(after, now);
+    field.put(before, then);
+    text += fmt::format("; {} {}, was {}", field.name, now.written(), then.written());
+  }
+  return text;
 }
 
 class Lines {
@@ -59,7 +74,9 @@ class Lines {
     const Kind<Record>& kind = kind_of<Record>();
     if (change.before == nullptr) return line(kind.added, kind.name, text(record));
     if (change.after == nullptr) return line(kind.removed, kind.name, text(record));
-    line("changed", kind.name, fmt::format("{}, was {}", text(record), text(*change.before)));
+    const std::string now = text(record), then = text(*change.before);
+    const std::string how = now != then ? ", was " + then : fields(kind, *change.before, record);
+    line("changed", kind.name, now + how);
   }
 
   void line(std::string_view change, std::string_view kind, std::string_view what) {

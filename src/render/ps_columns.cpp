@@ -353,6 +353,10 @@ constexpr std::array columns = {
     PsColumn{"netns", "NETNS", right, TEXT(number(p.netns)), KEY(p.netns.value_or(0))},
     PsColumn{"utsns", "UTSNS", right, TEXT(number(p.utsns)), KEY(p.utsns.value_or(0))},
     PsColumn{"nspid", "NSPID", left, TEXT(inner_pids(p)), nullptr},
+    PsColumn{
+        "cgroup", "CGROUP", left,
+        TEXT(p.cgroups.empty() ? "-" : for_terminal(fmt::format("{}", fmt::join(p.cgroups, ",")))),
+        nullptr},
     PsColumn{"validity", "VALIDITY", left, TEXT(std::string(to_string(p.validity))), nullptr},
     PsColumn{"task", "TASK", left, TEXT(fmt::format("{:#x}", p.task.raw())), KEY(p.task.raw())},
 };

@@ -69,6 +69,7 @@ void print_counts(Output& out, const State& state) {
   line(out, "modules", fmt::format("{}", state.modules.size()));
   line(out, "network", devices_text(state));
   line(out, "kernel log", fmt::format("{} records", state.kernel_log.size()));
+  line(out, "cgroups", fmt::format("{}", state.cgroups.size()));
 }
 
 }  // namespace

@@ -33,7 +33,8 @@ class Changes {
  private:
   template <typename... Records>
   using Lists = std::tuple<std::vector<Change<Records>>...>;
-  Lists<CpuInfo, NetDevice, Module, Process, Thread, OpenFile, MemoryMap, Socket, Mount, LogRecord>
+  Lists<CpuInfo, NetDevice, Module, Process, Thread, OpenFile, MemoryMap, Socket, Mount, LogRecord,
+        Cgroup>
       all_;
 };
 

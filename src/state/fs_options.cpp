@@ -31,10 +31,10 @@ const FsOptions::Known FsOptions::built_in[] = {
     {"pstore_show_options", &FsOptions::print_pstore},
 };
 const FsOptions::Known FsOptions::by_name[] = {
-    {"sysfs", &FsOptions::print_nothing},   {"cgroup2", &FsOptions::print_cgroup2},
-    {"overlay", &FsOptions::print_overlay}, {"autofs", &FsOptions::print_autofs},
-    {"fuse", &FsOptions::print_fuse},       {"fuseblk", &FsOptions::print_fuse},
-    {"ext4", &FsOptions::print_ext4},
+    {"sysfs", &FsOptions::print_nothing}, {"cgroup2", &FsOptions::print_cgroup2},
+    {"cgroup", &FsOptions::print_cgroup}, {"overlay", &FsOptions::print_overlay},
+    {"autofs", &FsOptions::print_autofs}, {"fuse", &FsOptions::print_fuse},
+    {"fuseblk", &FsOptions::print_fuse},  {"ext4", &FsOptions::print_ext4},
 };
 
 FsOptions FsOptions::resolve(Members& members) {
@@ -277,6 +277,51 @@ bool FsOptions::print_hugetlbfs(Super& super) const {
                       least = reader.value(spool, (*pool)[1]);
   if (most != ~0ULL) super.print(",size={}", most << shift);
   if (least != ~0ULL) super.print(",min_size={}", least << shift);
+  return true;
+}
+
+/// A hierarchy of v1, as cgroup1_show_options() of kernel/cgroup/cgroup1.c prints it.
+bool FsOptions::print_cgroup(Super& super) const {
+  Kernel& kernel = super.context.kernel;
+  Reader& reader = super.reader();
+  const auto roots = members_of(kernel, "", "kernfs_super_info", {"root"});
+  const auto nodes = members_of(kernel, "", "kernfs_root", {"kn"});
+  const auto owners = members_of(kernel, "", "kernfs_node", {"priv"});
+  const auto of = members_of(kernel, "", "cgroup", {"root", "flags"});
+  const auto in = members_of(kernel, "", "cgroup_root",
+                             {"subsys_mask", "flags", "release_agent_path", "name", "cgrp"});
+  const auto legacy_name = kernel.member("cgroup_subsys", "legacy_name");
+  const auto subsystems = kernel.symbol("cgroup_subsys");
+  const auto count = kernel.enumerator("CGROUP_SUBSYS_COUNT");
+  const auto clone_children = kernel.enumerator("CGRP_CPUSET_CLONE_CHILDREN");
+  if (!roots || !nodes || !owners || !of || !in || !legacy_name || !subsystems || !count)
+    return false;
+  const GuestVirt node =
+      reader.pointer(reader.pointer(super.info + (*roots)[0].offset) + (*nodes)[0].offset);
+  const GuestVirt group = reader.pointer(node + (*owners)[0].offset);
+  const GuestVirt root = reader.pointer(group + (*of)[0].offset);
+  const std::uint64_t mask = reader.value(root, (*in)[0]), flags = reader.value(root, (*in)[1]);
+  for (std::uint64_t i = 0; i < std::min<std::uint64_t>(static_cast<std::uint64_t>(*count), 32);
+       ++i) {
+    std::array<char, 64> name;
+    if ((mask >> i & 1) == 0) continue;
+    const GuestVirt subsystem = reader.pointer(*subsystems + 8 * i);
+    super.print(",{}", reader.c_string(reader.pointer(subsystem + legacy_name->offset), name));
+  }
+  constexpr std::pair<const char*, std::string_view> names[] = {
+      {"CGRP_ROOT_NOPREFIX", ",noprefix"},
+      {"CGRP_ROOT_XATTR", ",xattr"},
+      {"CGRP_ROOT_CPUSET_V2_MODE", ",cpuset_v2_mode"},
+      {"CGRP_ROOT_FAVOR_DYNMODS", ",favordynmods"}};
+  for (const auto& [enumerator, option] : names) {
+    const auto flag = kernel.enumerator(enumerator);
+    if (flag && (flags & static_cast<std::uint64_t>(*flag)) != 0) super.add(option);
+  }
+  const GuestVirt agent = root + (*in)[2].offset, name = root + (*in)[3].offset;
+  if (reader.u8(agent) != 0) super.add_text("release_agent", agent);
+  const std::uint64_t own_flags = reader.value(root + (*in)[4].offset, (*of)[1]);
+  if (clone_children && (own_flags >> *clone_children & 1) != 0) super.add(",clone_children");
+  if (reader.u8(name) != 0) super.add_text("name", name);
   return true;
 }
 

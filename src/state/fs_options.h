@@ -74,6 +74,7 @@ class FsOptions {
   bool print_tracefs(Super& super) const;
   bool print_bpf(Super& super) const;
   bool print_hugetlbfs(Super& super) const;
+  bool print_cgroup(Super& super) const;
   bool print_cgroup2(Super& super) const;
   bool print_overlay(Super& super) const;
   bool print_autofs(Super& super) const;

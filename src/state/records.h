@@ -76,6 +76,7 @@ const Kind<MemoryMap>& kind(const MemoryMap*);
 const Kind<Socket>& kind(const Socket*);
 const Kind<Mount>& kind(const Mount*);
 const Kind<LogRecord>& kind(const LogRecord*);
+const Kind<Cgroup>& kind(const Cgroup*);
 
 template <typename Record>
 const Kind<Record>& kind_of() {
@@ -95,6 +96,7 @@ void each_kind(Visit&& visit) {
   visit(kind_of<Socket>());
   visit(kind_of<Mount>());
   visit(kind_of<LogRecord>());
+  visit(kind_of<Cgroup>());
 }
 
 /// The keys of a document that have records or are an object of the guest ("os"), each with its part.

@@ -38,6 +38,7 @@ void State::clear() {
   sockets.clear();
   mounts.clear();
   kernel_log.clear();
+  cgroups.clear();
   problems.clear();
   arena.clear();
   problems_left_out = 0;

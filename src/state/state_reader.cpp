@@ -57,7 +57,8 @@ LinuxStateReader::LinuxStateReader(Kernel& kernel, GuestMemory& memory, Processe
       net_devices_(NetDevicesReader::resolve(kernel)),
       modules_(ModulesReader::resolve(kernel)),
       sockets_(SocketsReader::resolve(kernel)),
-      kernel_log_(KernelLogReader::resolve(kernel)) {}
+      kernel_log_(KernelLogReader::resolve(kernel)),
+      cgroups_(CgroupsReader::resolve(kernel)) {}
 
 Result<void> LinuxStateReader::read(const StateOptions& options, State& into) {
   auto read = read_view(options, into);
@@ -90,6 +91,7 @@ Result<void> LinuxStateReader::read_view(const StateOptions& options, State& int
   read_part(context, net_devices_, part_net_devices, "net_devices");
   read_part(context, modules_, part_modules, "modules");
   VMSIGHT_TRY_VOID(read_processes(context));
+  read_part(context, cgroups_, part_cgroups | part_groups_of_processes, "cgroups", shared_);
   read_part(context, sockets_, part_sockets, "sockets");
   VMSIGHT_TRY_VOID(read_mounts(context));
   read_part(context, kernel_log_, part_kernel_log, "kernel_log");
@@ -122,16 +124,16 @@ Result<void> LinuxStateReader::check_kernel() {
                .hint = "the guest may have rebooted; attach again"};
 }
 
-template <typename Part>
-void LinuxStateReader::read_part(Context& context, Part& part, unsigned flag,
-                                 std::string_view name) {
-  if ((context.options.parts & flag) == 0) return;
+template <typename Part, typename... Needs>
+void LinuxStateReader::read_part(Context& context, Part& part, unsigned flags,
+                                 std::string_view name, const Needs&... needs) {
+  if ((context.options.parts & flags) == 0) return;
   if (!part) {
     context.state.problem(std::string(name), part.error().message);
     return;
   }
   reader_.begin_object();
-  part->read(context);
+  part->read(context, needs...);
   reader_.clear_fault();
 }
 

@@ -3,6 +3,7 @@
 
 #include <optional>
 
+#include "state/cgroups.h"
 #include "state/change_counts.h"
 #include "state/cpus.h"
 #include "state/kernel_log.h"
@@ -31,8 +32,9 @@ class LinuxStateReader final : public StateReader {
   Result<void> read_processes(Context& context);
   Result<void> read_mounts(Context& context);
   static void tell_broken(State& state, const std::vector<MountsReader::Broken>& broken);
-  template <typename Part>
-  void read_part(Context& context, Part& part, unsigned flag, std::string_view name);
+  template <typename Part, typename... Needs>
+  void read_part(Context& context, Part& part, unsigned flags, std::string_view name,
+                 const Needs&... needs);
 
   Kernel& kernel_;
   GuestMemory& memory_;
@@ -51,6 +53,7 @@ class LinuxStateReader final : public StateReader {
   Result<ModulesReader> modules_;
   Result<SocketsReader> sockets_;
   Result<KernelLogReader> kernel_log_;
+  Result<CgroupsReader> cgroups_;
 
   std::vector<SocketFile> socket_files_;  // kept for its allocation
 };

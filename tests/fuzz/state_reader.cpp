@@ -30,6 +30,13 @@ class Scene {
     kernel_.set("maple_arange_64", "pivot", {8, 72, 0, 0, 9});
     kernel_.set("maple_arange_64", "slot", {80, 80, 0, 0, 10});
     kernel_.set_size("upid", 32);
+    kernel_.set("cgroup_root", "cgrp", {1024, 1024, 0, 0, 1});
+    kernel_.set("cgroup", "self", {0, 256, 0, 0, 1});
+    kernel_.start_at("cgroup", 256);
+    for (const char* id : {"CSS_ONLINE", "CSS_VISIBLE"}) kernel_.set_enumerator(id, 2);
+    kernel_.set_enumerator("CGROUP_SUBSYS_COUNT", 4);
+    kernel_.set_enumerator("memory_cgrp_id", 1);
+    kernel_.set_enumerator("pids_cgrp_id", 2);
     build();
   }
 
@@ -73,6 +80,34 @@ class Scene {
     build_paths(fs, file, ns);
     build_files(files, file);
     build_memory(mm, file);
+    build_cgroups(task);
+  }
+
+  /// One hierarchy: the root and a group below it, in which the process is.
+  void build_cgroups(GuestVirt task) {
+    const GuestVirt root = object(), group = object(), set = object(), link = object();
+    const GuestVirt node = object(), name = object();
+    kernel_.set_symbol("cgrp_dfl_root", root);
+    guest_.put(*kernel_.symbol("cgrp_dfl_visible"), std::uint8_t{1});
+    guest_.link_list(*kernel_.symbol("cgroup_roots"),
+                     std::array{root + kernel_.offset("cgroup_root", "root_list")});
+    const auto children = kernel_.offset("cgroup_subsys_state", "children");
+    guest_.link_list(root + 1024 + children,
+                     std::array{group + kernel_.offset("cgroup_subsys_state", "sibling")});
+    guest_.link_list(group + children, {});
+    for (const GuestVirt each : {root + 1024, group}) {
+      point(each, "cgroup", "root", root);
+      point(each, "cgroup", "kn", node);
+      kernel_.put(each, "cgroup_subsys_state", "flags", std::uint64_t{2});
+      for (unsigned i = 0; i < 4; ++i)
+        guest_.put_pointer(each + kernel_.offset("cgroup", "subsys") + 8 * i, object());
+    }
+    point(group, "cgroup_subsys_state", "parent", root + 1024);
+    point(node, "kernfs_node", "name", name);
+    point(task, "task_struct", "cgroups", set);
+    guest_.link_list(set + kernel_.offset("css_set", "cgrp_links"),
+                     std::array{link + kernel_.offset("cgrp_cset_link", "cgrp_link")});
+    point(link, "cgrp_cset_link", "cgrp", group);
   }
 
   void build_paths(GuestVirt fs, GuestVirt file, GuestVirt ns) {

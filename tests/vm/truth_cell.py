@@ -9,7 +9,7 @@ import tempfile
 
 from harness import Guest, check_truth, expect, main, run, state, vmsight
 
-SCENE = ["workers 40", "files 60", "maps 20", "sockets", "special", "threads", "zombies 2", "container", "network", "mounts",
+SCENE = ["workers 40", "files 60", "maps 20", "sockets", "special", "threads", "zombies 2", "container", "network", "mounts", "cgroups",
          "log hello from the puppet"]
 
 
