@@ -29,29 +29,40 @@ class JsonWriter final : public ValueSink {
 
   /// JSON that is made elsewhere, as a value.
   void word(std::string_view json);
-  std::string_view written() const { return text_; }
+  std::string_view written() const { return std::string_view(text_).substr(0, size_); }
   void clear() {
-    text_.clear();
+    size_ = 0;
     follows_ = false;
   }
 
  private:
   void separate() {
-    if (follows_) text_ += ',';
+    if (follows_) append(',');
     follows_ = true;
   }
   void open(char bracket) {
     separate();
-    text_ += bracket;
+    append(bracket);
     follows_ = false;
   }
   void close(char bracket) {
-    text_ += bracket;
+    append(bracket);
     follows_ = true;
   }
   void escape(std::string_view& bytes);
+  void append_unit(std::uint32_t unit);
+  template <typename Number>
+  void append_number(Number value);
+  void append(std::string_view text);
+  void append(char c) {
+    *room(1) = c;
+    ++size_;
+  }
+  /// So many bytes behind what was written.
+  char* room(std::size_t size);
 
-  std::string text_;
+  std::string text_;      // and room behind what was written
+  std::size_t size_ = 0;  // of that
   bool follows_ = false;  // something stands before the next value or key: a comma is due
 };
 

@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <charconv>
+#include <iterator>
+
 namespace vmsight {
 
 std::vector<std::pair<std::string_view, Part>> document_parts() {
@@ -20,8 +23,8 @@ unsigned parts_named_by(std::string_view where) {
 }
 
 void put_hexadecimal(std::uint64_t value, ValueSink& sink) {
-  char text[24];
-  const auto end = fmt::format_to(text, "{:#x}", value);
+  char text[24] = "0x";
+  const auto end = std::to_chars(text + 2, std::end(text), value, 16).ptr;
   sink.text({text, static_cast<std::size_t>(end - text)});
 }
 
