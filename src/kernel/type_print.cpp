@@ -392,7 +392,9 @@ Result<std::string> print_type(const Btf& btf, std::string_view name) {
 
 Result<nlohmann::ordered_json> type_to_json(const Btf& btf, std::string_view name) {
   VMSIGHT_TRY(const BtfType type, find_definition(btf, name));
-  return JsonPrinter(btf).describe(type);
+  nlohmann::ordered_json json{{"schema", "vmsight.type/1"}};
+  json.update(JsonPrinter(btf).describe(type));
+  return json;
 }
 
 std::string declaration(const Btf& btf, TypeId id, std::string_view name) {

@@ -26,7 +26,7 @@ namespace vmsight {
 /// Btf::find_type ("task_struct", "struct page", "pid_t") or a kernel function ("vfs_read").
 /// Control bytes in names are escaped. not_found if there is no such type.
 Result<std::string> print_type(const Btf& btf, std::string_view name);
-/// {kind, name, size, members: [{name, type, offset, size, bit_offset, bit_size, members}]},
+/// {schema, kind, name, size, members: [{name, type, offset, size, bit_offset, bit_size, members}]},
 /// {.., enumerators: [{name, value}]}, {.., returns, parameters: [{name, type}]}; null or absent
 /// where it makes no sense.
 Result<nlohmann::ordered_json> type_to_json(const Btf& btf, std::string_view name);

@@ -131,6 +131,7 @@ std::string to_text(const Printed& printed) {
 nlohmann::ordered_json to_json(const Printed& printed) {
   std::size_t budget = max_json;
   Json json;
+  json["schema"] = "vmsight.print/1";
   json["type"] = printed.type;
   json["address"] = printed.address ? Json(fmt::format("{:#x}", printed.address->raw())) : Json();
   json["value"] = value_json(printed.value, budget);

@@ -173,6 +173,8 @@ TEST_F(PrintTest, DefinitionsAreCWithOffsetsAndHoles) {
 
 TEST_F(PrintTest, DefinitionsAsJson) {
   const ordered_json json = *type_to_json(**kernel.btf(), "thing");
+  EXPECT_EQ(json.items().begin().key(), "schema");
+  EXPECT_EQ(json["schema"], "vmsight.type/1");
   EXPECT_EQ(json["size"], 120);
   EXPECT_EQ(json["members"][0],
             ordered_json::parse(R"({"name":"comm","type":"char [16]","offset":0,"size":16})"));
@@ -242,6 +244,7 @@ TEST_F(PrintTest, DepthIsBounded) {
 
 TEST_F(PrintTest, JsonHasTheSameValues) {
   const ordered_json json = to_json(print(whole()));
+  EXPECT_EQ(json["schema"], "vmsight.print/1");
   EXPECT_EQ(json["type"], "struct thing");
   EXPECT_EQ(json["address"], "0xffffffff81001000");
   const ordered_json& value = json["value"];
