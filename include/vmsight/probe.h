@@ -309,8 +309,21 @@ Result<std::unique_ptr<ProbeEngine>> open_gdbstub_engine(const EngineSetting& se
 /// Functions of kernels and programs under KVM, seen by eBPF in the host's kernel. unsupported or permission, with
 /// the reason and a hint, if the guest is emulated, or the host does not let us. Changes nothing yet.
 Result<std::unique_ptr<ProbeEngine>> open_kvm_engine(const EngineSetting& setting);
-/// The errors of open_kvm_engine() that can be known without loading anything.
+/// Their errors, as far as they can be known without loading anything or disturbing the guest.
+Result<void> check_gdbstub_engine(const VmInfo& vm);
 Result<void> check_kvm_engine(const VmInfo& vm);
+
+struct EngineStatus {
+  std::string_view name;  // "kvm"
+  std::string_view what;  // one line
+  std::string_view cost;  // one line: what a hit costs the guest
+  bool usable = false;
+  std::string reason;  // why not
+  std::string hint;    // what to do about it
+};
+/// Every engine, in the order in which "auto" tries them, and whether it works for this VM. Trying does not
+/// disturb the guest.
+std::vector<EngineStatus> engine_status(const Vm& vm);
 
 /// The names of all engines, in the order in which "auto" tries them.
 std::vector<std::string_view> engine_names();

@@ -122,13 +122,44 @@ Check check_registers(Vm& vm) {
   return check;
 }
 
-Check check_kvm_probes(const Vm& vm) {
-  Check check{.name = "probes by KVM",
-              .what = "probes of functions whose hits stay in the host's kernel"};
-  const auto possible = check_kvm_engine(vm.info());
-  check.works = possible.has_value();
-  check.reason = possible ? "an eBPF program sees the traps" : possible.error().message;
-  if (!possible) check.hint = possible.error().hint;
+/// A technique of views, or an engine of probes.
+template <typename Status>
+Check check_of(const Status& status, std::string name) {
+  return {.name = std::move(name),
+          .what = std::string(status.what),
+          .works = status.usable,
+          .reason = status.usable ? fmt::format("costs the guest: {}", status.cost) : status.reason,
+          .hint = status.hint};
+}
+
+/// Which technique gives what is wished for, without disturbing the guest.
+Check check_wish(const Vm& vm, std::string name, std::string what, const TechniqueWish& wish) {
+  Check check{.name = std::move(name), .what = std::move(what)};
+  const auto memory = open_view(vm, "auto", wish);
+  if (!memory) {
+    check.reason = memory.error().message;
+    check.hint = memory.error().hint;
+    return check;
+  }
+  check.works = true;
+  check.reason = (*memory)->technique();
+  for (const TechniqueStatus& status : technique_status(vm)) {
+    if (status.name == check.reason)
+      check.reason += fmt::format("; costs the guest: {}", status.cost);
+  }
+  return check;
+}
+
+Check check_probes(const Vm& vm) {
+  Check check{.name = "probe", .what = "being told when its kernel or its programs pass a place"};
+  for (const EngineStatus& status : engine_status(vm)) {
+    check.works = status.usable;
+    check.reason = status.usable ? fmt::format("engine {}: {}; costs the guest: {}", status.name,
+                                               status.what, status.cost)
+                                 : status.reason;
+    check.hint = status.hint;
+    if (status.usable) break;
+  }
   return check;
 }
 
@@ -153,13 +184,20 @@ std::vector<Check> check_host() {
 std::vector<Check> check_vm(Vm& vm) {
   std::vector<Check> checks = {check_layout(vm), check_monitor(vm), check_registers(vm)};
   for (const TechniqueStatus& status : technique_status(vm)) {
-    checks.push_back(
-        {std::string(status.name), std::string(status.what), status.usable,
-         status.usable ? fmt::format("costs the guest: {}", status.cost) : status.reason,
-         status.hint});
+    checks.push_back(check_of(status, std::string(status.name)));
   }
-  checks.push_back(check_kvm_probes(vm));
+  for (const EngineStatus& status : engine_status(vm)) {
+    checks.push_back(check_of(status, fmt::format("probes by {}", status.name)));
+  }
   return checks;
+}
+
+std::vector<Check> summarize(const Vm& vm) {
+  return {check_wish(vm, "read", "its processes, files, sockets ...", {}),
+          check_wish(vm, "one moment", "a view in which nothing moved", {.consistent = true}),
+          check_wish(vm, "without pause", "one moment, and the guest is not halted",
+                     {.consistent = true, .no_pause = true}),
+          check_probes(vm)};
 }
 
 Check check_kernel(const CommonOptions& options) {

@@ -19,7 +19,9 @@ struct Check {
 
 /// Rights and features of the host.
 std::vector<Check> check_host();
-/// The monitor and each technique.
+/// What a user wants to know of a VM: can it be read, at one moment, without a pause, and probed.
+std::vector<Check> summarize(const Vm& vm);
+/// The monitor, each technique and each engine.
 std::vector<Check> check_vm(Vm& vm);
 /// Whether a kernel is found, by the technique and cache the options name.
 Check check_kernel(const CommonOptions& options);

@@ -11,22 +11,34 @@ namespace {
 class Doctor : public Verb {
  public:
   void declare(CLI::App& app) override {
+    app.add_flag("--all", all_, "of a VM: every technique and engine, and what they need");
     app.add_flag("--recover", recover_,
                  "undo what a vmsight that was killed left in the VM, or in all");
   }
 
   Result<void> run(Session& session) override {
     if (recover_) return run_recovery(session);
-    std::vector<Check> checks = check_host();
-    if (!session.common.vm.empty()) {
+    std::vector<Check> summary, checks;
+    if (session.common.vm.empty()) {
+      checks = check_host();
+    } else {
       VMSIGHT_TRY(Guest guest, open_named(session.common));
-      checks = guest.vm ? check_vm(*guest.vm) : std::vector<Check>{};
-      checks.push_back(check_kernel(session.common));
+      if (guest.vm) summary = summarize(*guest.vm);
+      summary.push_back(check_kernel(session.common));
+      if (guest.vm && (all_ || session.common.json)) checks = check_vm(*guest.vm);
+      if (session.common.json) checks.push_back(summary.back());
     }
-    if (session.common.json)
-      print_json(session.out, checks);
-    else
-      print_text(session, checks);
+    if (session.common.json) {
+      print_json(session.out, summary, checks);
+      return {};
+    }
+    print_text(session, summary);
+    if (!summary.empty() && !checks.empty()) session.out.print("\n");
+    print_text(session, checks);
+    if (!summary.empty() && checks.empty()) {
+      session.out.print("\n`vmsight doctor {} --all` tells every technique, its costs and needs\n",
+                        for_terminal(session.common.vm));
+    }
     return {};
   }
 
@@ -73,7 +85,7 @@ class Doctor : public Verb {
     }
   }
 
-  static void print_json(Output& out, const std::vector<Check>& checks) {
+  static Json to_json(const std::vector<Check>& checks) {
     Json list = Json::array();
     for (const Check& check : checks) {
       list.push_back({{"name", check.name},
@@ -82,19 +94,31 @@ class Doctor : public Verb {
                       {"reason", for_json(check.reason)},
                       {"hint", check.hint.empty() ? Json(nullptr) : Json(for_json(check.hint))}});
     }
-    out.print("{}\n", dump({{"schema", "vmsight.doctor/1"}, {"checks", std::move(list)}}));
+    return list;
+  }
+
+  static void print_json(Output& out, const std::vector<Check>& summary,
+                         const std::vector<Check>& checks) {
+    out.print("{}\n", dump({{"schema", "vmsight.doctor/1"},
+                            {"checks", to_json(checks)},
+                            {"summary", to_json(summary)}}));
   }
 
   static void print_text(Session& session, const std::vector<Check>& checks) {
+    std::size_t widest = 0;
+    for (const Check& check : checks) widest = std::max(widest, check.name.size());
     for (const Check& check : checks) {
-      session.out.print("{:<4}{:<15} {}\n", check.works ? "yes" : "no", check.name,
+      session.out.print("{:<4}{:<{}}  {}\n", check.works ? "yes" : "no", check.name, widest,
                         for_terminal(check.what));
-      if (!check.reason.empty()) session.out.print("{:20}{}\n", "", for_terminal(check.reason));
-      if (!check.hint.empty()) session.out.print("{:20}hint: {}\n", "", for_terminal(check.hint));
+      const std::size_t indent = 4 + widest + 2;
+      if (!check.reason.empty())
+        session.out.print("{:{}}{}\n", "", indent, for_terminal(check.reason));
+      if (!check.hint.empty())
+        session.out.print("{:{}}hint: {}\n", "", indent, for_terminal(check.hint));
     }
   }
 
-  bool recover_ = false;
+  bool all_ = false, recover_ = false;
 };
 
 }  // namespace
@@ -106,6 +130,8 @@ extern const VerbInfo doctor_verb{
     .summary = "What works on this host, or for one VM, and if not why and what to do",
     .examples =
         "  vmsight doctor\n"
+        "  vmsight doctor web1\n"
+        "  vmsight doctor web1 --all\n"
         "  vmsight doctor --recover web1\n",
     .vm = VmArgument::optional,
     .make = make_verb<Doctor>,

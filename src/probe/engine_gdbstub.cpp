@@ -186,6 +186,11 @@ class GdbstubEngine final : public ProbeEngine {
 
 }  // namespace
 
+Result<void> check_gdbstub_engine(const VmInfo& vm) {
+  VMSIGHT_TRY(const auto session, MonitorSession::of(vm));
+  return {};
+}
+
 Result<std::unique_ptr<ProbeEngine>> open_gdbstub_engine(const EngineSetting& setting) {
   VMSIGHT_TRY(CurrentTask current, CurrentTask::resolve(setting.kernel));
   VMSIGHT_TRY(auto session, MonitorSession::of(setting.vm.info()));

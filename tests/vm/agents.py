@@ -132,7 +132,7 @@ def agents(*techniques):
     with Guest(kernel="6.1-cloud", cpus=2, net=True, agent=True, name="agents") as guest:
         for command in SCENE:
             guest.puppet(command)
-        listing = vmsight("doctor", guest.pid)
+        listing = vmsight("doctor", guest.pid, "--all")
         for technique in techniques or TECHNIQUES:
             expect(f"yes {technique}" in listing, f"doctor: {technique} does not work\n{listing}")
             name, program = TECHNIQUES[technique]
@@ -147,7 +147,7 @@ def agents(*techniques):
     with Guest(kernel="6.1-cloud", name="no-agents") as guest:
         for technique in techniques or TECHNIQUES:
             fails(run("ps", guest.pid, "--technique", technique), 3, "no such port", "virtserialport")
-        listing = vmsight("doctor", guest.pid)
+        listing = vmsight("doctor", guest.pid, "--all")
         expect("no  agent:vmsight" in listing and "no  agent:qga" in listing, f"doctor sees agents that are none:\n{listing}")
         plugged(guest)
 

@@ -22,7 +22,8 @@ def state_verbs(guest, truth):
     vm = guest.pid
     contains(vmsight("list"), guest.name)
     contains(vmsight("info", vm), truth["os"]["release"], "technique")
-    contains(vmsight("doctor", vm), "live-map", "live-read")
+    contains(vmsight("doctor", vm), "yes read", "yes one moment", "yes probe", "yes kernel", "Linux version", "--all")
+    contains(vmsight("doctor", vm, "--all"), "yes live-map", "yes live-read", "probes by gdbstub")
     contains(vmsight("ps", vm), "PID", "[kthreadd]", "/init")
     contains(vmsight("ps", vm, "--pid", "1"), "/init")
     contains(vmsight("lsof", vm, "-p", "1"), "cwd", "/dev/")
@@ -349,10 +350,13 @@ def documents(guest):
     for part, keys in parts.items():
         for record in state[part] if isinstance(state[part], list) else [state[part]]:
             expect(set(record) == keys, f"{part}: {sorted(set(record) ^ keys)} differ from docs/json.md")
-    for words in (["list"], ["info", guest.pid], ["doctor", guest.pid], ["sym", guest.pid, "init_task"],
-                  ["stack", guest.pid, "1"]):
+    for words in (["list"], ["info", guest.pid], ["doctor"], ["doctor", guest.pid], ["sym", guest.pid, "init_task"],
+                  ["stack", guest.pid, "1"], ["print", guest.pid, "init_task.comm"]):
         document = json.loads(vmsight(*words, "--json"))
         expect(set(document) == forms[document["schema"]], f"{words}: {sorted(document)}")
+    for name in ("task_struct", "vfs_read", "pid_type"):  # each kind of type has some of the keys
+        document = json.loads(vmsight("type", guest.pid, name, "--json"))
+        expect({"schema", "kind", "name"} < set(document) <= forms["vmsight.type/1"], f"{name}: {sorted(document)}")
 
 
 def tables(guest):
