@@ -114,13 +114,13 @@ bench-probes: need-check
 	bench/probe_costs.py $(BUILD) $(ARGUMENTS)
 
 install: all
-	cmake --build $(BUILD) -j $(JOBS) --target vmsight vmsight-guard vmsight-agent man
+	cmake --build $(BUILD) -j $(JOBS) --target vmsight vmsight-guard vmsight-agent libvmsight man
 	DESTDIR=$(DESTDIR) cmake --install $(BUILD) --prefix $(PREFIX)
 
 deb: need-build
 	@$(DEPS) check deb
 	$(MAKE) program
-	cmake --build $(BUILD) -j $(JOBS) --target vmsight vmsight-guard vmsight-agent man
+	cmake --build $(BUILD) -j $(JOBS) --target vmsight vmsight-guard vmsight-agent libvmsight man
 	cd $(BUILD) && cpack -G DEB
 	@ls $(BUILD)/*.deb
 

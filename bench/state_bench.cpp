@@ -18,6 +18,7 @@
 #include "recording_memory.h"
 #include "vmsight/guest.h"
 #include "vmsight/state.h"
+#include "vmsight/view.h"
 
 using namespace vmsight;
 using vmsight::bench::RecordingMemory;
@@ -117,6 +118,7 @@ int main(int argc, char** argv) {
   app.add_flag("--json", json);
   CLI11_PARSE(app, argc, argv);
 
+  must(survive_lost_memory());
   Guest guest = must(attach(spec, {.technique = technique}));
   GuestMemory& memory = *guest.memory;
   auto reader = must(StateReader::create(*guest.kernel, memory));

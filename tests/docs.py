@@ -3,7 +3,7 @@
 
 Every test that a document names exists; every file and folder too; the folders of the source are
 those of the table in docs/architecture.md, and depend only on rows above them; what a document has
-from the program is what the program prints. `docs.py BUILD_DIR write` puts that in.
+from the program is what the program prints, and what it has from a file is what is in it. `docs.py BUILD_DIR write` puts that in.
 """
 import re
 import subprocess
@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [*(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING", "SECURITY")), *sorted((ROOT / "docs").glob("*.md"))]
+SHOWN_FILE = r"<!-- file (\S+) -->\n```\w+\n(.*?)```\n"
 FAMILIES = "vm|fuzz|sanitized|lab|study|docs"
 
 
@@ -32,7 +33,7 @@ def missing_files(document, text):
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
         if not (document.parent / target).exists():
             yield f"no file {target}"
-    for target in re.findall(r"`((?:src|tests|docs|lab|study|packaging|bench|include)/[\w./-]+)`", text):
+    for target in re.findall(r"`((?:src|tests|docs|lab|study|packaging|bench|include|examples)/[\w./-]+)`", text):
         if not (ROOT / target).exists():
             yield f"no file {target}"
 
@@ -60,6 +61,9 @@ def outdated(document, text, build):
         done = subprocess.run([f"{build}/vmsight", *words.split()], capture_output=True, text=True, check=True)
         if done.stdout != printed:
             yield f"is not what `vmsight {words}` prints: `make docs` writes it anew"
+    for path, shown in re.findall(SHOWN_FILE, text, re.S):
+        if (ROOT / path).read_text() != shown:
+            yield f"does not show {path} as it is: `make docs` writes it anew"
 
 
 def write(build):
@@ -67,8 +71,11 @@ def write(build):
         done = subprocess.run([f"{build}/vmsight", *found[1].split()], capture_output=True, text=True, check=True)
         return f"<!-- vmsight {found[1]} -->\n{done.stdout}<!-- end -->"
 
+    def shown(found):
+        return found[0].replace(found[2], (ROOT / found[1]).read_text())
+
     for document in DOCUMENTS:
-        text = document.read_text()
+        text = re.sub(SHOWN_FILE, shown, document.read_text(), flags=re.S)
         document.write_text(re.sub(r"<!-- vmsight (.*?) -->\n.*?<!-- end -->", printed, text, flags=re.S))
 
 

@@ -5,12 +5,14 @@
 //   HostVirt   an address inside the QEMU process; RamMap makes it
 #pragma once
 
+#include "vmsight/public.h"
+
 #include <fmt/format.h>
 #include <compare>
 #include <cstdint>
 #include <optional>
 
-namespace vmsight {
+namespace VMSIGHT_PUBLIC vmsight {
 
 inline constexpr std::uint64_t page_size = 4096;
 inline constexpr unsigned page_shift = 12;

@@ -20,7 +20,7 @@
 #include "vmsight/view.h"
 #include "vmsight/vm.h"
 
-namespace vmsight {
+namespace VMSIGHT_PUBLIC vmsight {
 
 struct AttachOptions {
   std::string technique = "auto";     // as open_view() takes it

@@ -20,7 +20,7 @@
 #include "vmsight/result.h"
 #include "vmsight/vm.h"
 
-namespace vmsight {
+namespace VMSIGHT_PUBLIC vmsight {
 
 class Halter;
 

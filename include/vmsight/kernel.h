@@ -16,7 +16,7 @@
 #include "vmsight/memory.h"
 #include "vmsight/result.h"
 
-namespace vmsight {
+namespace VMSIGHT_PUBLIC vmsight {
 
 /// An x86-64 address space: a page table, and for the kernel's own the two linear windows that
 /// need no walk.

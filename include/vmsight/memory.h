@@ -12,7 +12,7 @@
 #include "vmsight/address.h"
 #include "vmsight/result.h"
 
-namespace vmsight {
+namespace VMSIGHT_PUBLIC vmsight {
 
 /// One run of guest RAM that is contiguous in guest-physical addresses and in its backing.
 ///

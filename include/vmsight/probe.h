@@ -28,7 +28,7 @@
 #include "vmsight/result.h"
 #include "vmsight/vm.h"
 
-namespace vmsight {
+namespace VMSIGHT_PUBLIC vmsight {
 
 using ProbeId = std::uint32_t;
 

@@ -16,7 +16,7 @@
 #include "vmsight/kernel.h"
 #include "vmsight/memory.h"
 
-namespace vmsight {
+namespace VMSIGHT_PUBLIC vmsight {
 
 class Reader {
  public:

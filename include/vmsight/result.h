@@ -4,6 +4,8 @@
 // cause ("read gpa:0x1000: not backed by RAM"); `hint` says what the user can do about it.
 #pragma once
 
+#include "vmsight/public.h"
+
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -12,7 +14,7 @@
 #include <utility>
 #include <variant>
 
-namespace vmsight {
+namespace VMSIGHT_PUBLIC vmsight {
 
 enum class ErrorCode {
   os,           // a system call failed; Error::os_errno is set

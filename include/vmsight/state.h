@@ -17,7 +17,7 @@
 #include "vmsight/memory.h"
 #include "vmsight/result.h"
 
-namespace vmsight {
+namespace VMSIGHT_PUBLIC vmsight {
 
 /// A bump allocator: strings live as long as it does. clear() keeps its first blocks for reuse.
 class Arena {

@@ -11,7 +11,13 @@
 #include "vmsight/memory.h"
 #include "vmsight/vm.h"
 
-namespace vmsight {
+namespace VMSIGHT_PUBLIC vmsight {
+
+/// Memory that is mapped can vanish: the host may cut the file that a VM's RAM or an image is, and
+/// touching it then ends a program by SIGBUS. This installs a handler, for the whole process and for
+/// good, that lets reads go on with an error instead; other SIGBUSes go to the handler there was
+/// before. Without it nothing is mapped: "auto" takes other techniques, and images cannot be read.
+Result<void> survive_lost_memory();
 
 /// live-map: shared RAM mapped read-only into our process. Touching a page costs nothing but
 /// the page fault; the guest is not slowed and not stopped.

@@ -14,7 +14,7 @@
 #include "vmsight/memory.h"
 #include "vmsight/result.h"
 
-namespace vmsight {
+namespace VMSIGHT_PUBLIC vmsight {
 
 enum class Accelerator { unknown, tcg, kvm };
 std::string_view to_string(Accelerator accelerator);

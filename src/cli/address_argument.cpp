@@ -1,5 +1,7 @@
 #include "cli/address_argument.h"
 
+#include "kernel/find_symbol.h"
+
 #include <algorithm>
 #include <charconv>
 #include <string>
@@ -17,17 +19,6 @@ std::optional<std::uint64_t> number_in_base(std::string_view text, int base) {
 /// As /proc/kallsyms writes addresses: 16 hexadecimal digits without 0x.
 std::optional<std::uint64_t> bare_address(std::string_view text) {
   return text.size() == 16 ? number_in_base(text, 16) : std::nullopt;
-}
-
-Result<GuestVirt> symbol_address(Kernel& kernel, std::string_view name) {
-  if (const auto address = kernel.symbol(name)) return *address;
-  VMSIGHT_TRY(const auto symbols, kernel.symbols());
-  for (const Symbol& symbol : symbols) {
-    if (symbol.name == name) return symbol.address;
-  }
-  return Error{.code = ErrorCode::not_found,
-               .message = fmt::format("no symbol '{}' in the guest's kernel", name),
-               .hint = fmt::format("`vmsight sym VM '*{}*'` lists names like it", name)};
 }
 
 }  // namespace
@@ -67,7 +58,7 @@ Result<GuestVirt> parse_virtual(Kernel& kernel, std::string_view text) {
     }
     offset = *value;
   }
-  VMSIGHT_TRY(const GuestVirt base, symbol_address(kernel, text.substr(0, plus)));
+  VMSIGHT_TRY(const GuestVirt base, find_symbol(kernel, text.substr(0, plus)));
   return base + offset;
 }
 

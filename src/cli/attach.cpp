@@ -5,7 +5,6 @@
 #include "cli/progress.h"
 #include "render/csv.h"
 #include "render/escape.h"
-#include "vm/info.h"
 
 namespace vmsight {
 namespace {
@@ -27,12 +26,6 @@ void say_what_was_left(const Recovery& done) {
   fmt::print(stderr, "vmsight: {}: left by a killed vmsight: {}; {}\n", for_terminal(done.vm),
              for_terminal(done.what),
              done.undone ? "undone" : "not undone: " + for_terminal(done.reason));
-}
-
-std::vector<Problem> problems_of(const Image& image) {
-  std::vector<Problem> problems;
-  for (const std::string& problem : image.problems) problems.push_back({"image", problem});
-  return problems;
 }
 
 }  // namespace
@@ -61,24 +54,6 @@ Result<void> find_kernel_in(Guest& guest, const CommonOptions& options) {
   AttachOptions attach = attach_options(options);
   attach.progress = [&](std::string_view what) { progress.say(what); };
   return find_kernel_of(guest, attach);
-}
-
-VmSummary summary_of(const Guest& guest) {
-  VmSummary summary{.name = guest.name};
-  if (guest.image) {
-    summary.problems = problems_of(*guest.image);
-    summary.memory_bytes = guest.ram().total_bytes();
-    const std::size_t vcpus = guest.image->registers.size();
-    if (vcpus != 0) summary.vcpus = static_cast<unsigned>(vcpus);
-    return summary;
-  }
-  const VmInfo& vm = guest.vm->info();
-  summary.pid = vm.pid;
-  summary.accelerator = to_string(vm.accelerator);
-  summary.vcpus = vm.vcpus;
-  summary.memory_bytes = memory_of(*guest.vm);
-  summary.machine = vm.machine;
-  return summary;
 }
 
 Result<void> in_one_view(Guest& guest, const std::function<Result<void>()>& use) {

@@ -20,9 +20,6 @@ Result<Guest> open_named_memory(const CommonOptions& options);
 /// ... and the kernel in it, into guest.kernel; again if the guest has rebooted.
 Result<void> find_kernel_in(Guest& guest, const CommonOptions& options);
 
-/// The `vm` object of a document.
-VmSummary summary_of(const Guest& guest);
-
 /// Runs `use` within one view of the memory: a technique that halts the guest halts it so long, one
 /// that takes snapshots takes one. `use` copies out what is wanted and does nothing that can block:
 /// no output, no file. What it read may be shown if this succeeds. Not for reading states, which

@@ -15,6 +15,7 @@
 #include "cli/verb.h"
 #include "render/escape.h"
 #include "render/reference.h"
+#include "vmsight/view.h"
 
 namespace vmsight {
 namespace {
@@ -123,6 +124,7 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
   std::setlocale(LC_CTYPE, "C.UTF-8");
   std::signal(SIGPIPE, SIG_IGN);
+  static_cast<void>(vmsight::survive_lost_memory());  // else nothing is mapped, and says so
   try {
     return vmsight::run(argc, argv);
   } catch (const std::bad_alloc&) {

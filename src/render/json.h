@@ -13,6 +13,7 @@
 
 #include "render/output.h"
 #include "vmsight/state.h"
+#include "vmsight/vm.h"
 
 namespace vmsight {
 
@@ -28,6 +29,10 @@ struct VmSummary {
   std::string machine;              // "" : null
   std::vector<Problem> problems{};  // of an image; they stand before those of the state
 };
+
+struct Guest;
+VmSummary summary_of(const Guest& guest);
+std::vector<Problem> problems_of(const Image& image);
 
 /// Where a document stands in a schedule (`monitor`): the `tick` object.
 struct TickInfo {

@@ -1,5 +1,7 @@
 #include "view/sigbus_guard.h"
 
+#include "vmsight/view.h"
+
 #include <fmt/format.h>
 #include <sys/stat.h>
 
@@ -61,17 +63,24 @@ void on_sigbus(int signal, siginfo_t* info, void* context) {
   errno = saved_errno;
 }
 
-Result<void> install_handler() {
-  static int failure = [] {
+std::atomic<bool> handler_installed{false};
+
+}  // namespace
+
+Result<void> survive_lost_memory() {
+  static const int failure = [] {
     struct sigaction action {};
     action.sa_sigaction = on_sigbus;
     action.sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK;
     ::sigemptyset(&action.sa_mask);
     return ::sigaction(SIGBUS, &action, &previous_action) == 0 ? 0 : errno;
   }();
-  if (failure != 0) return os_error(failure, "install the SIGBUS guard");
+  if (failure != 0) return os_error(failure, "install the handler of SIGBUS");
+  handler_installed = true;
   return {};
 }
+
+namespace {
 
 /// What a mapping of the file must begin and end at: hugetlbfs says its page size as the size of its
 /// blocks. Other file systems say any size, and are not hurt by a larger mapping.
@@ -97,7 +106,12 @@ int add_entry(std::uintptr_t start, std::uint64_t size, std::uint64_t granule) {
 }  // namespace
 
 Result<GuardedMapping> GuardedMapping::map(int fd, std::uint64_t offset, std::uint64_t size) {
-  VMSIGHT_TRY_VOID(install_handler());
+  if (!handler_installed) {
+    return Error{
+        .code = ErrorCode::unsupported,
+        .message = "map memory: it may vanish, and this program has not asked to survive that",
+        .hint = "a program that uses libvmsight calls survive_lost_memory() first"};
+  }
   struct stat st {};
   if (::fstat(fd, &st) != 0) return os_error(errno, "look at a file to map");
   const std::uint64_t unit = mapping_unit(st);

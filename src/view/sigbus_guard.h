@@ -4,7 +4,7 @@
 // host may truncate a RAM file or an image while we look at it. The guard's handler puts zero
 // pages over the faulting page and marks the mapping damaged, so that the reader goes on and
 // then learns from damaged() not to believe what it read. Other SIGBUSes go to the handler that
-// was installed before.
+// was installed before. A program asks for it by survive_lost_memory() of vmsight/view.h.
 #pragma once
 
 #include <cstdint>
@@ -20,6 +20,7 @@ class GuardedMapping {
   GuardedMapping() = default;
   /// Maps `size` bytes of a file from `offset` (a multiple of 4096), shared, read-only. Of a file on
   /// huge pages, where only whole ones can be mapped, those around it are mapped too. Populates nothing.
+  /// unsupported before survive_lost_memory().
   static Result<GuardedMapping> map(int fd, std::uint64_t offset, std::uint64_t size);
   GuardedMapping(GuardedMapping&& other) noexcept;
   GuardedMapping& operator=(GuardedMapping&& other) noexcept;

@@ -48,6 +48,7 @@ void read_page(GuestMemory& memory, GuestPhys at) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  VMSIGHT_CHECK(survive_lost_memory().has_value());
   test::FuzzInput input(data, size);
   Image image = take_image(input);
   const std::span<const std::byte> bytes = input.take_rest();

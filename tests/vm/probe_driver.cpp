@@ -90,7 +90,7 @@ Result<void> run(const std::vector<std::string>& words) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc < 4) return 2;
+  if (argc < 4 || !vmsight::survive_lost_memory()) return 2;
   const auto done = run({argv + 1, argv + argc});
   if (done) return 0;
   std::cerr << done.error().message << "\nhint: " << done.error().hint << "\n";

@@ -1,0 +1,49 @@
+#include "library/c_errors.h"
+
+namespace vmsight::c {
+namespace {
+
+template <std::size_t N>
+void put(char (&into)[N], const std::string& text) {
+  into[text.copy(into, N - 1)] = '\0';
+}
+
+vmsight_code code_of(ErrorCode code) {
+  switch (code) {
+    case ErrorCode::os:
+      return VMSIGHT_OS;
+    case ErrorCode::fault:
+      return VMSIGHT_FAULT;
+    case ErrorCode::not_found:
+      return VMSIGHT_NOT_FOUND;
+    case ErrorCode::ambiguous:
+      return VMSIGHT_AMBIGUOUS;
+    case ErrorCode::unsupported:
+      return VMSIGHT_UNSUPPORTED;
+    case ErrorCode::bad_data:
+      return VMSIGHT_BAD_DATA;
+    case ErrorCode::permission:
+      return VMSIGHT_PERMISSION;
+    case ErrorCode::timeout:
+      return VMSIGHT_TIMEOUT;
+    case ErrorCode::vm_gone:
+      return VMSIGHT_VM_GONE;
+    case ErrorCode::usage:
+      return VMSIGHT_USAGE;
+  }
+  return VMSIGHT_BAD_DATA;
+}
+
+}  // namespace
+
+void tell(vmsight_error* to, const Error& error) {
+  vmsight_error told{};
+  told.code = code_of(error.code);
+  told.os_errno = error.os_errno;
+  told.address = error.address.value_or(0);
+  put(told.message, error.message);
+  put(told.hint, error.hint);
+  give(to, told);
+}
+
+}  // namespace vmsight::c

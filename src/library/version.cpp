@@ -1,0 +1,3 @@
+#include "vmsight/version.h"
+
+const char* vmsight_version(void) { return VMSIGHT_VERSION; }
