@@ -161,7 +161,7 @@ def library():
         finally:
             opens.kill() if opens.poll() is None else None
         told = opens.stdout.read()
-        expect(opens.returncode == 0 and re.search(r"^cat \(\d+\) opens "/etc/passwd"$", told, re.M),
+        expect(opens.returncode == 0 and re.search(r'^cat \(\d+\) opens "/etc/passwd"$', told, re.M),
                f"opens ended with {opens.returncode} and told {told[:500]!r}")
         print(f"{len(programs)} programs built outside the tree; {kinds} kinds of records as the document has them")
 

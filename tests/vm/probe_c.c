@@ -52,7 +52,7 @@ int main(int count, char** arguments) {
   printf("engine %s, sites %d\n", vmsight_prober_engine(prober),
          vmsight_prober_find(prober, &request, place, NULL, &why));
   if (vmsight_prober_add(prober, &request, &first, &why) != 1) {
-    fprintf(stderr, "add: %s\n", why.message);
+    fprintf(stderr, "add: %s; %s\n", why.message, why.hint);
     vmsight_prober_close(prober);
     vmsight_detach(guest);
     return 1;
