@@ -126,11 +126,23 @@ Result<void> read_segments(const ImageBytes& bytes, std::span<const Elf64_Phdr> 
   return {};
 }
 
-/// Page tables map memory more than once, and so do dumps made along them (paging=true, kdump's
-/// kernel text): of what overlaps, the first segment is kept.
-std::vector<ImageSegment> without_overlaps(std::vector<ImageSegment> segments) {
+void sort_by_start(std::vector<ImageSegment>& segments) {
   std::stable_sort(segments.begin(), segments.end(),
                    [](const auto& a, const auto& b) { return a.start < b.start; });
+}
+
+/// What of a segment is in the file, up to a whole page, and what was left out.
+void split(const ImageSegment& segment, std::vector<ImageSegment>& held,
+           std::vector<ImageSegment>& absent) {
+  const std::uint64_t size = (segment.file_size + page_size - 1) & ~(page_size - 1);
+  ImageSegment part = segment;
+  part.size = size;
+  if (size > 0) held.push_back(part);
+  if (size < segment.size) absent.push_back({segment.start + size, segment.size - size, 0, 0});
+}
+
+std::vector<ImageSegment> cut_overlaps(std::vector<ImageSegment> segments) {
+  sort_by_start(segments);
   std::vector<ImageSegment> kept;
   for (ImageSegment segment : segments) {
     if (!kept.empty()) {
@@ -145,6 +157,37 @@ std::vector<ImageSegment> without_overlaps(std::vector<ImageSegment> segments) {
     kept.push_back(segment);
   }
   return kept;
+}
+
+/// What of `absent` none of `held` covers; both sorted and without overlaps.
+std::vector<ImageSegment> not_covered(const std::vector<ImageSegment>& absent,
+                                      const std::vector<ImageSegment>& held) {
+  std::vector<ImageSegment> left;
+  auto cover = held.begin();
+  for (const ImageSegment& segment : absent) {
+    const GuestPhys end = segment.start + segment.size;
+    GuestPhys at = segment.start;
+    while (cover != held.end() && cover->start + cover->size <= at) ++cover;
+    for (auto next = cover; at < end; ++next) {
+      const bool more = next != held.end() && next->start < end;
+      const GuestPhys stop = more ? std::max(at, next->start) : end;
+      if (stop > at) left.push_back({at, stop - at, 0, 0});
+      at = more ? next->start + next->size : end;
+    }
+  }
+  return left;
+}
+
+/// Page tables map memory more than once, and so do dumps made along them (paging=true, kdump's
+/// kernel text): of what overlaps, the first segment is kept, and what is there hides what is absent.
+std::vector<ImageSegment> without_overlaps(const std::vector<ImageSegment>& segments) {
+  std::vector<ImageSegment> held, absent;
+  for (const ImageSegment& segment : segments) split(segment, held, absent);
+  held = cut_overlaps(std::move(held));
+  const auto left = not_covered(cut_overlaps(std::move(absent)), held);
+  held.insert(held.end(), left.begin(), left.end());
+  sort_by_start(held);
+  return held;
 }
 
 /// How much of a segment's bytes the file holds.
@@ -194,7 +237,7 @@ Result<Image> read_elf(const ImageSource& source) {
     return bad_core("it has no physical addresses: the core of a process, not of a machine",
                     "use dump-guest-memory of the QEMU monitor");
   }
-  image.segments = without_overlaps(std::move(image.segments));
+  image.segments = without_overlaps(image.segments);
   VMSIGHT_TRY_VOID(look_for_missing(bytes, image));
   return image;
 }

@@ -227,6 +227,23 @@ TEST(ElfCore, WhatADumpLeftOutIsAbsentAndCounted) {
   EXPECT_THAT(image->problems[0], HasSubstr("67121152 bytes of memory (64 MiB) were left out"));
 }
 
+TEST(ElfCore, WhatIsThereHidesWhatIsAbsent) {
+  Core core;  // the kernel's image, of which pages were left out, lies in RAM that has some of them
+  core.add(0x4000, 8 * 4096, 4096, 0);
+  core.add(0, 6 * 4096, 4096);
+  core.add(0x8000, 4096, 9 * 4096);
+  core.add(0xa000, 4096, 8 * 4096);
+  const auto image = open_core(core, 10 * 4096);
+  ASSERT_TRUE(image) << image.error().message;
+  EXPECT_EQ(image->ram.total_bytes(), 12u * 4096);
+  EXPECT_EQ(image->absent_bytes, 4u * 4096);  // 6, 7, 9 and 11
+  std::vector<std::uint64_t> held;
+  for (const ImageSegment& segment : image->segments) {
+    if (segment.file_size > 0) held.push_back(segment.start.raw());
+  }
+  EXPECT_THAT(held, testing::ElementsAre(0, 0x8000, 0xa000));
+}
+
 TEST(ElfCore, WhatADumpLeftOutIsZeroIfTheUserSaysSo) {
   Core core;
   core.add(0, 4096, 4096);
