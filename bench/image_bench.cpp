@@ -64,12 +64,12 @@ int main(int argc, char** argv) {
   Guest guest = must(attach(path, {}));
   double best_state = 1e9, best_unpack = 1e9;
   std::size_t touched = 0;
+  State state;
   for (unsigned i = 0; i < rounds; ++i) {
     const auto memory = must(open_file_view(*guest.image));
     bench::RecordingMemory recording(*memory);
     const auto start = Clock::now();
     const auto reader = must(StateReader::create(*guest.kernel, recording));
-    State state;
     if (auto done = reader->read({}, state); !done) {
       fmt::print(stderr, "image_bench: {}\n", done.error().message);
       return 1;

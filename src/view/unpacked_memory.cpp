@@ -15,12 +15,6 @@
 namespace vmsight {
 namespace {
 
-enum class PageState : std::uint8_t {
-  unknown,
-  ready,   // its frame holds it
-  absent,  // it cannot be read, now or later
-};
-
 class UnpackedMemory final : public GuestMemory {
  public:
   static Result<std::unique_ptr<GuestMemory>> make(const Image& image, const UnpackLimits& limits) {
@@ -31,10 +25,11 @@ class UnpackedMemory final : public GuestMemory {
     memory->limits_ = limits;
     VMSIGHT_TRY_VOID(memory->check_segments(image.path));
     VMSIGHT_TRY(memory->index_, PageIndex::from(image.ram));
-    const std::uint32_t pages = memory->index_.size();
-    VMSIGHT_TRY(memory->states_, LazyArray<PageState>::make(pages));
-    VMSIGHT_TRY(memory->touched_, LazyArray<bool>::make(pages));
-    VMSIGHT_TRY(memory->frames_, LazyArray<Frame>::make(pages));
+    const std::uint64_t unit = image.bytes->unit() / page_size;
+    memory->limits_.max_pages = std::min(limits.max_pages, memory->index_.size());
+    VMSIGHT_TRY(memory->slot_of_, LazyArray<std::uint32_t>::make(memory->index_.size()));
+    VMSIGHT_TRY(memory->frames_,
+                LazyArray<Frame>::make(memory->limits_.max_pages + unit, PageSize::huge));
     return std::unique_ptr<GuestMemory>(std::move(memory));
   }
 
@@ -43,23 +38,25 @@ class UnpackedMemory final : public GuestMemory {
   const std::byte* page(GuestPhys address) override {
     const auto number = index_.find(address);
     if (!number) return nullptr;
-    if (states_[*number] == PageState::unknown) [[unlikely]]
+    if (slot_of_[*number] == unknown) [[unlikely]]
       fetch_around(*number);
-    if (states_[*number] != PageState::ready) return nullptr;
-    touch(*number);
-    return frames_[*number].bytes;
+    const std::uint32_t slot = slot_of_[*number];
+    if (slot == unknown || slot == absent) return nullptr;
+    touch(slot - 1);
+    return frames_[slot - 1].bytes;
   }
 
   void prefetch(std::span<const GuestPhys> pages) override {
     std::vector<std::uint32_t> wanted;
     for (const GuestPhys page : pages) {
       const auto number = index_.find(page);
-      if (number && states_[*number] == PageState::unknown) wanted.push_back(*number);
+      if (number && slot_of_[*number] == unknown) wanted.push_back(*number);
     }
     std::sort(wanted.begin(), wanted.end());
     wanted.erase(std::unique(wanted.begin(), wanted.end()), wanted.end());
     // A hint must not use up what page() may keep.
-    const std::size_t room = limits_.max_pages / 2 > kept_ ? limits_.max_pages / 2 - kept_ : 0;
+    const std::size_t kept = touched_.size(), most = limits_.max_pages / 2;
+    const std::size_t room = most > kept ? most - kept : 0;
     wanted.resize(std::min(wanted.size(), room));
     fetch(wanted);
   }
@@ -103,8 +100,8 @@ class UnpackedMemory final : public GuestMemory {
   }
 
   MemoryCounters counters() const override {
-    return {.bytes = touched_pages_.size() * page_size + copied_,
-            .pages = touched_pages_.size(),
+    return {.bytes = touched_slots_.size() * page_size + copied_,
+            .pages = touched_slots_.size(),
             .calls = unpacked_};
   }
   bool is_live() const override { return false; }
@@ -139,24 +136,24 @@ class UnpackedMemory final : public GuestMemory {
   }
 
   Result<void> do_refresh() override {
-    for (const std::uint32_t number : touched_pages_) touched_[number] = false;
-    touched_pages_.clear();
+    for (const std::uint32_t slot : touched_slots_) touched_[slot] = false;
+    touched_slots_.clear();
     copied_ = unpacked_ = 0;
     failure_.reset();
-    if (kept_ > limits_.max_pages / 4 * 3) drop_all();
+    if (touched_.size() > limits_.max_pages / 4 * 3) drop_all();
     return {};
   }
 
   void drop_all() {
     frames_.release_from(0);
-    states_.release_from(0);
-    kept_ = 0;
+    slot_of_.release_from(0);
+    touched_.clear();
   }
 
-  void touch(std::uint32_t number) {
-    if (touched_[number]) return;
-    touched_[number] = true;
-    touched_pages_.push_back(number);
+  void touch(std::uint32_t slot) {
+    if (touched_[slot]) return;
+    touched_[slot] = true;
+    touched_slots_.push_back(slot);
   }
 
   const ImageSegment* find(GuestPhys address) const {
@@ -189,7 +186,7 @@ class UnpackedMemory final : public GuestMemory {
 
   /// The page and those that come at the same price.
   void fetch_around(std::uint32_t number) {
-    if (kept_ >= limits_.max_pages) {
+    if (touched_.size() >= limits_.max_pages) {
       failure_ = Error{.code = ErrorCode::unsupported,
                        .message = fmt::format("unpack the image: one view needs more than {} pages",
                                               limits_.max_pages)};
@@ -205,16 +202,17 @@ class UnpackedMemory final : public GuestMemory {
       // In guest addresses: the unit may begin before the segment does.
       const auto there = page.raw() + (i - first) - (at - first) / page_size * page_size;
       const auto other = index_.find(GuestPhys(there));
-      if (other && states_[*other] == PageState::unknown && find(GuestPhys(there)) == segment) {
+      if (other && slot_of_[*other] == unknown && find(GuestPhys(there)) == segment) {
         wanted.push_back(*other);
       }
     }
     fetch(wanted);
   }
 
+  /// Into the frame that its slot says; a page that cannot be read leaves its frame unused.
   void fetch_one(std::uint32_t number) {
-    const auto done = copy(index_.page(number), frames_[number].bytes);
-    states_[number] = done ? PageState::ready : PageState::absent;
+    Frame& frame = frames_[slot_of_[number] - 1];
+    if (!copy(index_.page(number), frame.bytes)) slot_of_[number] = absent;
   }
 
   /// False if no thread is to be had.
@@ -229,10 +227,17 @@ class UnpackedMemory final : public GuestMemory {
 
   /// Many are unpacked by as many threads as there are processors.
   void fetch(std::span<const std::uint32_t> numbers) {
-    constexpr std::size_t worth_a_thread = 256;
-    const std::size_t most = std::max(1U, std::min(8U, std::thread::hardware_concurrency()));
-    const std::size_t count = std::clamp<std::size_t>(numbers.size() / worth_a_thread, 1, most);
+    constexpr std::size_t worth_a_thread = 256, most = 8;
+    std::size_t count = 1;
+    if (numbers.size() >= 2 * worth_a_thread) {  // only then: the number is read from a file
+      const std::size_t processors = std::max(1U, std::thread::hardware_concurrency());
+      count = std::min({numbers.size() / worth_a_thread, most, processors});
+    }
     const std::size_t share = (numbers.size() + count - 1) / count;
+    for (const std::uint32_t number : numbers) {
+      touched_.push_back(false);
+      slot_of_[number] = static_cast<std::uint32_t>(touched_.size());
+    }
     std::vector<std::jthread> others;
     const auto fetch_all = [this](std::span<const std::uint32_t> part) {
       for (const std::uint32_t number : part) fetch_one(number);
@@ -243,7 +248,6 @@ class UnpackedMemory final : public GuestMemory {
       if (rest.empty() || !start(others, [=] { fetch_all(part); })) fetch_all(part);
     }
     others.clear();  // joins
-    kept_ += numbers.size();
     unpacked_ += numbers.size();
   }
 
@@ -252,11 +256,12 @@ class UnpackedMemory final : public GuestMemory {
   std::vector<ImageSegment> segments_;  // by start, not overlapping
   UnpackLimits limits_;
   PageIndex index_;
-  LazyArray<PageState> states_;  // by number of the page
-  LazyArray<bool> touched_;      // in this view
-  LazyArray<Frame> frames_;
-  std::vector<std::uint32_t> touched_pages_;
-  std::size_t kept_ = 0;
+  // Frames are filled one after the other, so that those of a view are close together.
+  static constexpr std::uint32_t unknown = 0, absent = ~std::uint32_t{0};
+  LazyArray<std::uint32_t> slot_of_;  // by number of the page: slot + 1, unknown or absent
+  LazyArray<Frame> frames_;           // by slot
+  std::vector<bool> touched_;         // in this view; one for each slot in use
+  std::vector<std::uint32_t> touched_slots_;
   std::uint64_t copied_ = 0, unpacked_ = 0;
   std::optional<Error> failure_;
 };
