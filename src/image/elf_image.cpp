@@ -168,12 +168,11 @@ std::vector<ImageSegment> not_covered(const std::vector<ImageSegment>& absent,
     const GuestPhys end = segment.start + segment.size;
     GuestPhys at = segment.start;
     while (cover != held.end() && cover->start + cover->size <= at) ++cover;
-    for (auto next = cover; at < end; ++next) {
-      const bool more = next != held.end() && next->start < end;
-      const GuestPhys stop = more ? std::max(at, next->start) : end;
-      if (stop > at) left.push_back({at, stop - at, 0, 0});
-      at = more ? next->start + next->size : end;
+    for (auto next = cover; next != held.end() && next->start < end; ++next) {
+      if (next->start > at) left.push_back({at, next->start - at, 0, 0});
+      at = std::max(at, next->start + next->size);
     }
+    if (at < end) left.push_back({at, end - at, 0, 0});
   }
   return left;
 }
