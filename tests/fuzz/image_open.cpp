@@ -41,9 +41,9 @@ void open(const UniqueFd& file) {
   std::size_t looked_at = 0;
   for (const ImageSegment& segment : image->segments) {
     if (++looked_at > 16) break;
-    for (const std::uint64_t at : {segment.start.raw(), segment.start.raw() + segment.file_size,
-                                   segment.start.raw() + segment.size - 1,
-                                   segment.start.raw() + segment.size / 2}) {
+    for (const std::uint64_t at :
+         {segment.start.raw(), segment.start.raw() + segment.file_size,
+          segment.start.raw() + segment.size - 1, segment.start.raw() + segment.size / 2}) {
       read_page(**memory, GuestPhys(at));
     }
   }
@@ -62,8 +62,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const UniqueFd file(::memfd_create("image", MFD_CLOEXEC));
   VMSIGHT_CHECK(file && ::write(file.get(), data, size) == static_cast<ssize_t>(size));
   open(file);
-  // Raw images are megabytes long; what the input does not give is a hole.
+  // Raw images are megabytes long; what the input does not give is a hole. As packed bytes it would
+  // be gigabytes of memory.
   constexpr std::uint64_t file_size = 3U << 20;
+  const bool packed = size > 0 && (data[0] == 0x1f || data[0] == 0x28);
+  if (packed) return 0;
   VMSIGHT_CHECK(size > file_size || ::ftruncate(file.get(), file_size) == 0);
   open(file);
   return 0;

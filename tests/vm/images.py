@@ -32,7 +32,9 @@ def same(image, expected, what, *options):
     for key, value in content(expected).items():
         expect(ours.get(key) == value, f"{what}: {key} is not what the ELF core says")
     expect(ours["problems"] == expected["problems"], f"{what}: problems {ours['problems'][:5]}")
-    print(f"{what}: the same state, of {image.stat().st_size >> 20} MiB")
+    known = json.loads(vmsight("info", image, "--json", *options))["vm"]["format"]
+    print(f"{what}: the same state, of {image.stat().st_size >> 20} MiB of {known}")
+    return known
 
 
 def loads(core):
@@ -140,6 +142,10 @@ def excluded_pages(home, core, whole):
     expect(absent_bytes(ours) == (left_out - zero) * PAGE,
            f"kdump: {absent_bytes(ours) // PAGE} pages absent, {left_out} excluded, of which {zero} zero")
     lost = check_excluded(ours, whole, "kdump of -d 31")
+    refused = run("snapshot", home / "excluded.kdump", home / "copy")
+    expect(refused.returncode != 0 and b"left out" in refused.stderr, f"a copy shows zeros: {refused.stderr}")
+    vmsight("snapshot", home / "excluded.kdump", home / "copy", "--absent-is-zero")
+    (home / "copy").unlink()
     print(f"kdump of -d 31: {left_out - zero} pages absent, {zero} zero; {lost} command lines are null")
 
 
@@ -169,6 +175,18 @@ def packed(home, core, whole):
     expect(set(Path(tempfile.gettempdir()).iterdir()) <= before, "unpacking leaves files")
 
 
+def full_disk(home):
+    """Too small a file system is refused, and nothing is left on it."""
+    with tempfile.TemporaryDirectory(prefix="vmsight-full-") as small:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=80m", "tmpfs", small], check=True)
+        try:
+            done = run("ps", home / "packed", environment={"TMPDIR": small})
+            expect(done.returncode != 0 and b"no space" in done.stderr.lower(), f"a full disk: {done.stderr}")
+            expect(not list(Path(small).iterdir()), "unpacking leaves files on a full disk")
+        finally:
+            subprocess.run(["umount", small], check=True)
+
+
 def of_qemu(home, guest, whole):
     with guest.qmp() as qmp:
         known = qmp.command("query-dump-guest-memory-capability")["formats"]  # by what this QEMU was built with
@@ -176,7 +194,8 @@ def of_qemu(home, guest, whole):
         for kind in (name for name in known if name.startswith("kdump-")):
             path = home / "qemu.kdump"
             qmp.command("dump-guest-memory", paging=False, protocol=f"file:{path}", format=kind)
-            same(path, whole, f"QEMU's {kind}")
+            read_as = same(path, whole, f"QEMU's {kind}")
+            expect(read_as.startswith("kdump"), f"QEMU's {kind} is read as {read_as}")
             path.unlink()
         stream = home / "migration"
         qmp.command("migrate", uri=f"exec:cat > {stream}")
@@ -204,6 +223,7 @@ def images():
         kdumps(home, core, whole)
         excluded_pages(home, core, whole)
         packed(home, core, whole)
+        full_disk(home)
         of_qemu(home, guest, whole)
 
 
