@@ -105,7 +105,8 @@ Error Guest::explain(Error error) const {
 }
 
 Result<Guest> open_guest(const std::string& spec, const AttachOptions& options) {
-  if (spec.find('/') != std::string::npos && is_image_file(spec)) return open_as_image(spec, options);
+  if (spec.find('/') != std::string::npos && is_image_file(spec))
+    return open_as_image(spec, options);
   auto guest = open_as_vm(spec, options);
   if (!guest && guest.error().code == ErrorCode::not_found && is_image_file(spec)) {
     return open_as_image(spec, options);
