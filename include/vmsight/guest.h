@@ -15,6 +15,7 @@
 #include <string_view>
 #include <vector>
 
+#include "vmsight/image.h"
 #include "vmsight/kernel.h"
 #include "vmsight/memory.h"
 #include "vmsight/view.h"
@@ -27,6 +28,7 @@ struct AttachOptions {
   TechniqueWish wish;                 // what "auto" must give
   std::optional<std::string> kernel;  // an index or the start of a build id
   bool all_kernels = false;     // list every kernel in memory, though the running one is known
+  ImageOptions image;           // how an image is opened
   std::string cache_directory;  // of what was learnt about kernels; "" = nothing is kept
   std::function<void(std::string_view)> progress;  // long work says what it does
   std::function<void(const VmInfo&)> found;        // gets the VM before anything is done to it

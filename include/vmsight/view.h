@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "vmsight/image.h"
 #include "vmsight/memory.h"
 #include "vmsight/vm.h"
 
@@ -28,7 +29,7 @@ Result<std::unique_ptr<GuestMemory>> open_live_map(const Vm& vm);
 /// last view touched are fetched by the next in one batch. Works for every backing.
 Result<std::unique_ptr<GuestMemory>> open_live_read(const Vm& vm);
 
-/// file: an image, mapped.
+/// file: an image; mapped where its bytes are memory as it was, else unpacked page by page.
 Result<std::unique_ptr<GuestMemory>> open_file_view(const Image& image);
 
 /// One view: from its begin() to its end a technique that halts has the guest halted, and one that

@@ -119,26 +119,4 @@ struct Recovery {
   std::string hint;    // what to do then, or ""
 };
 
-/// A memory image on disk: raw guest RAM (split at the PCI hole as QEMU does; `pmemsave` of all
-/// guest-physical memory also fits), or an ELF core of dump-guest-memory / vmsight snapshot. An ELF
-/// core may end too early: what is beyond the end of its file cannot be read.
-struct ImageSegment {
-  GuestPhys start;
-  std::uint64_t size = 0;  // bytes of guest memory
-  std::uint64_t file_offset = 0;
-  std::uint64_t file_size = 0;  // bytes in the file; the rest reads as zeros
-};
-struct Image {
-  std::string path;
-  std::string format;  // "raw", "elf"
-  std::vector<ImageSegment> segments;
-  RamMap ram;
-  std::vector<VcpuRegisters> registers;  // from NT_PRSTATUS / QEMU notes, if there are any
-  std::string vmcoreinfo;                // text of the VMCOREINFO note, "" if none
-  /// The page table of the kernel that was read when `vmsight snapshot` took the image.
-  std::optional<GuestPhys> kernel_page_table;
-  std::vector<std::string> problems;  // what of the image is missing
-};
-Result<Image> open_image(const std::string& path);
-
 }  // namespace vmsight

@@ -105,6 +105,7 @@ typedef struct vmsight_attach_options {
   /* Long work says what it does; NULL: nobody is told. */
   void (*progress)(const char* what, void* context);
   void* context;
+  int absent_is_zero; /* of an image: what its writer left out reads as zeros, not as missing */
 } vmsight_attach_options;
 #define VMSIGHT_ATTACH_OPTIONS \
   { .size = sizeof(vmsight_attach_options) }

@@ -18,10 +18,10 @@ bool is_image_file(const std::string& path) {
   return ::stat(path.c_str(), &info) == 0 && (S_ISREG(info.st_mode) || S_ISBLK(info.st_mode));
 }
 
-Result<Guest> open_as_image(const std::string& path) {
+Result<Guest> open_as_image(const std::string& path, const AttachOptions& options) {
   Guest guest;
   guest.name = path;
-  VMSIGHT_TRY(guest.image, open_image(path));
+  VMSIGHT_TRY(guest.image, open_image(path, options.image));
   return guest;
 }
 
@@ -105,10 +105,11 @@ Error Guest::explain(Error error) const {
 }
 
 Result<Guest> open_guest(const std::string& spec, const AttachOptions& options) {
-  if (spec.find('/') != std::string::npos && is_image_file(spec)) return open_as_image(spec);
+  if (spec.find('/') != std::string::npos && is_image_file(spec))
+    return open_as_image(spec, options);
   auto guest = open_as_vm(spec, options);
   if (!guest && guest.error().code == ErrorCode::not_found && is_image_file(spec)) {
-    return open_as_image(spec);
+    return open_as_image(spec, options);
   }
   return guest;
 }

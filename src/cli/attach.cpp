@@ -16,6 +16,7 @@ AttachOptions attach_options(const CommonOptions& options) {
           .wish = options.wish,
           .kernel = options.kernel,
           .all_kernels = options.all_kernels,
+          .image = options.image,
           .cache_directory = options.use_cache ? default_cache_directory() : "",
           .progress = {},
           .found = {},
@@ -31,8 +32,13 @@ void say_what_was_left(const Recovery& done) {
 }  // namespace
 
 Result<Guest> open_named(const CommonOptions& options) {
+  Progress progress;
   AttachOptions attach = attach_options(options);
   attach.recovered = say_what_was_left;
+  attach.image.progress = [&](std::string_view what) { progress.say(what); };
+  attach.image.said = [](std::string_view what) {
+    fmt::print(stderr, "vmsight: note: {}\n", for_terminal(what));
+  };
   attach.found = [&](const VmInfo& vm) {
     if (vm.passed_over.empty()) return;
     fmt::print(stderr, "vmsight: note: \"{}\" is taken to be process {}; also claimed by {}\n",

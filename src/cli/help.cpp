@@ -45,7 +45,9 @@ std::string overview() {
       "Usage: vmsight VERB VM [options]\n\n"
       "See inside a running Linux VM from its host, with nothing installed in the guest.\n"
       "VM is a name, PID, UUID or libvirt domain, the path of a QMP socket, or a file with a\n"
-      "memory image.\n";
+      "memory image: an ELF core, a kdump, LiME, AVML, raw RAM, a saved domain and others, also "
+      "in\n"
+      "gzip or zstd. What an image left out is missing, never zero.\n";
   std::string_view group;
   for (const VerbInfo* verb : all_verbs()) {
     if (verb->group != group) text += fmt::format("\n{}:\n", group = verb->group);

@@ -65,6 +65,7 @@ class Snapshot : public Verb {
     session.common.wish.copy = true;  // the file is written while the memory is read
     if (format_ == "raw") {
       VMSIGHT_TRY(Guest guest, open_named_memory(session.common));
+      VMSIGHT_TRY_VOID(check_complete(guest));
       return in_one_view(guest, [&] {
         return save(session, guest, [&](int fd, const CopyProgress& progress) {
           return write_raw_image(fd, *guest.memory, progress);
@@ -72,6 +73,7 @@ class Snapshot : public Verb {
       });
     }
     return with_guest(session.common, [&](Guest& guest) -> Result<void> {
+      VMSIGHT_TRY_VOID(check_complete(guest));
       VMSIGHT_TRY(const CoreDetails details, details_of(guest));
       return in_one_view(guest, [&] {
         return save(session, guest, [&](int fd, const CopyProgress& progress) {
@@ -82,6 +84,17 @@ class Snapshot : public Verb {
   }
 
  private:
+  /// What an image lacks, its copy would show as zeros.
+  static Result<void> check_complete(const Guest& guest) {
+    if (!guest.image || guest.image->absent_bytes == 0) return {};
+    return Error{
+        .code = ErrorCode::unsupported,
+        .message = fmt::format("snapshot: {} bytes were left out of {}, and would be zeros "
+                               "in a copy of it",
+                               guest.image->absent_bytes, guest.name),
+        .hint = "--absent-is-zero takes them to be that"};
+  }
+
   static Result<CoreDetails> details_of(Guest& guest) {
     CoreDetails details;
     details.direct_map = guest.kernel->page_offset();

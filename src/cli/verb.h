@@ -22,6 +22,7 @@ struct CommonOptions {
   std::string technique = "auto";
   TechniqueWish wish;                 // what "auto" must give
   std::optional<std::string> kernel;  // --kernel: an index or the start of a build id
+  ImageOptions image;                 // how an image is opened
   bool use_cache = true;
   bool all_kernels = false;  // list every kernel in memory, though the running one is known
   bool json = false;

@@ -57,6 +57,20 @@ void declare_common(CLI::App& app, const VerbInfo& verb, CommonOptions& common) 
                    "which kernel, if several were found: index or build id")
         ->group(group)
         ->type_name("WHICH");
+    app.add_flag("--absent-is-zero", common.image.absent_is_zero,
+                 "images: what a dump left out reads as zeros; else it is missing")
+        ->group(group);
+    app.add_option_function<std::string>(
+           "--ranges",
+           [&](const std::string& text) {
+             auto ranges = parse_image_ranges(text);
+             if (!ranges) throw CLI::ValidationError("--ranges", ranges.error().message);
+             common.image.ranges = *std::move(ranges);
+           },
+           "images without a header: the ranges of RAM that follow each other in the file, as "
+           "0x1000-0xa0000,0x100000-0x40000000 (ends are exclusive)")
+        ->group(group)
+        ->type_name("START-END,...");
     app.add_flag_callback(
            "--no-cache", [&] { common.use_cache = false; },
            "do not use what was learnt about kernels before")

@@ -10,8 +10,8 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "image/migration_stream.h"
 #include "view/file_view.h"
-#include "view/migration_stream.h"
 #include "view/snapshot_memory.h"
 #include "view/techniques_of_qemu.h"
 #include "vm/migration.h"
@@ -209,7 +209,7 @@ class Migrated final : public QemuSnapshotter {
     if (block.mapped) {
       const std::uint64_t at = block.pages_at + range.block_offset;
       const std::uint64_t held = file_size > at ? std::min(range.size, file_size - at) : 0;
-      image.segments.push_back({range.start, range.size, at, held});
+      image.segments.push_back({range.start, range.size, at, held, ImageRest::zeros});
       return;
     }
     const std::uint64_t first = range.block_offset >> page_shift;
@@ -222,7 +222,7 @@ class Migrated final : public QemuSnapshotter {
       if (at == 0 && after_zeros)
         segments.back().size += page_size;
       else
-        segments.push_back({start, page_size, at, at == 0 ? 0 : page_size});
+        segments.push_back({start, page_size, at, at == 0 ? 0 : page_size, ImageRest::zeros});
     }
   }
 

@@ -28,7 +28,8 @@ Image take_image(test::FuzzInput& input) {
     image.segments.push_back({.start = GuestPhys(take_number(input)),
                               .size = take_number(input),
                               .file_offset = take_number(input),
-                              .file_size = take_number(input)});
+                              .file_size = take_number(input),
+                              .rest = (count & 1) != 0 ? ImageRest::zeros : ImageRest::absent});
     ranges.push_back({.start = image.segments.back().start, .size = image.segments.back().size});
     // The RAM map may disagree with the segments.
     if (auto ram = RamMap::from(ranges)) image.ram = *ram;

@@ -91,7 +91,8 @@ TEST(FileView, UnalignedSegmentsAndZeroTails) {
   file.put(100, 1);
   file.put(100 + page_size, 2);
   file.put(100 + page_size + 496, 3);  // the last 8 bytes that the file holds
-  auto memory = *open_file_view(file.image({{GuestPhys(0), 5 * page_size, 100, page_size + 504}}));
+  auto memory = *open_file_view(
+      file.image({{GuestPhys(0), 5 * page_size, 100, page_size + 504, ImageRest::zeros}}));
   EXPECT_EQ(value(*memory, 0), 1U);
   EXPECT_EQ(value(*memory, page_size), 2U);
   EXPECT_EQ(value(*memory, page_size + 496), 3U);
@@ -100,6 +101,25 @@ TEST(FileView, UnalignedSegmentsAndZeroTails) {
   EXPECT_EQ(value(*memory, 5 * page_size), std::nullopt);
   EXPECT_EQ(*scanned(*memory, page_size + 496), 3U);
   EXPECT_EQ(*scanned(*memory, 4 * page_size + 8), 0U);
+}
+
+TEST(FileView, WhatWasLeftOutIsMissingNotZero) {
+  ImageFile file(4 * page_size);
+  file.put(page_size, 1);
+  file.put(2 * page_size, 2);
+  const ImageSegment partly{GuestPhys(0), 4 * page_size, page_size, page_size + 504};
+  const ImageSegment wholly{GuestPhys(gib), gib, 0, 0};
+  auto memory = *open_file_view(file.image({partly, wholly}));
+  EXPECT_EQ(value(*memory, 0), 1U);
+  EXPECT_EQ(value(*memory, page_size), std::nullopt) << "only a part of the page is there";
+  EXPECT_EQ(value(*memory, 3 * page_size), std::nullopt);
+  EXPECT_EQ(value(*memory, gib), std::nullopt);
+  EXPECT_FALSE(scanned(*memory, page_size));
+  EXPECT_EQ(scanned(*memory, gib + 8).error().code, ErrorCode::fault);
+  const auto populated = *memory->populated();
+  ASSERT_EQ(populated.size(), 1U);
+  EXPECT_EQ(populated[0].size, page_size);
+  EXPECT_TRUE(memory->health()) << "the VM is not gone";
 }
 
 TEST(FileView, PagesBeyondTheEndOfTheFileAreMissingNotZero) {
@@ -114,7 +134,8 @@ TEST(FileView, PagesBeyondTheEndOfTheFileAreMissingNotZero) {
 
 TEST(FileView, HugeForgedSegmentsCostNothing) {
   ImageFile file(page_size);
-  auto memory = open_file_view(file.image({{GuestPhys(0), 1ULL << 44, 0, page_size}}));
+  auto memory =
+      open_file_view(file.image({{GuestPhys(0), 1ULL << 44, 0, page_size, ImageRest::zeros}}));
   if (!memory) return;  // no address space for the counters: an error is fine as well
   EXPECT_EQ(value(**memory, (1ULL << 43) + 8), 0U);
   EXPECT_FALSE(

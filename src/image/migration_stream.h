@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "image/image_bytes.h"
 #include "vmsight/memory.h"
 
 namespace vmsight {
@@ -33,7 +34,12 @@ struct StreamBlock {
 /// One for each wanted block, in that order. bad_data if the file contradicts itself or ends
 /// within RAM; unsupported if it uses what we never ask QEMU for (compression, multifd ...).
 /// Memory: 8 bytes for each wanted page, whatever the file says.
+Result<std::vector<StreamBlock>> parse_migration_stream(const ImageBytes& file,
+                                                        std::span<const WantedBlock> wanted);
 Result<std::vector<StreamBlock>> parse_migration_stream(std::span<const std::byte> file,
                                                         std::span<const WantedBlock> wanted);
+
+/// The RAM blocks that the file has, with all of their sizes, in its order. The same errors.
+Result<std::vector<WantedBlock>> blocks_of_migration_stream(const ImageBytes& file);
 
 }  // namespace vmsight

@@ -1,6 +1,7 @@
-#include "view/migration_stream.h"
+#include "image/migration_stream.h"
 
 #include <algorithm>
+#include <array>
 #include <optional>
 
 namespace vmsight {
@@ -41,8 +42,17 @@ Error malformed(std::string_view what) {
 
 class Parser {
  public:
-  Parser(std::span<const std::byte> file, std::span<const WantedBlock> wanted)
+  Parser(const ImageBytes& file, std::span<const WantedBlock> wanted)
       : file_(file), wanted_(wanted), found_(wanted.size()) {}
+
+  /// Reads no further than the list of RAM blocks.
+  Result<std::vector<WantedBlock>> list() {
+    only_list_ = true;
+    VMSIGHT_TRY_VOID(parse());
+    std::vector<WantedBlock> listed;
+    for (const Block& block : blocks_) listed.push_back({block.name, block.size});
+    return listed;
+  }
 
   Result<std::vector<StreamBlock>> parse() {
     VMSIGHT_TRY(const std::uint32_t magic, number<std::uint32_t>());
@@ -60,20 +70,31 @@ class Parser {
     StreamBlock* into = nullptr;  // nullptr if it is not wanted
   };
 
+  /// The next bytes, at most as many as the window has; valid until the next call.
+  Result<std::span<const std::byte>> peek(std::size_t length) {
+    if (file_.size() - at_ < length) return malformed("it ends early");
+    if (at_ < window_at_ || at_ - window_at_ + length > window_size_) {
+      window_at_ = at_;
+      window_size_ = std::min<std::uint64_t>(window_.size(), file_.size() - at_);
+      VMSIGHT_TRY_VOID(file_.read(at_, std::span(window_).first(window_size_)));
+    }
+    return std::span<const std::byte>(window_).subspan(at_ - window_at_, length);
+  }
+
   template <typename T>
   Result<T> number() {
-    if (file_.size() - at_ < sizeof(T)) return malformed("it ends early");
+    VMSIGHT_TRY(const auto bytes, peek(sizeof(T)));
     T value = 0;
-    for (std::size_t i = 0; i < sizeof(T); ++i) {
-      value = static_cast<T>(value << 8 | std::to_integer<T>(file_[at_ + i]));
+    for (const std::byte byte : bytes) {
+      value = static_cast<T>(value << 8 | std::to_integer<T>(byte));
     }
     at_ += sizeof(T);
     return value;
   }
 
-  Result<std::string> text(std::size_t length) {
-    if (file_.size() - at_ < length) return malformed("it ends early");
-    std::string value(reinterpret_cast<const char*>(file_.data() + at_), length);
+  Result<std::string> text(std::uint8_t length) {
+    VMSIGHT_TRY(const auto bytes, peek(length));
+    std::string value(reinterpret_cast<const char*>(bytes.data()), length);
     at_ += length;
     return value;
   }
@@ -116,7 +137,9 @@ class Parser {
   Result<void> read_configuration() {
     VMSIGHT_TRY(const std::uint32_t length, number<std::uint32_t>());
     VMSIGHT_TRY_VOID(skip(length));  // the machine's name
-    while (at_ < file_.size() && file_[at_] == std::byte{subsection}) {
+    while (true) {
+      const auto next = peek(1);
+      if (!next || next->front() != std::byte{subsection}) break;
       ++at_;
       VMSIGHT_TRY(const std::string name, short_text());
       VMSIGHT_TRY_VOID(skip(sizeof(std::uint32_t)));  // version
@@ -181,7 +204,9 @@ class Parser {
           break;
         case mem_size:
           VMSIGHT_TRY_VOID(block_list(offset));
-          break;
+          if (!only_list_) break;
+          done_ = true;
+          return {};
         case zero:
           VMSIGHT_TRY_VOID(zero_page(flags, offset));
           break;
@@ -216,11 +241,19 @@ class Parser {
       if (size < wanted_[i].size) return malformed("RAM block " + block.name + " is too small");
       block.into = &found_[i];
       block.into->found = true;
-      if (!mapped_) block.into->pages.resize(wanted_[i].size >> page_shift);
+      if (!mapped_) VMSIGHT_TRY_VOID(make_room(*block.into, wanted_[i].size >> page_shift));
       break;
     }
     if (mapped_) VMSIGHT_TRY_VOID(mapped_header(block));
     blocks_.push_back(std::move(block));
+    return {};
+  }
+
+  /// A page has a word and a byte at least: a small file cannot make us keep a large table.
+  Result<void> make_room(StreamBlock& block, std::uint64_t pages) const {
+    constexpr std::uint64_t least = 9, slack = 1024;
+    if (pages > file_.size() / least + slack) return malformed("it is too short for its RAM");
+    block.pages.resize(pages);
     return {};
   }
 
@@ -285,20 +318,32 @@ class Parser {
     return skip(page_size);
   }
 
-  std::span<const std::byte> file_;
+  const ImageBytes& file_;
+  // Words are far apart where pages are between them, and close together where those are zeros.
+  std::array<std::byte, 512> window_{};
+  std::uint64_t window_at_ = 0, window_size_ = 0;
   std::span<const WantedBlock> wanted_;
   std::vector<StreamBlock> found_;
   std::vector<Block> blocks_;
   std::size_t at_ = 0, current_ = max_blocks;
   std::optional<std::uint32_t> ram_id_;
-  bool mapped_ = false, done_ = false;
+  bool mapped_ = false, done_ = false, only_list_ = false;
 };
 
 }  // namespace
 
-Result<std::vector<StreamBlock>> parse_migration_stream(std::span<const std::byte> file,
+Result<std::vector<StreamBlock>> parse_migration_stream(const ImageBytes& file,
                                                         std::span<const WantedBlock> wanted) {
   return Parser(file, wanted).parse();
+}
+
+Result<std::vector<StreamBlock>> parse_migration_stream(std::span<const std::byte> file,
+                                                        std::span<const WantedBlock> wanted) {
+  return parse_migration_stream(*bytes_in_memory(file), wanted);
+}
+
+Result<std::vector<WantedBlock>> blocks_of_migration_stream(const ImageBytes& file) {
+  return Parser(file, {}).list();
 }
 
 }  // namespace vmsight

@@ -1,10 +1,10 @@
-#include "view/migration_stream.h"
+#include "image/migration_stream.h"
 
 #include <gtest/gtest.h>
 
 #include "support/migration_file.h"
 
-namespace vmsight::view_migration_stream_test {
+namespace vmsight::image_migration_stream_test {
 namespace {
 
 using test::MigrationFile;
@@ -111,4 +111,4 @@ TEST(MigrationStream, EveryTruncationIsNoticedOrHarmless) {
 }
 
 }  // namespace
-}  // namespace vmsight::view_migration_stream_test
+}  // namespace vmsight::image_migration_stream_test

@@ -1,5 +1,5 @@
 // Any bytes as a migration file: what is found lies in the file, and costs what was wanted.
-#include "view/migration_stream.h"
+#include "image/migration_stream.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace vmsight;
