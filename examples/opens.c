@@ -7,12 +7,18 @@
 
 #include <vmsight/vmsight.h>
 
+/* What a guest calls itself may hold anything; a terminal must not obey it. */
+static void put(const char* text) {
+  for (; *text != 0; text++) putchar(*text < ' ' || *text > '~' ? '?' : *text);
+}
+
 static void print(const vmsight_probe_event* event, void* context) {
   (void)context;
   for (size_t i = 0; i < event->argument_count; i++) {
     const vmsight_probe_argument* argument = event->arguments[i];
     if (argument->bytes == NULL) continue; /* not a text */
-    printf("%s (%d) opens %s\n", event->comm, event->tgid, argument->text);
+    put(event->comm);
+    printf(" (%d) opens %s\n", event->tgid, argument->text); /* escaped by the library */
     fflush(stdout);
   }
 }

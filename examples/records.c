@@ -26,8 +26,10 @@ static void print(const vmsight_field* field, const vmsight_value* value) {
       printf("%g", value->number.as_real);
       break;
     case VMSIGHT_TEXT: /* the guest's bytes: control characters must not reach a terminal */
-      for (size_t i = 0; i < value->text_bytes; i++)
-        putchar((unsigned char)value->text[i] < ' ' ? '?' : value->text[i]);
+      for (size_t i = 0; i < value->text_bytes; i++) {
+        const unsigned char byte = (unsigned char)value->text[i];
+        putchar(byte < ' ' || byte > '~' ? '?' : byte);
+      }
       break;
     case VMSIGHT_LIST:
     case VMSIGHT_OBJECT:

@@ -1,4 +1,4 @@
-// The door: from a name to a guest whose memory can be read and whose kernel is known.
+// attach(): from a name to a guest whose memory can be read and whose kernel is known.
 //
 //   VMSIGHT_TRY(Guest guest, attach("web1", {}));
 //   VMSIGHT_TRY(const auto reader, StateReader::create(*guest.kernel, *guest.memory));
@@ -39,7 +39,7 @@ struct AttachOptions {
 struct Guest {
   Guest() = default;
   Guest(Guest&&) noexcept = default;
-  /// What was attached to before is let go of in order.
+  /// Detaches from the guest before: kernel, then memory, then VM.
   Guest& operator=(Guest&& other) noexcept;
 
   std::string name;  // the VM's, or the path of the image
@@ -56,9 +56,9 @@ struct Guest {
   Error explain(Error error) const;
 };
 
-/// Finds and opens what is called so: a VM as find_vm() finds it, or the path of an image. A guest
-/// that a killed vmsight left stopped would be read as it was then: that is undone, and told to
-/// options.recovered. Errors of find_vm(), open_vm(), open_image().
+/// Opens what `spec` names: a VM as find_vm() finds it, or the path of an image. If a killed vmsight
+/// left that VM changed, the change is undone first and passed to options.recovered. Errors of
+/// find_vm(), open_vm(), open_image().
 Result<Guest> open_guest(const std::string& spec, const AttachOptions& options);
 
 /// Chooses a technique. unsupported, with the reason, if the one asked for cannot be had.
@@ -68,7 +68,7 @@ Result<void> open_memory(Guest& guest, const AttachOptions& options);
 /// monitor is asked for registers only if memory alone does not tell it. Errors of find_kernel().
 Result<void> find_kernel_of(Guest& guest, const AttachOptions& options);
 
-/// All of it.
+/// open_guest(), open_memory() and find_kernel_of(), in this order.
 Result<Guest> attach(const std::string& spec, const AttachOptions& options = {});
 
 /// $XDG_CACHE_HOME/vmsight, or ~/.cache/vmsight; "" if there is no home.

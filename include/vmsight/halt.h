@@ -38,8 +38,8 @@ class [[nodiscard]] Paused {
   explicit operator bool() const { return halter_ != nullptr; }
   /// The guest runs on, as it did before: one that somebody else had stopped stays stopped. timeout
   /// if it ran before that, because the lease ran out: nothing that was read may be shown then.
-  /// Value: how long the guest stood, in ns, as the one who halted it measured; 0 if it is known to
-  /// have stood before (stop and the gdbstub know).
+  /// Value: for how long the guest was halted, in ns, as the guard measured it; 0 if somebody else had
+  /// halted it already (stop and the gdbstub know).
   Result<std::uint64_t> resume();
 
  private:

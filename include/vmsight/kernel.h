@@ -74,8 +74,7 @@ struct Member {
 
 class Btf;  // src/kernel/btf.h: the whole type graph, for `type`, `print` and probes
 
-/// Names and addresses. Sorted lookups by address; lookups by name through the kernel's own
-/// name order or an index.
+/// A symbol of the kernel or of a module.
 struct Symbol {
   std::string_view name;
   char type = '?';  // the letter of /proc/kallsyms

@@ -92,7 +92,7 @@ class GuestMemory {
   /// access is a mapping: copy a value once, then use the copy.
   virtual const std::byte* page(GuestPhys address) = 0;
 
-  /// A hint: these pages will be wanted. Fetched in one batch where that helps.
+  /// A hint: these pages will be needed. Fetched in one batch where that helps.
   virtual void prefetch(std::span<const GuestPhys> pages) { static_cast<void>(pages); }
 
   /// Copies straight from the guest, past every cache, in as few calls as possible.
@@ -102,7 +102,7 @@ class GuestMemory {
   /// touched may be fetched at once (contents are new; only the choice of pages is learnt).
   ///
   /// A technique that halts the guest stops it here; one that takes snapshots takes one here. Both
-  /// give live memory before their first refresh(): finding a kernel needs no standing guest.
+  /// give live memory before their first refresh(): finding a kernel needs no halted guest.
   Result<void> refresh() {
     ++generation_;
     return do_refresh();

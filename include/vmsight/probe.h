@@ -1,4 +1,5 @@
-// Probes: being told when a running guest passes a place in its code, with what its vCPU knew there.
+// Probes: a handler is called each time a running guest passes a place in its code, with what its
+// vCPU knew there.
 //
 //   text "kprobe:vfs_read" -> Site -> ProbeSite (an address) -> ProbeEngine -> Hit -> handler
 //
@@ -7,8 +8,8 @@
 // has to be read at a hit is told to it beforehand, as a list of Fetches.
 //
 // A probe changes the guest (or QEMU) while it is armed. Every engine records that on disk first,
-// and undoes it when the probe is removed, when the engine is destroyed, and within a second of
-// our death.
+// and undoes it when the probe is removed, when the engine is destroyed, and, by the guard, within
+// a second if this process is killed.
 #pragma once
 
 #include <array>
@@ -215,7 +216,7 @@ struct ProbeOrder {
 bool filters_at_return(const ProbeOrder& order);
 
 struct ProbeCounts {
-  std::uint64_t hits = 0;            // passings (at a return: returns) of the wanted processes
+  std::uint64_t hits = 0;            // at a return: returns; of the processes that the site names
   std::uint64_t filtered = 0;        // of these: the filter said no
   std::uint64_t told = 0;            // handed to the sink
   std::uint64_t lost = 0;            // hits that could not be told: buffers full
@@ -278,7 +279,7 @@ class ProbeEngine {
   /// without any, or when all that had come were told. vm_gone if the VM ends or reboots.
   virtual Result<std::size_t> poll(std::chrono::milliseconds patience, const Sink& sink) = 0;
 
-  /// Tells what has come, also when the VM has ended: after disarming, or for want of it.
+  /// Delivers what has already come. Call it after disarming, or instead of it if the VM has ended.
   virtual void drain(const Sink& sink) {
     constexpr int rounds = 64;  // what is still armed may be hit on and on
     for (int i = 0; i < rounds; ++i) {
@@ -295,7 +296,7 @@ class ProbeEngine {
   /// The code of these sites is in the guest's memory no more, and whatever is there now is left alone. They are
   /// disarmed otherwise.
   virtual Result<void> forget(std::span<const ProbeId> ids) { return disarm(ids); }
-  /// Hits that were told after younger ones: they had come too late to be put in order.
+  /// Hits that were delivered after later ones: they had come too late to be put in order.
   virtual std::uint64_t late() const { return 0; }
 };
 

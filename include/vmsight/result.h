@@ -25,7 +25,7 @@ enum class ErrorCode {
   bad_data,     // what was read contradicts itself
   permission,   // rights are missing
   timeout,      // the other side did not answer in time
-  vm_gone,      // the VM died, rebooted or moved away while it was read
+  vm_gone,      // the VM ended, rebooted or was migrated while it was read
   usage,        // the caller's arguments are wrong
 };
 

@@ -69,7 +69,7 @@ struct VcpuRegisters {
   bool has_general = false;
 };
 
-/// An attached VM. Holds a pidfd: the PID cannot be reused under our feet unnoticed.
+/// An attached VM. Holds a pidfd: if the PID is used again, that is noticed.
 class Vm {
  public:
   virtual ~Vm() = default;

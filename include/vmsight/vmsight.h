@@ -18,6 +18,8 @@
  * Sizes. Each structure begins with its size, as the program was compiled: begin with the macros
  * below. A library that is newer than the program fills in, and looks at, only that much.
  *
+ * NULL for a pointer that must lead somewhere is an error, VMSIGHT_USAGE.
+ *
  * Threads. A guest, and all that was made of it, is for one thread at a time. Different guests may be
  * used by different threads at the same time. An error belongs to whoever passed it.
  *
@@ -117,7 +119,7 @@ typedef struct vmsight_guest vmsight_guest;
  * first. `options` may be NULL. */
 vmsight_guest* vmsight_attach(const char* vm, const vmsight_attach_options* options,
                               vmsight_error* error);
-/* Everything that was made of it must have been given back. NULL is allowed, here and below. */
+/* Probers of it must have been closed. NULL is allowed here, and wherever something is given back. */
 void vmsight_detach(vmsight_guest* guest);
 
 typedef struct vmsight_guest_info {
@@ -234,7 +236,8 @@ int64_t vmsight_read(vmsight_guest* guest, vmsight_space space, int32_t pid, uin
 int vmsight_begin_view(vmsight_guest* guest, vmsight_error* error);
 int vmsight_end_view(vmsight_guest* guest, vmsight_error* error);
 
-/* "jiffies_64"; of a module "virtio_net:virtio_net_driver". */
+/* "jiffies_64"; of a module "virtio_net:virtio_net_driver". Modules are those that were loaded when a symbol
+ * of one was first asked for; vmsight_find_kernel_again() looks anew. */
 int vmsight_symbol(vmsight_guest* guest, const char* name, uint64_t* address, vmsight_error* error);
 
 typedef struct vmsight_place {
@@ -358,7 +361,8 @@ int vmsight_prober_counts(vmsight_prober* prober, uint32_t probe, vmsight_probe_
                           vmsight_error* error);
 /* Traps that belong to no probe: forged by the guest, or left from before. */
 uint64_t vmsight_prober_foreign(const vmsight_prober* prober);
-/* Calls handlers until nothing came for so long; returns how many events there were. */
+/* Waits so long for events and calls the handlers of those that came; returns how many there were. A handler
+ * may read memory, and close the prober; everything else has to wait until this returns. */
 int vmsight_prober_poll(vmsight_prober* prober, int milliseconds, vmsight_error* error);
 
 /* Memory of the guest, from inside a handler: how many bytes could be read. Addresses below 2^63 are

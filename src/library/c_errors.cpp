@@ -1,5 +1,7 @@
 #include "library/c_errors.h"
 
+#include <cstdlib>
+
 namespace vmsight::c {
 namespace {
 
@@ -43,7 +45,14 @@ void tell(vmsight_error* to, const Error& error) {
   told.address = error.address.value_or(0);
   put(told.message, error.message);
   put(told.hint, error.hint);
-  give(to, told);
+  static_cast<void>(give(to, told));
+}
+
+Result<char*> text(std::string_view text) {
+  char* copy = static_cast<char*>(std::malloc(text.size() + 1));
+  if (copy == nullptr) return os_error(ENOMEM, "copy a text");
+  copy[text.copy(copy, text.size())] = '\0';
+  return copy;
 }
 
 }  // namespace vmsight::c

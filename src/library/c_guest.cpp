@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "kernel/find_symbol.h"
+#include "kernel/type_expression.h"
 #include "kernel/type_print.h"
 #include "library/c_errors.h"
 #include "render/json.h"
@@ -36,13 +37,15 @@ AttachOptions options_of(const vmsight_attach_options& from) {
 }
 
 Result<vmsight_guest*> attach_to(const char* vm, const vmsight_attach_options* options) {
-  if (vm == nullptr) return Error{.code = ErrorCode::usage, .message = "attach: no VM is named"};
+  VMSIGHT_TRY_VOID(c::needed(vm, "vm"));
   auto made = std::make_unique<vmsight_guest>();
-  made->options = options_of(c::take(options));
+  VMSIGHT_TRY(const auto taken, c::take(options));
+  made->options = options_of(taken);
   VMSIGHT_TRY(made->guest, attach(vm, made->options));
   if (!made->options.cache_directory.empty())
     static_cast<void>(made->guest.kernel->save_cache());  // for the next one
-  made->options.progress = nullptr;                       // its context need not live longer
+  made->technique = made->guest.memory->technique();
+  made->options.progress = nullptr;  // its context need not live longer
   return made.release();
 }
 
@@ -99,8 +102,6 @@ Error not_in_kernel(std::string_view what, std::string_view name) {
           .message = fmt::format("no {} '{}' in the guest's kernel", what, name)};
 }
 
-char* text_for_c(std::string_view text) { return ::strndup(text.data(), text.size()); }
-
 Result<int> done(const Result<void>& result) {
   if (!result) return result.error();
   return 0;
@@ -148,21 +149,21 @@ void vmsight_detach(vmsight_guest* guest) {
 
 int vmsight_info(vmsight_guest* guest, vmsight_guest_info* info, vmsight_error* error) {
   return c::guarded(error, -1, [&]() -> Result<int> {
+    VMSIGHT_TRY_VOID(c::needed(guest, "guest"));
     const Guest& of = guest->guest;
-    guest->name = of.memory->technique();
-    c::give(info, {.size = 0,
-                   .name = of.name.c_str(),
-                   .technique = guest->name.c_str(),
-                   .banner = of.kernel->banner().c_str(),
-                   .build_id = of.kernel->build_id().c_str(),
-                   .pid = of.vm ? of.vm->info().pid : 0,
-                   .memory_bytes = of.ram().total_bytes()});
-    return 0;
+    return c::give(info, {.size = 0,
+                          .name = of.name.c_str(),
+                          .technique = guest->technique.c_str(),
+                          .banner = of.kernel->banner().c_str(),
+                          .build_id = of.kernel->build_id().c_str(),
+                          .pid = of.vm ? of.vm->info().pid : 0,
+                          .memory_bytes = of.ram().total_bytes()});
   });
 }
 
 int vmsight_find_kernel_again(vmsight_guest* guest, vmsight_error* error) {
   return c::guarded(error, -1, [&]() -> Result<int> {
+    VMSIGHT_TRY_VOID(c::needed(guest, "guest"));
     guest->view.reset();
     guest->reader.reset();
     return done(find_kernel_of(guest->guest, guest->options));
@@ -172,13 +173,18 @@ int vmsight_find_kernel_again(vmsight_guest* guest, vmsight_error* error) {
 std::int64_t vmsight_read(vmsight_guest* guest, vmsight_space space, std::int32_t pid,
                           std::uint64_t address, void* into, std::size_t bytes,
                           vmsight_error* error) {
-  return c::guarded(error, std::int64_t{-1}, [&] {
+  return c::guarded(error, std::int64_t{-1}, [&]() -> Result<std::int64_t> {
+    VMSIGHT_TRY_VOID(c::needed(guest, "guest"));
+    if (bytes != 0) VMSIGHT_TRY_VOID(c::needed(into, "into"));
+    if (space != VMSIGHT_KERNEL && space != VMSIGHT_PHYSICAL && space != VMSIGHT_PROCESS)
+      return c::wrong("read: there is no such space of addresses");
     return read(*guest, space, pid, address, {static_cast<std::byte*>(into), bytes});
   });
 }
 
 int vmsight_begin_view(vmsight_guest* guest, vmsight_error* error) {
   return c::guarded(error, -1, [&]() -> Result<int> {
+    VMSIGHT_TRY_VOID(c::needed(guest, "guest"));
     if (guest->view) return Error{.code = ErrorCode::usage, .message = "a view has begun already"};
     VMSIGHT_TRY(View view, View::begin(*guest->guest.memory));
     guest->view.emplace(std::move(view));
@@ -188,6 +194,7 @@ int vmsight_begin_view(vmsight_guest* guest, vmsight_error* error) {
 
 int vmsight_end_view(vmsight_guest* guest, vmsight_error* error) {
   return c::guarded(error, -1, [&]() -> Result<int> {
+    VMSIGHT_TRY_VOID(c::needed(guest, "guest"));
     if (!guest->view) return Error{.code = ErrorCode::usage, .message = "no view has begun"};
     const auto ended = guest->view->end();
     guest->view.reset();
@@ -198,6 +205,9 @@ int vmsight_end_view(vmsight_guest* guest, vmsight_error* error) {
 int vmsight_symbol(vmsight_guest* guest, const char* name, std::uint64_t* address,
                    vmsight_error* error) {
   return c::guarded(error, -1, [&]() -> Result<int> {
+    VMSIGHT_TRY_VOID(c::needed(guest, "guest"));
+    VMSIGHT_TRY_VOID(c::needed(name, "name"));
+    VMSIGHT_TRY_VOID(c::needed(address, "address"));
     VMSIGHT_TRY(const GuestVirt found, find_symbol(*guest->guest.kernel, name));
     *address = found.raw();
     return 0;
@@ -207,35 +217,39 @@ int vmsight_symbol(vmsight_guest* guest, const char* name, std::uint64_t* addres
 int vmsight_symbol_at(vmsight_guest* guest, std::uint64_t address, vmsight_place* place,
                       vmsight_error* error) {
   return c::guarded(error, -1, [&]() -> Result<int> {
+    VMSIGHT_TRY_VOID(c::needed(guest, "guest"));
     const auto found = guest->guest.kernel->locate(GuestVirt(address));
     if (!found) return not_in_kernel("symbol at", fmt::format("{:#x}", address));
     guest->name = found->name;
     guest->module = found->module;
-    c::give(place, {.size = 0,
-                    .name = guest->name.c_str(),
-                    .module = guest->module.c_str(),
-                    .offset = found->offset});
-    return 0;
+    return c::give(place, {.size = 0,
+                           .name = guest->name.c_str(),
+                           .module = guest->module.c_str(),
+                           .offset = found->offset});
   });
 }
 
 int vmsight_member_of(vmsight_guest* guest, const char* type, const char* path,
                       vmsight_member* member, vmsight_error* error) {
   return c::guarded(error, -1, [&]() -> Result<int> {
+    VMSIGHT_TRY_VOID(c::needed(guest, "guest"));
+    VMSIGHT_TRY_VOID(c::needed(type, "type"));
+    VMSIGHT_TRY_VOID(c::needed(path, "path"));
     const auto found = guest->guest.kernel->member(type, path);
     if (!found) return not_in_kernel("member", fmt::format("{}.{}", type, path));
-    c::give(member, {.size = 0,
-                     .offset = found->offset,
-                     .bytes = found->size,
-                     .count = found->count,
-                     .bit_offset = found->bit_offset,
-                     .bit_size = found->bit_size});
-    return 0;
+    return c::give(member, {.size = 0,
+                            .offset = found->offset,
+                            .bytes = found->size,
+                            .count = found->count,
+                            .bit_offset = found->bit_offset,
+                            .bit_size = found->bit_size});
   });
 }
 
 std::int64_t vmsight_size_of(vmsight_guest* guest, const char* type, vmsight_error* error) {
   return c::guarded(error, std::int64_t{-1}, [&]() -> Result<std::int64_t> {
+    VMSIGHT_TRY_VOID(c::needed(guest, "guest"));
+    VMSIGHT_TRY_VOID(c::needed(type, "type"));
     const auto size = guest->guest.kernel->type_size(type);
     if (!size) return not_in_kernel("type", type);
     return static_cast<std::int64_t>(*size);
@@ -245,6 +259,9 @@ std::int64_t vmsight_size_of(vmsight_guest* guest, const char* type, vmsight_err
 int vmsight_enumerator(vmsight_guest* guest, const char* name, std::int64_t* value,
                        vmsight_error* error) {
   return c::guarded(error, -1, [&]() -> Result<int> {
+    VMSIGHT_TRY_VOID(c::needed(guest, "guest"));
+    VMSIGHT_TRY_VOID(c::needed(name, "name"));
+    VMSIGHT_TRY_VOID(c::needed(value, "value"));
     const auto found = guest->guest.kernel->enumerator(name);
     if (!found) return not_in_kernel("enumerator", name);
     *value = *found;
@@ -254,14 +271,18 @@ int vmsight_enumerator(vmsight_guest* guest, const char* name, std::int64_t* val
 
 char* vmsight_type_json(vmsight_guest* guest, const char* type, vmsight_error* error) {
   return c::guarded(error, static_cast<char*>(nullptr), [&]() -> Result<char*> {
-    VMSIGHT_TRY(const Btf* btf, guest->guest.kernel->btf());
-    VMSIGHT_TRY(const Json json, type_to_json(*btf, type));
-    return text_for_c(dump(json));
+    VMSIGHT_TRY_VOID(c::needed(guest, "guest"));
+    VMSIGHT_TRY_VOID(c::needed(type, "type"));
+    VMSIGHT_TRY(const Btf* btf, types_of_expression(*guest->guest.kernel, type));
+    VMSIGHT_TRY(const Json json, type_to_json(*btf, without_module(type)));
+    return c::text(dump(json));
   });
 }
 
 char* vmsight_print_json(vmsight_guest* guest, const char* expression, vmsight_error* error) {
   return c::guarded(error, static_cast<char*>(nullptr), [&]() -> Result<char*> {
+    VMSIGHT_TRY_VOID(c::needed(guest, "guest"));
+    VMSIGHT_TRY_VOID(c::needed(expression, "expression"));
     Guest& of = guest->guest;
     Reader reader(*of.memory, of.kernel->space());
     PrintRequest request;
@@ -271,6 +292,6 @@ char* vmsight_print_json(vmsight_guest* guest, const char* expression, vmsight_e
       VMSIGHT_TRY(printed, evaluate(*of.kernel, reader, request));
       return {};
     }));
-    return text_for_c(dump(to_json(*printed)));
+    return c::text(dump(to_json(*printed)));
   });
 }

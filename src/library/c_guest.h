@@ -15,5 +15,6 @@ struct vmsight_guest {
   vmsight::AttachOptions options;
   std::unique_ptr<vmsight::StateReader> reader;  // made when a state is first read
   std::optional<vmsight::View> view;             // between begin and end
-  std::string name, module;                      // of the last vmsight_symbol_at()
+  std::string technique;
+  std::string name, module;  // of the last vmsight_symbol_at()
 };

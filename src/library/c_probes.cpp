@@ -14,6 +14,7 @@ using namespace vmsight;
 struct vmsight_prober {
   std::unique_ptr<Prober> prober;
   std::string engine;
+  bool in_handler = false, closed = false;  // a handler runs; it has closed us
 };
 
 namespace {
@@ -113,6 +114,14 @@ Result<ProbeRequest> request_of(const vmsight_probe_request& request) {
   return made;
 }
 
+/// What a handler may not do: what called it is not done with the probes.
+Result<void> usable(const vmsight_prober* prober) {
+  VMSIGHT_TRY_VOID(c::needed(prober, "prober"));
+  if (!prober->in_handler) return {};
+  return c::wrong(
+      "a handler may only read memory: this is to be called after vmsight_prober_poll()");
+}
+
 Error no_probe(std::uint32_t probe) {
   return {.code = ErrorCode::not_found, .message = fmt::format("no probe has number {}", probe)};
 }
@@ -121,22 +130,33 @@ Error no_probe(std::uint32_t probe) {
 
 vmsight_prober* vmsight_prober_open(vmsight_guest* guest, const char* engine,
                                     vmsight_error* error) {
-  return c::guarded(error, static_cast<vmsight_prober*>(nullptr),
-                    [&] { return open_prober(*guest, engine); });
+  return c::guarded(error, static_cast<vmsight_prober*>(nullptr), [&]() -> Result<vmsight_prober*> {
+    VMSIGHT_TRY_VOID(c::needed(guest, "guest"));
+    return open_prober(*guest, engine);
+  });
 }
 
-void vmsight_prober_close(vmsight_prober* prober) { delete prober; }
+void vmsight_prober_close(vmsight_prober* prober) {
+  if (prober != nullptr && prober->in_handler)
+    prober->closed = true;  // by whoever called the handler
+  else
+    delete prober;
+}
 
-const char* vmsight_prober_engine(const vmsight_prober* prober) { return prober->engine.c_str(); }
+const char* vmsight_prober_engine(const vmsight_prober* prober) {
+  return prober != nullptr ? prober->engine.c_str() : "";
+}
 
 std::uint64_t vmsight_prober_foreign(const vmsight_prober* prober) {
-  return prober->prober->foreign();
+  return prober != nullptr ? prober->prober->foreign() : 0;
 }
 
 int vmsight_prober_find(vmsight_prober* prober, const vmsight_probe_request* request,
                         vmsight_probe_place place, void* context, vmsight_error* error) {
   return c::guarded(error, -1, [&]() -> Result<int> {
-    VMSIGHT_TRY(const ProbeRequest wanted, request_of(c::take(request)));
+    VMSIGHT_TRY_VOID(usable(prober));
+    VMSIGHT_TRY(const auto taken, c::take(request));
+    VMSIGHT_TRY(const ProbeRequest wanted, request_of(taken));
     VMSIGHT_TRY(const auto sites, prober->prober->find(wanted));
     for (const ProbeSite& site : sites) {
       const std::string text = to_string(site);
@@ -152,12 +172,17 @@ int vmsight_prober_find(vmsight_prober* prober, const vmsight_probe_request* req
 int vmsight_prober_add(vmsight_prober* prober, const vmsight_probe_request* request,
                        std::uint32_t* first, vmsight_error* error) {
   return c::guarded(error, -1, [&]() -> Result<int> {
-    const vmsight_probe_request taken = c::take(request);
+    VMSIGHT_TRY_VOID(usable(prober));
+    VMSIGHT_TRY(const auto taken, c::take(request));
     VMSIGHT_TRY(const ProbeRequest wanted, request_of(taken));
     ProbeHandler handler;
     if (taken.handler != nullptr) {
-      handler = [call_it = taken.handler, context = taken.context](const ProbeEvent& event) {
+      handler = [prober, call_it = taken.handler,
+                 context = taken.context](const ProbeEvent& event) {
+        if (prober->closed) return;
+        prober->in_handler = true;
         call(event, call_it, context);
+        prober->in_handler = false;
       };
     }
     VMSIGHT_TRY(const auto ids, prober->prober->add({&wanted, 1}, std::move(handler)));
@@ -168,6 +193,7 @@ int vmsight_prober_add(vmsight_prober* prober, const vmsight_probe_request* requ
 
 int vmsight_prober_remove(vmsight_prober* prober, std::uint32_t probe, vmsight_error* error) {
   return c::guarded(error, -1, [&]() -> Result<int> {
+    VMSIGHT_TRY_VOID(usable(prober));
     VMSIGHT_TRY_VOID(prober->prober->remove({&probe, 1}));
     return 0;
   });
@@ -176,6 +202,7 @@ int vmsight_prober_remove(vmsight_prober* prober, std::uint32_t probe, vmsight_e
 int vmsight_prober_counts(vmsight_prober* prober, std::uint32_t probe, vmsight_probe_counts* counts,
                           vmsight_error* error) {
   return c::guarded(error, -1, [&]() -> Result<int> {
+    VMSIGHT_TRY_VOID(usable(prober));
     VMSIGHT_TRY(const auto all, prober->prober->list());
     const auto info = std::find_if(all.begin(), all.end(),
                                    [probe](const ProbeInfo& each) { return each.id == probe; });
@@ -192,21 +219,24 @@ int vmsight_prober_counts(vmsight_prober* prober, std::uint32_t probe, vmsight_p
     std::copy(from.durations.begin(), from.durations.end(), told.durations);
     told.stormed = from.stormed ? 1 : 0;
     told.reloads = from.reloads;
-    c::give(counts, told);
-    return 0;
+    return c::give(counts, told);
   });
 }
 
 int vmsight_prober_poll(vmsight_prober* prober, int milliseconds, vmsight_error* error) {
   return c::guarded(error, -1, [&]() -> Result<int> {
+    VMSIGHT_TRY_VOID(usable(prober));
     const std::chrono::milliseconds patience(std::max(milliseconds, 0));
-    VMSIGHT_TRY(const std::size_t told, prober->prober->poll(patience));
-    return static_cast<int>(told);
+    auto told = prober->prober->poll(patience);
+    if (prober->closed) delete prober;
+    if (!told) return told.error();
+    return static_cast<int>(*told);
   });
 }
 
 std::size_t vmsight_probe_read(const vmsight_probe_event* event, std::uint64_t address, void* into,
                                std::size_t bytes) {
+  if (event == nullptr || event->memory == nullptr || into == nullptr) return 0;
   return static_cast<HitMemory*>(event->memory)
       ->copy(address, {static_cast<std::byte*>(into), bytes});
 }

@@ -186,23 +186,28 @@ Result<vmsight_state*> read(vmsight_guest& guest, const vmsight_state_options& o
 
 vmsight_state* vmsight_read_state(vmsight_guest* guest, const vmsight_state_options* options,
                                   vmsight_error* error) {
-  return c::guarded(error, static_cast<vmsight_state*>(nullptr),
-                    [&] { return read(*guest, c::take(options)); });
+  return c::guarded(error, static_cast<vmsight_state*>(nullptr), [&]() -> Result<vmsight_state*> {
+    VMSIGHT_TRY_VOID(c::needed(guest, "guest"));
+    VMSIGHT_TRY(const auto taken, c::take(options));
+    return read(*guest, taken);
+  });
 }
 
 void vmsight_free_state(vmsight_state* state) { delete state; }
 
 char* vmsight_state_json(const vmsight_state* state, vmsight_error* error) {
   return c::guarded(error, static_cast<char*>(nullptr), [&]() -> Result<char*> {
+    VMSIGHT_TRY_VOID(c::needed(state, "state"));
     Output out;
     write_document(out, state->vm, state->state, {.parts = state->parts});
     VMSIGHT_TRY_VOID(out.finish());
-    return ::strndup(out.text().data(), out.text().size());
+    return c::text(out.text());
   });
 }
 
 const char* vmsight_state_problem(const vmsight_state* state, std::size_t index) {
-  return index < state->problems.size() ? state->problems[index].c_str() : nullptr;
+  return state != nullptr && index < state->problems.size() ? state->problems[index].c_str()
+                                                            : nullptr;
 }
 
 const char* vmsight_kind(std::size_t index) {
@@ -216,18 +221,20 @@ const char* vmsight_kind(std::size_t index) {
 int vmsight_field_of(const char* kind, std::size_t index, vmsight_field* into,
                      vmsight_error* error) {
   return c::guarded(error, -1, [&]() -> Result<int> {
+    VMSIGHT_TRY_VOID(c::needed(kind, "kind"));
     Result<int> told = no_kind(kind);
     each_kind([&]<typename Record>(const Kind<Record>& each) {
       if (each.key != kind) return;
-      told = index < each.fields.size() ? 1 : 0;
+      told = 0;
       if (index >= each.fields.size()) return;
       const Field<Record>& field = each.fields[index];
-      c::give(into, {.size = 0,
-                     .name = field.name.data(),  // literals
-                     .unit = field.unit.data(),
-                     .meaning = field.meaning.data(),
-                     .identifies = field.order != nullptr ? 1 : 0,
-                     .changes = field.changed != nullptr ? 1 : 0});
+      told = c::give(into, {.size = 0,
+                            .name = field.name.data(),  // literals
+                            .unit = field.unit.data(),
+                            .meaning = field.meaning.data(),
+                            .identifies = field.order != nullptr ? 1 : 0,
+                            .changes = field.changed != nullptr ? 1 : 0});
+      if (told) told = 1;
     });
     return told;
   });
@@ -237,6 +244,8 @@ vmsight_records* vmsight_records_of(const vmsight_state* state, const char* kind
                                     vmsight_error* error) {
   return c::guarded(error, static_cast<vmsight_records*>(nullptr),
                     [&]() -> Result<vmsight_records*> {
+                      VMSIGHT_TRY_VOID(c::needed(state, "state"));
+                      VMSIGHT_TRY_VOID(c::needed(kind, "kind"));
                       std::unique_ptr<vmsight_records> made;
                       each_kind([&]<typename Record>(const Kind<Record>& each) {
                         if (each.key == kind)
@@ -247,11 +256,15 @@ vmsight_records* vmsight_records_of(const vmsight_state* state, const char* kind
                     });
 }
 
-int vmsight_next_record(vmsight_records* records) { return records->next() ? 1 : 0; }
+int vmsight_next_record(vmsight_records* records) {
+  return records != nullptr && records->next() ? 1 : 0;
+}
 
 int vmsight_get(vmsight_records* records, const char* field, vmsight_value* value,
                 vmsight_error* error) {
   return c::guarded(error, -1, [&]() -> Result<int> {
+    VMSIGHT_TRY_VOID(c::needed(records, "records"));
+    VMSIGHT_TRY_VOID(c::needed(field, "field"));
     OneValue one;
     if (!records->put(field, one)) {
       return Error{.code = ErrorCode::not_found,
@@ -260,13 +273,13 @@ int vmsight_get(vmsight_records* records, const char* field, vmsight_value* valu
                        "vmsight_field_of() tells the fields; without a vmsight_next_record() there "
                        "is no record"};
     }
-    c::give(value, one.give(records->text));
-    return 0;
+    return c::give(value, one.give(records->text));
   });
 }
 
 const char* vmsight_record_json(vmsight_records* records, vmsight_error* error) {
   return c::guarded(error, static_cast<const char*>(nullptr), [&]() -> Result<const char*> {
+    VMSIGHT_TRY_VOID(c::needed(records, "records"));
     JsonWriter writer;
     if (!records->put_all(writer))
       return Error{.code = ErrorCode::usage, .message = "there is no record here"};

@@ -12,8 +12,8 @@
 #include <string_view>
 
 #include "render/output.h"
+#include "vmsight/image.h"
 #include "vmsight/state.h"
-#include "vmsight/vm.h"
 
 namespace vmsight {
 

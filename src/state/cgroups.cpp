@@ -38,8 +38,9 @@ std::uint64_t more_than(std::uint64_t told, std::uint64_t now) {
 Result<CgroupsReader> CgroupsReader::resolve(Kernel& kernel) {
   Members members(kernel);
   CgroupsReader self;
-  self.roots_ = members.find_symbol("cgroup_roots");
-  if (self.roots_ == GuestVirt()) return self;
+  // Neither: a kernel without control groups.
+  if (members.find_symbol("cgrp_dfl_root") == GuestVirt()) return self;
+  self.roots_ = members.symbol("cgroup_roots");
   self.unified_root_ = members.symbol("cgrp_dfl_root");
   self.unified_visible_ = members.find_symbol("cgrp_dfl_visible");
   self.inhibited_ = members.find_symbol("cgrp_dfl_inhibit_ss_mask");
@@ -121,6 +122,8 @@ void CgroupsReader::resolve_controllers(Kernel& kernel) {
   pids_usage_ = members.find("pids_cgroup", "counter");
   pids_max_ = members.find("pids_cgroup", "limit");
   shares_ = members.find("task_group", "shares");
+  // An idle group weighs 0; kernels with sched_ext write 1 (sched_weight_to_cgroup()).
+  min_weight_ = kernel.member("task_struct", "scx") ? 1 : 0;
   quota_ = inside("task_group", "cfs_bandwidth", "cfs_bandwidth", "quota");
   period_ = inside("task_group", "cfs_bandwidth", "cfs_bandwidth", "period");
   if (memory_usage_ == absent || memory_max_ == absent) ids_[memory] = max_controllers;
@@ -211,6 +214,7 @@ std::vector<std::string_view> CgroupsReader::names_of(Context& context, std::uin
     names.push_back(context.arena().shrink(
         into, reader.c_string(reader.pointer(subsystem + name), into).size()));
   }
+  if (!reader.ok()) return names;
   view.names.insert(key, kind, view.all_lists.size());
   view.all_lists.push_back(names);
   return names;
@@ -346,7 +350,7 @@ void CgroupsReader::read_controls(Context& context, const Hierarchy& hierarchy, 
     const std::uint64_t shares = reader.u64(state + shares_) >> shares_shift;
     if (hierarchy.unified) {
       const std::uint64_t weight = (shares * default_weight + default_shares / 2) / default_shares;
-      into.cpu_weight = std::clamp<std::uint64_t>(weight, 1, max_weight);
+      into.cpu_weight = std::clamp<std::uint64_t>(weight, min_weight_, max_weight);
     } else {
       into.cpu_shares = shares;
     }
@@ -406,15 +410,16 @@ bool CgroupsReader::read_processes(Context& context, View& view) const {
   std::iota(left.begin(), left.end(), 0);
   Proofs proofs;
   const bool live = context.reader.memory().is_live();
-  std::size_t unreadable = 0;
+  std::size_t unreadable = 0, ended = 0;
   for (unsigned attempt = 1;; ++attempt) {
     proofs.begin(live);
-    unreadable = 0;
+    unreadable = ended = 0;
     for (const Proofs::Owner i : left) {
       proofs.set_owner(i);
       context.reader.clear_fault();
       processes[i].cgroups = lines_of(context, processes[i], proofs, view);
       if (!context.reader.ok()) ++unreadable;
+      if (is_another(context.reader, processes[i])) ++ended;
     }
     context.reader.clear_fault();
     if (!live) break;
@@ -426,13 +431,20 @@ bool CgroupsReader::read_processes(Context& context, View& view) const {
   }
   if (live) {
     for (const Proofs::Owner i : left) processes[i].cgroups.clear();
-    unreadable += left.size();
+    ended += left.size();
   }
-  if (unreadable == 0) return true;
-  context.state.problem("processes.cgroups", fmt::format("of {} processes: they ended or moved "
-                                                         "meanwhile, or are not readable",
-                                                         unreadable));
-  return live && unreadable == left.size();
+  if (unreadable + ended > 0) {
+    context.state.problem("processes.cgroups", fmt::format("of {} processes: they ended or moved "
+                                                           "meanwhile, or are not readable",
+                                                           unreadable + ended));
+  }
+  return unreadable == 0;
+}
+
+/// Its task has ended since the process was read, and may be somebody else's now.
+bool CgroupsReader::is_another(Reader& reader, const Process& process) const {
+  return static_cast<std::int32_t>(reader.u32(process.task + task_pid_)) != process.pid ||
+         reader.u64(process.task + task_start_) != process.start_time_ns;
 }
 
 std::vector<std::string_view> CgroupsReader::lines_of(Context& context, const Process& process,
@@ -443,15 +455,12 @@ std::vector<std::string_view> CgroupsReader::lines_of(Context& context, const Pr
     reader.set_fault(task);
     return {};
   }
-  const auto pid = static_cast<std::int32_t>(
-      proofs.expect(reader, task + task_pid_, reader.u32(task + task_pid_)));
-  const std::uint64_t start =
-      proofs.expect(reader, task + task_start_, reader.u64(task + task_start_));
+  proofs.expect(reader, task + task_pid_, reader.u32(task + task_pid_));
+  proofs.expect(reader, task + task_start_, reader.u64(task + task_start_));
   const GuestVirt set = proofs.expect(reader, task + task_set_, reader.pointer(task + task_set_));
   // Those of v1 have let an exiting task go.
   const bool exiting = (process.flags & task_exiting) != 0;
-  if (pid != process.pid || start != process.start_time_ns) reader.set_fault(task);
-  if (!reader.ok() || set == GuestVirt()) return {};
+  if (is_another(reader, process) || !reader.ok() || set == GuestVirt()) return {};
   const GuestVirt kind = GuestVirt(exiting ? 1 : 0);
   if (const std::size_t* known = view.lines.find(set, kind)) return view.all_lists[*known];
   auto lines = lines_of_set(context, set, exiting, view);

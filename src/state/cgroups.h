@@ -71,6 +71,7 @@ class CgroupsReader {
                                          View& view) const;
   std::vector<std::string_view> lines_of_set(Context& context, GuestVirt css_set, bool exiting,
                                              View& view) const;
+  bool is_another(Reader& reader, const Process& process) const;
   bool is_online(Reader& reader, GuestVirt cgroup) const;
 
   GuestVirt roots_, unified_root_, unified_visible_, inhibited_, implicit_, threaded_, subsystems_;
@@ -85,6 +86,7 @@ class CgroupsReader {
          link_node_ = 0;
   std::uint64_t online_ = 0, visible_ = 0;
   std::size_t subsystem_count_ = 0;
+  std::uint64_t min_weight_ = 0;
 
   std::array<std::size_t, controllers> ids_{};  // max_controllers: the kernel has none
   std::array<Offset, controllers> css_{};

@@ -320,7 +320,8 @@ bool FsOptions::print_cgroup(Super& super) const {
   const GuestVirt agent = root + (*in)[2].offset, name = root + (*in)[3].offset;
   if (reader.u8(agent) != 0) super.add_text("release_agent", agent);
   const std::uint64_t own_flags = reader.value(root + (*in)[4].offset, (*of)[1]);
-  if (clone_children && (own_flags >> *clone_children & 1) != 0) super.add(",clone_children");
+  const bool is_bit = clone_children && *clone_children >= 0 && *clone_children < 64;
+  if (is_bit && (own_flags >> *clone_children & 1) != 0) super.add(",clone_children");
   if (reader.u8(name) != 0) super.add_text("name", name);
   return true;
 }

@@ -1,5 +1,6 @@
 #include "vm/guard.h"
 
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
@@ -127,20 +128,33 @@ Result<std::uint64_t> from_answer(const GuardAnswer& answer) {
                .os_errno = answer.os_errno};
 }
 
+/// What our code is in, if that is one of our own: the program, or libvmsight.so. Whatever lies beside
+/// the program of somebody else who uses the library is none of ours.
+std::filesystem::path our_file() {
+  std::error_code failed;
+  Dl_info info{};
+  const bool known = ::dladdr(reinterpret_cast<const void*>(&our_file), &info) != 0;
+  const std::filesystem::path object = known && info.dli_fname ? info.dli_fname : "";
+  if (object.filename().string().starts_with("libvmsight.so")) {
+    return std::filesystem::canonical(object, failed);
+  }
+  return std::filesystem::read_symlink("/proc/self/exe", failed);
+}
+
 }  // namespace
 
 Result<std::string> guard_program() {
   if (const char* named = ::secure_getenv("VMSIGHT_GUARD"); named != nullptr && named[0] == '/') {
     return std::string(named);
   }
-  std::error_code failed;
-  const auto self = std::filesystem::read_symlink("/proc/self/exe", failed);
-  if (!failed) {
-    const auto beside = (self.parent_path() / program_name).string();
-    if (is_executable(beside)) return beside;
-    const auto prefix = self.parent_path().parent_path();
-    const auto installed = (prefix / "libexec/vmsight" / program_name).string();
-    if (is_executable(installed)) return installed;
+  if (const auto self = our_file(); self.is_absolute()) {
+    const auto folder = self.parent_path();
+    const auto prefix = folder.parent_path();  // of bin/vmsight and lib/libvmsight.so
+    std::vector<std::filesystem::path> places{folder, prefix / "libexec/vmsight"};
+    if (prefix.filename() == "lib") places.push_back(prefix.parent_path() / "libexec/vmsight");
+    for (const auto& place : places) {
+      if (auto program = (place / program_name).string(); is_executable(program)) return program;
+    }
   }
   const std::string built_in = std::string(VMSIGHT_LIBEXEC_DIR "/vmsight/") + program_name;
   if (is_executable(built_in)) return built_in;

@@ -79,10 +79,53 @@ TEST_F(CInterface, FillsInNoMoreThanTheProgramKnows) {
   EXPECT_EQ(vmsight_attach("no-such-vm", nullptr, error), nullptr);
   EXPECT_EQ(error->code, VMSIGHT_NOT_FOUND);
   EXPECT_EQ(static_cast<unsigned char>(error->message[16]), 0x5a) << "beyond its end";
-  vmsight_attach_options none{};  // its size was forgotten: as if there were none
-  none.technique = "no-such-technique";
-  vmsight_guest* guest = vmsight_attach(path.c_str(), &none, &why);
-  EXPECT_NE(guest, nullptr) << why.message;
+}
+
+TEST_F(CInterface, RefusesStructuresWhoseSizeWasForgottenAndOptionsThatItDoesNotKnow) {
+  vmsight_attach_options forgotten{};
+  forgotten.no_pause = 1;
+  EXPECT_EQ(vmsight_attach(path.c_str(), &forgotten, &why), nullptr);
+  EXPECT_EQ(why.code, VMSIGHT_USAGE);
+  struct {
+    vmsight_attach_options options = VMSIGHT_ATTACH_OPTIONS;
+    std::uint64_t newer = 0;
+  } later;
+  later.options.size = sizeof later;
+  vmsight_guest* guest = vmsight_attach(path.c_str(), &later.options, &why);
+  ASSERT_NE(guest, nullptr) << why.message;
+  vmsight_guest_info info{};
+  EXPECT_EQ(vmsight_info(guest, &info, &why), -1);
+  EXPECT_EQ(why.code, VMSIGHT_USAGE);
+  vmsight_detach(guest);
+  later.newer = 1;
+  EXPECT_EQ(vmsight_attach(path.c_str(), &later.options, &why), nullptr);
+  EXPECT_EQ(why.code, VMSIGHT_UNSUPPORTED);
+}
+
+TEST_F(CInterface, NullIsAnErrorWhereItLeadsNowhere) {
+  vmsight_guest* guest = attach();
+  std::uint64_t address = 0;
+  EXPECT_EQ(vmsight_symbol(guest, nullptr, &address, &why), -1);
+  EXPECT_EQ(why.code, VMSIGHT_USAGE);
+  EXPECT_EQ(vmsight_symbol(nullptr, "x", &address, nullptr), -1);
+  EXPECT_EQ(vmsight_symbol(guest, "linux_banner", nullptr, nullptr), -1);
+  EXPECT_EQ(vmsight_info(guest, nullptr, nullptr), -1);
+  EXPECT_EQ(vmsight_symbol_at(guest, 0, nullptr, nullptr), -1);
+  EXPECT_EQ(vmsight_print_json(guest, nullptr, nullptr), nullptr);
+  EXPECT_EQ(vmsight_type_json(guest, nullptr, nullptr), nullptr);
+  EXPECT_EQ(vmsight_read(guest, VMSIGHT_PHYSICAL, 0, 0, nullptr, 8, nullptr), -1);
+  EXPECT_EQ(vmsight_read(guest, static_cast<vmsight_space>(7), 0, 0, &address, 8, nullptr), -1);
+  EXPECT_EQ(vmsight_field_of(nullptr, 0, nullptr, nullptr), -1);
+  EXPECT_EQ(vmsight_records_of(nullptr, "processes", nullptr), nullptr);
+  EXPECT_EQ(vmsight_next_record(nullptr), 0);
+  EXPECT_EQ(vmsight_state_problem(nullptr, 0), nullptr);
+  EXPECT_EQ(vmsight_prober_open(nullptr, nullptr, nullptr), nullptr);
+  EXPECT_EQ(vmsight_prober_poll(nullptr, 0, nullptr), -1);
+  vmsight_free_records(nullptr);
+  vmsight_free_state(nullptr);
+  vmsight_prober_close(nullptr);
+  vmsight_detach(nullptr);
+  vmsight_free(nullptr);
   vmsight_detach(guest);
 }
 

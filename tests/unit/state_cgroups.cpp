@@ -339,10 +339,17 @@ TEST_F(CgroupsTest, AForgedSetIsAProblemOfItsProcess) {
 }
 
 TEST_F(CgroupsTest, AKernelWithoutThemHasNone) {
-  kernel_.lack("cgroup_roots");
+  kernel_.lack("cgrp_dfl_root");
   const State& state = read();
   EXPECT_THAT(state.cgroups, IsEmpty());
   EXPECT_THAT(state.problems, IsEmpty());
+}
+
+TEST_F(CgroupsTest, OneThatDoesNotTellWhereTheyAreIsRefused) {
+  kernel_.lack("cgroup_roots");
+  const auto cgroups = CgroupsReader::resolve(kernel_);
+  ASSERT_FALSE(cgroups);
+  EXPECT_NE(cgroups.error().message.find("cgroup_roots"), std::string::npos);
 }
 
 TEST_F(CgroupsTest, ForgedTreesEnd) {
