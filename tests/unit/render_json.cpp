@@ -32,9 +32,9 @@ void expect_begins_with(const Json& object, const std::vector<std::string>& prom
 
 TEST(StateDocument, HasThePromisedKeysInOrder) {
   const Json json = document();
-  expect_begins_with(json,
-                     {"schema", "vm", "view", "os", "cpus", "net_devices", "modules", "processes",
-                      "open_files", "memory_maps", "sockets", "mounts", "kernel_log", "cgroups", "problems"});
+  expect_begins_with(json, {"schema", "vm", "view", "os", "cpus", "net_devices", "modules",
+                            "processes", "open_files", "memory_maps", "sockets", "mounts",
+                            "kernel_log", "cgroups", "problems"});
   EXPECT_EQ(json["schema"], "vmsight.state/1");
   expect_begins_with(json["vm"], {"name", "pid", "accelerator", "vcpus", "memory_bytes"});
   expect_begins_with(json["view"], {"technique", "paused", "start_ns", "duration_ns", "bytes_read",

@@ -26,7 +26,8 @@ TEST(JsonWriter, WritesTextAsATreeDoes) {
         std::string_view("\xff\xc3(\xed\xa0\x80\xf0\x9f"), std::string_view("\xef\xbf\xbf")}) {
     EXPECT_EQ(written(text), dumped(text));
   }
-  for (int c = 0; c < 256; ++c) {  // at each place of a text that is looked at eight bytes at a time
+  for (int c = 0; c < 256;
+       ++c) {  // at each place of a text that is looked at eight bytes at a time
     for (std::size_t at = 0; at < 20; ++at) {
       std::string text(20, '~');
       text[at] = static_cast<char>(c);

@@ -71,7 +71,8 @@ def check_headers(installed, home):
     for header in headers:
         source = home / "alone.cpp"
         source.write_text(f"#include <vmsight/{header.name}>\n")
-        done("c++", "-std=c++20", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", source, *installed.flags("--cflags"))
+        for compiler in ("c++", "clang++"):
+            done(compiler, "-std=c++20", "-Wall", "-Werror", "-fsyntax-only", source, *installed.flags("--cflags"))
     source = home / "alone.c"
     source.write_text("#include <vmsight/vmsight.h>\nint main(void) { return vmsight_version()[0] == 0; }\n")
     done("cc", "-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", source,
