@@ -124,8 +124,8 @@ Check check_registers(Vm& vm) {
 
 /// A technique of views, or an engine of probes.
 template <typename Status>
-Check check_of(const Status& status, std::string name) {
-  return {.name = std::move(name),
+Check check_of(const Status& status, std::string_view name) {
+  return {.name = std::string(name),
           .what = std::string(status.what),
           .works = status.usable,
           .reason = status.usable ? fmt::format("costs the guest: {}", status.cost) : status.reason,
@@ -184,7 +184,7 @@ std::vector<Check> check_host() {
 std::vector<Check> check_vm(Vm& vm) {
   std::vector<Check> checks = {check_layout(vm), check_monitor(vm), check_registers(vm)};
   for (const TechniqueStatus& status : technique_status(vm)) {
-    checks.push_back(check_of(status, std::string(status.name)));
+    checks.push_back(check_of(status, status.name));
   }
   for (const EngineStatus& status : engine_status(vm)) {
     checks.push_back(check_of(status, fmt::format("probes by {}", status.name)));
