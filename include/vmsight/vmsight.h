@@ -219,11 +219,13 @@ void vmsight_free_records(vmsight_records* records);
 
 /* ---- memory, symbols, types -------------------------------------------------------------------------- */
 
-typedef enum vmsight_space {
+/* Values of vmsight_space; any other is VMSIGHT_USAGE. */
+enum {
   VMSIGHT_KERNEL,   /* addresses of the kernel */
   VMSIGHT_PHYSICAL, /* guest-physical addresses */
   VMSIGHT_PROCESS   /* addresses of a process */
-} vmsight_space;
+};
+typedef int vmsight_space;
 
 /* Copies memory; returns how many bytes could be read before one that is not there. `pid` is looked at for
  * VMSIGHT_PROCESS only. Outside of a view each call is a view of its own: a technique that halts the

@@ -114,7 +114,7 @@ TEST_F(CInterface, NullIsAnErrorWhereItLeadsNowhere) {
   EXPECT_EQ(vmsight_print_json(guest, nullptr, nullptr), nullptr);
   EXPECT_EQ(vmsight_type_json(guest, nullptr, nullptr), nullptr);
   EXPECT_EQ(vmsight_read(guest, VMSIGHT_PHYSICAL, 0, 0, nullptr, 8, nullptr), -1);
-  EXPECT_EQ(vmsight_read(guest, static_cast<vmsight_space>(7), 0, 0, &address, 8, nullptr), -1);
+  EXPECT_EQ(vmsight_read(guest, 7, 0, 0, &address, 8, nullptr), -1);
   EXPECT_EQ(vmsight_field_of(nullptr, 0, nullptr, nullptr), -1);
   EXPECT_EQ(vmsight_records_of(nullptr, "processes", nullptr), nullptr);
   EXPECT_EQ(vmsight_next_record(nullptr), 0);
