@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "kernel/vmcoreinfo.h"
-#include "vm/recovery.h"
+#include "undo/recovery.h"
 
 namespace vmsight {
 namespace {

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "render/escape.h"
-#include "render/ps.h"
+#include "render/ps_text.h"
 #include "vmsight/probe.h"
 #include "vmsight/view.h"
 #include "vmsight/vm.h"

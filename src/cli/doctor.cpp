@@ -3,7 +3,7 @@
 #include "cli/attach.h"
 #include "cli/checks.h"
 #include "render/escape.h"
-#include "vm/recovery.h"
+#include "undo/recovery.h"
 
 namespace vmsight {
 namespace {

@@ -7,7 +7,7 @@
 #include "base/text.h"
 #include "cli/attach.h"
 #include "cli/filters.h"
-#include "render/mounts.h"
+#include "render/mounts_text.h"
 #include "state/user_space.h"
 
 namespace vmsight {

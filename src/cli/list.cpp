@@ -1,9 +1,9 @@
 // vmsight list: the VMs on this host.
 #include "cli/attach.h"
+#include "host/vm_info.h"
 #include "render/escape.h"
 #include "render/format.h"
 #include "render/table.h"
-#include "vm/info.h"
 
 namespace vmsight {
 namespace {

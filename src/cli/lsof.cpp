@@ -6,7 +6,7 @@
 #include "cli/filters.h"
 #include "cli/lsof_choice.h"
 #include "cli/short_options.h"
-#include "render/lsof.h"
+#include "render/lsof_text.h"
 #include "state/user_space.h"
 
 namespace vmsight {

@@ -4,7 +4,7 @@
 
 #include "base/text.h"
 #include "cli/verb.h"
-#include "render/lsof.h"
+#include "render/lsof_text.h"
 
 namespace vmsight {
 namespace {

@@ -1,6 +1,6 @@
 // vmsight monitor VM: the whole state again and again, or only what changed in it.
 #include "cli/state_loop.h"
-#include "render/changes.h"
+#include "render/changes_text.h"
 #include "render/format.h"
 #include "state/records.h"
 

@@ -4,7 +4,7 @@
 #include "base/text.h"
 #include "cli/attach.h"
 #include "cli/filters.h"
-#include "render/maps.h"
+#include "render/maps_text.h"
 #include "state/user_space.h"
 
 namespace vmsight {

@@ -6,7 +6,7 @@
 #include "cli/filters.h"
 #include "cli/short_options.h"
 #include "render/format.h"
-#include "render/ps.h"
+#include "render/ps_text.h"
 #include "state/user_space.h"
 
 namespace vmsight {

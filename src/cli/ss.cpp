@@ -8,7 +8,7 @@
 #include "cli/filters.h"
 #include "cli/network_namespace.h"
 #include "cli/ss_filter.h"
-#include "render/sockets.h"
+#include "render/sockets_text.h"
 #include "state/user_space.h"
 
 namespace vmsight {

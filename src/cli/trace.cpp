@@ -14,7 +14,7 @@
 #include "probe/system_calls.h"
 #include "render/escape.h"
 #include "render/strace.h"
-#include "render/trace.h"
+#include "render/trace_text.h"
 #include "vmsight/probe.h"
 
 namespace vmsight {

@@ -1,10 +1,10 @@
 // Makes copies of the VM's process, is their tracer, and removes them.
 // Config: that of the halt service; blocks: see describe_copy().
 #include "guard/halt_service.h"
-#include "vm/journal.h"
-#include "vm/process.h"
-#include "vm/process_copy.h"
-#include "vm/undo_copy.h"
+#include "host/process.h"
+#include "inject/process_copy.h"
+#include "inject/undo_copy.h"
+#include "undo/journal.h"
 
 namespace vmsight {
 namespace {
@@ -70,7 +70,8 @@ Result<std::unique_ptr<Service>> make_fork_service(ServiceSetup&& setup) {
   VMSIGHT_TRY(auto how, make_vcpu_halt(setup));
   VMSIGHT_TRY(auto blocks, parse_copied_blocks(setup.config));
   VMSIGHT_TRY(auto entry,
-              JournalEntry::prepare(setup.vm, {"fork", describe_copy(blocks)}, setup.owner));
+              JournalEntry::prepare(setup.vm, make_change(copy_change, describe_copy(blocks)),
+                                    setup.owner));
   return std::unique_ptr<Service>(std::make_unique<ForkService>(
       std::move(setup), std::move(how), std::move(blocks), std::move(entry)));
 }

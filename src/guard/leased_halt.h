@@ -9,7 +9,7 @@
 
 #include "base/clock.h"
 #include "guard/service.h"
-#include "vm/vcpu_halt.h"
+#include "halt/vcpu_halt.h"
 
 namespace vmsight {
 

@@ -1,5 +1,5 @@
 // vmsight-guard SERVICE: started by vmsight and by users of libvmsight, never by hand. See
-// vm/guard.h for what it is, and service.h for what it does.
+// undo/guard.h for what it is, and service.h for what it does.
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/mman.h>
@@ -193,7 +193,9 @@ int run(std::string_view name) {
   }
   auto setup = read_setup();
   if (!setup) return 1;
-  const auto vm = open_pidfd(setup->vm);
+  auto vm = open_pidfd(setup->vm);
+  // Something may be left on the host of a VM that has ended.
+  if (!vm && vm.error().code == ErrorCode::vm_gone && name == "undo") vm = UniqueFd();
   const auto service =
       vm ? service_name->make(*std::move(setup)) : Result<std::unique_ptr<Service>>(vm.error());
   if (!service) {

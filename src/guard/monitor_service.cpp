@@ -11,13 +11,14 @@
 #include <algorithm>
 #include <array>
 
+#include "guard/change_kinds.h"
 #include "guard/leased_halt.h"
 #include "guard/qmp_relay.h"
 #include "guard/service.h"
-#include "vm/code_patch.h"
-#include "vm/journal.h"
-#include "vm/monitor.h"
-#include "vm/recovery.h"
+#include "probe/patch/code_patch.h"
+#include "qemu/monitor_questions.h"
+#include "qemu/run_state.h"
+#include "undo/journal.h"
 
 namespace vmsight {
 namespace {
@@ -188,10 +189,9 @@ Result<std::uint64_t> MonitorService::arm(const json& payload) {
   VMSIGHT_TRY(const auto parsed,
               parse_lease(lease.is_number_unsigned() ? lease.get<std::uint64_t>() : 0));
   ran_out_.reset();
-  Armed armed{.change = {kind.get<std::string>(), payload.value("payload", json::object())},
-              .entry = {},
-              .lease = parsed,
-              .stands_since = {}};
+  VMSIGHT_TRY(auto change, change_of_kind(kind.get_ref<const std::string&>(),
+                                          payload.value("payload", json::object())));
+  Armed armed{.change = std::move(change), .entry = {}, .lease = parsed, .stands_since = {}};
   VMSIGHT_TRY(armed.entry, JournalEntry::prepare(setup_.vm, armed.change, setup_.owner));
   VMSIGHT_TRY_VOID(armed.entry.write());
   armed_ = std::move(armed);
@@ -289,7 +289,8 @@ void MonitorService::end() {
 Result<std::unique_ptr<Service>> make_monitor_service(ServiceSetup&& setup) {
   if (setup.descriptors.size() < 2) return unknown_request();
   QmpRelay relay(std::move(setup.descriptors[0]), std::move(setup.descriptors[1]));
-  VMSIGHT_TRY(auto entry, JournalEntry::prepare(setup.vm, {.kind = "stopped"}, setup.owner));
+  VMSIGHT_TRY(auto entry,
+              JournalEntry::prepare(setup.vm, make_change(stopped_change), setup.owner));
   return std::unique_ptr<Service>(
       std::make_unique<MonitorService>(std::move(setup), std::move(relay), std::move(entry)));
 }

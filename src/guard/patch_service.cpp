@@ -7,10 +7,10 @@
 //   disarm   argument: a number that arm gave. Its patches are gone
 #include <map>
 
+#include "guard/change_kinds.h"
 #include "guard/halt_service.h"
-#include "vm/code_patch.h"
-#include "vm/journal.h"
-#include "vm/recovery.h"
+#include "probe/patch/code_patch.h"
+#include "undo/journal.h"
 
 namespace vmsight {
 namespace {
@@ -50,7 +50,7 @@ class PatchService final : public HaltService {
   };
 
   Result<std::uint64_t> arm(const nlohmann::json& payload) {
-    Batch batch{.change = {"probes", payload}, .entry = {}};
+    Batch batch{.change = make_change(probes_change, payload), .entry = {}};
     VMSIGHT_TRY(batch.entry, JournalEntry::prepare(setup_.vm, batch.change, setup_.owner));
     VMSIGHT_TRY_VOID(batch.entry.write());
     batches_.emplace(++last_, std::move(batch));

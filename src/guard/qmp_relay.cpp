@@ -7,8 +7,8 @@
 #include <cerrno>
 #include <span>
 
+#include "base/json_text.h"
 #include "base/socket_fd.h"
-#include "vm/json_text.h"
 
 namespace vmsight {
 namespace {

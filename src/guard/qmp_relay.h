@@ -19,7 +19,7 @@
 #include <vector>
 
 #include "base/os.h"
-#include "vm/qmp.h"
+#include "qemu/qmp.h"
 
 namespace vmsight {
 

@@ -1,4 +1,4 @@
-// What a guard does for its owner (see vm/guard.h); one class a service, one guard a service.
+// What a guard does for its owner (see undo/guard.h); one class a service, one guard a service.
 #pragma once
 
 #include <poll.h>
@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "base/os.h"
-#include "vm/guard_protocol.h"
-#include "vm/process.h"
+#include "host/process.h"
+#include "undo/guard_protocol.h"
 
 namespace vmsight {
 

@@ -6,8 +6,8 @@
 #include <array>
 
 #include "guard/halt_service.h"
-#include "vm/copy_store.h"
-#include "vm/write_protect.h"
+#include "inject/copy_store.h"
+#include "inject/write_protect.h"
 
 namespace vmsight {
 namespace {

@@ -1,7 +1,7 @@
 // Undoes one change when its owner is gone, or at once. Config: kind, payload.
+#include "guard/change_kinds.h"
 #include "guard/service.h"
-#include "vm/journal.h"
-#include "vm/recovery.h"
+#include "undo/journal.h"
 
 namespace vmsight {
 namespace {
@@ -52,7 +52,8 @@ class UndoService final : public Service {
 Result<std::unique_ptr<Service>> make_undo_service(ServiceSetup&& setup) {
   const json kind = setup.config.value("kind", json());
   if (!kind.is_string()) return unknown_request();
-  Change change{kind.get<std::string>(), setup.config.value("payload", json::object())};
+  VMSIGHT_TRY(Change change, change_of_kind(kind.get_ref<const std::string&>(),
+                                            setup.config.value("payload", json::object())));
   VMSIGHT_TRY(auto entry, JournalEntry::prepare(setup.vm, change, setup.owner));
   return std::unique_ptr<Service>(
       std::make_unique<UndoService>(setup, std::move(change), std::move(entry)));

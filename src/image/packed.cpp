@@ -13,7 +13,7 @@
 #include <cstring>
 
 #include "image/image_format.h"
-#include "vm/save_file.h"
+#include "qemu/save_file.h"
 
 namespace vmsight {
 namespace {

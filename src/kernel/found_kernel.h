@@ -5,7 +5,7 @@
 #include <optional>
 #include <vector>
 
-#include "kernel/image.h"
+#include "kernel/kernel_image.h"
 #include "kernel/memo.h"
 #include "kernel/symbol_table.h"
 #include "vmsight/kernel.h"

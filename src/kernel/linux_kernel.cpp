@@ -4,7 +4,7 @@
 
 #include "base/clock.h"
 #include "kernel/bytes.h"
-#include "kernel/escape.h"
+#include "kernel/guest_text.h"
 
 namespace vmsight {
 namespace {

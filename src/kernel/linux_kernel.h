@@ -10,7 +10,7 @@
 #include "kernel/cache.h"
 #include "kernel/clock_watch.h"
 #include "kernel/found_kernel.h"
-#include "kernel/modules.h"
+#include "kernel/module_symbols.h"
 #include "vmsight/kernel.h"
 #include "vmsight/reader.h"
 

@@ -5,7 +5,7 @@
 #include <cctype>
 #include <charconv>
 
-#include "kernel/escape.h"
+#include "kernel/guest_text.h"
 #include "kernel/type_print.h"
 
 namespace vmsight {

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "kernel/escape.h"
+#include "kernel/guest_text.h"
 
 namespace vmsight {
 namespace {

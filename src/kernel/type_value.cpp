@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "kernel/escape.h"
+#include "kernel/guest_text.h"
 #include "kernel/type_expression.h"
 #include "kernel/type_print.h"
 

@@ -2,7 +2,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include "kernel/escape.h"
+#include "kernel/guest_text.h"
 #include "kernel/type_print.h"
 
 namespace vmsight {

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "kernel/escape.h"
+#include "kernel/guest_text.h"
 #include "kernel/type_print.h"
 #include "probe/system_calls.h"
 

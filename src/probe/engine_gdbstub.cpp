@@ -6,9 +6,10 @@
 #include <cerrno>
 
 #include "probe/gdb_loop.h"
-#include "vm/gdb_stub.h"
-#include "vm/monitor.h"
-#include "vm/monitor_session.h"
+#include "qemu/gdb_stub.h"
+#include "qemu/monitor_questions.h"
+#include "qemu/monitor_session.h"
+#include "qemu/run_state.h"
 
 namespace vmsight {
 namespace {

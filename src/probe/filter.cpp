@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <charconv>
 
-#include "kernel/escape.h"
+#include "kernel/guest_text.h"
 
 namespace vmsight {
 namespace {

@@ -14,7 +14,7 @@
 #include "probe/gdb_registers.h"
 #include "probe/gdb_traps.h"
 #include "probe/hit_memory.h"
-#include "vm/gdb_client.h"
+#include "qemu/gdb_client.h"
 
 namespace vmsight {
 

@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 #include <cstring>
 
-#include "vm/gdb_text.h"
+#include "qemu/gdb_text.h"
 
 namespace vmsight {
 namespace {

@@ -4,7 +4,7 @@
 #include <fnmatch.h>
 #include <algorithm>
 
-#include "kernel/escape.h"
+#include "kernel/guest_text.h"
 
 namespace vmsight {
 namespace {

@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "base/clock.h"
-#include "kernel/escape.h"
-#include "kernel/modules.h"
+#include "kernel/guest_text.h"
+#include "kernel/module_symbols.h"
 #include "probe/arguments.h"
 #include "probe/kernel_sites.h"
 #include "probe/user_sites.h"

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <charconv>
 
-#include "kernel/escape.h"
+#include "kernel/guest_text.h"
 #include "vmsight/probe.h"
 
 namespace vmsight {

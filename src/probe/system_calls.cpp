@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 #include <array>
 
-#include "kernel/escape.h"
+#include "kernel/guest_text.h"
 #include "kernel/type_print.h"
 
 namespace vmsight {

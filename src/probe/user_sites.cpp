@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <map>
 
-#include "kernel/escape.h"
+#include "kernel/guest_text.h"
 #include "probe/elf_symbols.h"
 #include "probe/kernel_sites.h"
 #include "state/file_objects.h"

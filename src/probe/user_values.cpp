@@ -10,7 +10,7 @@
 #include <cstring>
 #include <ctime>
 
-#include "kernel/escape.h"
+#include "kernel/guest_text.h"
 #include "probe/flags.h"
 
 namespace vmsight {

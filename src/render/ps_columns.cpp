@@ -6,7 +6,7 @@
 
 #include "base/units.h"
 #include "render/format.h"
-#include "render/ps.h"
+#include "render/ps_text.h"
 
 namespace vmsight {
 namespace {

@@ -1,6 +1,6 @@
 // The `vm` object of a document, of a guest.
+#include "host/vm_info.h"
 #include "render/json.h"
-#include "vm/info.h"
 #include "vmsight/guest.h"
 
 namespace vmsight {

@@ -9,7 +9,7 @@
 #include <ctime>
 #include <mutex>
 
-#include "vm/process.h"
+#include "host/process.h"
 
 namespace vmsight {
 namespace {

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <ctime>
 
+#include "halt/vcpu_threads.h"
 #include "study/host_usage.h"
 #include "study/isolated.h"
-#include "vm/vcpu_threads.h"
 
 namespace vmsight {
 namespace {

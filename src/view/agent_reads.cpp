@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <cstring>
 
+#include "agent/guest_agent.h"
+#include "agent/vmsight_agent.h"
+#include "qemu/monitor_session.h"
 #include "view/cached_memory.h"
 #include "view/ram_pieces.h"
 #include "view/techniques_of_qemu.h"
-#include "vm/guest_agent.h"
-#include "vm/monitor_session.h"
-#include "vm/vmsight_agent.h"
 
 namespace vmsight {
 namespace {

@@ -11,9 +11,9 @@
 #include <string_view>
 #include <vector>
 
+#include "agent/agent_memory.h"
 #include "view/page_source.h"
 #include "view/read_plan.h"
-#include "vm/agent_memory.h"
 #include "vmsight/vm.h"
 
 namespace vmsight {

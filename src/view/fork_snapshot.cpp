@@ -1,11 +1,11 @@
 #include "view/fork_snapshot.h"
 
+#include "halt/traced_threads.h"
+#include "halt/vcpu_halt.h"
+#include "halt/vcpu_threads.h"
+#include "inject/remote_syscall.h"
+#include "inject/undo_copy.h"
 #include "view/lent_memory.h"
-#include "vm/remote_syscall.h"
-#include "vm/traced_threads.h"
-#include "vm/undo_copy.h"
-#include "vm/vcpu_halt.h"
-#include "vm/vcpu_threads.h"
 
 namespace vmsight {
 Result<void> check_fork(const Vm& vm) {

@@ -3,10 +3,10 @@
 
 #include <memory>
 
+#include "undo/guard.h"
 #include "view/cached_memory.h"
 #include "view/process_reads.h"
 #include "view/snapshot_memory.h"
-#include "vm/guard.h"
 #include "vmsight/halt.h"
 
 namespace vmsight {

@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "qemu/gdb_stub.h"
 #include "view/monitor_reads.h"
-#include "vm/gdb_stub.h"
 
 namespace vmsight {
 

@@ -1,8 +1,8 @@
 #include "view/live_snap.h"
 
+#include "halt/vcpu_threads.h"
 #include "view/fork_snapshot.h"
 #include "view/uffd_snapshot.h"
-#include "vm/vcpu_threads.h"
 
 namespace vmsight {
 namespace {

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "qemu/monitor_text.h"
 #include "view/cached_memory.h"
 #include "view/ram_pieces.h"
 #include "view/techniques_of_qemu.h"
-#include "vm/monitor_text.h"
 
 namespace vmsight {
 namespace {

@@ -11,9 +11,9 @@
 #include <string_view>
 #include <vector>
 
+#include "qemu/save_file.h"
 #include "view/page_source.h"
 #include "view/read_plan.h"
-#include "vm/save_file.h"
 #include "vmsight/vm.h"
 
 namespace vmsight {

@@ -11,11 +11,11 @@
 #include <cerrno>
 
 #include "image/migration_stream.h"
+#include "qemu/migration.h"
+#include "qemu/run_state.h"
 #include "view/file_view.h"
 #include "view/snapshot_memory.h"
 #include "view/techniques_of_qemu.h"
-#include "vm/migration.h"
-#include "vm/monitor.h"
 #include "vmsight/halt.h"
 
 namespace vmsight {

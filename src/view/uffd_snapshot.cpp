@@ -6,9 +6,9 @@
 #include <array>
 #include <cstring>
 
+#include "halt/traced_threads.h"
+#include "halt/vcpu_halt.h"
 #include "view/lent_memory.h"
-#include "vm/traced_threads.h"
-#include "vm/vcpu_halt.h"
 
 namespace vmsight {
 /// The pages of the snapshot: copies over live pages over holes.

@@ -1,7 +1,7 @@
 // live-snap:uffd - lazy copy-on-write of guest RAM.
 //
 //   take     the vCPUs stand; guest RAM is write-protected; they run on
-//   view     a guard (vm/guard.h) copies each page before the guest's first write to it;
+//   view     a guard (undo/guard.h) copies each page before the guest's first write to it;
 //            a reader takes the copy if there is one, else the live page
 //   end      the protection is taken back; the registration stays for the next snapshot
 //
@@ -11,13 +11,13 @@
 #include <functional>
 #include <memory>
 
+#include "halt/vcpu_threads.h"
+#include "inject/copy_store.h"
+#include "inject/write_protect.h"
+#include "undo/guard.h"
 #include "view/cached_memory.h"
 #include "view/process_reads.h"
 #include "view/snapshot_memory.h"
-#include "vm/copy_store.h"
-#include "vm/guard.h"
-#include "vm/vcpu_threads.h"
-#include "vm/write_protect.h"
 #include "vmsight/halt.h"
 
 namespace vmsight {

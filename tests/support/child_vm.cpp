@@ -7,7 +7,7 @@
 
 #include <csignal>
 
-#include "vm/process.h"
+#include "host/process.h"
 
 namespace vmsight::test {
 namespace {

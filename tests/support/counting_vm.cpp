@@ -9,7 +9,7 @@
 #include <new>
 #include <thread>
 
-#include "vm/process.h"
+#include "host/process.h"
 
 namespace vmsight::test {
 namespace {

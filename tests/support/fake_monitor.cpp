@@ -11,7 +11,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "vm/process.h"
+#include "host/process.h"
 
 namespace vmsight::test {
 

@@ -1,4 +1,4 @@
-#include "agent/kcore.h"
+#include "agent/program/kcore.h"
 
 #include <elf.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "agent/session.h"
+#include "agent/program/session.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "kernel/modules.h"
+#include "kernel/module_symbols.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "render/changes.h"
+#include "render/changes_text.h"
 
 #include <gtest/gtest.h>
 

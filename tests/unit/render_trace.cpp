@@ -1,5 +1,5 @@
 // Events as lines and as JSON, in both styles.
-#include "render/trace.h"
+#include "render/trace_text.h"
 
 #include <gtest/gtest.h>
 

@@ -4,7 +4,7 @@
 
 #include "state/net_address.h"
 #include "state/net_devices.h"
-#include "state/os.h"
+#include "state/guest_os.h"
 #include "state/socket_names.h"
 
 namespace vmsight::state_names_test {

@@ -15,11 +15,11 @@
 #include "support/busy_vm.h"
 #include "view/fork_snapshot.h"
 #include "view/uffd_snapshot.h"
-#include "vm/guard.h"
-#include "vm/process.h"
-#include "vm/process_copy.h"
-#include "vm/recovery.h"
-#include "vm/undo_copy.h"
+#include "undo/guard.h"
+#include "host/process.h"
+#include "inject/process_copy.h"
+#include "undo/recovery.h"
+#include "inject/undo_copy.h"
 #include "vmsight/view.h"
 
 namespace vmsight::view_injected_snapshots_test {

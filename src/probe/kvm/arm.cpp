@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "kernel/btf.h"
-#include "kernel/escape.h"
+#include "kernel/guest_text.h"
 
 namespace vmsight {
 namespace {

@@ -14,7 +14,7 @@
 
 #include "probe/ftrace_site.h"
 #include "probe/kvm/trampoline.h"
-#include "vm/code_patch.h"
+#include "probe/patch/code_patch.h"
 #include "vmsight/probe.h"
 
 namespace vmsight {

@@ -6,7 +6,7 @@
 #include <map>
 
 #include "base/clock.h"
-#include "kernel/escape.h"
+#include "kernel/guest_text.h"
 #include "probe/kvm/arm.h"
 #include "probe/kvm/engine_kvm.h"
 #include "probe/kvm/file_probes.h"

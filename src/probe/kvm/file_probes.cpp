@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "base/clock.h"
-#include "kernel/escape.h"
+#include "kernel/guest_text.h"
 #include "probe/kvm/hypercall.h"
 
 namespace vmsight {

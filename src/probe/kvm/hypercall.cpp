@@ -5,8 +5,8 @@
 #include <fmt/format.h>
 #include <algorithm>
 
-#include "kernel/escape.h"
-#include "vm/options.h"
+#include "host/options.h"
+#include "kernel/guest_text.h"
 #include "vmsight/reader.h"
 
 namespace vmsight {

@@ -5,7 +5,7 @@
 #include <cstring>
 #include <set>
 
-#include "kernel/escape.h"
+#include "kernel/guest_text.h"
 #include "probe/current_task.h"
 #include "vmsight/reader.h"
 
