@@ -1,5 +1,5 @@
 // A Linux kernel found in guest memory: its address spaces, symbols and types.
-// Knows nothing of hosts or techniques; x86-64 only.
+// Knows nothing of hosts or techniques.
 #pragma once
 
 #include <array>
@@ -18,12 +18,14 @@
 
 namespace VMSIGHT_PUBLIC vmsight {
 
-/// An x86-64 address space: a page table, and for the kernel's own the two linear windows that
+struct Architecture;  // src/kernel/architecture.h: all that is the processor's
+
+/// An address space: a page table, and for the kernel's own the two linear windows that
 /// need no walk.
 ///
 ///   direct map    va = page_offset + pa               (arithmetic)
 ///   kernel image  va = pa + image_delta               (arithmetic)
-///   the rest      4- or 5-level walk from `root`      (vmalloc, per-CPU chunks, user pages)
+///   the rest      walk of `levels` tables from `root` (vmalloc, per-CPU chunks, user pages)
 class AddressSpace {
  public:
   struct Window {
@@ -32,13 +34,19 @@ class AddressSpace {
     bool contains(GuestVirt va) const { return va >= start && va < end; }
   };
 
+  /// Nothing is mapped.
   AddressSpace() = default;
-  AddressSpace(GuestPhys root, bool five_level) : root_(root), five_level_(five_level) {}
+  AddressSpace(const Architecture& architecture, GuestPhys root, unsigned levels)
+      : architecture_(&architecture), root_(root), levels_(levels) {}
+  /// Another page table of the same guest, without windows: a process's.
+  AddressSpace with_root(GuestPhys root) const;
   void set_direct_map(Window window) { direct_map_ = window; }
   void set_image(Window window) { image_ = window; }
 
   GuestPhys root() const { return root_; }
-  bool five_level() const { return five_level_; }
+  unsigned levels() const { return levels_; }
+  /// Not of one in which nothing is mapped.
+  const Architecture& architecture() const;
   const Window& direct_map() const { return direct_map_; }
   const Window& image() const { return image_; }
 
@@ -55,10 +63,13 @@ class AddressSpace {
     bool writable = false, user = false, executable = false;
   };
   std::optional<Walk> walk(GuestMemory& memory, GuestVirt va) const;
+  /// Appends the tables that translate() reads for this address: none in the windows.
+  void append_tables(GuestMemory& memory, GuestVirt va, std::vector<GuestPhys>& into) const;
 
  private:
+  const Architecture* architecture_ = nullptr;
   GuestPhys root_{};
-  bool five_level_ = false;
+  unsigned levels_ = 0;
   Window direct_map_{}, image_{};
 };
 

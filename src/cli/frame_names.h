@@ -3,7 +3,7 @@
 
 #include <span>
 
-#include "kernel/orc.h"
+#include "kernel/stack_unwinder.h"
 #include "render/stacks.h"
 
 namespace vmsight {

@@ -67,7 +67,7 @@ Json kernel_json(const Kernel& kernel) {
           {"image_delta", json_address(space.image().delta)},
           {"direct_map", json_address(kernel.page_offset().raw())},
           {"page_table", json_address(space.root().raw())},
-          {"paging_levels", space.five_level() ? 5 : 4},
+          {"paging_levels", space.levels()},
           {"attach",
            {{"cache_used", report.cache_used},
             {"cache_note", for_json(report.cache_note)},
@@ -144,7 +144,7 @@ void print_kernel(Output& out, const Kernel& kernel) {
        fmt::format("{} at gpa:{:#x}", space.image().start,
                    space.image().start.raw() - space.image().delta));
   line(out, "direct map", fmt::format("{}", kernel.page_offset()));
-  line(out, "page table", fmt::format("{}, {} levels", space.root(), space.five_level() ? 5 : 4));
+  line(out, "page table", fmt::format("{}, {} levels", space.root(), space.levels()));
   line(out, "attach",
        fmt::format("{} (scan {}, symbols {}, types {}); {}", duration(report.total_ns),
                    duration(report.scan_ns), duration(report.symbols_ns), duration(report.types_ns),

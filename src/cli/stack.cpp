@@ -4,6 +4,7 @@
 #include "cli/attach.h"
 #include "cli/filters.h"
 #include "cli/frame_names.h"
+#include "kernel/architecture.h"
 #include "state/user_space.h"
 
 namespace vmsight {
@@ -15,7 +16,8 @@ class StackReader {
  public:
   static Result<StackReader> create(Guest& guest, bool all_frames) {
     StackReader self(guest);
-    VMSIGHT_TRY(self.tables_, OrcTables::create(*guest.kernel, *self.reader_));
+    VMSIGHT_TRY(self.unwinder_,
+                guest.kernel->space().architecture().make_unwinder(*guest.kernel, *self.reader_));
     VMSIGHT_TRY(self.symbols_, guest.kernel->symbols());
     for (const char* name : {"nvcsw", "nivcsw"}) {
       if (const auto member = guest.kernel->member("task_struct", name)) {
@@ -37,7 +39,7 @@ class StackReader {
       if (attempt > 0) reader_->refetch();
       reader_->begin_object();
       const auto before = switches(thread.task);
-      const auto unwound = unwind_kernel_stack(*reader_, thread.task, *tables_);
+      const auto unwound = unwinder_->unwind(*reader_, thread.task);
       if (!unwound) {
         stack.problem = unwound.error().message;
       } else {
@@ -87,7 +89,7 @@ class StackReader {
 
   Guest* guest_;
   std::unique_ptr<Reader> reader_;
-  std::unique_ptr<OrcTables> tables_;
+  std::unique_ptr<StackUnwinder> unwinder_;
   std::span<const Symbol> symbols_;
   std::vector<Member> switches_;
   std::optional<std::pair<GuestVirt, GuestVirt>> scheduler_;  // .sched.text

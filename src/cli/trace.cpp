@@ -9,6 +9,7 @@
 #include "cli/background_output.h"
 #include "cli/frame_names.h"
 #include "cli/stop_signal.h"
+#include "kernel/architecture.h"
 #include "kernel/type_print.h"
 #include "probe/flags.h"
 #include "probe/system_calls.h"
@@ -136,7 +137,7 @@ class Trace : public Verb {
       if (prober_->find(wanted)) all.push_back(std::move(wanted));
     };
     for (const std::string& pattern :
-         system_calls_ ? system_call_patterns() : std::vector<std::string>()) {
+         system_calls_ ? system_call_patterns(*guest_->kernel) : std::vector<std::string>()) {
       const std::string prefix = pattern.substr(0, pattern.size() - 1);
       ProbeRequest returns = request("kretprobe:" + pattern);
       for (const char* name : {"exit", "exit_group"}) {  // these never return
@@ -255,7 +256,8 @@ class Trace : public Verb {
   Result<void> prepare_extras() {
     if (!stack_) return {};
     Reader reader(*guest_->memory, guest_->kernel->space());
-    VMSIGHT_TRY(tables_, OrcTables::create(*guest_->kernel, reader));
+    VMSIGHT_TRY(unwinder_,
+                guest_->kernel->space().architecture().make_unwinder(*guest_->kernel, reader));
     VMSIGHT_TRY(symbols_, guest_->kernel->symbols());
     return {};
   }
@@ -369,10 +371,10 @@ class Trace : public Verb {
       extras.stack_problem = event.site.user ? "not in the kernel" : "no task";
       return;
     }
-    const auto unwound = unwind_kernel_stack(
-        event.memory, event.hit.task.task,
-        {.ip = registers.rip, .sp = registers.general[reg::rsp], .bp = registers.general[reg::rbp]},
-        *tables_);
+    const auto unwound = unwinder_->unwind(event.memory, event.hit.task.task,
+                                           {.ip = registers.rip,
+                                            .sp = registers.general[reg::rsp],
+                                            .bp = registers.general[reg::rbp]});
     event.memory.clear_fault();
     if (!unwound) {
       extras.stack_problem = unwound.error().message;
@@ -455,7 +457,7 @@ class Trace : public Verb {
   Guest* guest_ = nullptr;
   std::unique_ptr<Prober> prober_;
   BackgroundOutput* lines_ = nullptr;
-  std::unique_ptr<OrcTables> tables_;
+  std::unique_ptr<StackUnwinder> unwinder_;
   std::span<const Symbol> symbols_;
   UniqueFd perfetto_fd_;
   std::unique_ptr<Output> perfetto_out_;

@@ -13,7 +13,7 @@
 #include <span>
 #include <vector>
 
-#include "inject/remote_syscall.h"
+#include "inject/x86_64/remote_syscall.h"
 #include "vmsight/vm.h"
 
 namespace vmsight {

@@ -22,7 +22,7 @@
 #include <vector>
 
 #include "base/os.h"
-#include "inject/remote_syscall.h"
+#include "inject/x86_64/remote_syscall.h"
 #include "vmsight/vm.h"
 
 namespace vmsight {

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "kernel/bytes.h"
+#include "kernel/architecture.h"
 #include "kernel/found_kernel.h"
 
 namespace vmsight {
@@ -42,10 +43,9 @@ Result<Indices> chosen_by_user(const std::vector<FoundKernel>& kernels,
 }
 
 /// A kernel that crashed has stopped its CPUs for good: they may map it still, but what runs, if
-/// anything does, is the kernel that it started to take a dump. nmi_shootdown_cpus()
-/// (arch/x86/kernel/reboot.c) notes that in crash_ipi_issued, since Linux 4.5.
+/// anything does, is the kernel that it started to take a dump.
 bool has_crashed(GuestMemory& memory, FoundKernel& kernel) {
-  const auto symbol = kernel.symbols->find("crash_ipi_issued");
+  const auto symbol = kernel.symbols->find(kernel.image.architecture->crash_flag);
   std::uint32_t issued = 0;
   if (!symbol || !*symbol) return false;
   const GuestPhys at = kernel.image.physical(**symbol);

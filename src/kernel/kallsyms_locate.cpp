@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernel/architecture.h"
 #include "kernel/bytes.h"
 #include "kernel/kallsyms.h"
 #include "kernel/kallsyms_names.h"
@@ -19,7 +20,6 @@ constexpr unsigned max_token_attempts = 4096;  // a guest can forge any number o
 constexpr std::size_t group_size = 256;        // symbols per marker
 constexpr std::size_t max_last_group = group_size * max_symbol_name;
 constexpr std::size_t max_names_distance = 16U << 20;
-constexpr std::uint64_t image_floor = 0xffffffff80000000ULL;  // __START_KERNEL_map
 
 /// Tokens '0' to '9' stand for themselves, in this order, in every kernel's table.
 constexpr std::string_view digit_tokens("0\0001\0002\0003\0004\0005\0006\0007\0008\0009\0", 20);
@@ -129,7 +129,13 @@ std::size_t find_seqs(Bytes bytes, std::size_t behind, std::uint32_t n) {
   return 0;
 }
 
-bool is_relative_base(std::uint64_t value) { return value >= image_floor && value % 4096 == 0; }
+/// An address that a kernel of any architecture may be linked for.
+bool is_relative_base(std::uint64_t value) {
+  return value % page_size == 0 &&
+         std::ranges::any_of(architectures(), [value](const Architecture* architecture) {
+           return value >= architecture->image_base.raw();
+         });
+}
 
 /// Positions within the searched bytes; rebased to the first table at the end.
 struct Tables {

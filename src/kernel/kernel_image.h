@@ -3,8 +3,7 @@
 //   physical   text (multiple of 2 MiB) ............ rodata ......... text + size
 //   virtual    0xffffffff80000000 + i * 2 MiB  ...
 //
-// The two are randomised independently. Entry i of the page directory under 511/510 of the
-// kernel's table (511/511/510 with five levels) maps the first 2 MiB of text: that gives i.
+// The two are randomised independently; the architecture knows how its page tables map an image.
 #pragma once
 
 #include <array>
@@ -26,33 +25,15 @@ struct KernelImage {
   GuestPhys text;        // _text
   GuestVirt text_va;
   std::uint64_t size = 0;  // _text to _end
-  GuestPhys page_table;    // init_top_pgt
-  bool five_level = false;
+  GuestPhys page_table;    // the kernel's own
+  const Architecture* architecture = nullptr;
+  unsigned page_table_levels = 0;
 
   std::uint64_t delta() const { return text_va.raw() - text.raw(); }
   GuestPhys physical(const SymbolValue& symbol) const { return text + symbol.value; }
   GuestVirt address(const SymbolValue& symbol) const {
     return symbol.absolute ? GuestVirt(symbol.value) : text_va + symbol.value;
   }
-};
-
-/// The 1 GiB of virtual addresses that holds the kernel image, as a page table maps it.
-class ImageDirectory {
- public:
-  static constexpr std::size_t slots = 512;
-  static constexpr GuestVirt start{0xffffffff80000000ULL};  // __START_KERNEL_map
-
-  /// nullopt if the table has no such directory.
-  static std::optional<ImageDirectory> read(GuestMemory& memory, GuestPhys root, bool five_level);
-
-  /// The physical address of the start of the i-th 2 MiB, if that is known from any of its
-  /// pages: a user table under page-table isolation maps but a few of them.
-  std::optional<GuestPhys> slot(std::size_t i) const { return slots_[i]; }
-  /// The address where this image is mapped, if any part of it is.
-  std::optional<GuestVirt> find(GuestPhys text, std::uint64_t size) const;
-
- private:
-  std::array<std::optional<GuestPhys>, slots> slots_;
 };
 
 /// Places the image around a banner. bad_data if its tables contradict each other (a stale,

@@ -3,17 +3,13 @@
 #include <algorithm>
 
 #include "base/clock.h"
+#include "kernel/architecture.h"
 #include "kernel/bytes.h"
 #include "kernel/guest_text.h"
 
 namespace vmsight {
 namespace {
 
-// Where things are when CONFIG_RANDOMIZE_MEMORY is off: Documentation/arch/x86/x86_64/mm.rst.
-constexpr GuestVirt default_page_offset[] = {GuestVirt(0xffff888000000000),
-                                             GuestVirt(0xff11000000000000)};
-constexpr GuestVirt default_vmemmap[] = {GuestVirt(0xffffea0000000000),
-                                         GuestVirt(0xffd4000000000000)};
 constexpr std::uint32_t max_cpus = 8192;  // CONFIG_NR_CPUS_RANGE_END
 constexpr std::uint64_t max_btf_size = 64U << 20;
 constexpr std::uint16_t btf_magic = 0xeb9f;
@@ -63,7 +59,7 @@ LinuxKernel::LinuxKernel(GuestMemory& memory, FoundKernel found, KernelCache cac
     : memory_(memory),
       found_(std::move(found)),
       cache_(std::move(cache)),
-      space_(found_.image.page_table, found_.image.five_level),
+      space_(*found_.image.architecture, found_.image.page_table, found_.image.page_table_levels),
       reader_(memory, space_) {}
 
 Result<std::unique_ptr<LinuxKernel>> LinuxKernel::create(GuestMemory& memory, FoundKernel found,
@@ -90,9 +86,13 @@ std::optional<std::uint64_t> LinuxKernel::variable(std::string_view name) {
 Result<void> LinuxKernel::read_layout() {
   const KernelImage& image = found_.image;
   space_.set_image({image.text_va, image.text_va + image.size, image.delta()});
+  const Architecture& architecture = *image.architecture;
+  const auto place = [&](std::string_view name, GuestVirt otherwise) {
+    return GuestVirt(variable(name).value_or(otherwise.raw()));
+  };
   page_offset_ =
-      GuestVirt(variable("page_offset_base").value_or(default_page_offset[image.five_level].raw()));
-  vmemmap_ = GuestVirt(variable("vmemmap_base").value_or(default_vmemmap[image.five_level].raw()));
+      place("page_offset_base", architecture.default_direct_map(image.page_table_levels));
+  vmemmap_ = place("vmemmap_base", architecture.default_vmemmap(image.page_table_levels));
   const auto mapped = space_.walk(memory_, page_offset_ + image.text.raw());
   if (!mapped || mapped->address != image.text)
     return starting(image, "its direct map of RAM is not set up");

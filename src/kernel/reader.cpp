@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "kernel/page_table.h"
-
 namespace vmsight {
 
 const std::byte* Reader::locate_slow(GuestVirt va, Slot& slot) {
@@ -85,7 +83,7 @@ void Reader::refetch() {
   std::vector<GuestVirt> walked;
   for (GuestVirt page : visited_) {
     const std::size_t before = tables.size();
-    append_tables(memory_, space_, page, tables);
+    space_.append_tables(memory_, page, tables);
     if (tables.size() != before) walked.push_back(page);
     if (const auto physical = space_.translate(memory_, page)) pages.push_back(*physical);
   }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernel/architecture.h"
 #include "kernel/guest_text.h"
 #include "kernel/type_expression.h"
 #include "kernel/type_print.h"
@@ -16,9 +17,8 @@ constexpr unsigned max_values = 1u << 16;      // values of one tree
 constexpr std::size_t max_members = 4096;      // of one structure; kernels have up to 600
 constexpr unsigned max_level = 48;             // recursion
 constexpr std::uint32_t max_read_elements = 1u << 16;
-constexpr std::size_t max_string = 256;                           // behind a char pointer
-constexpr std::uint64_t max_symbol_offset = 1u << 16;             // beyond, a symbol says nothing
-constexpr std::uint64_t kernel_image_start = 0xffffffff80000000;  // asm/page_64_types.h
+constexpr std::size_t max_string = 256;                // behind a char pointer
+constexpr std::uint64_t max_symbol_offset = 1u << 16;  // beyond, a symbol says nothing
 
 using Kind = TypedValue::Kind;
 
@@ -250,7 +250,8 @@ TypedValue ValueReader::pointer(TypeId target, bool to_object, std::uint64_t add
   std::string text = fmt::format("{:#x}", address);
   const bool to_text = to_object && address != 0 && is_char(target);
   if (to_text) text += string_at(address);
-  if (!to_text && address >= kernel_image_start) text += symbol_at(address);
+  if (!to_text && address >= kernel_.space().architecture().image_base.raw())
+    text += symbol_at(address);
   return leaf(Kind::pointer, std::move(text), address);
 }
 

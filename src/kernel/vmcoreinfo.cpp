@@ -1,14 +1,16 @@
 #include "kernel/vmcoreinfo.h"
 
+#include <fmt/format.h>
+
 #include <charconv>
 
+#include "kernel/architecture.h"
 #include "vmsight/reader.h"
 
 namespace vmsight {
 namespace {
 
 constexpr std::size_t max_vmcoreinfo = 64 * 1024;
-constexpr std::uint64_t kernel_map = 0xffffffff80000000;  // __START_KERNEL_map of x86-64
 
 /// The value of a line "KEY=value".
 std::optional<std::string_view> value_of(std::string_view text, std::string_view key) {
@@ -49,10 +51,15 @@ std::string read_vmcoreinfo(Kernel& kernel, GuestMemory& memory) {
 }
 
 std::optional<std::uint64_t> page_table_of(std::string_view vmcoreinfo) {
-  const auto table = number_of<std::uint64_t>(vmcoreinfo, "SYMBOL(init_top_pgt)", 16);
   const auto base = number_of<std::int64_t>(vmcoreinfo, "NUMBER(phys_base)", 10);
-  if (!table || !base) return std::nullopt;
-  return *table - kernel_map + static_cast<std::uint64_t>(*base);
+  for (const Architecture* architecture : architectures()) {
+    const auto symbol = fmt::format("SYMBOL({})", architecture->kernel_page_table);
+    const auto table = number_of<std::uint64_t>(vmcoreinfo, symbol, 16);
+    if (table && base) {
+      return *table - architecture->image_base.raw() + static_cast<std::uint64_t>(*base);
+    }
+  }
+  return std::nullopt;
 }
 
 }  // namespace vmsight

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernel/architecture.h"
 #include "kernel/guest_text.h"
 #include "kernel/type_print.h"
 #include "probe/system_calls.h"
@@ -15,8 +16,6 @@ namespace {
 using Shape = ArgumentPlan::Shape;
 using What = ProbeFetch::What;
 
-constexpr std::array<std::uint8_t, 6> argument_registers{reg::rdi, reg::rsi, reg::rdx,
-                                                         reg::rcx, reg::r8,  reg::r9};
 constexpr std::size_t max_arguments = 16;
 constexpr std::size_t max_enumerators = 4096;
 
@@ -57,31 +56,37 @@ constexpr std::string_view address_calls[] = {"brk", "mmap", "mremap", "shmat"};
 /// Where the calling convention puts arguments, one after the other.
 class Places {
  public:
+  explicit Places(const Architecture& architecture)
+      : architecture_(architecture), stack_(architecture.first_stack_argument) {}
+
   /// The next 8 bytes of class INTEGER, or `size` bytes of memory.
   ProbeFetch next() {
-    if (used_ < argument_registers.size()) return {.base = argument_registers[used_++]};
-    return on_stack(8);
+    if (!has_registers(1)) return on_stack(8);
+    return {.base = architecture_.argument_registers[used_++]};
   }
-  bool has_registers(std::size_t count) const { return used_ + count <= argument_registers.size(); }
+  bool has_registers(std::size_t count) const {
+    return used_ + count <= architecture_.argument_registers.size();
+  }
   ProbeFetch on_stack(std::uint64_t size) {
-    ProbeFetch fetch{.base = reg::rsp, .step_count = 1, .steps = {stack_}};
+    ProbeFetch fetch{.base = architecture_.stack_register, .step_count = 1, .steps = {stack_}};
     stack_ += static_cast<std::int32_t>((size + 7) / 8 * 8);
     return fetch;
   }
 
  private:
+  const Architecture& architecture_;
   std::size_t used_ = 0;
-  std::int32_t stack_ = 8;  // behind the return address
+  std::int32_t stack_;  // of the next argument there
 };
 
 class Planner {
  public:
   Planner(Kernel& kernel, const Btf& btf, FunctionPlan& plan)
-      : kernel_(kernel), btf_(btf), plan_(plan) {}
+      : kernel_(kernel), architecture_(kernel.space().architecture()), btf_(btf), plan_(plan) {}
 
   void plan(const BtfType& prototype) {
     plan_.btf = &btf_;
-    Places places;
+    Places places(architecture_);
     for (std::uint32_t i = 0; i < prototype.count && i < max_arguments; ++i) {
       const BtfParameter parameter = btf_.parameter_at(prototype, i);
       if (parameter.type == 0) break;  // "..."
@@ -168,7 +173,7 @@ class Planner {
     if (btf_.resolve(id).kind == BtfKind::void_type) return;
     ArgumentPlan result = shape_of(id);
     result.name = "retval";
-    ProbeFetch fetch{.base = reg::rax};
+    ProbeFetch fetch{.base = architecture_.result_register};
     if (result.shape == Shape::text) fetch.what = What::string, fetch.size = max_argument_text;
     plan_.fetches_return.push_back(fetch);
     plan_.result = std::move(result);
@@ -254,12 +259,13 @@ class Planner {
   }
 
   Kernel& kernel_;
+  const Architecture& architecture_;
   const Btf& btf_;
   FunctionPlan& plan_;
 };
 
-void plan_registers(FunctionPlan& plan, std::uint8_t texts = 0) {
-  for (std::size_t i = 0; i < argument_registers.size(); ++i) {
+void plan_registers(const Architecture& architecture, FunctionPlan& plan, std::uint8_t texts = 0) {
+  for (std::size_t i = 0; i < architecture.argument_registers.size(); ++i) {
     const bool is_text = (texts >> i & 1) != 0;
     plan.arguments.push_back({.name = fmt::format("arg{}", i),
                               .type = {},
@@ -267,11 +273,11 @@ void plan_registers(FunctionPlan& plan, std::uint8_t texts = 0) {
                               .value = plan.fetches.size(),
                               .label = {},
                               .problem = {}});
-    ProbeFetch fetch{.base = argument_registers[i]};
+    ProbeFetch fetch{.base = architecture.argument_registers[i]};
     if (is_text) fetch.what = ProbeFetch::What::string, fetch.size = max_argument_text;
     plan.fetches.push_back(fetch);
   }
-  plan.fetches_return.push_back({.base = reg::rax});
+  plan.fetches_return.push_back({.base = architecture.result_register});
   plan.result = ArgumentPlan{.name = "retval", .type = {}, .label = {}, .problem = {}};
 }
 
@@ -337,7 +343,9 @@ bool plan_system_call(Kernel& kernel, Reader& reader, const Btf* btf, FunctionPl
   plan.abi = call->abi;
   plan.system_call = call->number;
   plan.flag_rules = flag_rules(plan.name);
-  plan.fetches_return.push_back({.base = reg::rax});  // the result is the first
+  const Architecture& architecture = kernel.space().architecture();
+  const std::uint8_t registers = architecture.argument_registers[0];      // points to the caller's
+  plan.fetches_return.push_back({.base = architecture.result_register});  // the result is the first
   plan.btf = btf;
   std::optional<Planner> planner;
   if (btf != nullptr) planner.emplace(kernel, *btf, plan);
@@ -350,7 +358,7 @@ bool plan_system_call(Kernel& kernel, Reader& reader, const Btf* btf, FunctionPl
     if (argument.shape == Shape::number && argument.name.find("flags") != std::string::npos) {
       argument.shape = Shape::hexadecimal;
     }
-    ProbeFetch fetch{.base = reg::rdi, .step_count = 1, .steps = {told.offset}};
+    ProbeFetch fetch{.base = registers, .step_count = 1, .steps = {told.offset}};
     argument.user = user_rule(plan.name, i);
     if (!plan.abi.empty() && argument.user != nullptr && argument.user->kind == UserValue::strings)
       argument.user = nullptr;  // pointers of half the size
@@ -364,7 +372,7 @@ bool plan_system_call(Kernel& kernel, Reader& reader, const Btf* btf, FunctionPl
   }
   if (call->number_offset) {
     plan.number = plan.fetches.size();
-    plan.fetches.push_back({.base = reg::rdi, .step_count = 1, .steps = {*call->number_offset}});
+    plan.fetches.push_back({.base = registers, .step_count = 1, .steps = {*call->number_offset}});
   }
   const bool address = std::find(std::begin(address_calls), std::end(address_calls), plan.name) !=
                        std::end(address_calls);
@@ -518,7 +526,7 @@ FunctionPlan plan_function(Kernel& kernel, Reader& reader, const ProbeSite& site
   FunctionPlan plan;
   plan.name = site.function;
   if (site.user) {
-    plan_registers(plan, texts);
+    plan_registers(kernel.space().architecture(), plan, texts);
     plan.problem = "types of user programs are not known";
     return plan;
   }
@@ -534,7 +542,7 @@ FunctionPlan plan_function(Kernel& kernel, Reader& reader, const ProbeSite& site
     Planner(kernel, *btf, plan).plan(prototype);
     return plan;
   }
-  plan_registers(plan);
+  plan_registers(kernel.space().architecture(), plan);
   plan.problem = site.function.find('.') != site.function.npos
                      ? "the compiler has changed this copy of the function"
                      : "the guest's BTF does not have this function";

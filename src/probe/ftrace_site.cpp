@@ -1,7 +1,8 @@
 #include "probe/ftrace_site.h"
 
 #include <algorithm>
-#include <cstring>
+
+#include "kernel/architecture.h"
 
 namespace vmsight {
 namespace {
@@ -9,27 +10,10 @@ namespace {
 constexpr std::size_t max_pages = 1u << 14;      // of records; a kernel has some hundreds
 constexpr std::uint32_t max_records = 1u << 20;  // in one
 
-using Bytes = std::array<unsigned char, 9>;
-
-bool is_nop(const unsigned char* at) {
-  constexpr unsigned char p6[] = {0x0f, 0x1f, 0x44, 0x00, 0x00};
-  constexpr unsigned char k8[] = {0x66, 0x66, 0x66, 0x66, 0x90};  // 5.10
-  return std::memcmp(at, p6, 5) == 0 || std::memcmp(at, k8, 5) == 0;
-}
-
-/// endbr64, or what a kernel that seals functions nobody calls indirectly makes of it.
-bool is_prefix(const unsigned char* at) {
-  constexpr unsigned char endbr[] = {0xf3, 0x0f, 0x1e, 0xfa};
-  constexpr unsigned char sealed[] = {0x66, 0x0f, 0x1f, 0x00};      // 6.12
-  constexpr unsigned char sealed_new[] = {0x0f, 0x1f, 0x40, 0xd6};  // 7.2
-  return std::memcmp(at, endbr, 4) == 0 || std::memcmp(at, sealed, 4) == 0 ||
-         std::memcmp(at, sealed_new, 4) == 0;
-}
-
-FtraceSite::State state_of(const unsigned char* at) {
-  if (is_nop(at)) return FtraceSite::State::idle;
-  if (*at == 0xe8 || *at == 0xe9) return FtraceSite::State::traced;
-  if (std::memcmp(at, invd_trap.data(), 5) == 0) return FtraceSite::State::probed;
+FtraceSite::State state_of(const FunctionEntry& entry, std::span<const std::byte> at) {
+  if (entry.kind == FunctionEntry::Kind::nop) return FtraceSite::State::idle;
+  if (entry.kind == FunctionEntry::Kind::call) return FtraceSite::State::traced;
+  if (std::ranges::equal(at.first(invd_trap.size()), invd_trap)) return FtraceSite::State::probed;
   return FtraceSite::State::none;
 }
 
@@ -80,17 +64,18 @@ std::optional<bool> FtraceSites::has_record(Reader& reader, GuestVirt place) con
 }
 
 FtraceSite FtraceSites::find(Reader& reader, GuestVirt function) const {
-  Bytes code{};
+  std::array<std::byte, Architecture::entry_code_size> code{};
   reader.clear_fault();
-  reader.copy(function, std::as_writable_bytes(std::span(code)));
+  reader.copy(function, code);
   const bool readable = reader.ok();
   reader.clear_fault();
   FtraceSite site;
   if (!readable) return site;
-  const std::size_t offset = is_prefix(code.data()) ? 4 : 0;
-  site.address = function + offset;
-  site.state = state_of(code.data() + offset);
-  std::memcpy(site.bytes.data(), code.data() + offset, site.bytes.size());
+  const FunctionEntry entry = reader.space().architecture().judge_entry(code);
+  const auto at = std::span<const std::byte>(code).subspan(entry.offset);
+  site.address = function + entry.offset;
+  site.state = state_of(entry, at);
+  std::copy_n(at.begin(), site.bytes.size(), site.bytes.begin());
   const auto known = has_record(reader, site.address);
   reader.clear_fault();
   if (known == false) {

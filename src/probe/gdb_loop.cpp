@@ -5,7 +5,7 @@
 #include <bit>
 #include <cstring>
 
-#include "kernel/page_table.h"
+#include "kernel/architecture.h"
 
 namespace vmsight {
 namespace {
@@ -34,7 +34,8 @@ void GdbLoop::read_code(GdbTrap& trap, std::uint64_t address, const ProbeOrder& 
   }
   HitMemory memory(reader_, root);
   trap.nop = 0;
-  if (memory.read(address, trap.code)) trap.nop = nop_length(trap.code, options_.skips_endbr);
+  if (memory.read(address, trap.code))
+    trap.nop = architecture_.nop_length(trap.code, options_.skips_endbr);
 }
 
 Result<void> GdbLoop::arm(GdbClient& client, std::span<const ProbeOrder> orders) {
@@ -180,9 +181,9 @@ Result<GdbLoop::After> GdbLoop::handle(GdbClient& client, const GdbStop& stop,
   return after;
 }
 
-bool GdbLoop::is_of(const ProbeOrder& order, const Moment& moment) {
+bool GdbLoop::is_of(const ProbeOrder& order, const Moment& moment) const {
   if (!order.site.user) return moment.gdb.cpl == 0;
-  const std::uint64_t table = moment.gdb.registers.cr3 & entry_address;
+  const std::uint64_t table = architecture_.root_of(moment.gdb.registers.cr3).raw();
   return std::any_of(order.site.places.begin(), order.site.places.end(),
                      [&](const UserPlace& place) {
                        if (place.address.raw() != moment.gdb.registers.rip) return false;
@@ -241,7 +242,7 @@ void GdbLoop::expect_return(Probe& probe, const Moment& moment, HitMemory& memor
   ++call_count_;
   GdbTrap& trap = traps_.at(*back);
   if (!trap.inserted && trap.returns == 0 && memory.read(*back, trap.code)) {
-    trap.nop = nop_length(trap.code, options_.skips_endbr);
+    trap.nop = architecture_.nop_length(trap.code, options_.skips_endbr);
   }
   ++trap.returns;
 }

@@ -11,9 +11,9 @@
 
 #include "base/clock.h"
 #include "probe/current_task.h"
-#include "probe/gdb_registers.h"
 #include "probe/gdb_traps.h"
 #include "probe/hit_memory.h"
+#include "probe/x86_64/gdb_registers.h"
 #include "qemu/gdb_client.h"
 
 namespace vmsight {
@@ -28,7 +28,11 @@ class GdbLoop {
   };
   /// `reader` reads kernel addresses; `current` and it must outlive the loop.
   GdbLoop(Reader& reader, const CurrentTask& current, Options options)
-      : reader_(reader), current_(current), options_(options), traps_(options.kind) {}
+      : reader_(reader),
+        architecture_(reader.space().architecture()),
+        current_(current),
+        options_(options),
+        traps_(options.kind) {}
 
   // The guest stands when these are called, and afterwards.
 
@@ -79,7 +83,7 @@ class GdbLoop {
 
   void read_code(GdbTrap& trap, std::uint64_t address, const ProbeOrder& order);
   bool code_is_same(const GdbTrap& trap, HitMemory& memory, std::uint64_t address) const;
-  static bool is_of(const ProbeOrder& order, const Moment& moment);
+  bool is_of(const ProbeOrder& order, const Moment& moment) const;
   void on_entry(Probe& probe, const Moment& moment, HitMemory& memory);
   void expect_return(Probe& probe, const Moment& moment, HitMemory& memory, Hit hit);
   void tell_return(Call& call, const Moment& moment, HitMemory& memory);
@@ -95,6 +99,7 @@ class GdbLoop {
   Result<void> order_all(GdbClient& client, std::span<const std::string> orders);
 
   Reader& reader_;
+  const Architecture& architecture_;
   const CurrentTask& current_;
   Options options_;
   GdbTraps traps_;

@@ -1,37 +1,8 @@
 #include "probe/gdb_traps.h"
 
 #include <fmt/format.h>
-#include <cstring>
 
 namespace vmsight {
-
-std::size_t nop_length(std::span<const std::byte> code, bool endbr) {
-  struct Nop {
-    std::size_t size;
-    unsigned char bytes[9];
-    unsigned char compared;  // bytes; the rest are operands that do not matter
-  };
-  // Intel SDM volume 2B, "NOP"; the second of five bytes is what Linux 5.10 used.
-  static constexpr Nop nops[] = {
-      {1, {0x90}, 1},
-      {2, {0x66, 0x90}, 2},
-      {3, {0x0f, 0x1f, 0x00}, 3},
-      {4, {0x0f, 0x1f, 0x40}, 3},
-      {4, {0x66, 0x0f, 0x1f, 0x00}, 4},
-      {5, {0x0f, 0x1f, 0x44, 0x00}, 4},
-      {5, {0x66, 0x66, 0x66, 0x66, 0x90}, 5},
-      {6, {0x66, 0x0f, 0x1f, 0x44, 0x00}, 5},
-      {7, {0x0f, 0x1f, 0x80}, 3},
-  };
-  static constexpr unsigned char endbr64[] = {0xf3, 0x0f, 0x1e, 0xfa};
-  if (endbr && code.size() >= 4 && std::memcmp(code.data(), endbr64, 4) == 0) return 4;
-  for (const Nop& nop : nops) {
-    if (code.size() >= nop.size && std::memcmp(code.data(), nop.bytes, nop.compared) == 0) {
-      return nop.size;
-    }
-  }
-  return 0;
-}
 
 GdbTrap* GdbTraps::find(std::uint64_t address) {
   const auto at = traps_.find(address);

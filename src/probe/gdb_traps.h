@@ -28,10 +28,6 @@ struct GdbTrap {
   bool is_needed() const { return returns != 0 || !entries.empty(); }
 };
 
-/// Bytes of an instruction that does nothing; 0 if it may do something. `endbr` says whether
-/// endbr64 does nothing: not where the CPU tracks indirect branches.
-std::size_t nop_length(std::span<const std::byte> code, bool endbr);
-
 class GdbTraps {
  public:
   enum class Kind { software, hardware };

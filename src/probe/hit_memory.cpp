@@ -3,20 +3,17 @@
 #include <algorithm>
 #include <cstring>
 
-#include "kernel/page_table.h"
+#include "kernel/architecture.h"
 
 namespace vmsight {
-namespace {
-
-constexpr bool is_user(std::uint64_t va) { return va >> 63 == 0; }
-
-}  // namespace
 
 HitMemory::HitMemory(Reader& kernel, std::uint64_t cr3)
-    : kernel_(kernel), user_(GuestPhys(cr3 & entry_address), kernel.space().five_level()) {}
+    : kernel_(kernel),
+      user_(kernel.space().with_root(kernel.space().architecture().root_of(cr3))) {}
 
 std::size_t HitMemory::copy(std::uint64_t va, std::span<std::byte> into) {
-  if (is_user(va)) return user_.copy(kernel_.memory(), GuestVirt(va), into);
+  if (kernel_.space().architecture().is_user(va))
+    return user_.copy(kernel_.memory(), GuestVirt(va), into);
   kernel_.clear_fault();
   const std::size_t done = kernel_.copy(GuestVirt(va), into);
   kernel_.clear_fault();

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <array>
 
+#include "kernel/architecture.h"
 #include "kernel/guest_text.h"
 #include "kernel/type_print.h"
 
@@ -11,43 +12,21 @@ namespace {
 
 constexpr std::size_t max_arguments = 6;
 constexpr std::size_t max_text = 64;
-constexpr std::array<const char*, max_arguments> registers{"di", "si", "dx", "r10", "r8", "r9"};
-constexpr std::array<const char*, max_arguments> registers_32{"bx", "cx", "dx", "si", "di", "bp"};
-
-struct Prefix {
-  std::string_view text, abi;
-};
-// arch/x86/include/asm/syscall_wrapper.h. Programs of x32 call those of 64-bit programs where both mean the same;
-// until Linux 5.7 the others were called __x32_compat_sys_*.
-constexpr Prefix prefixes[] = {
-    {"__x64_sys_", ""},           {"__ia32_sys_", "i386"},      {"__ia32_compat_sys_", "i386"},
-    {"__x64_compat_sys_", "x32"}, {"__x32_compat_sys_", "x32"},
-};
-
-/// Programs and manuals know these by other names: arch/x86/entry/syscalls/syscall_64.tbl.
-constexpr std::pair<std::string_view, std::string_view> other_names[] = {
-    {"newfstat", "fstat"}, {"newlstat", "lstat"},      {"newstat", "stat"},
-    {"newuname", "uname"}, {"sendfile64", "sendfile"}, {"umount", "umount2"},
-};
-
-/// Linux' 32-bit table: arch/x86/entry/syscalls/syscall_32.tbl.
-constexpr std::pair<std::string_view, std::string_view> other_i386_names[] = {
-    {"newfstat", "fstat"}, {"newlstat", "lstat"},    {"newstat", "stat"},     {"newuname", "uname"},
-    {"umount", "umount2"}, {"oldumount", "umount"},  {"mmap_pgoff", "mmap2"}, {"ia32_mmap", "mmap"},
-    {"llseek", "_llseek"}, {"select", "_newselect"},
-};
-
-std::string program_name(std::string_view name, std::string_view abi) {
-  if (abi == "i386") {
-    for (const auto& [kernels, programs] : other_i386_names) {
-      if (kernels == name) return std::string(programs);
-    }
-    return std::string(name);
-  }
-  for (const auto& [kernels, programs] : other_names) {
+std::string program_name(const SystemCallWrappers& wrappers, std::string_view name) {
+  for (const auto& [kernels, programs] : wrappers.other_names) {
     if (kernels == name) return std::string(programs);
   }
   return std::string(name);
+}
+
+/// nullptr for a function that is no wrapper, and for what the compiler cut out of one.
+const SystemCallWrappers* wrappers_of(const Architecture& architecture, std::string_view function) {
+  for (const SystemCallWrappers& wrappers : architecture.system_calls) {
+    if (!function.starts_with(wrappers.prefix)) continue;
+    // "__x64_sys_execve.cold"
+    return function.find('.', wrappers.prefix.size()) == function.npos ? &wrappers : nullptr;
+  }
+  return nullptr;
 }
 
 std::string text_at(Reader& reader, GuestVirt at) {
@@ -100,42 +79,34 @@ bool read_prototype(Kernel& kernel, SystemCall& call) {
 
 }  // namespace
 
-std::optional<SystemCallFunction> system_call_of(std::string_view function) {
-  for (const Prefix& prefix : prefixes) {
-    if (!function.starts_with(prefix.text)) continue;
-    const std::string_view name = function.substr(prefix.text.size());
-    if (name.find('.') != name.npos) return std::nullopt;  // "__x64_sys_execve.cold"
-    return SystemCallFunction{.name = name, .abi = prefix.abi};
-  }
-  return std::nullopt;
-}
-
-std::vector<std::string> system_call_patterns() {
+std::vector<std::string> system_call_patterns(const Kernel& kernel) {
   std::vector<std::string> patterns;
-  for (const Prefix& prefix : prefixes) patterns.push_back(std::string(prefix.text) + "*");
+  for (const SystemCallWrappers& wrappers : kernel.space().architecture().system_calls)
+    patterns.push_back(std::string(wrappers.prefix) + "*");
   return patterns;
 }
 
 std::optional<SystemCall> read_system_call(Kernel& kernel, Reader& reader,
                                            std::string_view function) {
-  const auto known = system_call_of(function);
-  if (!known) return std::nullopt;
-  const bool is_i386 = known->abi == "i386";
-  SystemCall call{.name = std::string(known->name), .abi = known->abi};
+  const Architecture& architecture = kernel.space().architecture();
+  const SystemCallWrappers* wrappers = wrappers_of(architecture, function);
+  if (wrappers == nullptr) return std::nullopt;
+  SystemCall call{.name = std::string(function.substr(wrappers->prefix.size())),
+                  .abi = wrappers->abi};
   const bool is_known = call.name != "ni_syscall";  // which has no arguments of its own
   if (!is_known || (!read_description(kernel, reader, call) && !read_prototype(kernel, call))) {
     for (std::size_t i = 0; i < max_arguments; ++i) {
       call.arguments.push_back({.type = "unsigned long", .name = fmt::format("arg{}", i)});
     }
   }
-  if (!known->abi.empty()) call.number.reset();
+  if (!wrappers->abi.empty()) call.number.reset();
   if (!is_known) {
-    const auto number = kernel.member("pt_regs", "orig_ax");
+    const auto number = kernel.member("pt_regs", architecture.system_call_number);
     if (number) call.number_offset = static_cast<std::int32_t>(number->offset);
   }
-  call.name = program_name(call.name, known->abi);
-  for (std::size_t i = 0; i < call.arguments.size(); ++i) {
-    const auto member = kernel.member("pt_regs", is_i386 ? registers_32[i] : registers[i]);
+  call.name = program_name(*wrappers, call.name);
+  for (std::size_t i = 0; i < call.arguments.size() && i < wrappers->arguments.size(); ++i) {
+    const auto member = kernel.member("pt_regs", wrappers->arguments[i]);
     if (!member) return std::nullopt;
     call.arguments[i].offset = static_cast<std::int32_t>(member->offset);
   }

@@ -16,21 +16,16 @@ struct SystemCall {
     std::string type, name;   // "const char *", "filename"
     std::int32_t offset = 0;  // in struct pt_regs
   };
-  std::string name;                    // "openat"; "fstat" of __x64_sys_newfstat
-  std::optional<std::int64_t> number;  // of 64-bit programs
+  std::string name;                    // "openat"; "fstat" of a wrapper of newfstat
+  std::optional<std::int64_t> number;  // of native programs
   std::string_view abi;                // of whose programs: "i386", "x32"; "" of 64-bit ones
   /// In struct pt_regs, of a function that stands for all numbers which the kernel does not know.
   std::optional<std::int32_t> number_offset;
   std::vector<Argument> arguments;
 };
 
-struct SystemCallFunction {
-  std::string_view name, abi;  // "openat"
-};
-/// Of "__x64_sys_openat"; nullopt for other functions, and for what the compiler cut out of one.
-std::optional<SystemCallFunction> system_call_of(std::string_view function);
-/// Patterns of all functions that are system calls, those of 64-bit programs first.
-std::vector<std::string> system_call_patterns();
+/// Patterns of all functions that are system calls, those of native programs first.
+std::vector<std::string> system_call_patterns(const Kernel& kernel);
 
 /// nullopt if the function is no such wrapper, or struct pt_regs is not known. Without the kernel's
 /// description (CONFIG_FTRACE_SYSCALLS) the prototype of __do_sys_NAME is taken, else six numbers.

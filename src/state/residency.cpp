@@ -1,28 +1,9 @@
 #include "state/residency.h"
 
 #include <algorithm>
-
-#include "kernel/page_table.h"
+#include <array>
 
 namespace vmsight {
-namespace {
-
-// Software bits of a user entry: arch/x86/include/asm/pgtable_types.h.
-constexpr std::uint64_t entry_protnone = 1ULL << 8;      // present, but every access faults
-constexpr std::uint64_t entry_special = 1ULL << 9;       // no page of the kernel's: zero page, vvar
-constexpr std::uint64_t entry_saved_dirty = 1ULL << 58;  // of a write-protected page, since 6.6
-constexpr int huge_level = 1;  // a transparent huge page is mapped by the second table from below
-
-constexpr bool is_present(std::uint64_t entry) {
-  return (entry & (entry_present | entry_protnone)) != 0;
-}
-
-/// Entries that only the kernel takes for present hold their address inverted (L1TF).
-constexpr std::uint64_t address_of(std::uint64_t entry) {
-  return ((entry & entry_present) != 0 ? entry : ~entry) & entry_address;
-}
-
-}  // namespace
 
 struct ResidencyReader::Walk {
   ProcessContext& process;
@@ -61,46 +42,50 @@ void ResidencyReader::measure(ProcessContext& process, GuestVirt mm, bool is_hug
             .start = map.start,
             .end = map.end,
             .huge_zero_frame = huge_zero_frame(reader)};
-  const int top = reader.space().five_level() ? 4 : 3;
-  const bool whole = is_hugetlb || (root && walk_table(walk, root->page(), top, 0));
+  const bool whole =
+      is_hugetlb || (root && walk_table(walk, root->page(), reader.space().levels() - 1, 0));
   if (!whole || !reader.ok()) return;
   map.rss_bytes = walk.rss;
   map.dirty_bytes = walk.dirty;
 }
 
 /// The part of a table that the area covers; `base` is the address its first entry maps.
-bool ResidencyReader::walk_table(Walk& walk, GuestPhys table, int level, std::uint64_t base) const {
+bool ResidencyReader::walk_table(Walk& walk, GuestPhys table, unsigned level,
+                                 std::uint64_t base) const {
   // A hostile guest's tables may refer to each other: the view's time bounds the walk.
   if (walk.process.out_of_time()) return false;
-  const unsigned shift = level_shift(level);
+  Reader& reader = walk.process.reader();
+  const Architecture& architecture = reader.space().architecture();
+  const std::uint64_t entries = 1ULL << architecture.index_bits;
+  const unsigned shift = architecture.level_shift(level);
   const std::uint64_t first = (std::max(walk.start, base) - base) >> shift;
-  const std::uint64_t last = std::min(((walk.end - 1) - base) >> shift, entries_per_table - 1);
-  GuestMemory& memory = walk.process.reader().memory();
+  const std::uint64_t last = std::min(((walk.end - 1) - base) >> shift, entries - 1);
+  std::array<PageEntry, 8> some;
   for (std::uint64_t i = first; i <= last; ++i) {
-    // Asked for anew each time: reading what lies below may move a cache's pages.
-    const std::byte* bytes = memory.page(table);
-    if (bytes == nullptr) return false;
-    const std::uint64_t entry = entry_at(bytes, i);
-    const bool is_large = level > 0 && (entry & entry_large) != 0;
-    if (level == 0 || is_large) {
-      if (is_present(entry) && level <= huge_level) count(walk, entry, 1ULL << shift);
-    } else if ((entry & entry_present) != 0) {
-      const GuestPhys below(entry & entry_address);
-      if (!walk_table(walk, below, level - 1, base + (i << shift))) return false;
+    const std::size_t at = (i - first) % some.size();
+    if (at == 0) {
+      // Asked for anew each time: reading what lies below may move a cache's pages.
+      const std::byte* bytes = reader.memory().page(table);
+      if (bytes == nullptr) return false;
+      architecture.read_user_entries(bytes, level, i, std::min(i + some.size() - 1, last), some);
+    }
+    const PageEntry& entry = some[at];
+    if (entry.kind == PageEntry::Kind::page) count(walk, entry, 1ULL << shift);
+    if (entry.kind == PageEntry::Kind::table &&
+        !walk_table(walk, entry.address, level - 1, base + (i << shift))) {
+      return false;
     }
   }
   return true;
 }
 
-void ResidencyReader::count(Walk& walk, std::uint64_t entry, std::uint64_t page_bytes) const {
-  const std::uint64_t address = address_of(entry) & ~(page_bytes - 1);
-  if ((entry & entry_special) != 0 || address >> page_shift == walk.huge_zero_frame) return;
+void ResidencyReader::count(Walk& walk, const PageEntry& entry, std::uint64_t page_bytes) const {
+  const std::uint64_t frame = entry.address.raw() >> page_shift;
+  if (entry.special || frame == walk.huge_zero_frame) return;
   Reader& reader = walk.process.reader();
-  if (reader.memory().ram().find(GuestPhys(address)) == nullptr) return;
+  if (reader.memory().ram().find(entry.address) == nullptr) return;
   walk.rss += page_bytes;
-  if ((entry & (entry_dirty | entry_saved_dirty)) != 0 || is_dirty(reader, address >> page_shift)) {
-    walk.dirty += page_bytes;
-  }
+  if (entry.dirty || is_dirty(reader, frame)) walk.dirty += page_bytes;
 }
 
 /// The kernel counts a page as dirty too if its structure says so.

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "kernel/architecture.h"
 #include "state/members.h"
 #include "state/process_context.h"
 
@@ -19,8 +20,8 @@ class ResidencyReader {
 
  private:
   struct Walk;
-  bool walk_table(Walk& walk, GuestPhys table, int level, std::uint64_t base) const;
-  void count(Walk& walk, std::uint64_t entry, std::uint64_t page_bytes) const;
+  bool walk_table(Walk& walk, GuestPhys table, unsigned level, std::uint64_t base) const;
+  void count(Walk& walk, const PageEntry& entry, std::uint64_t page_bytes) const;
   bool is_dirty(Reader& reader, std::uint64_t frame) const;
   GuestVirt head_of(Reader& reader, GuestVirt page) const;
   std::uint64_t huge_zero_frame(Reader& reader) const;

@@ -5,7 +5,7 @@ namespace vmsight {
 UserMemory::UserMemory(Reader& reader, GuestVirt pgd) : memory_(reader.memory()) {
   const auto table = reader.space().translate(reader.memory(), pgd);
   if (!table) return;
-  space_ = AddressSpace(table->page(), reader.space().five_level());
+  space_ = reader.space().with_root(table->page());
   usable_ = true;
 }
 

@@ -44,7 +44,7 @@ Result<AddressSpace> user_space_of(Kernel& kernel, GuestMemory& memory, std::int
     return Error{.code = ErrorCode::fault,
                  .message = fmt::format("read the page table of process {}", pid)};
   }
-  AddressSpace space(*root, kernel.space().five_level());
+  AddressSpace space = kernel.space().with_root(*root);
   space.set_direct_map(kernel.space().direct_map());
   space.set_image(kernel.space().image());
   return space;

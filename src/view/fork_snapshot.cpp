@@ -3,8 +3,8 @@
 #include "halt/traced_threads.h"
 #include "halt/vcpu_halt.h"
 #include "halt/vcpu_threads.h"
-#include "inject/remote_syscall.h"
 #include "inject/undo_copy.h"
+#include "inject/x86_64/remote_syscall.h"
 #include "view/lent_memory.h"
 
 namespace vmsight {

@@ -46,7 +46,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     words.push_back(take_word(guest, input));
   }
   guest.put_stack(words);
-  auto result = unwind_kernel_stack(guest.reader, guest.task, **tables);
+  auto result = (*tables)->unwind(guest.reader, guest.task);
   VMSIGHT_CHECK(result.has_value());
   VMSIGHT_CHECK(result->complete || !result->stopped.empty());
   VMSIGHT_CHECK(result->frames.size() <= 256);

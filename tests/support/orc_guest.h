@@ -8,7 +8,7 @@
 #include <span>
 #include <vector>
 
-#include "kernel/orc.h"
+#include "kernel/x86_64/orc.h"
 #include "support/btf_builder.h"
 #include "support/synthetic_guest.h"
 #include "support/typed_kernel.h"

@@ -13,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "kernel/x86_64/x86_64.h"
 #include "support/byte_memory.h"
 #include "vmsight/kernel.h"
 
@@ -46,7 +47,7 @@ class SyntheticGuest {
 
   /// The kernel's space with its two windows set; or by page tables alone, which must agree.
   AddressSpace space() const;
-  AddressSpace walked_space() const { return AddressSpace(root_, options_.five_level); }
+  AddressSpace walked_space() const { return AddressSpace(x86_64, root_, levels()); }
   GuestPhys root() const { return root_; }
 
   /// Zeroed physical memory that nothing else uses. Never freed.

@@ -13,7 +13,7 @@
 #include <ctime>
 #include <thread>
 
-#include "inject/remote_syscall.h"
+#include "inject/x86_64/remote_syscall.h"
 
 namespace vmsight::inject_way_back_test {
 namespace {

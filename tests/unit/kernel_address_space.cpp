@@ -53,7 +53,7 @@ TEST_P(AddressSpaceTest, PermissionsAreThoseOfTheLastLevel) {
   const GuestVirt va(0x400000);
   guest.map_in(root, va, GuestPhys(0x5000), MapSize::page_4k,
                test::pte::present | test::pte::user | test::pte::no_execute);
-  const AddressSpace space(root, GetParam());
+  const AddressSpace space(x86_64, root, GetParam() ? 5 : 4);
   const auto walk = space.walk(guest.memory(), va);
   ASSERT_TRUE(walk);
   EXPECT_TRUE(walk->user);
@@ -76,9 +76,9 @@ TEST_P(AddressSpaceTest, CanonicalAddressesDependOnTheLevels) {
   const GuestPhys root = guest.new_address_space();
   if (GetParam()) {
     guest.map_in(root, va, GuestPhys(0x5000));
-    EXPECT_TRUE(AddressSpace(root, true).walk(guest.memory(), va));
+    EXPECT_TRUE(AddressSpace(x86_64, root, 5).walk(guest.memory(), va));
   }
-  EXPECT_FALSE(AddressSpace(root, false).walk(guest.memory(), va));
+  EXPECT_FALSE(AddressSpace(x86_64, root, 4).walk(guest.memory(), va));
 }
 
 TEST_P(AddressSpaceTest, TablesOutsideRamOrInCyclesEndTheWalk) {

@@ -1,4 +1,4 @@
-#include "kernel/orc.h"
+#include "kernel/x86_64/orc.h"
 
 #include <gtest/gtest.h>
 #include <random>
@@ -59,7 +59,7 @@ TEST_P(OrcTest, FollowsASystemCallToUserMode) {
   words[saved_bp] = (stack + 16384 - 8 * (words.size() - bp_target)).raw();
   put_stack(words);
 
-  auto result = unwind_kernel_stack(reader, task, *orc);
+  auto result = orc->unwind(reader, task);
   ASSERT_TRUE(result) << result.error().message;
   EXPECT_TRUE(result->complete) << result->stopped;
   EXPECT_EQ(codes(*result), (std::vector<std::uint64_t>{0x110, 0x210, 0x310}));
@@ -75,7 +75,7 @@ TEST_P(OrcTest, AKernelThreadEndsWhereItBegan) {
   std::vector<std::uint64_t> words = inactive_frame(0x110);
   append(words, {guest.image(0xf01f).raw(), 0});
   put_stack(words);
-  auto result = unwind_kernel_stack(reader, task, *orc);
+  auto result = orc->unwind(reader, task);
   ASSERT_TRUE(result);
   EXPECT_TRUE(result->complete);
   EXPECT_EQ(codes(*result), (std::vector<std::uint64_t>{0x110, 0xf01f}));
@@ -86,7 +86,7 @@ TEST_P(OrcTest, ATaskThatNeverRanIsAtItsFirstInstruction) {
   // The rule before ret_from_fork must not be used: nothing was called there.
   const auto orc = make_tables({{0x100, call(Base::sp, 512)}, {0xf000, end_of_stack()}});
   put_stack(inactive_frame(0xf000));
-  auto result = unwind_kernel_stack(reader, task, *orc);
+  auto result = orc->unwind(reader, task);
   ASSERT_TRUE(result);
   EXPECT_TRUE(result->complete) << result->stopped;
 }
@@ -105,7 +105,7 @@ TEST_P(OrcTest, GoesThroughAnInterrupt) {
   append(words, interrupted);
   append(words, after);
   put_stack(words);
-  auto result = unwind_kernel_stack(reader, task, *orc);
+  auto result = orc->unwind(reader, task);
   ASSERT_TRUE(result);
   EXPECT_TRUE(result->complete) << result->stopped;
   EXPECT_EQ(codes(*result), (std::vector<std::uint64_t>{0x110, 0x200, 0xf001}));
@@ -129,7 +129,7 @@ TEST_P(OrcTest, ReadsRulesOfModules) {
   std::vector<std::uint64_t> words = inactive_frame(0x300010);
   append(words, {1, guest.image(0xf001).raw()});
   put_stack(words);
-  auto result = unwind_kernel_stack(reader, task, *orc);
+  auto result = orc->unwind(reader, task);
   ASSERT_TRUE(result);
   EXPECT_TRUE(result->complete) << result->stopped;
   EXPECT_EQ(codes(*result), (std::vector<std::uint64_t>{0x300010, 0xf001}));
@@ -143,7 +143,7 @@ TEST_P(OrcTest, CodeWithoutRulesIsFollowedByFramePointersAndSaysSo) {
   append(words, {(jit + 0x40).raw(), 0, 0, guest.image(0xf001).raw()});
   words[5] = (stack + 16384 - 16).raw();
   put_stack(words);
-  auto result = unwind_kernel_stack(reader, task, *orc);
+  auto result = orc->unwind(reader, task);
   ASSERT_TRUE(result);
   EXPECT_TRUE(result->complete) << result->stopped;
   ASSERT_EQ(result->frames.size(), 3U);
@@ -159,7 +159,7 @@ TEST_P(OrcTest, SaysWhyAStackEnds) {
                                 {0x500, call(Base::sp_indirect, 8)}});
   const auto stopped = [&](std::vector<std::uint64_t> words) {
     put_stack(words);
-    auto result = unwind_kernel_stack(reader, task, *orc);
+    auto result = orc->unwind(reader, task);
     EXPECT_TRUE(result);
     EXPECT_FALSE(result->complete);
     return std::string(result->stopped);
@@ -183,14 +183,14 @@ TEST_P(OrcTest, TasksWithoutAStackToRead) {
   const auto orc = make_tables({{0x100, call(Base::sp, 8)}});
   put_stack(inactive_frame(0x110));
   guest.put(task + 16, std::uint32_t{1});
-  EXPECT_EQ(unwind_kernel_stack(reader, task, *orc)->stopped, "the task runs on a CPU");
+  EXPECT_EQ(orc->unwind(reader, task)->stopped, "the task runs on a CPU");
   guest.put(task + 16, std::uint32_t{0});
   guest.put_pointer(task + 32, stack - 8);
-  EXPECT_EQ(unwind_kernel_stack(reader, task, *orc)->stopped,
+  EXPECT_EQ(orc->unwind(reader, task)->stopped,
             "the saved stack pointer is outside the task's stack");
   guest.put_pointer(task + 8, GuestVirt(0));
-  EXPECT_EQ(unwind_kernel_stack(reader, task, *orc)->stopped, "the task has no stack any more");
-  auto result = unwind_kernel_stack(reader, GuestVirt(0x1000), *orc);
+  EXPECT_EQ(orc->unwind(reader, task)->stopped, "the task has no stack any more");
+  auto result = orc->unwind(reader, GuestVirt(0x1000));
   ASSERT_FALSE(result);
   EXPECT_EQ(result.error().code, ErrorCode::fault);
 }
@@ -228,7 +228,7 @@ TEST_P(OrcTest, RandomStacksAndTablesAreSurvived) {
                                         : (stack + random() % 16384).raw());
     }
     put_stack(words);
-    auto result = unwind_kernel_stack(reader, task, *orc);
+    auto result = orc->unwind(reader, task);
     ASSERT_TRUE(result);
     EXPECT_TRUE(result->complete || !result->stopped.empty());
     EXPECT_LE(result->frames.size(), 256U);

@@ -118,7 +118,7 @@ TEST_P(ReaderTest, ProcessTablesShareTheKernelHalf) {
   const GuestVirt user(0x7f0000001000);
   guest_.map_in(root, user, guest_.allocate_phys(page_size, page_size));
   guest_.write_in(root, user, std::as_bytes(std::span("argv")));
-  const AddressSpace process(root, GetParam());
+  const AddressSpace process(x86_64, root, GetParam() ? 5 : 4);
   Reader reader(guest_.memory(), process);
   std::array<char, 16> buffer;
   EXPECT_EQ(reader.c_string(user, buffer), "argv");

@@ -44,7 +44,7 @@ TEST(GdbTraps, KnowWhatDoesNothing) {
   const auto length = [](std::initializer_list<int> code, bool endbr = true) {
     std::vector<std::byte> bytes;
     for (const int byte : code) bytes.push_back(static_cast<std::byte>(byte));
-    return nop_length(bytes, endbr);
+    return x86_64.nop_length(bytes, endbr);
   };
   EXPECT_EQ(length({0x0f, 0x1f, 0x44, 0, 0}), 5u);
   EXPECT_EQ(length({0x66, 0x66, 0x66, 0x66, 0x90}), 5u);

@@ -249,7 +249,7 @@ Result<guest> describe_guest(const Vm& vm, Kernel& kernel, GuestMemory& memory) 
   guest.direct_map = to_window(kernel.space().direct_map());
   guest.image = to_window(kernel.space().image());
   guest.root = kernel.space().root().raw();
-  guest.five_level = kernel.space().five_level();
+  guest.five_level = kernel.space().levels() == 5;
   Reader reader(memory, kernel.space());
   describe_current(vm, kernel, reader, current, guest);
   return guest;

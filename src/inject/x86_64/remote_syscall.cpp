@@ -1,4 +1,4 @@
-#include "inject/remote_syscall.h"
+#include "inject/x86_64/remote_syscall.h"
 
 #include <elf.h>
 #include <sys/ptrace.h>

@@ -1,4 +1,4 @@
-// How a borrowed thread (inject/remote_syscall.h) gets back to what it did, should its tracer be killed
+// How a borrowed thread (inject/x86_64/remote_syscall.h) gets back to what it did, should its tracer be killed
 // while it makes a system call for us: by itself, as from a signal handler.
 //
 //      rsp -> | address of `mov $15, %eax; syscall`  |   the C library's return from handlers

@@ -1,4 +1,4 @@
-#include "probe/gdb_registers.h"
+#include "probe/x86_64/gdb_registers.h"
 
 #include <fmt/format.h>
 #include <cstring>

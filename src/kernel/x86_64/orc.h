@@ -19,8 +19,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "vmsight/kernel.h"
-#include "vmsight/reader.h"
+#include "kernel/stack_unwinder.h"
 
 namespace vmsight {
 
@@ -58,7 +57,7 @@ struct StackLayout {
 
 /// The ORC tables of the kernel and of the modules loaded at creation. Rules are read on demand
 /// and remembered (they never change while a kernel runs).
-class OrcTables {
+class OrcTables final : public StackUnwinder {
  public:
   /// unsupported, naming what is missing, if the kernel has no ORC tables.
   static Result<std::unique_ptr<OrcTables>> create(Kernel& kernel, Reader& reader);
@@ -68,6 +67,9 @@ class OrcTables {
   /// Text of the kernel or of a module.
   bool is_text(GuestVirt address) const { return table_for(address) != nullptr; }
   const StackLayout& layout() const { return layout_; }
+
+  Result<KernelStack> unwind(Reader& reader, GuestVirt task) override;
+  Result<KernelStack> unwind(Reader& reader, GuestVirt task, const StackStart& start) override;
 
  private:
   struct Table {
@@ -98,34 +100,5 @@ class OrcTables {
   std::vector<Table> tables_;
   std::unordered_map<std::uint64_t, OrcRule> known_;
 };
-
-/// One frame of a kernel stack.
-struct Frame {
-  GuestVirt pc;          // the address in code, as the kernel's own traces show it
-  GuestVirt sp;          // where on the stack it was found
-  bool reliable = true;  // false: found by frame pointers, beyond code without ORC
-};
-
-/// What a task does in the kernel.
-struct KernelStack {
-  std::vector<Frame> frames;                      // innermost first
-  bool complete = false;                          // reached user mode or a thread's start
-  std::string_view stopped;                       // why not, if not complete; static text
-  std::optional<std::uint64_t> system_call;       // its number, if the task came in by one
-  std::optional<std::uint64_t> user_ip, user_sp;  // where user mode will go on
-};
-
-/// The stack of a task that does not run now, at most 256 frames. A stack that cannot be
-/// followed to its end is returned as far as it goes; `fault` if the task itself is unreadable.
-/// On a live guest the task may run meanwhile: a caller who must know compares its context switch
-/// counts (task_struct nvcsw, nivcsw) before and after.
-Result<KernelStack> unwind_kernel_stack(Reader& reader, GuestVirt task, OrcTables& tables);
-
-/// The same of a task that stands at an instruction with these registers: of a halted guest.
-struct StackStart {
-  std::uint64_t ip = 0, sp = 0, bp = 0;
-};
-Result<KernelStack> unwind_kernel_stack(Reader& reader, GuestVirt task, const StackStart& start,
-                                        OrcTables& tables);
 
 }  // namespace vmsight

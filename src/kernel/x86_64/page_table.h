@@ -1,14 +1,15 @@
-// x86-64 page tables: what their entries say, and which pages a walk reads.
+// x86-64 page tables: what their entries say.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
 #include <optional>
+#include <span>
 #include <vector>
 
-#include "vmsight/kernel.h"
+#include "kernel/architecture.h"
 
-namespace vmsight {
+namespace vmsight::x86 {
 
 // Bits of a page-table entry: Intel SDM volume 3, 4.5.
 inline constexpr std::uint64_t entry_present = 1ULL << 0;
@@ -22,9 +23,7 @@ inline constexpr unsigned bits_per_level = 9;
 inline constexpr std::uint64_t entries_per_table = 1ULL << bits_per_level;
 
 /// The address bits that an entry of this level leaves to the levels below; level 0 maps 4 KiB.
-constexpr unsigned level_shift(int level) {
-  return page_shift + bits_per_level * static_cast<unsigned>(level);
-}
+constexpr unsigned level_shift(unsigned level) { return page_shift + bits_per_level * level; }
 
 /// One entry of a table that page() gave. The guest may change it: judge and use one copy.
 inline std::uint64_t entry_at(const std::byte* table, std::uint64_t index) {
@@ -34,8 +33,10 @@ inline std::uint64_t entry_at(const std::byte* table, std::uint64_t index) {
   return entry;
 }
 
-/// Appends the tables that translate() reads for this address: none in the linear windows.
-void append_tables(GuestMemory& memory, const AddressSpace& space, GuestVirt va,
-                   std::vector<GuestPhys>& into);
+// As Architecture has them.
+std::optional<AddressSpace::Walk> walk(GuestMemory& memory, const AddressSpace& space, GuestVirt va,
+                                       std::vector<GuestPhys>* tables);
+void read_user_entries(const std::byte* table, unsigned level, std::size_t first, std::size_t last,
+                       std::span<PageEntry> into);
 
-}  // namespace vmsight
+}  // namespace vmsight::x86

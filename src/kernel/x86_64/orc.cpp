@@ -1,4 +1,4 @@
-#include "kernel/orc.h"
+#include "kernel/x86_64/orc.h"
 
 #include <fmt/format.h>
 #include <algorithm>

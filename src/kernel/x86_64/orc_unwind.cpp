@@ -4,16 +4,16 @@
 #include <fmt/format.h>
 #include <cstring>
 
-#include "kernel/orc.h"
+#include "kernel/x86_64/orc.h"
 
 namespace vmsight {
 namespace {
 
 constexpr std::size_t max_frames = 256;
 
-class Unwinder {
+class Walk {
  public:
-  Unwinder(Reader& reader, OrcTables& tables)
+  Walk(Reader& reader, OrcTables& tables)
       : reader_(reader), tables_(tables), layout_(tables.layout()) {}
 
   /// False if the task has no stack to unwind; `result.stopped` says why.
@@ -70,7 +70,7 @@ class Unwinder {
   std::optional<std::uint64_t> regs_;  // full pt_regs of the frame, if an interrupt saved them
 };
 
-bool Unwinder::load(GuestVirt task) {
+bool Walk::load(GuestVirt task) {
   const GuestVirt stack = reader_.pointer(task + layout_.stack.offset);
   start_ = reader_.pointer(task + layout_.saved_sp.offset);
   const bool running = reader_.value(task, layout_.on_cpu) != 0;
@@ -95,7 +95,7 @@ bool Unwinder::load(GuestVirt task) {
   return true;
 }
 
-bool Unwinder::load(GuestVirt task, const StackStart& start) {
+bool Walk::load(GuestVirt task, const StackStart& start) {
   const GuestVirt stack = reader_.pointer(task + layout_.stack.offset);
   if (!reader_.ok()) return false;
   start_ = GuestVirt(start.sp);
@@ -117,7 +117,7 @@ bool Unwinder::load(GuestVirt task, const StackStart& start) {
   return true;
 }
 
-void Unwinder::step() {
+void Walk::step() {
   if (!emit_frame()) return;
   const OrcRule rule = rule_here();
   if (rule.kind == Kind::end_of_stack) {
@@ -134,7 +134,7 @@ void Unwinder::step() {
 }
 
 /// Records the current address if it can be code at all.
-bool Unwinder::emit_frame() {
+bool Walk::emit_frame() {
   const GuestVirt pc(ip_);
   if (!tables_.is_text(pc)) {
     // JIT-compiled BPF, trampolines: executable, but in no table.
@@ -148,7 +148,7 @@ bool Unwinder::emit_frame() {
   return true;
 }
 
-OrcRule Unwinder::rule_here() {
+OrcRule Walk::rule_here() {
   // A call that does not return may be a function's last instruction: its return address is
   // the next function's. So the rule is that of the call.
   if (const auto rule = tables_.find(reader_, GuestVirt(interrupted_ ? ip_ : ip_ - 1)))
@@ -158,11 +158,11 @@ OrcRule Unwinder::rule_here() {
   return {Kind::call, Base::bp, Base::previous_sp, 16, -16, false};
 }
 
-std::optional<std::uint64_t> Unwinder::interrupted_register(const Member& member) const {
+std::optional<std::uint64_t> Walk::interrupted_register(const Member& member) const {
   return regs_ ? word(*regs_, member) : std::nullopt;
 }
 
-std::optional<std::uint64_t> Unwinder::frame_address(const OrcRule& rule) const {
+std::optional<std::uint64_t> Walk::frame_address(const OrcRule& rule) const {
   const auto offset = static_cast<std::uint64_t>(std::int64_t{rule.sp_offset});
   switch (rule.sp_base) {
     case Base::sp:
@@ -187,7 +187,7 @@ std::optional<std::uint64_t> Unwinder::frame_address(const OrcRule& rule) const 
   }
 }
 
-bool Unwinder::enter_caller(const OrcRule& rule, std::uint64_t cfa) {
+bool Walk::enter_caller(const OrcRule& rule, std::uint64_t cfa) {
   const auto ip = word(cfa - 8);
   if (!ip || !restore_bp(rule, cfa)) return false;
   ip_ = *ip;
@@ -199,7 +199,7 @@ bool Unwinder::enter_caller(const OrcRule& rule, std::uint64_t cfa) {
 }
 
 /// The frame holds pt_regs, or only the part that the CPU itself pushes (ip to ss).
-bool Unwinder::enter_regs(const OrcRule& rule, std::uint64_t cfa) {
+bool Walk::enter_regs(const OrcRule& rule, std::uint64_t cfa) {
   const bool full = rule.kind == Kind::regs;
   const std::uint64_t regs = full ? cfa : cfa - layout_.ip.offset;
   const auto ip = word(regs, layout_.ip);
@@ -224,7 +224,7 @@ bool Unwinder::enter_regs(const OrcRule& rule, std::uint64_t cfa) {
   return true;
 }
 
-bool Unwinder::restore_bp(const OrcRule& rule, std::uint64_t cfa) {
+bool Walk::restore_bp(const OrcRule& rule, std::uint64_t cfa) {
   const auto offset = static_cast<std::uint64_t>(std::int64_t{rule.bp_offset});
   std::optional<std::uint64_t> bp;
   switch (rule.bp_base) {
@@ -245,7 +245,7 @@ bool Unwinder::restore_bp(const OrcRule& rule, std::uint64_t cfa) {
   return bp.has_value();
 }
 
-void Unwinder::note_user(std::uint64_t regs) {
+void Walk::note_user(std::uint64_t regs) {
   result.user_ip = word(regs, layout_.ip);
   result.user_sp = word(regs, layout_.sp);
   // Interrupts and exceptions leave a negative number here.
@@ -256,27 +256,26 @@ void Unwinder::note_user(std::uint64_t regs) {
 }  // namespace
 
 template <typename... Start>
-static Result<KernelStack> unwind(Reader& reader, OrcTables& tables, GuestVirt task,
-                                  const Start&... start) {
+static Result<KernelStack> walk_stack(Reader& reader, OrcTables& tables, GuestVirt task,
+                                      const Start&... start) {
   reader.clear_fault();
-  Unwinder unwinder(reader, tables);
-  const bool loaded = unwinder.load(task, start...);
+  Walk walk(reader, tables);
+  const bool loaded = walk.load(task, start...);
   if (!reader.ok()) {
     Error error{ErrorCode::fault, fmt::format("read the task at {}: not mapped", task)};
     error.address = reader.fault()->raw();
     return error;
   }
-  if (loaded) unwinder.run();
-  return std::move(unwinder.result);
+  if (loaded) walk.run();
+  return std::move(walk.result);
 }
 
-Result<KernelStack> unwind_kernel_stack(Reader& reader, GuestVirt task, OrcTables& tables) {
-  return unwind(reader, tables, task);
+Result<KernelStack> OrcTables::unwind(Reader& reader, GuestVirt task) {
+  return walk_stack(reader, *this, task);
 }
 
-Result<KernelStack> unwind_kernel_stack(Reader& reader, GuestVirt task, const StackStart& start,
-                                        OrcTables& tables) {
-  return unwind(reader, tables, task, start);
+Result<KernelStack> OrcTables::unwind(Reader& reader, GuestVirt task, const StackStart& start) {
+  return walk_stack(reader, *this, task, start);
 }
 
 }  // namespace vmsight

@@ -1,4 +1,4 @@
-#include "inject/way_back.h"
+#include "inject/x86_64/way_back.h"
 
 #include <cpuid.h>
 #include <sys/uio.h>

@@ -16,7 +16,7 @@
 //   to be undone the thread dies       vm_gone; there is nothing to put back
 //
 // The tracer must be a process that nobody kills in between: see undo/guard.h. If it is killed
-// all the same, the thread finds its own way back (inject/way_back.h): a call that was begun is made to
+// all the same, the thread finds its own way back (inject/x86_64/way_back.h): a call that was begun is made to
 // its end, then the thread goes on as if nothing had been. Where there is no way back (a C library
 // that is no glibc), a thread that stood in a system call is borrowed at that call's own
 // instruction, with its own stack and all registers that the call preserves but those of the
@@ -31,7 +31,7 @@
 #include <optional>
 #include <vector>
 
-#include "inject/way_back.h"
+#include "inject/x86_64/way_back.h"
 #include "vmsight/address.h"
 #include "vmsight/result.h"
 
