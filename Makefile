@@ -24,7 +24,7 @@ need-build:
 
 program: OPTIONS = -DVMSIGHT_TESTS=OFF -DVMSIGHT_BENCH=OFF
 program: configure
-	cmake --build $(BUILD) -j $(JOBS) --target vmsight vmsight-guard vmsight-agent
+	cmake --build $(BUILD) -j $(JOBS) --target vmsight vmsight-guard vmsight-study vmsight-agent
 
 everything: OPTIONS = -DVMSIGHT_TESTS=ON -DVMSIGHT_BENCH=ON -DVMSIGHT_UNIT_TESTS=ON
 everything: configure
@@ -114,13 +114,13 @@ bench-probes: need-check
 	bench/probe_costs.py $(BUILD) $(ARGUMENTS)
 
 install: all
-	cmake --build $(BUILD) -j $(JOBS) --target vmsight vmsight-guard vmsight-agent libvmsight man
+	cmake --build $(BUILD) -j $(JOBS) --target vmsight vmsight-guard vmsight-study vmsight-agent libvmsight man
 	DESTDIR=$(DESTDIR) cmake --install $(BUILD) --prefix $(PREFIX)
 
 deb: need-build
 	@$(DEPS) check deb
 	$(MAKE) program
-	cmake --build $(BUILD) -j $(JOBS) --target vmsight vmsight-guard vmsight-agent libvmsight man
+	cmake --build $(BUILD) -j $(JOBS) --target vmsight vmsight-guard vmsight-study vmsight-agent libvmsight man
 	cd $(BUILD) && cpack -G DEB
 	@ls $(BUILD)/*.deb
 

@@ -1,66 +1,16 @@
-// vmsight VERB VM [options]: finds the verb, parses its options, runs it, reports errors.
-#include <sys/ioctl.h>
+// vmsight VERB VM [options]: finds the verb, parses its options, runs it.
 #include <unistd.h>
 
 #include <algorithm>
-#include <clocale>
-#include <csignal>
-#include <cstdio>
-#include <cstdlib>
-#include <exception>
-#include <new>
 
 #include "cli/complete.h"
 #include "cli/help.h"
 #include "cli/verb.h"
-#include "render/escape.h"
 #include "render/reference.h"
-#include "vmsight/view.h"
+#include "render/report.h"
 
 namespace vmsight {
 namespace {
-
-enum ExitStatus { exit_done = 0, exit_failed = 1, exit_usage = 2, exit_impossible = 3 };
-
-int status_of(ErrorCode code) {
-  switch (code) {
-    case ErrorCode::usage:
-      return exit_usage;
-    case ErrorCode::unsupported:
-      return exit_impossible;
-    default:
-      return exit_failed;
-  }
-}
-
-int report(const Error& error) {
-  fmt::print(stderr, "vmsight: {}\n", for_terminal(error.message));
-  const bool gone = error.code == ErrorCode::vm_gone && error.hint.empty();
-  const std::string hint =
-      gone ? "the VM was shut down or died; `vmsight list` shows what runs" : error.hint;
-  if (!hint.empty()) fmt::print(stderr, "hint: {}\n", for_terminal(hint));
-  return status_of(error.code);
-}
-
-/// An exception that nobody caught: those of libraries are turned into errors where they arise.
-int report_bug(std::string_view what) {
-  return report({.code = ErrorCode::os,
-                 .message = fmt::format("a bug of vmsight: {}", what),
-                 .hint = "please report it, with the command and `vmsight --version`"});
-}
-
-/// The reader of our output went away (`vmsight ps vm | head`): end as any filter does.
-[[noreturn]] void die_of_sigpipe() {
-  std::signal(SIGPIPE, SIG_DFL);
-  std::raise(SIGPIPE);
-  std::_Exit(exit_failed);
-}
-
-std::size_t terminal_width() {
-  winsize size{};
-  if (::isatty(STDOUT_FILENO) != 1) return 0;
-  return ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 ? size.ws_col : 80;
-}
 
 Result<void> run_verb(const VerbInfo& info, Session& session, int argc, char** argv) {
   const std::unique_ptr<Verb> verb = info.make();
@@ -73,33 +23,32 @@ Result<void> run_verb(const VerbInfo& info, Session& session, int argc, char** a
     app.parse(std::move(words));
   } catch (const CLI::CallForHelp&) {
     session.out.write(help_of(info, app));
-    return session.out.finish();
+    return {};
   } catch (const CLI::ParseError& error) {
     return usage_error(fmt::format("{}: {}", info.name, error.what()),
                        fmt::format("see `vmsight {} --help`", info.name));
   }
-  VMSIGHT_TRY_VOID(verb->run(session));
-  return session.out.finish();
+  return verb->run(session);
 }
 
 Result<void> dispatch(Session& session, int argc, char** argv) {
   const std::string_view first = argc > 1 ? argv[1] : "";
   if (first == "--version" || first == "-V") {
     session.out.write("vmsight " VMSIGHT_VERSION "\n");
-    return session.out.finish();
+    return {};
   }
   if (first == "help" && argc == 3 && std::string_view(argv[2]) == "records") {
     session.out.write(records_reference());
-    return session.out.finish();
+    return {};
   }
   if (first == "--help" || first == "-h" || first == "help") {
     session.out.write(overview());
-    return session.out.finish();
+    return {};
   }
   if (first == "--complete") {
     const std::vector<std::string_view> words(argv + 2, argv + argc);
     complete(session.out, words);
-    return session.out.finish();
+    return {};
   }
   if (first.empty()) return usage_error("no verb given", "see `vmsight --help`");
   if (const VerbInfo* verb = find_verb(first)) return run_verb(*verb, session, argc, argv);
@@ -107,31 +56,11 @@ Result<void> dispatch(Session& session, int argc, char** argv) {
                      "the verb comes first: `vmsight ps VM`; see `vmsight --help`");
 }
 
-int run(int argc, char** argv) {
-  Session session(STDOUT_FILENO);
-  session.width = terminal_width();
-  const Result<void> done = dispatch(session, argc, argv);
-  if (done) return exit_done;
-  if (done.error().os_errno == EPIPE && session.out.failed()) die_of_sigpipe();
-  // What was found before the error is worth seeing; a second failure adds nothing.
-  static_cast<void>(session.out.finish());
-  return report(done.error());
-}
-
 }  // namespace
 }  // namespace vmsight
 
 int main(int argc, char** argv) {
-  std::setlocale(LC_CTYPE, "C.UTF-8");
-  std::signal(SIGPIPE, SIG_IGN);
-  static_cast<void>(vmsight::survive_lost_memory());  // else nothing is mapped, and says so
-  try {
-    return vmsight::run(argc, argv);
-  } catch (const std::bad_alloc&) {
-    return vmsight::report({.code = vmsight::ErrorCode::os, .message = "out of memory"});
-  } catch (const std::exception& error) {
-    return vmsight::report_bug(error.what());
-  } catch (...) {
-    return vmsight::report_bug("an exception of no known kind");
-  }
+  vmsight::Session session(STDOUT_FILENO);
+  session.width = vmsight::terminal_width(STDOUT_FILENO);
+  return vmsight::run_program(session.out, [&] { return vmsight::dispatch(session, argc, argv); });
 }

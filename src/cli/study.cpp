@@ -1,176 +1,124 @@
 // vmsight study techniques VM: what each technique costs on this VM, measured.
 // vmsight study probes VM: what a hit of a probe costs the guest, by engine and kind.
 // vmsight study loop VM: looks on until told to stop; what others measure the impact of.
-#include <atomic>
-#include <csignal>
+//
+// The verb declares what can be asked for; vmsight-study (src/study) does it, in its place.
+#include "study/options.h"
 
-#include "cli/attach.h"
-#include "render/escape.h"
-#include "study/document.h"
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "base/own_program.h"
+#include "cli/verb.h"
 
 namespace vmsight {
 namespace {
 
-std::atomic<bool> stop_wanted = false;
-static_assert(std::atomic<bool>::is_always_lock_free);  // set by a signal handler
-
 constexpr const char* probes_group = "Probes";
 
-void want_stop(int) { stop_wanted = true; }
+/// Returns only if the program cannot be started.
+Error become(const std::string& program, std::vector<std::string> words) {
+  std::string name = study_program;
+  std::vector<char*> arguments{name.data()};
+  for (std::string& word : words) arguments.push_back(word.data());
+  arguments.push_back(nullptr);
+  ::execv(program.c_str(), arguments.data());
+  return os_error(errno, "start " + program);
+}
 
 class Study : public Verb {
  public:
   void declare(CLI::App& app) override {
     app.add_option(
-           "STUDY", study_,
+           "STUDY", options_.study,
            "techniques: compare them; probes: what a hit costs; loop: only look on, until a signal")
         ->group("Arguments")
         ->required()
         ->check(CLI::IsMember({"techniques", "probes", "loop"}))
         ->type_name("");
-    app.add_option("VM", vm_, "name, PID, UUID, QMP socket or libvirt domain")
+    app.add_option("VM", options_.vm, "name, PID, UUID, QMP socket or libvirt domain")
         ->group("Arguments")
         ->required();
-    app.add_option("--techniques", names_, "these only: names or classes, with commas")
+    app.add_option("--techniques", options_.techniques, "these only: names or classes, with commas")
         ->group(filter_group)
         ->delimiter(',')
         ->type_name("LIST");
-    app.add_option("--rates", rates_, "measure at these rates too, in views a second")
+    app.add_option("--rates", options_.rates, "measure at these rates too, in views a second")
         ->group(filter_group)
         ->delimiter(',')
         ->type_name("LIST")
         ->check(CLI::Range(0.001, 1e6));
-    app.add_option("--seconds", seconds_,
+    app.add_option("--seconds", options_.seconds,
                    "of a round (default 1); of the loop (default until a signal)")
         ->group(filter_group)
         ->type_name("S")
         ->check(CLI::Range(0.05, 86400.0));
     app.add_option(
-           "--rounds", rounds_,
+           "--rounds", options_.rounds,
            fmt::format(
                "techniques: at maximum rate the best of so many; probes: runs of each (default {})",
-               rounds_))
+               options_.rounds))
         ->group(filter_group)
         ->type_name("N")
         ->check(CLI::Range(1u, 1000u));
-    app.add_option("--resume", resume_, "keep finished measurements in FILE, and go on from there")
+    app.add_option("--resume", options_.resume,
+                   "keep finished measurements in FILE, and go on from there")
         ->group(filter_group)
         ->type_name("FILE");
-    app.add_option("--technique", technique_, "loop: how to view memory (default auto)")
+    app.add_option("--technique", options_.technique, "loop: how to view memory (default auto)")
         ->group(filter_group)
         ->type_name("NAME");
-    app.add_option("--rate", rate_, "loop: views a second (default 0); 0: as many as can be")
+    app.add_option("--rate", options_.rate,
+                   "loop: views a second (default 0); 0: as many as can be")
         ->group(filter_group)
         ->type_name("HZ")
         ->check(CLI::Range(0.0, 1e6));
-    app.add_option("--call", call_,
+    app.add_option("--call", options_.call,
                    "probes: a command on this host that makes the guest call SITE $CALLS times, "
                    "and then ends")
         ->group(probes_group)
         ->type_name("CMD");
-    app.add_option("--site", site_,
-                   "what it calls: a function that does next to nothing (default " + site_ + ")")
+    app.add_option(
+           "--site", options_.site,
+           "what it calls: a function that does next to nothing (default " + options_.site + ")")
         ->group(probes_group)
         ->type_name("SITE");
-    app.add_option("--calls", calls_, fmt::format("of a run (default {})", calls_))
+    app.add_option("--calls", options_.calls, fmt::format("of a run (default {})", options_.calls))
         ->group(probes_group)
         ->type_name("N")
         ->check(CLI::Range(1u, 1'000'000'000u));
     app.add_option(
-           "--slow-calls", slow_calls_,
+           "--slow-calls", options_.slow_calls,
            fmt::format("of a run of an engine that stops the guest at each hit (default {})",
-                       slow_calls_))
+                       options_.slow_calls))
         ->group(probes_group)
         ->type_name("N")
         ->check(CLI::Range(1u, 1'000'000u));
-    app.add_option("--engines", engines_, "these only, with commas: kvm, gdbstub")
+    app.add_option("--engines", options_.engines, "these only, with commas: kvm, gdbstub")
         ->group(probes_group)
         ->delimiter(',')
         ->type_name("LIST");
-    app.add_option("--timeout", timeout_,
-                   fmt::format("of a run, in seconds (default {})", timeout_))
+    app.add_option("--timeout", options_.timeout,
+                   fmt::format("of a run, in seconds (default {})", options_.timeout))
         ->group(probes_group)
         ->type_name("S")
         ->check(CLI::Range(1.0, 86400.0));
   }
 
   Result<void> run(Session& session) override {
-    VMSIGHT_TRY(const VmInfo info, find_vm(vm_));
-    if (study_ == "probes") return probes(session, info);
-    return study_ == "loop" ? loop(session, info) : techniques(session, info);
-  }
-
- private:
-  Result<void> techniques(Session& session, const VmInfo& info) {
-    const TechniquesOptions options{
-        .measure = {.seconds = seconds_.value_or(1),
-                    .rounds = rounds_,
-                    .cache_dir = default_cache_directory()},
-        .names = names_,
-        .rates = rates_,
-        .resume_file = resume_,
-        .progress = [](std::string_view what) { fmt::print(stderr, "{}\n", what); }};
-    VMSIGHT_TRY(const auto rows, study_techniques(info, options));
-    if (session.common.json) {
-      session.out.print("{}\n", dump(techniques_document(info, options, rows)));
-    } else {
-      print_techniques(session.out, rows,
-                       {.headers = session.common.headers, .width = session.width});
-    }
-    return {};
-  }
-
-  Result<void> probes(Session& session, const VmInfo& info) {
-    if (call_.empty()) {
+    if (options_.study == "probes" && options_.call.empty()) {
       return usage_error("study probes: what makes the guest call?",
                          "--call CMD: `vmsight study probes --help` has an example");
     }
-    const ProbesOptions options{
-        .call = call_,
-        .site = site_,
-        .engines = engines_,
-        .calls = calls_,
-        .slow_calls = slow_calls_,
-        .rounds = rounds_,
-        .seconds = timeout_,
-        .cache_dir = default_cache_directory(),
-        .progress = [](std::string_view what) { fmt::print(stderr, "{}\n", for_terminal(what)); }};
-    VMSIGHT_TRY(const ProbesStudy study, study_probes(info, options));
-    if (session.common.json) {
-      session.out.print("{}\n", dump(probes_document(info, options, study)));
-    } else {
-      print_probes(session.out, options, study,
-                   {.headers = session.common.headers, .width = session.width});
-    }
-    return {};
+    options_.json = session.common.json;
+    options_.headers = session.common.headers;
+    VMSIGHT_TRY(const std::string program, own_program(study_program, "VMSIGHT_STUDY"));
+    return become(program, words_of(options_));
   }
 
-  /// The first line says that it has begun; the last what was done.
-  Result<void> loop(Session& session, const VmInfo& info) {
-    std::signal(SIGTERM, want_stop);
-    std::signal(SIGINT, want_stop);
-    VMSIGHT_TRY(Watcher watcher, open_watcher(info, technique_, default_cache_directory()));
-    VMSIGHT_TRY_VOID(warm_up(*watcher.reader));
-    session.out.write("{\"ready\":true}\n");
-    VMSIGHT_TRY_VOID(session.out.finish());
-    VMSIGHT_TRY(const LoopOutcome outcome,
-                run_loop(*watcher.reader,
-                         {.rate = rate_, .seconds = seconds_.value_or(0), .stop = &stop_wanted}));
-    session.out.print("{}\n",
-                      dump(loop_document(watcher.guest.memory->technique(), rate_, outcome)));
-    return {};
-  }
-
-  std::string study_, vm_, resume_, technique_ = "auto";
-  std::vector<std::string> names_;
-  std::vector<double> rates_;
-  std::optional<double> seconds_;
-  unsigned rounds_ = 5;
-  std::string call_, site_ = ProbesOptions{}.site;
-  std::vector<std::string> engines_;
-  std::uint64_t calls_ = ProbesOptions{}.calls, slow_calls_ = ProbesOptions{}.slow_calls;
-  double timeout_ = ProbesOptions{}.seconds;
-  double rate_ = 0;
+ private:
+  StudyOptions options_;
 };
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "render/output.h"
 
+#include <sys/ioctl.h>
 #include <unistd.h>
 #include <cerrno>
 
@@ -23,6 +24,13 @@ Result<void> Output::finish() {
   flush();
   if (errno_ != 0) return os_error(errno_, "write the output");
   return {};
+}
+
+std::size_t terminal_width(int fd) {
+  constexpr std::size_t usual = 80;
+  winsize size{};
+  if (::isatty(fd) != 1) return 0;
+  return ::ioctl(fd, TIOCGWINSZ, &size) == 0 ? size.ws_col : usual;
 }
 
 }  // namespace vmsight

@@ -45,4 +45,7 @@ class Output {
   fmt::memory_buffer buffer_;
 };
 
+/// Columns of the terminal that `fd` is; 0 if it is none.
+std::size_t terminal_width(int fd);
+
 }  // namespace vmsight

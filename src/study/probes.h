@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "study/options.h"
 #include "study/probe_kinds.h"
 #include "study/statistics.h"
 #include "vmsight/vm.h"
@@ -16,13 +17,13 @@ namespace vmsight {
 
 struct ProbesOptions {
   std::string call;  // shell command: the guest makes $CALLS calls of `site`
-  std::string site = "kprobe:__x64_sys_getppid";           // does next to nothing
+  std::string site = StudyOptions{}.site;
   std::string idle_site = "kprobe:__x64_sys_sethostname";  // nobody calls it meanwhile
   std::vector<std::string> engines;                        // empty: all that can be used
-  std::uint64_t calls = 1'000'000;                         // a run
-  std::uint64_t slow_calls = 100;  // a run of an engine that stops the guest at each hit
-  unsigned rounds = 5;
-  double seconds = 600;  // at most, of a run
+  std::uint64_t calls = StudyOptions{}.calls;              // a run
+  std::uint64_t slow_calls = StudyOptions{}.slow_calls;
+  unsigned rounds = StudyOptions{}.rounds;
+  double seconds = StudyOptions{}.timeout;  // at most, of a run
   std::string cache_dir;
   std::function<void(std::string_view)> progress;
 };

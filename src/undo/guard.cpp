@@ -1,6 +1,5 @@
 #include "undo/guard.h"
 
-#include <dlfcn.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
@@ -15,11 +14,10 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
-#include <cstdlib>
-#include <filesystem>
 #include <span>
 
 #include "base/clock.h"
+#include "base/own_program.h"
 #include "base/socket_fd.h"
 
 namespace vmsight {
@@ -106,8 +104,6 @@ class Spawning {
   int next_ = 0;  // the first number that the program does not get
 };
 
-bool is_executable(const std::string& path) { return ::access(path.c_str(), X_OK) == 0; }
-
 Error silent() {
   return {.code = ErrorCode::timeout,
           .message = "the guard of the VM does not answer in time",
@@ -129,43 +125,10 @@ Result<std::uint64_t> from_answer(const GuardAnswer& answer) {
                .os_errno = answer.os_errno};
 }
 
-/// What our code is in, if that is one of our own: the program, or libvmsight.so. Whatever lies beside
-/// the program of somebody else who uses the library is none of ours.
-std::filesystem::path our_file() {
-  std::error_code failed;
-  Dl_info info{};
-  const bool known = ::dladdr(reinterpret_cast<const void*>(&our_file), &info) != 0;
-  const std::filesystem::path object = known && info.dli_fname ? info.dli_fname : "";
-  if (object.filename().string().starts_with("libvmsight.so")) {
-    return std::filesystem::canonical(object, failed);
-  }
-  return std::filesystem::read_symlink("/proc/self/exe", failed);
-}
-
 }  // namespace
 
-Result<std::string> guard_program() {
-  if (const char* named = ::secure_getenv("VMSIGHT_GUARD"); named != nullptr && named[0] == '/') {
-    return std::string(named);
-  }
-  if (const auto self = our_file(); self.is_absolute()) {
-    const auto folder = self.parent_path();
-    const auto prefix = folder.parent_path();  // of bin/vmsight and lib/libvmsight.so
-    std::vector<std::filesystem::path> places{folder, prefix / "libexec/vmsight"};
-    if (prefix.filename() == "lib") places.push_back(prefix.parent_path() / "libexec/vmsight");
-    for (const auto& place : places) {
-      if (auto program = (place / program_name).string(); is_executable(program)) return program;
-    }
-  }
-  const std::string built_in = std::string(VMSIGHT_LIBEXEC_DIR "/vmsight/") + program_name;
-  if (is_executable(built_in)) return built_in;
-  return Error{.code = ErrorCode::not_found,
-               .message = fmt::format("start the guard: {} is not there", built_in),
-               .hint = "`make install` installs it; VMSIGHT_GUARD names it elsewhere"};
-}
-
 Result<std::unique_ptr<Guard>> Guard::start(const ProcessId& vm, const GuardSetup& setup) {
-  VMSIGHT_TRY(const std::string program, guard_program());
+  VMSIGHT_TRY(const std::string program, own_program(program_name, "VMSIGHT_GUARD"));
   json config = setup.config;
   config["vm"] = {{"pid", vm.pid}, {"start_time", vm.start_time}};
   VMSIGHT_TRY(const UniqueFd config_fd, sealed(config.dump()));

@@ -34,7 +34,7 @@ struct GuardSetup {
 
 class Guard {
  public:
-  /// not_found, with a hint, if the program is not installed.
+  /// Starts own_program("vmsight-guard", "VMSIGHT_GUARD"): not_found, with a hint, if it is nowhere.
   static Result<std::unique_ptr<Guard>> start(const ProcessId& vm, const GuardSetup& setup);
   Guard(const Guard&) = delete;
   Guard& operator=(const Guard&) = delete;
@@ -59,9 +59,5 @@ class Guard {
   UniqueFd process_;  // its pidfd
   UniqueFd socket_;
 };
-
-/// Where the guard's program is: $VMSIGHT_GUARD, beside our own program, in ../libexec/vmsight of
-/// that, or where it was installed. not_found if nowhere.
-Result<std::string> guard_program();
 
 }  // namespace vmsight

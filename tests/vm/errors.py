@@ -33,6 +33,8 @@ def bad_arguments():
     says(run("ps", "/no/such/image"), 1, "/no/such/image", "no such file", "hint")
     says(run("ps", "./image"), 1, "no such file", "hint")
     says(run("ps", "/dev/null"), 1, "neither", "hint")
+    says(run("study", "loop", "web1", environment={"VMSIGHT_STUDY": "/no/such/program"}), 1, "/no/such/program is not there", "hint")
+    says(run("study", "loop", "no-such-vm"), 1, "no-such-vm", "hint")
     with tempfile.NamedTemporaryFile() as empty:
         says(run("ps", empty.name), 3, "hint")
     with tempfile.NamedTemporaryFile() as noise:

@@ -35,8 +35,8 @@ class Installed:
         for component in ("vmsight", "library", "dev"):
             done("cmake", "--install", BUILD, "--prefix", prefix, "--component", component)
         self.library = next(prefix.glob("lib/**/libvmsight.so"))
-        # The guard must be found where it was installed.
-        self.environment = {**{name: value for name, value in os.environ.items() if name != "VMSIGHT_GUARD"}, "PKG_CONFIG_PATH": str(next(prefix.glob("lib/**/pkgconfig"))),
+        # The guard and the study must be found where they were installed.
+        self.environment = {**{name: value for name, value in os.environ.items() if name not in ("VMSIGHT_GUARD", "VMSIGHT_STUDY")}, "PKG_CONFIG_PATH": str(next(prefix.glob("lib/**/pkgconfig"))),
                             "LD_LIBRARY_PATH": str(self.library.parent)}
 
     def flags(self, *words):
@@ -77,6 +77,13 @@ def check_headers(installed, home):
     source.write_text("#include <vmsight/vmsight.h>\nint main(void) { return vmsight_version()[0] == 0; }\n")
     done("cc", "-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", source,
          *installed.flags("--cflags"))
+
+
+def check_study(installed):
+    """The verb becomes the program that was installed with it, whose word it is that there is no such VM."""
+    asked = subprocess.run([installed.prefix / "bin/vmsight", "study", "loop", "no-such-vm"], capture_output=True, text=True,
+                           timeout=60, env=installed.environment, check=False)
+    expect(asked.returncode == 1 and "no-such-vm" in asked.stderr, f"study: exit status {asked.returncode}: {asked.stderr}")
 
 
 def check_cmake(installed, home):
@@ -134,6 +141,7 @@ def library():
     with tempfile.TemporaryDirectory() as directory, Guest(kernel="6.1-cloud", backend="memfd", name="library") as guest:
         home = Path(directory)
         installed = Installed(home / "prefix")
+        check_study(installed)
         check_symbols(installed.library)
         check_headers(installed, home)
         built = home / "built"
