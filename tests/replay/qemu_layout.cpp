@@ -9,6 +9,7 @@
 #include "host/command_line.h"
 #include "host/host_maps.h"
 #include "qemu/layout.h"
+#include "qemu/run_state.h"
 #include "host/libvirt.h"
 #include "qemu/monitor_questions.h"
 #include "qemu/monitor_text.h"
