@@ -130,6 +130,7 @@ extern const VerbInfo read_verb{
     .examples =
         "  vmsight read web1 linux_banner 128\n"
         "  vmsight read web1 --phys 0x100000 1M --raw > low-memory.bin\n",
+    .refuses = "--json",
     .make = make_verb<Read>,
 };
 
