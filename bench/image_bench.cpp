@@ -11,29 +11,16 @@
 #include <nlohmann/json.hpp>
 
 #include "image/image_bytes.h"
+#include "must.h"
 #include "recording_memory.h"
 #include "vmsight/guest.h"
 #include "vmsight/state.h"
 
 using namespace vmsight;
+using vmsight::bench::must;
 using Clock = std::chrono::steady_clock;
 
 namespace {
-
-template <typename T>
-T must(Result<T> result) {
-  if (!result) {
-    fmt::print(stderr, "image_bench: {}\n", result.error().message);
-    std::exit(1);
-  }
-  return std::move(result).value();
-}
-
-void must(Result<void> result) {
-  if (result) return;
-  fmt::print(stderr, "image_bench: {}\n", result.error().message);
-  std::exit(1);
-}
 
 double ms_since(Clock::time_point start) {
   return std::chrono::duration<double, std::milli>(Clock::now() - start).count();

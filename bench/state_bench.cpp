@@ -15,32 +15,18 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 
+#include "must.h"
 #include "recording_memory.h"
 #include "vmsight/guest.h"
 #include "vmsight/state.h"
 #include "vmsight/view.h"
 
 using namespace vmsight;
+using vmsight::bench::must;
 using vmsight::bench::RecordingMemory;
 using Clock = std::chrono::steady_clock;
 
 namespace {
-
-template <typename T>
-T must(Result<T> result) {
-  if (!result) {
-    fmt::print(stderr, "state_bench: {}\n", result.error().message);
-    std::exit(1);
-  }
-  return std::move(result).value();
-}
-
-void must(Result<void> result) {
-  if (!result) {
-    fmt::print(stderr, "state_bench: {}\n", result.error().message);
-    std::exit(1);
-  }
-}
 
 /// Runs `once` for about `seconds`; the mean time of one call, in microseconds.
 double mean_us(double seconds, const std::function<void()>& once) {
@@ -72,8 +58,7 @@ void copy_by_reads(pid_t pid, const std::vector<iovec>& remote, std::vector<std:
     for (std::size_t k = i; k < i + count; ++k) length += remote[k].iov_len;
     iovec local{into.data() + offset, length};
     if (process_vm_readv(pid, &local, 1, &remote[i], count, 0) != static_cast<ssize_t>(length)) {
-      fmt::print(stderr, "state_bench: short process_vm_readv\n");
-      std::exit(1);
+      bench::give_up("short process_vm_readv");
     }
     offset += length;
   }

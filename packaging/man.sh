@@ -9,9 +9,11 @@ date=$(date -u -d "@${SOURCE_DATE_EPOCH:-$(date +%s)}" +%Y-%m-%d)
 version=$("$program" --version | cut -d' ' -f2)
 
 # The help of a verb as troff: "Usage:" and the summary, "Group:" lines, two-column entries.
-# `part` is "common" for the options that verbs share, else what is the verb's own.
+# `part` is "common" for the options that verbs share, else what is the verb's own. Descriptions may
+# have more lines, and begin with what troff would take for a request.
 verb() {
   "$program" "$1" --help | sed 's/\\/\\e/g; s/-/\\-/g' | awk -v verb="$1" -v part="$2" '
+    function say(text) { print (text ~ /^[.\047]/ ? "\\&" : "") text }
     /^[A-Z].*:$/ { common = /^Common options:$/ }
     common != (part == "common") || /^Common options:$/ || /^$/ { next }
     NR == 1 { sub(/^Usage: /, ""); print ".SS " verb; print ".B " $0; next }
@@ -19,11 +21,11 @@ verb() {
     /^Examples:$/ { print ".PP"; print "Examples:"; print ".nf"; print ".RS"; examples = 1; next }
     examples { sub(/^ +/, ""); print; next }
     /^[A-Z].*:$/ { print ".PP"; print ".I " $0; next }
+    /^                    / { sub(/^ +/, ""); say($0); next }
     match($0, /^ +[^ ].*[^ ]  +/) && RLENGTH > 4 {
       name = substr($0, 1, RLENGTH); rest = substr($0, RLENGTH + 1)
-      gsub(/^ +| +$/, "", name); print ".TP"; print ".B " name; print rest; next
+      gsub(/^ +| +$/, "", name); print ".TP"; print ".B " name; say(rest); next
     }
-    /^ {20}/ { sub(/^ +/, ""); print; next }
     /^  / { sub(/^ +/, ""); print ".TP"; print ".B " $0; next }
     END { if (examples) { print ".RE"; print ".fi" } }'
 }

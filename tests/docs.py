@@ -11,7 +11,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [*(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING", "SECURITY")), *sorted((ROOT / "docs").glob("*.md"))]
-SHOWN_FILE = r"<!-- file (\S+) -->\n```\w+\n(.*?)```\n"
 FAMILIES = "vm|fuzz|sanitized|lab|study|docs"
 
 
@@ -37,28 +36,31 @@ def missing_files(document, text):
             yield f"no file {target}"
 
 
-def outdated(document, text, build):
-    """What stands between `<!-- vmsight ... -->` and `<!-- end -->` is what that command prints."""
-    for words, printed in re.findall(r"<!-- vmsight (.*?) -->\n(.*?)<!-- end -->", text, re.S):
-        done = subprocess.run([f"{build}/vmsight", *words.split()], capture_output=True, text=True, check=True)
-        if done.stdout != printed:
-            yield f"is not what `vmsight {words}` prints: `make docs` writes it anew"
-    for path, shown in re.findall(SHOWN_FILE, text, re.S):
-        if (ROOT / path).read_text() != shown:
-            yield f"does not show {path} as it is: `make docs` writes it anew"
+def sources(build):
+    """The kinds of blocks that documents have from elsewhere: the pattern of each, and what should stand there."""
+    def printed(words):
+        return subprocess.run([f"{build}/vmsight", *words.split()], capture_output=True, text=True, check=True).stdout
+
+    def content(path):
+        return (ROOT / path).read_text()
+
+    return ((r"(<!-- vmsight (.*?) -->\n)(.*?)(<!-- end -->)", printed),
+            (r"(<!-- file (\S+) -->\n```\w+\n)(.*?)(```\n)", content))
+
+
+def outdated(text, build):
+    for pattern, now in sources(build):
+        for begin, source, shown, _ in re.findall(pattern, text, re.S):
+            if shown != now(source):
+                yield f"{begin.splitlines()[0]} is not as it is now: `make docs` writes it anew"
 
 
 def write(build):
-    def printed(found):
-        done = subprocess.run([f"{build}/vmsight", *found[1].split()], capture_output=True, text=True, check=True)
-        return f"<!-- vmsight {found[1]} -->\n{done.stdout}<!-- end -->"
-
-    def shown(found):
-        return found[0].replace(found[2], (ROOT / found[1]).read_text())
-
     for document in DOCUMENTS:
-        text = re.sub(SHOWN_FILE, shown, document.read_text(), flags=re.S)
-        document.write_text(re.sub(r"<!-- vmsight (.*?) -->\n.*?<!-- end -->", printed, text, flags=re.S))
+        text = document.read_text()
+        for pattern, now in sources(build):
+            text = re.sub(pattern, lambda found: found[1] + now(found[2]) + found[4], text, flags=re.S)
+        document.write_text(text)
 
 
 def main():
@@ -68,7 +70,7 @@ def main():
     faults = [] if tests else ["no tests to compare with"]
     for document in DOCUMENTS:
         text = document.read_text()
-        for fault in [*unknown_tests(text, tests), *missing_files(document, text), *outdated(document, text, sys.argv[1])]:
+        for fault in [*unknown_tests(text, tests), *missing_files(document, text), *outdated(text, sys.argv[1])]:
             faults.append(f"{document.relative_to(ROOT)}: {fault}")
     print("\n".join(faults) or f"{len(DOCUMENTS)} documents, {len(tests)} tests: all as they say")
     sys.exit(bool(faults))

@@ -158,8 +158,10 @@ class GuestMemory {
   std::uint64_t generation_ = 0;
 };
 
-/// Copies physical memory through page(); crosses pages. False if any byte is not readable:
-/// then `into` holds what came before the first bad page.
+/// Copies physical memory through page(); crosses pages. How many bytes came before the first page
+/// that is not readable, or all.
+std::size_t copy_phys(GuestMemory& memory, GuestPhys from, std::span<std::byte> into);
+/// The same, for whoever wants all of it. False if any byte is not readable.
 bool read_phys(GuestMemory& memory, GuestPhys from, std::span<std::byte> into);
 
 }  // namespace vmsight

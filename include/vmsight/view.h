@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string_view>
@@ -50,6 +51,12 @@ class [[nodiscard]] View {
   explicit View(GuestMemory& memory) : memory_(&memory) {}
   GuestMemory* memory_;
 };
+
+/// Runs `use` within one view of the memory: a technique that halts the guest halts it so long, one
+/// that takes snapshots takes one. `use` copies out what is wanted and does nothing that can block:
+/// no output, no file. What it read may be shown if this succeeds. Not for reading states, which
+/// begin views of their own.
+Result<void> in_one_view(GuestMemory& memory, const std::function<Result<void>()>& use);
 
 struct TechniqueStatus {
   std::string_view name;  // "live-map"

@@ -42,17 +42,22 @@ std::uint64_t RamMap::total_bytes() const {
   return total;
 }
 
-bool read_phys(GuestMemory& memory, GuestPhys from, std::span<std::byte> into) {
-  while (!into.empty()) {
-    const std::byte* page = memory.page(from);
-    if (page == nullptr) return false;
-    const std::size_t offset = from.page_offset();
-    const std::size_t length = std::min<std::size_t>(page_size - offset, into.size());
-    std::memcpy(into.data(), page + offset, length);
-    into = into.subspan(length);
-    from = from + length;
+std::size_t copy_phys(GuestMemory& memory, GuestPhys from, std::span<std::byte> into) {
+  std::size_t done = 0;
+  while (done < into.size()) {
+    const GuestPhys at = from + done;
+    const std::byte* page = memory.page(at);
+    if (page == nullptr) break;
+    const std::size_t length =
+        std::min<std::size_t>(page_size - at.page_offset(), into.size() - done);
+    std::memcpy(into.data() + done, page + at.page_offset(), length);
+    done += length;
   }
-  return true;
+  return done;
+}
+
+bool read_phys(GuestMemory& memory, GuestPhys from, std::span<std::byte> into) {
+  return copy_phys(memory, from, into) == into.size();
 }
 
 }  // namespace vmsight

@@ -62,14 +62,6 @@ Result<void> find_kernel_in(Guest& guest, const CommonOptions& options) {
   return find_kernel_of(guest, attach);
 }
 
-Result<void> in_one_view(Guest& guest, const std::function<Result<void>()>& use) {
-  VMSIGHT_TRY(View view, View::begin(*guest.memory));
-  auto done = use();
-  auto ended = view.end();
-  if (!ended && ended.error().code == ErrorCode::timeout) return ended;
-  return done ? std::move(ended) : std::move(done);
-}
-
 Result<void> with_guest(const CommonOptions& options,
                         const std::function<Result<void>(Guest&)>& use) {
   VMSIGHT_TRY(Guest guest, open_named_memory(options));

@@ -1,5 +1,5 @@
-// attach() as verbs want it: what they have to say goes to standard error, long work shows its
-// progress, and a view is read within the bounds that a halt has.
+// attach() as verbs want it: what they have to say goes to standard error, and long work shows its
+// progress.
 #pragma once
 
 #include <functional>
@@ -19,12 +19,6 @@ Result<Guest> open_named(const CommonOptions& options);
 Result<Guest> open_named_memory(const CommonOptions& options);
 /// ... and the kernel in it, into guest.kernel; again if the guest has rebooted.
 Result<void> find_kernel_in(Guest& guest, const CommonOptions& options);
-
-/// Runs `use` within one view of the memory: a technique that halts the guest halts it so long, one
-/// that takes snapshots takes one. `use` copies out what is wanted and does nothing that can block:
-/// no output, no file. What it read may be shown if this succeeds. Not for reading states, which
-/// begin views of their own.
-Result<void> in_one_view(Guest& guest, const std::function<Result<void>()>& use);
 
 /// Attaches, runs `use`, and keeps what was learnt of the kernel for the next time.
 Result<void> with_guest(const CommonOptions& options,

@@ -132,10 +132,17 @@ Check check_of(const Status& status, std::string_view name) {
           .hint = status.hint};
 }
 
+/// What the techniques and engines of a VM say of themselves: each is asked once.
+struct Ways {
+  const Vm& vm;
+  std::vector<TechniqueStatus> techniques = technique_status(vm);
+  std::vector<EngineStatus> engines = engine_status(vm);
+};
+
 /// Which technique gives what is wished for, without disturbing the guest.
-Check check_wish(const Vm& vm, std::string name, std::string what, const TechniqueWish& wish) {
+Check check_wish(const Ways& ways, std::string name, std::string what, const TechniqueWish& wish) {
   Check check{.name = std::move(name), .what = std::move(what)};
-  const auto memory = open_view(vm, "auto", wish);
+  const auto memory = open_view(ways.vm, "auto", wish);
   if (!memory) {
     check.reason = memory.error().message;
     check.hint = memory.error().hint;
@@ -143,16 +150,16 @@ Check check_wish(const Vm& vm, std::string name, std::string what, const Techniq
   }
   check.works = true;
   check.reason = (*memory)->technique();
-  for (const TechniqueStatus& status : technique_status(vm)) {
-    if (status.name == check.reason)
-      check.reason += fmt::format("; costs the guest: {}", status.cost);
+  for (const TechniqueStatus& status : ways.techniques) {
+    if (status.name != (*memory)->technique()) continue;
+    check.reason += fmt::format("; costs the guest: {}", status.cost);
   }
   return check;
 }
 
-Check check_probes(const Vm& vm) {
+Check check_probes(const Ways& ways) {
   Check check{.name = "probe", .what = "being told when its kernel or its programs pass a place"};
-  for (const EngineStatus& status : engine_status(vm)) {
+  for (const EngineStatus& status : ways.engines) {
     check.works = status.usable;
     check.reason = status.usable ? fmt::format("engine {}: {}; costs the guest: {}", status.name,
                                                status.what, status.cost)
@@ -174,6 +181,25 @@ Check check_layout(const Vm& vm) {
   return check;
 }
 
+std::vector<Check> summarize(const Ways& ways) {
+  return {check_wish(ways, "read", "its processes, files, sockets ...", {}),
+          check_wish(ways, "one moment", "a view in which nothing moved", {.consistent = true}),
+          check_wish(ways, "without pause", "one moment, and the guest is not halted",
+                     {.consistent = true, .no_pause = true}),
+          check_probes(ways)};
+}
+
+std::vector<Check> list_all(Vm& vm, const Ways& ways) {
+  std::vector<Check> checks = {check_layout(vm), check_monitor(vm), check_registers(vm)};
+  for (const TechniqueStatus& status : ways.techniques) {
+    checks.push_back(check_of(status, status.name));
+  }
+  for (const EngineStatus& status : ways.engines) {
+    checks.push_back(check_of(status, fmt::format("probes by {}", status.name)));
+  }
+  return checks;
+}
+
 }  // namespace
 
 std::vector<Check> check_host() {
@@ -181,23 +207,11 @@ std::vector<Check> check_host() {
           check_cache(), check_kvm(),    check_libvirt()};
 }
 
-std::vector<Check> check_vm(Vm& vm) {
-  std::vector<Check> checks = {check_layout(vm), check_monitor(vm), check_registers(vm)};
-  for (const TechniqueStatus& status : technique_status(vm)) {
-    checks.push_back(check_of(status, status.name));
-  }
-  for (const EngineStatus& status : engine_status(vm)) {
-    checks.push_back(check_of(status, fmt::format("probes by {}", status.name)));
-  }
+VmChecks check_vm(Vm& vm, bool whole) {
+  const Ways ways{vm};
+  VmChecks checks{.summary = summarize(ways)};
+  if (whole) checks.table = list_all(vm, ways);
   return checks;
-}
-
-std::vector<Check> summarize(const Vm& vm) {
-  return {check_wish(vm, "read", "its processes, files, sockets ...", {}),
-          check_wish(vm, "one moment", "a view in which nothing moved", {.consistent = true}),
-          check_wish(vm, "without pause", "one moment, and the guest is not halted",
-                     {.consistent = true, .no_pause = true}),
-          check_probes(vm)};
 }
 
 Check check_kernel(const CommonOptions& options) {

@@ -19,10 +19,13 @@ struct Check {
 
 /// Rights and features of the host.
 std::vector<Check> check_host();
-/// What a user wants to know of a VM: can it be read, at one moment, without a pause, and probed.
-std::vector<Check> summarize(const Vm& vm);
-/// The monitor, each technique and each engine.
-std::vector<Check> check_vm(Vm& vm);
+struct VmChecks {
+  /// What a user wants to know: can it be read, at one moment, without a pause, and probed.
+  std::vector<Check> summary;
+  std::vector<Check> table;  // the monitor, each technique and each engine
+};
+/// The table only if `whole`.
+VmChecks check_vm(Vm& vm, bool whole);
 /// Whether a kernel is found, by the technique and cache the options name.
 Check check_kernel(const CommonOptions& options);
 

@@ -26,8 +26,18 @@ class Candidates {
 
 void add_verbs(Candidates& candidates) {
   for (const VerbInfo* verb : all_verbs()) candidates.add(verb->name, verb->summary);
+}
+
+/// The first word, and what may stand behind `help`.
+void add_first_words(Candidates& candidates) {
+  add_verbs(candidates);
   candidates.add("--help", "all verbs");
   candidates.add("--version", "the version");
+}
+
+void add_topics(Candidates& candidates) {
+  add_verbs(candidates);
+  candidates.add("records", "the fields of --json and --format csv");
 }
 
 /// Whether a word means itself to every shell. Shells put what we offer into the line that they will
@@ -119,7 +129,8 @@ std::size_t positionals_before(std::span<const std::string_view> words) {
 void complete(Output& out, std::span<const std::string_view> words) {
   const std::string_view typed = words.empty() ? "" : words.back();
   Candidates candidates(out, typed);
-  if (words.size() <= 1) return add_verbs(candidates);
+  if (words.size() <= 1) return add_first_words(candidates);
+  if (words.front() == "help" && words.size() == 2) return add_topics(candidates);
   const VerbInfo* info = find_verb(words.front());
   if (info == nullptr) return;
   const std::string_view before = words[words.size() - 2];

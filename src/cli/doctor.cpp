@@ -18,31 +18,26 @@ class Doctor : public Verb {
 
   Result<void> run(Session& session) override {
     if (recover_) return run_recovery(session);
-    std::vector<Check> summary, checks;
-    if (session.common.vm.empty()) {
-      checks = check_host();
-    } else {
-      VMSIGHT_TRY(Guest guest, open_named(session.common));
-      if (guest.vm) summary = summarize(*guest.vm);
-      summary.push_back(check_kernel(session.common));
-      if (guest.vm && (all_ || session.common.json)) checks = check_vm(*guest.vm);
-      if (session.common.json) checks.push_back(summary.back());
-    }
-    if (session.common.json) {
-      print_json(session.out, summary, checks);
-      return {};
-    }
-    print_text(session, summary);
-    if (!summary.empty() && !checks.empty()) session.out.print("\n");
-    print_text(session, checks);
-    if (!summary.empty() && checks.empty()) {
-      session.out.print("\n`vmsight doctor {} --all` tells every technique, its costs and needs\n",
-                        for_terminal(session.common.vm));
-    }
+    VMSIGHT_TRY(const VmChecks checks, look(session.common));
+    if (session.common.json)
+      print_json(session.out, checks);
+    else
+      print_text(session, checks);
     return {};
   }
 
  private:
+  /// At the host, whose checks are all in the table, or at one VM.
+  Result<VmChecks> look(const CommonOptions& options) const {
+    if (options.vm.empty()) return VmChecks{.summary = {}, .table = check_host()};
+    VmChecks checks;
+    VMSIGHT_TRY(Guest guest, open_named(options));
+    if (guest.vm) checks = check_vm(*guest.vm, all_ || options.json);
+    checks.summary.push_back(check_kernel(options));
+    if (options.json) checks.table.push_back(checks.summary.back());
+    return checks;
+  }
+
   static Result<void> run_recovery(Session& session) {
     std::optional<ProcessId> vm;
     if (!session.common.vm.empty()) {
@@ -97,11 +92,21 @@ class Doctor : public Verb {
     return list;
   }
 
-  static void print_json(Output& out, const std::vector<Check>& summary,
-                         const std::vector<Check>& checks) {
+  static void print_json(Output& out, const VmChecks& checks) {
     out.print("{}\n", dump({{"schema", "vmsight.doctor/1"},
-                            {"checks", to_json(checks)},
-                            {"summary", to_json(summary)}}));
+                            {"checks", to_json(checks.table)},
+                            {"summary", to_json(checks.summary)}}));
+  }
+
+  static void print_text(Session& session, const VmChecks& checks) {
+    const bool both = !checks.summary.empty() && !checks.table.empty();
+    print_text(session, checks.summary);
+    if (both) session.out.print("\n");
+    print_text(session, checks.table);
+    if (checks.table.empty()) {
+      session.out.print("\n`vmsight doctor {} --all` tells every technique, its costs and needs\n",
+                        for_terminal(session.common.vm));
+    }
   }
 
   static void print_text(Session& session, const std::vector<Check>& checks) {

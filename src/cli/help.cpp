@@ -5,13 +5,24 @@
 namespace vmsight {
 namespace {
 
-constexpr std::size_t column = 30;  // where descriptions begin
+constexpr std::size_t column = 30, width = 100;  // where descriptions begin and end
+
+/// A description, whose lines but the first are indented.
+std::string broken_into_lines(std::string_view text) {
+  std::string lines;
+  while (text.size() > width - column) {
+    const std::size_t end = text.rfind(' ', width - column);
+    if (end == text.npos) break;
+    lines.append(text.substr(0, end)).append("\n").append(column, ' ');
+    text.remove_prefix(end + 1);
+  }
+  return lines.append(text);
+}
 
 std::string entry(const std::string& name, const std::string& description) {
-  if (name.size() + 4 <= column) {
-    return fmt::format("  {:<{}}{}\n", name, column - 2, description);
-  }
-  return fmt::format("  {}\n{:{}}{}\n", name, "", column, description);
+  const std::string lines = broken_into_lines(description);
+  if (name.size() + 4 <= column) return fmt::format("  {:<{}}{}\n", name, column - 2, lines);
+  return fmt::format("  {}\n{:{}}{}\n", name, "", column, lines);
 }
 
 std::string left_side(const CLI::Option& option) {
@@ -54,9 +65,9 @@ std::string overview() {
     text += fmt::format("  {:<10} {}\n", verb->name, verb->summary);
   }
   return text +
-         "\n`vmsight VERB --help` shows the options of a verb, `vmsight help records` the fields "
-         "of\n"
-         "--json and --format csv, `vmsight --version` the version.\n"
+         "\n`vmsight help VERB` or `vmsight VERB --help` shows the options of a verb,\n"
+         "`vmsight help records` the fields of --json and --format csv, `vmsight --version` the\n"
+         "version.\n"
          "Exit status: 0 done, 1 failed, 2 wrong usage, 3 not possible on this host or VM.\n\n"
          "Examples:\n  vmsight list\n  vmsight ps web1\n";
 }
@@ -73,6 +84,14 @@ std::string help_of(const VerbInfo& verb, const CLI::App& app) {
     }
   }
   return text + fmt::format("\nExamples:\n{}", verb.examples);
+}
+
+std::string help_of(const VerbInfo& verb) {
+  const std::unique_ptr<Verb> made = verb.make();
+  CommonOptions common;
+  CLI::App app;
+  declare_verb(app, verb, *made, common);
+  return help_of(verb, app);
 }
 
 }  // namespace vmsight

@@ -11,5 +11,7 @@ namespace vmsight {
 std::string overview();
 /// One verb: synopsis, arguments and options by group, examples.
 std::string help_of(const VerbInfo& verb, const CLI::App& app);
+/// The same of a verb that is not run.
+std::string help_of(const VerbInfo& verb);
 
 }  // namespace vmsight

@@ -94,8 +94,9 @@ class Lsof : public Verb {
     list("-i,--inet", inet_, "Internet sockets: [46][TCP|UDP][@ADDRESS][:PORT,...]", "[ADDRESS]");
     app.add_flag("-U,--unix", choice_.unix_sockets, "unix sockets")->group(filter_group);
     list("--links", links_, "+L N: files with fewer than N links; +L only the column", "[N]");
-    list("--directory", choice_.directories, "+d DIR: what is open of it and right in it", "DIR");
-    list("--below", choice_.trees, "+D DIR: what is open of it and below it", "DIR");
+    list("--directory", choice_.directories,
+         "+d DIR: who has DIR open, or a file or directory directly in it", "DIR");
+    list("--below", choice_.trees, "+D DIR: who has DIR open, or anything below it", "DIR");
     app.add_flag("-a,--and", choice_.all_of, "what meets all of these, not any")
         ->group(filter_group);
     list("-s,--size", sizes_,
@@ -116,7 +117,8 @@ class Lsof : public Verb {
     app.add_option("--width", format_.command_width, "+c N: cut COMMAND to N characters; 0: never")
         ->group(format_group)
         ->type_name("N");
-    app.add_flag("-Q,--found-or-not", found_or_not_, "finding nothing is no failure")
+    app.add_flag("-Q,--found-or-not", found_or_not_,
+                 "exit with status 0 even if nothing that was asked for is open (else 1)")
         ->group(format_group);
     app.add_flag("-L,--no-links", no_links_, "no column for the number of links (the default)")
         ->group("");
@@ -209,7 +211,7 @@ class Lsof : public Verb {
       const bool known =
           std::any_of(state.processes.begin(), state.processes.end(),
                       [&](const Process& p) { return std::to_string(p.pid) == word; });
-      if (!known && choice_.only_pid())
+      if (!known && choice_.only_pid() && !found_or_not_)
         return no_such_pid(static_cast<std::int32_t>(std::strtoll(word.c_str(), nullptr, 10)));
     }
     choice_.filter(state);

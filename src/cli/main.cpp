@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <span>
 
 #include "cli/complete.h"
 #include "cli/help.h"
@@ -31,18 +32,33 @@ Result<void> run_verb(const VerbInfo& info, Session& session, int argc, char** a
   return verb->run(session);
 }
 
+Error unknown_verb(std::string_view word) {
+  std::string hint = "the verb comes first, as in `vmsight ps VM`; verbs:";
+  for (const VerbInfo* verb : all_verbs()) hint.append(" ").append(verb->name);
+  return usage_error(fmt::format("unknown verb '{}'", word), std::move(hint));
+}
+
+bool is_help(std::string_view word) { return word == "help" || word == "--help" || word == "-h"; }
+
+/// What stands behind `vmsight help`: nothing, a verb, or "records".
+Result<std::string> help_on(std::span<char* const> words) {
+  if (words.size() > 1) return usage_error("help: more than one verb", "`vmsight help ps`");
+  const std::string_view topic = words.empty() ? "help" : words.front();
+  if (is_help(topic)) return overview();
+  if (topic == "records") return records_reference();
+  if (const VerbInfo* verb = find_verb(topic)) return help_of(*verb);
+  return unknown_verb(topic);
+}
+
 Result<void> dispatch(Session& session, int argc, char** argv) {
   const std::string_view first = argc > 1 ? argv[1] : "";
   if (first == "--version" || first == "-V") {
     session.out.write("vmsight " VMSIGHT_VERSION "\n");
     return {};
   }
-  if (first == "help" && argc == 3 && std::string_view(argv[2]) == "records") {
-    session.out.write(records_reference());
-    return {};
-  }
-  if (first == "--help" || first == "-h" || first == "help") {
-    session.out.write(overview());
+  if (is_help(first)) {
+    VMSIGHT_TRY(const std::string text, help_on({argv + 2, argv + argc}));
+    session.out.write(text);
     return {};
   }
   if (first == "--complete") {
@@ -52,8 +68,7 @@ Result<void> dispatch(Session& session, int argc, char** argv) {
   }
   if (first.empty()) return usage_error("no verb given", "see `vmsight --help`");
   if (const VerbInfo* verb = find_verb(first)) return run_verb(*verb, session, argc, argv);
-  return usage_error(fmt::format("unknown verb '{}'", first),
-                     "the verb comes first: `vmsight ps VM`; see `vmsight --help`");
+  return unknown_verb(first);
 }
 
 }  // namespace

@@ -20,7 +20,7 @@ class Monitor : public Verb {
  public:
   void declare(CLI::App& app) override {
     app.add_option("-r,--rate", options_.rate,
-                   "views a second (default 1); 0: as many as can be had")
+                   "how many times a second to read the guest (default 1); 0: as often as possible")
         ->group("Schedule")
         ->type_name("HZ")
         ->check(CLI::Range(0.0, 1e6));
@@ -39,7 +39,8 @@ class Monitor : public Verb {
         ->type_name("PART,...")
         ->delimiter(',')
         ->check(CLI::IsMember(all_part_names()));
-    app.add_flag("-q,--quiet", quiet_, "no account of views and ticks at the end")
+    app.add_flag("-q,--quiet", quiet_,
+                 "do not end with a line that counts the readings, and those that were late")
         ->group(format_group);
   }
 

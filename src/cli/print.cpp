@@ -36,7 +36,7 @@ class Print : public Verb {
       }
       Reader reader(*guest.memory, guest.kernel->space());
       std::optional<Printed> printed;
-      VMSIGHT_TRY_VOID(in_one_view(guest, [&]() -> Result<void> {
+      VMSIGHT_TRY_VOID(in_one_view(*guest.memory, [&]() -> Result<void> {
         VMSIGHT_TRY(printed, evaluate(*guest.kernel, reader, request_));
         return {};
       }));

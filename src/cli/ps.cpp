@@ -104,22 +104,24 @@ class Ps : public Verb {
     const auto flag = [&](const char* name, bool& into, const char* what) {
       app.add_flag(name, into, what)->group(filter_group);
     };
-    list("-p,--pid", pid_words_, "these PIDs (several of these options: what meets any)",
-         "PID,...");
-    list("--ppid", parent_words_, "children of these", "PID,...");
-    list("-u,--user", user_words_, "of these user IDs (effective; -U, --User: real)", "UID,...");
-    list("-U,--User", real_user_words_, "", "UID,...");
-    list("-G,--Group", group_words_, "of these group IDs (real)", "GID,...");
-    list("--group", egroup_words_, "of these group IDs (effective)", "GID,...");
-    list("-g,-s,--sid", session_words_, "of these sessions", "SID,...");
-    list("-t,--tty", terminals_, "on these terminals: ttyS0, pts/0, - for none", "TTY,...");
-    list("-C,--comm", names_, "commands of this name (* and ? match)", "NAME,...");
-    flag("-N,--deselect", deselect_, "all but those");
-    flag("-a,--with-terminal", with_terminal_, "with a terminal, session leaders aside");
-    flag("-d,--no-leaders", no_leaders_, "all but session leaders");
-    flag("--no-kthreads", no_kthreads_, "no kernel threads, whatever else is asked for");
+    list("-p,--pid", pid_words_, "select by process ID (several selections add up)", "PID,...");
+    list("--ppid", parent_words_, "select by parent process ID: the children of these", "PID,...");
+    list("-u,--user", user_words_, "select by effective user ID", "UID,...");
+    list("-U,--User", real_user_words_, "select by real user ID", "UID,...");
+    list("-G,--Group", group_words_, "select by real group ID", "GID,...");
+    list("--group", egroup_words_, "select by effective group ID", "GID,...");
+    list("-g,-s,--sid", session_words_, "select by session ID", "SID,...");
+    list("-t,--tty", terminals_, "select by terminal: ttyS0, pts/0, or - for those without one",
+         "TTY,...");
+    list("-C,--comm", names_, "select by command name; * and ? are wildcards", "NAME,...");
+    flag("-N,--deselect", deselect_, "all processes except the selected ones");
+    flag("-a,--with-terminal", with_terminal_,
+         "select all processes with a terminal, except session leaders");
+    flag("-d,--no-leaders", no_leaders_, "select all processes except session leaders");
+    flag("--no-kthreads", no_kthreads_, "leave out kernel threads, whatever else is selected");
     flag("-e,-A,--all", all_,
-         "all, which is the default; as -j, -L and -T with few columns, unless with -f");
+         "select all processes, which is the default; without -f only with the columns PID, TTY, "
+         "TIME and CMD, as ps shows them");
   }
 
   void declare_format(CLI::App& app) {
@@ -136,9 +138,9 @@ class Ps : public Verb {
     app.add_option("--sort", format_.sort, "columns to sort by; - before one turns it around")
         ->group(format_group)
         ->type_name("COL,...");
-    flag("-f,--full", full_, "the default columns");
+    flag("-f,--full", full_, "full-format listing, which is the default");
     flag("-F,--extra-full", extra_full_, "... with SZ, RSS and PSR");
-    flag("-j,--jobs", jobs_, "PGID and SID");
+    flag("-j,--jobs", jobs_, "columns for the process group and the session: PGID and SID");
     flag("-L,--lwp", lwp_, "a line for each thread, with LWP");
     flag("-T,--threads", format_.threads, "a line for each thread, with SPID");
     flag("--forest,--tree", arms_, "children under their parents, with arms");

@@ -12,18 +12,6 @@
 namespace vmsight {
 namespace {
 
-/// Copies up to the first page that is not RAM; returns how many bytes.
-std::size_t copy_physical(GuestMemory& memory, GuestPhys from, std::span<std::byte> into) {
-  std::size_t done = 0;
-  while (done < into.size()) {
-    const std::size_t in_page = page_size - (from + done).page_offset();
-    const auto piece = into.subspan(done, std::min(in_page, into.size() - done));
-    if (!read_phys(memory, from + done, piece)) break;
-    done += piece.size();
-  }
-  return done;
-}
-
 class Read : public Verb {
  public:
   void declare(CLI::App& app) override {
@@ -70,7 +58,7 @@ class Read : public Verb {
     VMSIGHT_TRY(Guest guest, open_named_memory(session.common));
     return show(session.out, guest, *from, length, "gpa",
                 [&](std::uint64_t at, std::span<std::byte> into) {
-                  return copy_physical(*guest.memory, GuestPhys(at), into);
+                  return copy_phys(*guest.memory, GuestPhys(at), into);
                 });
   }
 
@@ -81,10 +69,10 @@ class Read : public Verb {
   Result<void> show(Output& out, Guest& guest, std::uint64_t from, std::uint64_t length,
                     const char* space, const Copy& copy) const {
     if (length > max_copied) {
-      return in_one_view(guest, [&] { return print(out, from, length, space, copy); });
+      return in_one_view(*guest.memory, [&] { return print(out, from, length, space, copy); });
     }
     std::vector<std::byte> bytes(length);
-    VMSIGHT_TRY_VOID(in_one_view(guest, [&]() -> Result<void> {
+    VMSIGHT_TRY_VOID(in_one_view(*guest.memory, [&]() -> Result<void> {
       bytes.resize(copy(from, bytes));
       return {};
     }));
@@ -142,6 +130,7 @@ extern const VerbInfo read_verb{
     .examples =
         "  vmsight read web1 linux_banner 128\n"
         "  vmsight read web1 --phys 0x100000 1M --raw > low-memory.bin\n",
+    .refuses = "--json",
     .make = make_verb<Read>,
 };
 

@@ -66,7 +66,7 @@ class Snapshot : public Verb {
     if (format_ == "raw") {
       VMSIGHT_TRY(Guest guest, open_named_memory(session.common));
       VMSIGHT_TRY_VOID(check_complete(guest));
-      return in_one_view(guest, [&] {
+      return in_one_view(*guest.memory, [&] {
         return save(session, guest, [&](int fd, const CopyProgress& progress) {
           return write_raw_image(fd, *guest.memory, progress);
         });
@@ -75,7 +75,7 @@ class Snapshot : public Verb {
     return with_guest(session.common, [&](Guest& guest) -> Result<void> {
       VMSIGHT_TRY_VOID(check_complete(guest));
       VMSIGHT_TRY(const CoreDetails details, details_of(guest));
-      return in_one_view(guest, [&] {
+      return in_one_view(*guest.memory, [&] {
         return save(session, guest, [&](int fd, const CopyProgress& progress) {
           return write_elf_core(fd, *guest.memory, details, progress);
         });

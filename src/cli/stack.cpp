@@ -115,7 +115,7 @@ class Stack : public Verb {
       VMSIGHT_TRY(const auto tasks, wanted_tasks(state));
       VMSIGHT_TRY(StackReader reader, StackReader::create(guest, scheduler_));
       std::vector<TaskStack> stacks;
-      VMSIGHT_TRY_VOID(in_one_view(guest, [&]() -> Result<void> {
+      VMSIGHT_TRY_VOID(in_one_view(*guest.memory, [&]() -> Result<void> {
         for (const Thread& thread : tasks) stacks.push_back(reader.read(thread));
         return {};
       }));

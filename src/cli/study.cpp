@@ -66,11 +66,14 @@ class Study : public Verb {
                    "keep finished measurements in FILE, and go on from there")
         ->group(filter_group)
         ->type_name("FILE");
-    app.add_option("--technique", options_.technique, "loop: how to view memory (default auto)")
+    app.add_option("--technique", options_.technique,
+                   "loop: how to read guest memory: auto (default), or a name as `vmsight doctor "
+                   "VM --all` lists them")
         ->group(filter_group)
         ->type_name("NAME");
-    app.add_option("--rate", options_.rate,
-                   "loop: views a second (default 0); 0: as many as can be")
+    app.add_option(
+           "--rate", options_.rate,
+           "loop: how many times a second to read the guest; 0 (the default): as often as possible")
         ->group(filter_group)
         ->type_name("HZ")
         ->check(CLI::Range(0.0, 1e6));

@@ -80,13 +80,16 @@ class Trace : public Verb {
         ->group("How")
         ->type_name("FILE")
         ->allow_extra_args(false);
-    app.add_option("--text", texts_, "user functions: the arguments that are texts, as arg0,arg2")
+    app.add_option(
+           "--text", texts_,
+           "show these arguments of a user function (uprobe) as strings, not numbers: arg0,arg2")
         ->group("How")
         ->type_name("ARG,...")
         ->delimiter(',')
         ->allow_extra_args(false)
         ->check(CLI::IsMember({"arg0", "arg1", "arg2", "arg3", "arg4", "arg5"}));
-    app.add_flag("--list", list_, "the places that SITE stands for; nothing is probed")
+    app.add_flag("--list", list_,
+                 "list the addresses and functions that SITE matches, and trace nothing")
         ->group("How");
   }
 

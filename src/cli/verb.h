@@ -57,6 +57,7 @@ struct VerbInfo {
   std::string_view examples;  // two lines, each a command that works
   VmArgument vm = VmArgument::required;
   bool shows_records = false;  // of the state: --format csv
+  std::string_view refuses{};  // a common option that it has an error for: not in its help
   std::unique_ptr<Verb> (*make)() = nullptr;
 };
 

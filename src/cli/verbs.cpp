@@ -32,8 +32,11 @@ void declare_vm(CLI::App& app, const VerbInfo& verb, CommonOptions& common) {
 void declare_common(CLI::App& app, const VerbInfo& verb, CommonOptions& common) {
   const auto group = "Common options";
   if (verb.vm != VmArgument::none) {
-    app.add_option("--technique", common.technique,
-                   "how to view memory: auto, live-map, halt-read ... (`vmsight doctor VM` tells)")
+    app.add_option(
+           "--technique", common.technique,
+           "how to read guest memory: auto (the default: the cheapest way that works), or a name "
+           "such as live-map, halt-read or live-snap:fork; `vmsight doctor VM --all` lists all of "
+           "them and says which work")
         ->group(group)
         ->type_name("NAME");
     app.add_flag("--consistent", common.wish.consistent, "auto: a view must show one moment")
@@ -48,8 +51,8 @@ void declare_common(CLI::App& app, const VerbInfo& verb, CommonOptions& common) 
            [&](double ms) {
              common.wish.max_halt = std::chrono::milliseconds(static_cast<std::int64_t>(ms));
            },
-           "how long a view may halt the guest at most; then it runs on and the view fails "
-           "(default 1000; what halts long by nature: see `vmsight doctor VM`)")
+           "the longest that one reading may halt the guest, in milliseconds; then the guest runs "
+           "on and vmsight fails with an error (default 1000, more for techniques that need more)")
         ->group(group)
         ->type_name("MS")
         ->check(CLI::Range(1.0, 3'600'000.0));
@@ -111,6 +114,8 @@ void declare_verb(CLI::App& app, const VerbInfo& info, Verb& verb, CommonOptions
   declare_vm(app, info, common);
   verb.declare(app);
   declare_common(app, info, common);
+  // Declared all the same: the verb's own error says what to use instead.
+  if (!info.refuses.empty()) app.get_option(std::string(info.refuses))->group("");
 }
 
 }  // namespace vmsight

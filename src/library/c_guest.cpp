@@ -2,6 +2,7 @@
 #include "library/c_guest.h"
 
 #include <cstdlib>
+#include <functional>
 #include <nlohmann/json.hpp>
 
 #include "kernel/find_symbol.h"
@@ -50,14 +51,8 @@ Result<vmsight_guest*> attach_to(const char* vm, const vmsight_attach_options* o
 }
 
 /// In the view that was begun, or in one of its own.
-template <typename Use>
-Result<void> in_view(vmsight_guest& guest, const Use& use) {
-  if (guest.view) return use();
-  VMSIGHT_TRY(View view, View::begin(*guest.guest.memory));
-  auto done = use();
-  auto ended = view.end();
-  if (!ended && ended.error().code == ErrorCode::timeout) return ended;
-  return done ? std::move(ended) : std::move(done);
+Result<void> in_view(vmsight_guest& guest, const std::function<Result<void>()>& use) {
+  return guest.view ? use() : in_one_view(*guest.guest.memory, use);
 }
 
 Result<std::int64_t> read_virtual(vmsight_guest& guest, vmsight_space space, std::int32_t pid,
@@ -71,23 +66,12 @@ Result<std::int64_t> read_virtual(vmsight_guest& guest, vmsight_space space, std
   return static_cast<std::int64_t>(reader.copy(from, into));
 }
 
-std::int64_t read_physical(GuestMemory& memory, GuestPhys from, std::span<std::byte> into) {
-  std::size_t done = 0;
-  while (done < into.size()) {
-    const std::size_t in_page = page_size - (from + done).page_offset();
-    const auto piece = into.subspan(done, std::min<std::size_t>(in_page, into.size() - done));
-    if (!read_phys(memory, from + done, piece)) break;
-    done += piece.size();
-  }
-  return static_cast<std::int64_t>(done);
-}
-
 Result<std::int64_t> read(vmsight_guest& guest, vmsight_space space, std::int32_t pid,
                           std::uint64_t address, std::span<std::byte> into) {
   std::int64_t done = 0;
   auto read = in_view(guest, [&]() -> Result<void> {
     if (space == VMSIGHT_PHYSICAL) {
-      done = read_physical(*guest.guest.memory, GuestPhys(address), into);
+      done = static_cast<std::int64_t>(copy_phys(*guest.guest.memory, GuestPhys(address), into));
       return guest.guest.memory->health();
     }
     VMSIGHT_TRY(done, read_virtual(guest, space, pid, GuestVirt(address), into));

@@ -403,41 +403,60 @@ std::string_view CgroupsReader::path_of(Context& context, GuestVirt cgroup, View
 }
 
 /// Proven at the end: a process that moved, or ended, meanwhile is read again, and has no lines if it
-/// does not stand still. False if something was broken.
+/// does not stand still. What came of the others stays. False if something was broken.
 bool CgroupsReader::read_processes(Context& context, View& view) const {
   std::vector<Process>& processes = context.state.processes;
+  std::vector<Outcome> outcomes(processes.size());
   std::vector<Proofs::Owner> left(processes.size());
   std::iota(left.begin(), left.end(), 0);
   Proofs proofs;
   const bool live = context.reader.memory().is_live();
-  std::size_t unreadable = 0, ended = 0;
   for (unsigned attempt = 1;; ++attempt) {
     proofs.begin(live);
-    unreadable = ended = 0;
     for (const Proofs::Owner i : left) {
       proofs.set_owner(i);
-      context.reader.clear_fault();
-      processes[i].cgroups = lines_of(context, processes[i], proofs, view);
-      if (!context.reader.ok()) ++unreadable;
-      if (is_another(context.reader, processes[i])) ++ended;
+      outcomes[i] = read_lines(context, processes[i], proofs, view);
     }
-    context.reader.clear_fault();
     if (!live) break;
-    auto changed = proofs.changed(context.reader.memory());
-    left = changed ? *std::move(changed) : left;
+    if (auto changed = proofs.changed(context.reader.memory())) left = *std::move(changed);
     if (left.empty() || attempt >= context.options.attempts) break;
     view.lines.clear();  // a set that was let go of may be another's
     prepare_retry(context, attempt);
   }
-  if (live) {
-    for (const Proofs::Owner i : left) processes[i].cgroups.clear();
-    ended += left.size();
+  for (const Proofs::Owner i : left) {
+    if (live && outcomes[i] == Outcome::read) outcomes[i] = Outcome::moved;
   }
-  if (unreadable + ended > 0) {
-    context.state.problem("processes.cgroups", fmt::format("of {} processes: they ended or moved "
-                                                           "meanwhile, or are not readable",
-                                                           unreadable + ended));
+  return tell_outcomes(context.state, outcomes);
+}
+
+/// Once. What cannot be read of a process that has ended is no fault of the guest's.
+CgroupsReader::Outcome CgroupsReader::read_lines(Context& context, Process& process, Proofs& proofs,
+                                                 View& view) const {
+  Reader& reader = context.reader;
+  reader.clear_fault();
+  process.cgroups = lines_of(context, process, proofs, view);
+  const bool readable = reader.ok();
+  reader.clear_fault();
+  const bool another = is_another(reader, process), known = reader.ok();
+  reader.clear_fault();
+  if (another && known) return Outcome::moved;
+  return readable && known ? Outcome::read : Outcome::unreadable;
+}
+
+/// Those that were not read have no lines, and a problem says why. False if some were unreadable.
+bool CgroupsReader::tell_outcomes(State& state, const std::vector<Outcome>& outcomes) {
+  std::size_t unreadable = 0, moved = 0;
+  for (std::size_t i = 0; i < outcomes.size(); ++i) {
+    if (outcomes[i] == Outcome::read) continue;
+    ++(outcomes[i] == Outcome::moved ? moved : unreadable);
+    state.processes[i].cgroups.clear();
   }
+  const auto tell = [&](std::size_t count, std::string_view why) {
+    if (count == 0) return;
+    state.problem("processes.cgroups", fmt::format("of {} processes: {}", count, why));
+  };
+  tell(unreadable, "not readable");
+  tell(moved, "they ended or moved meanwhile");
   return unreadable == 0;
 }
 
@@ -460,7 +479,11 @@ std::vector<std::string_view> CgroupsReader::lines_of(Context& context, const Pr
   const GuestVirt set = proofs.expect(reader, task + task_set_, reader.pointer(task + task_set_));
   // Those of v1 have let an exiting task go.
   const bool exiting = (process.flags & task_exiting) != 0;
-  if (is_another(reader, process) || !reader.ok() || set == GuestVirt()) return {};
+  if (is_another(reader, process) || !reader.ok()) return {};
+  if (set == GuestVirt()) {  // every task has one
+    reader.set_fault(task + task_set_);
+    return {};
+  }
   const GuestVirt kind = GuestVirt(exiting ? 1 : 0);
   if (const std::size_t* known = view.lines.find(set, kind)) return view.all_lists[*known];
   auto lines = lines_of_set(context, set, exiting, view);

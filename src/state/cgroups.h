@@ -41,6 +41,8 @@ class CgroupsReader {
     std::uint64_t cpu_ns = 0, told_parent_ns = 0;
     bool has_cpu_time = false;
   };
+  /// What came of reading the lines of a process; of all but the first it has none.
+  enum class Outcome : std::uint8_t { read, unreadable, moved };
   struct View {
     const Shared& shared;
     std::vector<Hierarchy> hierarchies;  // in the order of /proc/PID/cgroup
@@ -67,6 +69,8 @@ class CgroupsReader {
   GuestVirt state_of(Reader& reader, GuestVirt cgroup, Controller controller) const;
   std::string_view path_of(Context& context, GuestVirt cgroup, View& view) const;
   bool read_processes(Context& context, View& view) const;
+  Outcome read_lines(Context& context, Process& process, Proofs& proofs, View& view) const;
+  static bool tell_outcomes(State& state, const std::vector<Outcome>& outcomes);
   std::vector<std::string_view> lines_of(Context& context, const Process& process, Proofs& proofs,
                                          View& view) const;
   std::vector<std::string_view> lines_of_set(Context& context, GuestVirt css_set, bool exiting,

@@ -95,9 +95,10 @@ Result<std::vector<TechniqueRow>> study_techniques(const VmInfo& info,
                                                    const TechniquesOptions& options) {
   VMSIGHT_TRY(auto rows, rows_of(info, options));
   if (rows.empty()) {
-    return Error{.code = ErrorCode::usage,
-                 .message = "study techniques: none is called so",
-                 .hint = "`vmsight doctor VM` names them; --techniques takes names and classes"};
+    return Error{
+        .code = ErrorCode::usage,
+        .message = "study techniques: none is called so",
+        .hint = "`vmsight doctor VM --all` names them; --techniques takes names and classes"};
   }
   VMSIGHT_TRY(Resume resume, Resume::open(options.resume_file, info, options.measure));
   for (TechniqueRow& row : rows) {

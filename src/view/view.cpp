@@ -13,4 +13,13 @@ Result<void> View::end() {
   return memory == nullptr ? Result<void>() : memory->end_view();
 }
 
+Result<void> in_one_view(GuestMemory& memory, const std::function<Result<void>()>& use) {
+  VMSIGHT_TRY(View view, View::begin(memory));
+  auto done = use();
+  auto ended = view.end();
+  // A halt that was cut short explains whatever else went wrong, too.
+  if (!ended && ended.error().code == ErrorCode::timeout) return ended;
+  return done ? std::move(ended) : std::move(done);
+}
+
 }  // namespace vmsight

@@ -60,5 +60,15 @@ TEST(ReadPhys, CrossesPagesAndStopsAtTheFirstBadOne) {
   EXPECT_EQ(both[1], 0xffffffffU);
 }
 
+TEST(CopyPhys, TellsHowMuchCameBeforeTheFirstBadPage) {
+  ByteMemory memory({{GuestPhys(0), 8192}});
+  std::vector<std::byte> bytes(8192);
+  EXPECT_EQ(copy_phys(memory, GuestPhys(0), bytes), 8192U);
+  EXPECT_EQ(copy_phys(memory, GuestPhys(4000), bytes), 4192U);
+  EXPECT_EQ(copy_phys(memory, GuestPhys(8192), bytes), 0U);
+  EXPECT_EQ(copy_phys(memory, GuestPhys(~0ULL - 7), bytes), 0U);
+  EXPECT_EQ(copy_phys(memory, GuestPhys(8192), {}), 0U);
+}
+
 }  // namespace
 }  // namespace vmsight::base_memory_test

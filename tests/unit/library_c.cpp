@@ -1,38 +1,20 @@
 // The C interface, on an image that holds a planted kernel: errors, sizes of structures, memory, symbols.
 // tests/vm/library.py holds states, records and probes against real guests.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cstring>
-#include <filesystem>
-#include <fstream>
 #include <thread>
 
-#include "support/synthetic_kernel.h"
+#include "support/planted_image.h"
 #include "vmsight/vmsight.h"
 
 namespace vmsight::library_c_test {
 namespace {
 
-namespace fs = std::filesystem;
-using test::ByteMemory;
-
-constexpr std::uint64_t ram_size = 80U << 20;
+constexpr std::uint64_t ram_size = test::PlantedImage::ram_size;
 
 class CInterface : public testing::Test {
  protected:
-  fs::path directory = fs::temp_directory_path() / ("vmsight-c-" + std::to_string(::getpid()));
-  CInterface() {
-    fs::create_directory(directory);
-    ByteMemory memory{{{GuestPhys(0), ram_size}}};
-    test::plant_kernel(memory, spec);
-    path = directory / "guest.raw";
-    const auto bytes = memory.at(GuestPhys(0));
-    std::ofstream(path, std::ios::binary)
-        .write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(ram_size));
-  }
-  ~CInterface() override { fs::remove_all(directory); }
-
   vmsight_guest* attach() {
     vmsight_attach_options options = VMSIGHT_ATTACH_OPTIONS;
     options.cache_directory = "";
@@ -41,8 +23,9 @@ class CInterface : public testing::Test {
     return guest;
   }
 
-  test::KernelSpec spec;
-  std::string path;
+  const test::PlantedImage planted;
+  const std::string path = planted.path();
+  const test::KernelSpec& spec = planted.spec();
   vmsight_error why = VMSIGHT_ERROR;
 };
 

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/memory_decorator.h"
 #include "state/cgroups.h"
 #include "unit/state_made_up_kernel.h"
 
@@ -11,11 +12,31 @@ namespace {
 using test::MadeUpKernel;
 using test::SyntheticGuest;
 using ::testing::ElementsAre;
+using ::testing::Field;
 using ::testing::IsEmpty;
+using ::testing::StartsWith;
 
 constexpr std::uint32_t cgroup_in_root = 1024, online = 2, visible = 8;
 constexpr std::uint64_t unlimited = ~0ULL >> 1 >> page_shift;
 enum Subsystem : unsigned { cpu, memory, pids, subsystems };
+
+/// A live guest in which one byte is never the same when it is looked at again.
+class RestlessMemory final : public MemoryDecorator {
+ public:
+  RestlessMemory(GuestMemory& inner, GuestPhys at) : MemoryDecorator(inner), at_(at) {}
+  bool is_live() const override { return true; }
+  Result<void> read_fresh(std::span<FreshRead> reads) override {
+    VMSIGHT_TRY_VOID(inner_->read_fresh(reads));
+    for (FreshRead& read : reads) {
+      if (at_ < read.from || at_ >= read.from + read.into.size()) continue;
+      read.into[at_ - read.from] ^= std::byte{0x40};
+    }
+    return {};
+  }
+
+ private:
+  GuestPhys at_;
+};
 
 class CgroupsTest : public ::testing::Test {
  protected:
@@ -129,11 +150,20 @@ class CgroupsTest : public ::testing::Test {
   }
 
   const State& read(std::vector<Process> processes = {}, unsigned parts = part_cgroups) {
+    return read_by(guest_.memory(), std::move(processes), parts);
+  }
+  /// In the view of a guest that never lets go of changing the word of this process.
+  const State& read_restless(const Process& process, std::vector<Process> processes) {
+    const GuestVirt word = process.task + kernel_.offset("task_struct", "cgroups");
+    RestlessMemory memory(guest_.memory(), GuestPhys(word - guest_.direct(GuestPhys(0))));
+    return read_by(memory, std::move(processes), part_groups_of_processes);
+  }
+  const State& read_by(GuestMemory& memory, std::vector<Process> processes, unsigned parts) {
     auto cgroups = CgroupsReader::resolve(kernel_);
     EXPECT_TRUE(cgroups) << (cgroups ? "" : cgroups.error().message);
     state_.clear();
     state_.processes = std::move(processes);
-    Reader reader(guest_.memory(), space_);
+    Reader reader(memory, space_);
     StateOptions options;
     options.parts = parts;
     Context context{kernel_, reader, options, state_, {}, {}};
@@ -321,6 +351,40 @@ TEST_F(CgroupsTest, ProcessesThatAreNoMoreHaveNoLines) {
   EXPECT_THAT(state.processes[0].cgroups, IsEmpty());
   EXPECT_THAT(state.processes[1].cgroups, ElementsAre("0::/"));
   EXPECT_THAT(state.processes[2].cgroups, IsEmpty());
+  EXPECT_EQ(state.problems.size(), 1u);
+}
+
+TEST_F(CgroupsTest, OneThatNeverStandsStillHidesNoOther) {
+  const Process good = task_in({top(unified_)}), restless = task_in({top(unified_)}),
+                broken = task_in({top(unified_)});
+  Process ended = task_in({top(unified_)});
+  kernel_.put(broken.task, "task_struct", "cgroups", std::uint64_t{0xffff'dead'0000'0000});
+  ended.start_time_ns = 71;
+  const State& state = read_restless(restless, {restless, broken, ended, good, ended});
+  EXPECT_THAT(
+      state.problems,
+      ElementsAre(Field(&Problem::what, StartsWith("of 1 processes: not readable")),
+                  Field(&Problem::what, StartsWith("of 3 processes: they ended or moved"))));
+  for (const std::size_t lacking : {0, 1, 2, 4})
+    EXPECT_THAT(state.processes[lacking].cgroups, IsEmpty()) << lacking;
+  EXPECT_THAT(state.processes[3].cgroups, ElementsAre("0::/"));
+}
+
+TEST_F(CgroupsTest, OneThatNeverStandsStillAndIsUnreadableCountsOnce) {
+  const Process broken = task_in({top(unified_)});
+  kernel_.put(broken.task, "task_struct", "cgroups", std::uint64_t{0xffff'dead'0000'0000});
+  const State& state = read_restless(broken, {task_in({top(unified_)}), broken});
+  EXPECT_THAT(state.problems,
+              ElementsAre(Field(&Problem::what, StartsWith("of 1 processes: not readable"))));
+  EXPECT_THAT(state.processes[0].cgroups, ElementsAre("0::/"));
+  EXPECT_THAT(state.processes[1].cgroups, IsEmpty());
+}
+
+TEST_F(CgroupsTest, AProcessWithoutASetIsAProblem) {
+  const Process lacking = task_in({top(unified_)});
+  kernel_.put(lacking.task, "task_struct", "cgroups", std::uint64_t{0});
+  const State& state = read({lacking});
+  EXPECT_THAT(state.processes[0].cgroups, IsEmpty());
   EXPECT_EQ(state.problems.size(), 1u);
 }
 

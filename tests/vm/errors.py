@@ -28,7 +28,10 @@ def says(done, status, *words):
 def bad_arguments():
     says(run("ps", "no-such-vm"), 1, "no-such-vm", "hint")
     expect(run("ps").returncode == 2, "a missing VM is a usage error")
-    expect(run("nonsense").returncode == 2, "an unknown verb is a usage error")
+    says(run("nonsense"), 2, "'nonsense'", "hint", " ps ", " study")
+    says(run("help", "nonsense"), 2, "'nonsense'", "hint", " ps ", " study")
+    says(run("help", "ps", "lsof"), 2, "hint")
+    says(run("read", "no-such-vm", "0x0", "--json"), 2, "no --json", "--raw")
     says(run("ps", str(os.getpid())), 1, "hint")
     says(run("ps", "/no/such/image"), 1, "/no/such/image", "no such file", "hint")
     says(run("ps", "./image"), 1, "no such file", "hint")

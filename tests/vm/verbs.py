@@ -125,6 +125,7 @@ def lsof_options(guest):
     free = next(number for number in range(1024, 65536) if number not in taken)
     expect(run("lsof", vm, "-i", f":{free}").returncode == 1, "lsof finds what nobody holds")
     vmsight("lsof", vm, "-Q", "-i", f":{free}")
+    expect(not vmsight("lsof", vm, "-Q", "-t", "-p", "99999"), "lsof -Q -p: a process that is not there")
     gone = rows("+L1")
     expect(gone and all(line.split()[7] == "0" for line in gone), f"+L1: {gone[:5]}")
     expect(any("/tmp/deleted file (deleted)" in row for row in gone), f"+L1: {gone[:5]}")
@@ -420,6 +421,11 @@ def help_is_readable():
         examples = text.split("Examples:\n")[1].splitlines()
         expect(len(examples) >= 2 and all("vmsight " in line for line in examples), f"{verb}: {examples}")
         expect(not re.search(r"[A-Z]:(POSITIVE|FLOAT|UINT|\{)", text), f"{verb} --help: a checker's name in:\n{text}")
+        expect(vmsight("help", verb) == text, f"help {verb} is not {verb} --help")
+        expect(not re.search(r" $", text, re.M), f"{verb} --help: an option that is not described:\n{text}")
+        expect(("--json" in text) == (verb != "read"), f"{verb} --help: is there --json?\n{text}")
+    expect(vmsight("help") == vmsight("--help"), "help is not --help")
+    contains(vmsight("help", "records"), "### `processes`")
 
 
 def snapshots(guest):
