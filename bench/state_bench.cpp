@@ -121,7 +121,7 @@ int main(int argc, char** argv) {
   }
   std::vector<std::byte> buffer(pages.size() * page_size);
   const std::vector<iovec> remote = host_ranges(memory.ram(), pages);
-  const bool mapped = memory.technique() == "live-map";
+  const bool mapped = memory.nature().direct;
   std::vector<const std::byte*> pointers;
   if (mapped) {
     for (GuestPhys page : pages) pointers.push_back(memory.page(page));

@@ -74,6 +74,9 @@ struct ViewNature {
   bool halts = false;       // the guest is halted for as long as the view, or its copy, is made
   bool copies = false;      // a view is a copy: the guest runs on while it is read
   bool direct = false;      // page() shows what is there now; nothing is kept between reads
+  /// Neither the guest nor QEMU takes part: nothing is asked of them or done to them, and they may be halted
+  /// or busy while it is read.
+  bool passive = false;
   /// Nothing that can block may be done between refresh() and end_view().
   bool is_read_halted() const { return halts && !copies; }
 };
@@ -92,10 +95,12 @@ class GuestMemory {
   /// access is a mapping: copy a value once, then use the copy.
   virtual const std::byte* page(GuestPhys address) = 0;
 
-  /// A hint: these pages will be needed. Fetched in one batch where that helps.
-  virtual void prefetch(std::span<const GuestPhys> pages) { static_cast<void>(pages); }
+  /// A hint: these pages will be needed. Fetched in one batch where that helps; a memory whose pages cost
+  /// nothing to get at does nothing.
+  virtual void prefetch(std::span<const GuestPhys> pages) = 0;
 
-  /// Copies straight from the guest, past every cache, in as few calls as possible.
+  /// Copies straight from the guest, past every cache, in as few calls as possible, and sets `ok` of each. What
+  /// cannot be read is not `ok`; an error means that reading itself does not work.
   virtual Result<void> read_fresh(std::span<FreshRead> reads) = 0;
 
   /// A new view begins: caches are dropped, counters start at 0. Pages that the view before
@@ -147,13 +152,16 @@ class GuestMemory {
 
   virtual ViewNature nature() const = 0;
 
-  /// "live-map", "live-read", "file" ...; what --technique takes and view.technique says.
+  /// "live-map", "live-read", "file" ...; what --technique takes and view.technique says. To be shown; what
+  /// the memory does is told by nature().
   virtual std::string_view technique() const = 0;
 
  private:
+  // What refresh(), end_view() and forget() do, as they promise. A memory that holds nothing for a view has
+  // nothing to end; one that keeps no copies has none to forget.
   virtual Result<void> do_refresh() = 0;
-  virtual Result<void> do_end_view() { return {}; }
-  virtual void do_forget(std::span<const GuestPhys> pages) { static_cast<void>(pages); }
+  virtual Result<void> do_end_view() = 0;
+  virtual void do_forget(std::span<const GuestPhys> pages) = 0;
 
   std::uint64_t generation_ = 0;
 };

@@ -1,11 +1,10 @@
 // Probes: a handler is called each time a running guest passes a place in its code, with what its
 // vCPU knew there.
 //
-//   text "kprobe:vfs_read" -> Site -> ProbeSite (an address) -> ProbeEngine -> Hit -> handler
+//   text "kprobe:vfs_read" -> Site -> ProbeSite (an address) -> armed -> ProbeEvent -> handler
 //
-// Prober is what users of the library need; ProbeEngine is what an engine implements. An engine
-// knows addresses, registers and bytes; names and types of arguments are not its business: what
-// has to be read at a hit is told to it beforehand, as a list of Fetches.
+// Prober is the door. Behind it are engines, the ways to arm a site: what each of them can do with
+// a VM is told by EngineAbilities.
 //
 // A probe changes the guest (or QEMU) while it is armed. Every engine records that on disk first,
 // and undoes it when the probe is removed, when the engine is destroyed, and, by the guard, within
@@ -117,36 +116,8 @@ struct ProbeTask {
   std::string_view name() const { return comm.data(); }
 };
 
-/// What is to be read at a hit, without knowing its meaning.
-///
-///   value = register;  for each step: value = *(u64 *)(value + step);  value += offset;  then
-///   value   nothing more                  bytes   the `size` bytes at value
-///   string  the bytes at value up to a NUL, at most `size`
-///
-/// A null pointer on the way ends it: `ok`, with no bytes. An address below 2^63 is of the current
-/// task's user space.
-struct ProbeFetch {
-  enum class What : std::uint8_t { value, string, bytes };
-  static constexpr std::size_t max_steps = 3;
-  static constexpr std::uint16_t max_size = 4096;
-  What what = What::value;
-  std::uint8_t base = reg::rdi;  // index of a general register
-  std::uint8_t step_count = 0;
-  std::array<std::int32_t, max_steps> steps{};
-  std::int32_t offset = 0;
-  std::uint16_t size = 0;
-  bool from_entry = false;  // at a return: the register as it was at the entry
-};
-struct Fetched {
-  bool ok = false;          // false: not mapped, or not present at that moment
-  bool has_value = false;   // `value` is known, though what it points to may not be
-  bool cut = false;         // a string longer than asked for
-  std::uint64_t value = 0;  // after the steps
-  std::string bytes;
-};
-
 /// One passing of a probe.
-struct Hit {
+struct ProbeHit {
   ProbeId probe = 0;
   bool at_return = false;
   std::uint64_t time_ns = 0;      // the host's monotonic clock
@@ -154,71 +125,12 @@ struct Hit {
   unsigned vcpu = 0;              // QEMU's number of it
   ProbeRegisters registers;
   ProbeTask task;  // at a return: as it was at the entry, before the call gave it another name
-  std::vector<Fetched> fetched;         // at the entry, as asked for
-  std::vector<Fetched> fetched_return;  // at the return
 };
-
-// ---- filters -------------------------------------------------------------------------------
-
-/// A filter as an engine evaluates it: terms, and how they combine, in postfix order.
-struct FilterTerm {
-  enum class Field : std::uint8_t { pid, tgid, comm, cpu, fetch, fetch_return, duration };
-  enum class Compare : std::uint8_t { equal, unequal, less, less_equal, greater, greater_equal };
-  Field field = Field::pid;
-  Compare compare = Compare::equal;
-  std::uint16_t index = 0;  // of a fetch
-  std::uint8_t bits = 64;   // of a fetched value: what counts of it
-  bool is_signed = false;
-  bool may_be_int = false;  // signed, of a type that is not known: an int if the upper half is 0
-  /// Of the return's fetches: stands for a string that was not there at the entry.
-  std::optional<std::uint16_t> again;
-  std::optional<std::string> text;  // compared with a string (comm, fetched strings)
-  std::int64_t number = 0;
-};
-struct FilterStep {
-  enum class Kind : std::uint8_t { term, both, either, negate };
-  Kind kind = Kind::term;
-  std::uint16_t term = 0;
-};
-/// Without steps everything passes.
-struct ProbeFilter {
-  static constexpr std::size_t max_terms = 32;
-  std::vector<FilterTerm> terms;
-  std::vector<FilterStep> steps;
-  bool needs_return() const;  // it asks for the result or the duration
-};
-/// What the filter says of a hit; a value that could not be read passes no term. A null pointer and a
-/// string that was cut are equal to no text.
-bool passes(const ProbeFilter& filter, const Hit& hit);
-/// Whether an entry cannot be judged before its call returns: a string was not there that may be then.
-bool is_undecided(const ProbeFilter& filter, const Hit& entry);
-
-// ---- engines -------------------------------------------------------------------------------
-
-inline constexpr std::uint64_t default_storm_limit = 500'000;
-
-/// One probe as an engine gets it.
-struct ProbeOrder {
-  ProbeId id = 0;
-  ProbeSite site;
-  std::vector<ProbeFetch> fetches;         // at the entry
-  std::vector<ProbeFetch> fetches_return;  // at the return
-  ProbeFilter filter;                      // evaluated by the engine, as near to the hit as it can
-  bool counts_only = false;                // no hits are told, only counts() grow
-  bool standing = false;                   // hits are told while the guest stands, where possible
-  std::uint64_t rate_limit = 0;            // hits a second that are told; 0: all
-  /// Engine kvm: hits a second that the guest can be asked to bear. A probe that is hit more often is
-  /// disarmed (`stormed`). An exit takes 0.5 to 2 us: the default is about half a CPU or more.
-  std::uint64_t storm_limit = default_storm_limit;
-};
-
-/// Whether the filter is evaluated at the return of calls: it asks for what only that knows, which the CPU is, too.
-bool filters_at_return(const ProbeOrder& order);
 
 struct ProbeCounts {
   std::uint64_t hits = 0;            // at a return: returns; of the processes that the site names
   std::uint64_t filtered = 0;        // of these: the filter said no
-  std::uint64_t told = 0;            // handed to the sink
+  std::uint64_t told = 0;            // handed to the handler
   std::uint64_t lost = 0;            // hits that could not be told: buffers full
   std::uint64_t missed_returns = 0;  // entries whose return has not been seen, for whatever reason
   std::uint64_t rate_limited = 0;    // not told because of the rate limit
@@ -232,92 +144,24 @@ struct ProbeCounts {
   std::array<std::uint64_t, 64> durations{};
 };
 
-/// What an engine can do with this VM; a reason is a sentence for people, "" where it can.
+// ---- engines -------------------------------------------------------------------------------
+
+/// What an engine can do with a VM. Ask this, not its name.
 struct EngineAbilities {
-  std::string_view name;         // "gdbstub", "kvm"
+  std::string_view name;         // "gdbstub", "kvm": for people, and to be asked for
   bool any_instruction = false;  // else only where functions begin
-  bool user_sites = false;
-  bool standing = false;  // sinks can be called while the guest stands
-  bool return_sites = false;
-  std::size_t max_sites = 0;  // at once; 0: no limit worth naming
-  std::string why_not;        // why it cannot be used at all
-  std::string hint;
+  bool user_sites = false;       // programs of the guest, too
+  bool return_sites = false;     // functions are seen to return
+  /// Each hit halts the guest, for as long as its handler runs if the request asks for that
+  /// (ProbeRequest::standing). Else vCPUs go on at once, and handlers are called later.
+  bool stops_guest = false;
+  std::size_t max_sites = 0;  // armed at once; 0: no limit worth naming
 };
-
-/// Arms probes in one VM. Not thread safe. Destroying it disarms everything.
-class ProbeEngine {
- public:
-  using Sink = std::function<void(Hit&)>;
-  virtual ~ProbeEngine() = default;
-  virtual EngineAbilities abilities() const = 0;
-
-  /// Whether arm() would take it, as far as that is known beforehand: unsupported with the reason if not.
-  virtual Result<void> check(const ProbeOrder& order) {
-    static_cast<void>(order);
-    return {};
-  }
-  /// Arms all of them, under one pause of the guest, or none. unsupported, naming the site and the
-  /// reason, for one that this engine cannot arm; vm_gone.
-  virtual Result<void> arm(std::span<const ProbeOrder> orders) = 0;
-  /// The same; an id that is not armed is no error. Calls that are under way are not told any more.
-  virtual Result<void> disarm(std::span<const ProbeId> ids) = 0;
-
-  /// Processes have come or gone that have the code of an armed user site. Not asked of engines that
-  /// probe the file's page, which all processes share.
-  virtual Result<void> set_places(ProbeId id, std::span<const UserPlace> places) {
-    static_cast<void>(id), static_cast<void>(places);
-    return {};
-  }
-
-  /// The guest has read the file's inode anew, it is there now. Not asked of engines that only know processes.
-  virtual Result<void> set_inode(ProbeId id, GuestVirt inode) {
-    static_cast<void>(id), static_cast<void>(inode);
-    return {};
-  }
-
-  /// Waits for hits, tells them to `sink`, and returns how many there were: after `patience`
-  /// without any, or when all that had come were told. vm_gone if the VM ends or reboots.
-  virtual Result<std::size_t> poll(std::chrono::milliseconds patience, const Sink& sink) = 0;
-
-  /// Delivers what has already come. Call it after disarming, or instead of it if the VM has ended.
-  virtual void drain(const Sink& sink) {
-    constexpr int rounds = 64;  // what is still armed may be hit on and on
-    for (int i = 0; i < rounds; ++i) {
-      const auto told = poll(std::chrono::milliseconds(0), sink);
-      if (!told || *told == 0) return;
-    }
-  }
-
-  /// not_found if it was never armed. Counts stay after disarming.
-  virtual Result<ProbeCounts> counts(ProbeId id) = 0;
-  /// Traps that belong to no probe of ours: forged by the guest, or left from before.
-  virtual std::uint64_t foreign() const = 0;
-
-  /// The code of these sites is in the guest's memory no more, and whatever is there now is left alone. They are
-  /// disarmed otherwise.
-  virtual Result<void> forget(std::span<const ProbeId> ids) { return disarm(ids); }
-  /// Hits that were delivered after later ones: they had come too late to be put in order.
-  virtual std::uint64_t late() const { return 0; }
-};
-
-/// What engines need of the VM. All must outlive the engine.
-struct EngineSetting {
-  const Vm& vm;
-  Kernel& kernel;
-  GuestMemory& memory;  // a live view, not used by anybody else while the engine works
-};
-Result<std::unique_ptr<ProbeEngine>> open_gdbstub_engine(const EngineSetting& setting);
-/// Functions of kernels and programs under KVM, seen by eBPF in the host's kernel. unsupported or permission, with
-/// the reason and a hint, if the guest is emulated, or the host does not let us. Changes nothing yet.
-Result<std::unique_ptr<ProbeEngine>> open_kvm_engine(const EngineSetting& setting);
-/// Their errors, as far as they can be known without loading anything or disturbing the guest.
-Result<void> check_gdbstub_engine(const VmInfo& vm);
-Result<void> check_kvm_engine(const VmInfo& vm);
 
 struct EngineStatus {
-  std::string_view name;  // "kvm"
-  std::string_view what;  // one line
-  std::string_view cost;  // one line: what a hit costs the guest
+  EngineAbilities abilities;  // what it can do with this VM, if it is usable
+  std::string_view what;      // one line
+  std::string_view cost;      // one line: what a hit costs the guest
   bool usable = false;
   std::string reason;  // why not
   std::string hint;    // what to do about it
@@ -328,11 +172,8 @@ std::vector<EngineStatus> engine_status(const Vm& vm);
 
 /// The names of all engines, in the order in which "auto" tries them.
 std::vector<std::string_view> engine_names();
-/// By name, or the first that works ("auto"). usage for a name that is none; else why not.
-Result<std::unique_ptr<ProbeEngine>> open_engine(const EngineSetting& setting,
-                                                 std::string_view name = "auto");
 
-// ---- for users of the library --------------------------------------------------------------
+// ---- requests and events -------------------------------------------------------------------
 
 /// An argument or a result, by name and type.
 struct ProbeArgument {
@@ -353,7 +194,7 @@ struct ProbeArgument {
 
 /// What a handler gets. Valid until it returns.
 struct ProbeEvent {
-  const Hit& hit;
+  const ProbeHit& hit;
   const ProbeSite& site;
   std::string_view function;  // "do_sys_openat2"; of a system call's wrapper "openat"
   std::optional<std::int64_t> system_call;
@@ -361,10 +202,13 @@ struct ProbeEvent {
   std::span<const ProbeArgument> arguments;
   const ProbeArgument* result = nullptr;
   /// Guest memory now. It is as it was at the hit if the request asked for a standing guest and
-  /// the engine can do that.
+  /// the engine stops it.
   Reader& memory;
 };
+/// It must not call the Prober: only poll() and finish() call it, and they are not done yet.
 using ProbeHandler = std::function<void(const ProbeEvent& event)>;
+
+inline constexpr std::uint64_t default_storm_limit = 500'000;
 
 struct ProbeRequest {
   std::string site;                 // as for parse_site()
@@ -376,8 +220,14 @@ struct ProbeRequest {
   /// On the host: user programs of which the guest does not have in memory what tells functions. The first that is
   /// the same build as the guest's file counts.
   std::vector<std::string> symbols_files;
-  bool counts_only = false, standing = false;  // as in ProbeOrder
-  std::uint64_t rate_limit = 0, storm_limit = default_storm_limit;
+  bool counts_only = false;  // no handler is called, only counts grow
+  /// The handler is called while the guest stands, where the engine stops it at hits.
+  bool standing = false;
+  std::uint64_t rate_limit = 0;  // hits a second that are told; 0: all
+  /// Hits a second that the guest can be asked to bear, where the engine does not stop it. A probe that is hit
+  /// more often is disarmed (ProbeCounts::stormed). An exit to the host takes 0.5 to 2 us: the default is
+  /// about half a CPU or more.
+  std::uint64_t storm_limit = default_storm_limit;
   /// A site whose function has nothing of a name in the filter is left out. Patterns always do so.
   bool where_filter_fits = false;
 };
@@ -390,29 +240,46 @@ struct ProbeInfo {
   ProbeCounts counts;
 };
 
+/// What probes are opened with. VM, kernel and memory must outlive the Prober.
+struct ProbeSetting {
+  const Vm& vm;
+  Kernel& kernel;
+  /// Live, and read without the guest or QEMU (ViewNature::passive): they may stand at a hit. Nobody else
+  /// may use it while the Prober works, which begins views of it.
+  GuestMemory& memory;
+  std::string engine = "auto";  // or one of engine_names()
+};
+
 /// Probes in one VM by one engine. Not thread safe; destroying it disarms everything.
 class Prober {
  public:
-  static Result<std::unique_ptr<Prober>> open(const EngineSetting& setting,
-                                              std::string_view engine = "auto");
+  /// Changes nothing in the guest yet. usage for an engine that is none; unsupported or permission, with the
+  /// reason and a hint, if the engine (of "auto" the last) cannot be used here, or the memory cannot.
+  static Result<std::unique_ptr<Prober>> open(const ProbeSetting& setting);
   virtual ~Prober() = default;
   virtual EngineAbilities abilities() const = 0;
 
-  /// Finds the sites without arming anything: what a pattern stands for.
+  /// Finds the sites without arming anything: what a pattern stands for. usage for a text that is no site;
+  /// not_found, naming what is missing.
   virtual Result<std::vector<ProbeSite>> find(const ProbeRequest& request) = 0;
   /// Arms the sites of all requests under one pause; all or none. A pattern makes many probes. With engine
-  /// "auto", and nothing armed yet, what user sites the cheapest engine cannot arm go to one that can.
+  /// "auto", and nothing armed yet, what user sites the cheapest engine cannot arm go to one that can. Errors
+  /// of find(); usage for a filter that makes no sense; unsupported, naming the site and the reason; vm_gone.
   virtual Result<std::vector<ProbeId>> add(std::span<const ProbeRequest> requests,
                                            ProbeHandler handler) = 0;
+  /// Disarms them under one pause; an id that is none of ours is no error.
   virtual Result<void> remove(std::span<const ProbeId> ids) = 0;
   virtual Result<std::vector<ProbeInfo>> list() = 0;
-  /// Calls handlers until nothing came for `patience`, or what had come is told; how many there were.
+  /// Calls handlers until nothing came for `patience`, or what had come is told; how many there were. vm_gone
+  /// if the VM has ended, or runs another kernel than the probes were armed in.
   virtual Result<std::size_t> poll(std::chrono::milliseconds patience) = 0;
   /// Disarms all and tells what had come until then: list() has the last counts.
   virtual Result<void> finish() = 0;
+  /// Traps that belong to no probe of ours: forged by the guest, or left from before.
   virtual std::uint64_t foreign() const = 0;
+  /// Events that were told after later ones: they had come too late to be put in order.
   virtual std::uint64_t late() const = 0;
-  /// Why it is not the engine that "auto" takes first, "" if it is.
+  /// Why the engine is another than the one that "auto" took first: what that one cannot do. "" if it is the same.
   virtual std::string engine_note() const = 0;
   /// Of a pattern's functions those that the engine cannot probe are left out: how many, and why the first.
   virtual std::string left_out_note() const = 0;

@@ -58,10 +58,21 @@ class [[nodiscard]] View {
 /// begin views of their own.
 Result<void> in_one_view(GuestMemory& memory, const std::function<Result<void>()>& use);
 
+/// What the views of a technique give, and what is done to the guest and QEMU for them. Ask this, not its
+/// name; of a memory that is open GuestMemory::nature() says more.
+struct TechniqueAbilities {
+  bool consistent = false;  // a view shows one moment
+  bool pauses = false;      // the guest is halted for a part of each view
+  bool halts = false;       // ... for as long as the view, or its copy, is made
+  bool copies = false;      // a view is a copy: the guest runs on while it is read
+  bool injects = false;     // system calls are run inside the QEMU process
+};
+
 struct TechniqueStatus {
-  std::string_view name;  // "live-map"
+  std::string_view name;  // "live-map": for people, and to be asked for
   std::string_view what;  // one line
   std::string_view cost;  // one line: what a view costs the guest
+  TechniqueAbilities abilities;
   bool usable = false;
   std::string reason;  // why not
   std::string hint;    // what to do about it
@@ -79,13 +90,18 @@ struct TechniqueWish {
   std::optional<std::chrono::milliseconds> max_halt;
 };
 
+/// Which technique "auto" takes for a wish: the first that works and gives what is wished for. Trying does not
+/// disturb the guest. Errors as of open_view().
+Result<TechniqueStatus> choose_technique(const Vm& vm, const TechniqueWish& wish);
+
 /// The names of all techniques, in the order in which "auto" tries them.
 std::vector<std::string_view> technique_names();
 
 /// Opens a view by name: "live-read", "halt-read:ptrace", or a class of techniques ("halt-read"),
 /// of which the first variant that works is taken. "auto" takes the cheapest that works and gives
 /// what is wished for. `passed_over` gets those that came before it, each with the reason why it
-/// was not taken. `vm` must outlive the view.
+/// was not taken. `vm` must outlive the view. usage for a name that is none; unsupported or permission, with
+/// the reason and a hint, if the technique cannot be used here, or none gives what is wished for.
 Result<std::unique_ptr<GuestMemory>> open_view(const Vm& vm, std::string_view technique,
                                                const TechniqueWish& wish = {},
                                                std::vector<TechniqueStatus>* passed_over = nullptr);

@@ -80,7 +80,7 @@ class Vm {
   virtual std::string_view ram_source() const = 0;
   /// What is doubtful about the RAM map, or "": how the one derived from the command line differs
   /// from the one the monitor told (which is used), or what deriving had to guess.
-  virtual std::string ram_note() const { return ""; }
+  virtual std::string ram_note() const = 0;
   /// Why the monitor was not used, or "" if it was.
   virtual std::string monitor_note() const = 0;
   /// vm_gone if the process has ended (or is a zombie).

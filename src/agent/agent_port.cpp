@@ -10,7 +10,7 @@
 #include "base/json_text.h"
 #include "base/wait.h"
 #include "host/command_line.h"
-#include "host/options.h"
+#include "host/option_list.h"
 #include "host/process.h"
 #include "host/process_paths.h"
 #include "host/unix_socket.h"

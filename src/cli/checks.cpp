@@ -122,14 +122,42 @@ Check check_registers(Vm& vm) {
   return check;
 }
 
+struct Ability {
+  bool has = false;
+  std::string_view name;
+};
+std::vector<std::string_view> only_had(std::initializer_list<Ability> abilities) {
+  std::vector<std::string_view> names;
+  for (const Ability& ability : abilities) {
+    if (ability.has) names.push_back(ability.name);
+  }
+  return names;
+}
+
+std::vector<std::string_view> names_of(const TechniqueAbilities& can) {
+  return only_had({{can.consistent, "consistent"},
+                   {can.pauses, "pauses"},
+                   {can.halts, "halts"},
+                   {can.copies, "copies"},
+                   {can.injects, "injects"}});
+}
+
+std::vector<std::string_view> names_of(const EngineAbilities& can) {
+  return only_had({{can.any_instruction, "any_instruction"},
+                   {can.user_sites, "user_sites"},
+                   {can.return_sites, "return_sites"},
+                   {can.stops_guest, "stops_guest"}});
+}
+
 /// A technique of views, or an engine of probes.
 template <typename Status>
-Check check_of(const Status& status, std::string_view name) {
-  return {.name = std::string(name),
+Check check_of(const Status& status, std::string name) {
+  return {.name = std::move(name),
           .what = std::string(status.what),
           .works = status.usable,
           .reason = status.usable ? fmt::format("costs the guest: {}", status.cost) : status.reason,
-          .hint = status.hint};
+          .hint = status.hint,
+          .abilities = names_of(status.abilities)};
 }
 
 /// What the techniques and engines of a VM say of themselves: each is asked once.
@@ -142,17 +170,14 @@ struct Ways {
 /// Which technique gives what is wished for, without disturbing the guest.
 Check check_wish(const Ways& ways, std::string name, std::string what, const TechniqueWish& wish) {
   Check check{.name = std::move(name), .what = std::move(what)};
-  const auto memory = open_view(ways.vm, "auto", wish);
-  if (!memory) {
-    check.reason = memory.error().message;
-    check.hint = memory.error().hint;
-    return check;
-  }
-  check.works = true;
-  check.reason = (*memory)->technique();
-  for (const TechniqueStatus& status : ways.techniques) {
-    if (status.name != (*memory)->technique()) continue;
-    check.reason += fmt::format("; costs the guest: {}", status.cost);
+  const auto chosen = choose_technique(ways.vm, wish);
+  check.works = chosen.has_value();
+  if (chosen) {
+    check.reason = fmt::format("{}; costs the guest: {}", chosen->name, chosen->cost);
+    check.abilities = names_of(chosen->abilities);
+  } else {
+    check.reason = chosen.error().message;
+    check.hint = chosen.error().hint;
   }
   return check;
 }
@@ -161,10 +186,11 @@ Check check_probes(const Ways& ways) {
   Check check{.name = "probe", .what = "being told when its kernel or its programs pass a place"};
   for (const EngineStatus& status : ways.engines) {
     check.works = status.usable;
-    check.reason = status.usable ? fmt::format("engine {}: {}; costs the guest: {}", status.name,
-                                               status.what, status.cost)
+    check.reason = status.usable ? fmt::format("engine {}: {}; costs the guest: {}",
+                                               status.abilities.name, status.what, status.cost)
                                  : status.reason;
     check.hint = status.hint;
+    if (status.usable) check.abilities = names_of(status.abilities);
     if (status.usable) break;
   }
   return check;
@@ -192,10 +218,10 @@ std::vector<Check> summarize(const Ways& ways) {
 std::vector<Check> list_all(Vm& vm, const Ways& ways) {
   std::vector<Check> checks = {check_layout(vm), check_monitor(vm), check_registers(vm)};
   for (const TechniqueStatus& status : ways.techniques) {
-    checks.push_back(check_of(status, status.name));
+    checks.push_back(check_of(status, std::string(status.name)));
   }
   for (const EngineStatus& status : ways.engines) {
-    checks.push_back(check_of(status, fmt::format("probes by {}", status.name)));
+    checks.push_back(check_of(status, fmt::format("probes by {}", status.abilities.name)));
   }
   return checks;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "cli/verb.h"
@@ -15,6 +16,8 @@ struct Check {
   bool works = false;
   std::string reason;  // why not, or how
   std::string hint;
+  /// Of techniques and engines: what they can do and what they do to the guest, "consistent", "stops_guest".
+  std::vector<std::string_view> abilities{};
 };
 
 /// Rights and features of the host.

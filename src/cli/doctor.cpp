@@ -87,7 +87,8 @@ class Doctor : public Verb {
                       {"works", check.works},
                       {"what", for_json(check.what)},
                       {"reason", for_json(check.reason)},
-                      {"hint", check.hint.empty() ? Json(nullptr) : Json(for_json(check.hint))}});
+                      {"hint", check.hint.empty() ? Json(nullptr) : Json(for_json(check.hint))},
+                      {"abilities", check.abilities}});
     }
     return list;
   }

@@ -58,7 +58,8 @@ class Trace : public Verb {
         ->check(positive());
     app.add_option(
            "--storm-limit", storm_limit_,
-           fmt::format("engine kvm: disarm a probe that is hit more often in a second (default {})",
+           fmt::format("where hits do not stop the guest: disarm a probe that is hit more often in "
+                       "a second (default {})",
                        storm_limit_))
         ->group("Schedule")
         ->type_name("N")
@@ -72,7 +73,9 @@ class Trace : public Verb {
     app.add_option("--perfetto", perfetto_path_, "a trace file for Perfetto or chrome://tracing")
         ->group(format_group)
         ->type_name("FILE");
-    app.add_option("--engine", engine_, "how to probe: auto, kvm, gdbstub (default auto)")
+    app.add_option(
+           "--engine", engine_,
+           fmt::format("how to probe: auto, {} (default auto)", fmt::join(engine_names(), ", ")))
         ->group("How")
         ->type_name("NAME");
     app.add_option("--symbols", symbols_files_,
@@ -104,8 +107,10 @@ class Trace : public Verb {
         return Error{.code = ErrorCode::unsupported, .message = "trace: an image does not run"};
       }
       guest_ = &guest;
-      const EngineSetting setting{*guest.vm, *guest.kernel, *guest.memory};
-      VMSIGHT_TRY(prober_, Prober::open(setting, engine_));
+      VMSIGHT_TRY(prober_, Prober::open({.vm = *guest.vm,
+                                         .kernel = *guest.kernel,
+                                         .memory = *guest.memory,
+                                         .engine = engine_}));
       auto done = list_ ? list_sites() : trace();
       prober_.reset();  // before the memory and the kernel that it uses
       return done;
@@ -300,7 +305,7 @@ class Trace : public Verb {
       }
     }
     if (const std::string note = prober_->engine_note(); !note.empty()) {
-      fmt::print(stderr, "vmsight: note: not by engine kvm: {}\n", note);
+      fmt::print(stderr, "vmsight: note: by engine {}: {}\n", prober_->abilities().name, note);
     }
     if (const std::string note = prober_->left_out_note(); !note.empty()) {
       fmt::print(stderr, "vmsight: note: {}\n", note);

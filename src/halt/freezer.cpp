@@ -10,7 +10,7 @@
 #include <set>
 #include <thread>
 
-#include "host/options.h"
+#include "host/option_list.h"
 #include "host/process.h"
 
 namespace vmsight {

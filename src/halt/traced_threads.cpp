@@ -12,7 +12,7 @@
 #include <ctime>
 #include <optional>
 
-#include "host/options.h"
+#include "host/option_list.h"
 #include "host/process.h"
 
 namespace vmsight {

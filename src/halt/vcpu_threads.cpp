@@ -7,7 +7,7 @@
 #include <optional>
 
 #include "base/os.h"
-#include "host/options.h"
+#include "host/option_list.h"
 #include "host/process.h"
 #include "qemu/monitor_questions.h"
 

@@ -5,7 +5,7 @@
 #include <map>
 
 #include "base/units.h"
-#include "host/options.h"
+#include "host/option_list.h"
 
 namespace vmsight {
 namespace {

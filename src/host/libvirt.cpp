@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "base/os.h"
-#include "host/options.h"
+#include "host/option_list.h"
 #include "host/process.h"
 
 namespace vmsight {

@@ -14,7 +14,7 @@
 
 #include "base/text.h"
 #include "host/host_maps.h"
-#include "host/options.h"
+#include "host/option_list.h"
 
 namespace vmsight {
 namespace {

@@ -8,7 +8,7 @@
 #include <optional>
 #include <string_view>
 
-#include "host/options.h"
+#include "host/option_list.h"
 #include "host/process.h"
 
 namespace vmsight {

@@ -12,7 +12,7 @@
 #include <sstream>
 #include <vector>
 
-#include "host/options.h"
+#include "host/option_list.h"
 #include "host/process.h"
 #include "host/process_paths.h"
 

@@ -7,7 +7,7 @@
 #include <optional>
 
 #include "host/libvirt.h"
-#include "host/options.h"
+#include "host/option_list.h"
 #include "host/process_paths.h"
 
 namespace vmsight {

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <csignal>
 
-#include "host/options.h"
+#include "host/option_list.h"
 #include "host/process.h"
 #include "inject/process_copy.h"
 

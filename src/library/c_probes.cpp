@@ -25,8 +25,10 @@ Result<vmsight_prober*> open_prober(vmsight_guest& guest, const char* engine) {
     return Error{.code = ErrorCode::unsupported, .message = of.name + " is an image: nothing runs"};
   }
   auto made = std::make_unique<vmsight_prober>();
-  VMSIGHT_TRY(made->prober,
-              Prober::open({*of.vm, *of.kernel, *of.memory}, engine == nullptr ? "auto" : engine));
+  VMSIGHT_TRY(made->prober, Prober::open({.vm = *of.vm,
+                                          .kernel = *of.kernel,
+                                          .memory = *of.memory,
+                                          .engine = engine == nullptr ? "auto" : engine}));
   made->engine = made->prober->abilities().name;
   return made.release();
 }
@@ -71,7 +73,7 @@ void call(const ProbeEvent& event, vmsight_probe_handler handler, void* context)
   for (const vmsight_probe_argument& argument : arguments) pointers.push_back(&argument);
   vmsight_probe_argument result{};
   if (event.result != nullptr) result = argument_of(*event.result, words);
-  const Hit& hit = event.hit;
+  const ProbeHit& hit = event.hit;
   vmsight_probe_event made{};
   made.size = sizeof made;
   made.probe = hit.probe;

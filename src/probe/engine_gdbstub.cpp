@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "probe/engine.h"
 #include "probe/gdb_loop.h"
 #include "qemu/gdb_stub.h"
 #include "qemu/monitor_questions.h"
@@ -20,11 +21,22 @@ constexpr std::size_t debug_registers = 4;  // of an x86 CPU: what KVM lends its
 constexpr std::uint64_t event_interval_ns = 250'000'000;
 constexpr std::size_t max_hits_a_poll = 256;
 
+bool has_real_cpus(const VmInfo& vm) { return vm.accelerator == Accelerator::kvm; }
+
+EngineAbilities abilities_of(const VmInfo& vm) {
+  return {.name = "gdbstub",
+          .any_instruction = true,
+          .user_sites = true,
+          .return_sites = true,
+          .stops_guest = true,
+          .max_sites = has_real_cpus(vm) ? debug_registers : 0};
+}
+
 GdbLoop::Options options_for(const EngineSetting& setting) {
-  const bool kvm = setting.vm.info().accelerator == Accelerator::kvm;
-  return {.kind = kvm ? GdbTraps::Kind::hardware : GdbTraps::Kind::software,
-          .skips_endbr = !kvm,  // an emulated CPU tracks no indirect branches
-          .max_traps = kvm ? debug_registers : 0,
+  const bool real = has_real_cpus(setting.vm.info());
+  return {.kind = real ? GdbTraps::Kind::hardware : GdbTraps::Kind::software,
+          .skips_endbr = !real,  // an emulated CPU tracks no indirect branches
+          .max_traps = abilities_of(setting.vm.info()).max_sites,
           .refresh = !setting.memory.nature().direct};
 }
 
@@ -33,25 +45,18 @@ class GdbstubEngine final : public ProbeEngine {
   GdbstubEngine(const EngineSetting& setting, CurrentTask current, std::unique_ptr<GdbStub> stub,
                 std::shared_ptr<MonitorSession> session)
       : setting_(setting),
-        options_(options_for(setting)),
         reader_(setting.memory, setting.kernel.space()),
         current_(std::move(current)),
         stub_(std::move(stub)),
         session_(std::move(session)),
-        loop_(reader_, current_, options_) {}
+        loop_(reader_, current_, options_for(setting)) {}
 
   ~GdbstubEngine() override { static_cast<void>(let_go()); }
 
-  EngineAbilities abilities() const override {
-    return {.name = "gdbstub",
-            .any_instruction = true,
-            .user_sites = true,
-            .standing = true,
-            .return_sites = true,
-            .max_sites = options_.max_traps,
-            .why_not = {},
-            .hint = {}};
-  }
+  EngineAbilities abilities() const override { return abilities_of(setting_.vm.info()); }
+
+  /// QEMU says what it refuses only when it is told to set the breakpoints.
+  Result<void> check(const ProbeOrder&) override { return {}; }
 
   Result<void> arm(std::span<const ProbeOrder> orders) override {
     VMSIGHT_TRY_VOID(hold());
@@ -68,12 +73,16 @@ class GdbstubEngine final : public ProbeEngine {
     return disarmed ? std::move(ran) : std::move(disarmed);
   }
 
-  Result<void> set_places(ProbeId id, std::span<const UserPlace> places) override {
+  /// Breakpoints are outside of the guest's memory: whatever is there now, they go.
+  Result<void> forget(std::span<const ProbeId> ids) override { return disarm(ids); }
+
+  /// A breakpoint is at an address of processes; their file makes no difference.
+  Result<void> follow(ProbeId id, const ProbeSite& now) override {
     if (!holds_stub()) return {};
     GdbClient& client = *stub_->client();
-    if (!loop_.needs_stop(id, places)) return loop_.set_places(client, id, places);
+    if (!loop_.needs_stop(id, now.places)) return loop_.set_places(client, id, now.places);
     VMSIGHT_TRY_VOID(hold());
-    auto set = loop_.set_places(client, id, places);
+    auto set = loop_.set_places(client, id, now.places);
     auto ran = run_on();
     return set ? std::move(ran) : std::move(set);
   }
@@ -96,8 +105,18 @@ class GdbstubEngine final : public ProbeEngine {
     return told;
   }
 
+  /// The guest waits at each hit, so that few can have come.
+  void drain(const Sink& sink) override {
+    constexpr int rounds = 64;
+    for (int i = 0; i < rounds; ++i) {
+      const auto told = poll(0ms, sink);
+      if (!told || *told == 0) return;
+    }
+  }
+
   Result<ProbeCounts> counts(ProbeId id) override { return loop_.counts(id); }
   std::uint64_t foreign() const override { return loop_.foreign(); }
+  std::uint64_t late() const override { return 0; }  // the guest stands until a hit is told
 
  private:
   /// Not after the guard has ended it, either: nothing is armed any more then.
@@ -174,7 +193,6 @@ class GdbstubEngine final : public ProbeEngine {
   }
 
   EngineSetting setting_;
-  GdbLoop::Options options_;
   Reader reader_;
   CurrentTask current_;
   std::unique_ptr<GdbStub> stub_;
@@ -185,19 +203,32 @@ class GdbstubEngine final : public ProbeEngine {
   std::uint64_t looked_ns_ = 0;
 };
 
-}  // namespace
-
-Result<void> check_gdbstub_engine(const VmInfo& vm) {
+Result<void> check_vm(const VmInfo& vm) {
   VMSIGHT_TRY(const auto session, MonitorSession::of(vm));
   return {};
 }
 
-Result<std::unique_ptr<ProbeEngine>> open_gdbstub_engine(const EngineSetting& setting) {
+Result<std::unique_ptr<ProbeEngine>> open_for(const EngineSetting& setting) {
+  if (setting.blind != EngineSetting::Blind::not_at_all) {
+    return Error{.code = ErrorCode::unsupported,
+                 .message = "engine gdbstub: it sees every breakpoint that it has set"};
+  }
   VMSIGHT_TRY(CurrentTask current, CurrentTask::resolve(setting.kernel));
   VMSIGHT_TRY(auto session, MonitorSession::of(setting.vm.info()));
   VMSIGHT_TRY(auto stub, GdbStub::open(setting.vm, GdbStub::Use::breakpoints));
   return std::unique_ptr<ProbeEngine>(std::make_unique<GdbstubEngine>(
       setting, std::move(current), std::move(stub), std::move(session)));
 }
+
+}  // namespace
+
+const EngineInfo gdbstub_engine{
+    .name = "gdbstub",
+    .what = "any instruction, by breakpoints of QEMU's gdbstub",
+    .cost = "the guest stands at each hit, some milliseconds",
+    .abilities = abilities_of,
+    .check = check_vm,
+    .open = open_for,
+};
 
 }  // namespace vmsight

@@ -4,39 +4,30 @@
 #include <array>
 
 #include "kernel/guest_text.h"
-#include "vmsight/probe.h"
+#include "probe/engine.h"
 
 namespace vmsight {
 namespace {
 
-struct Engine {
-  std::string_view name, what, cost;
-  Result<void> (*check)(const VmInfo& vm);
-  Result<std::unique_ptr<ProbeEngine>> (*open)(const EngineSetting& setting);
-};
-
 /// The cheapest for the guest first.
-constexpr std::array engines{
-    Engine{"kvm", "functions of the kernel and of programs, seen by eBPF in the host's kernel",
-           "microseconds a hit; vCPUs never wait for us", check_kvm_engine, open_kvm_engine},
-    Engine{"gdbstub", "any instruction, by breakpoints of QEMU's gdbstub",
-           "the guest stands at each hit, some milliseconds", check_gdbstub_engine,
-           open_gdbstub_engine},
-};
+constexpr std::array<const EngineInfo*, 2> engines{&kvm_engine, &gdbstub_engine};
 
 }  // namespace
 
+std::span<const EngineInfo* const> all_engines() { return engines; }
+
 std::vector<std::string_view> engine_names() {
   std::vector<std::string_view> names;
-  for (const Engine& engine : engines) names.push_back(engine.name);
+  for (const EngineInfo* engine : engines) names.push_back(engine->name);
   return names;
 }
 
 std::vector<EngineStatus> engine_status(const Vm& vm) {
   std::vector<EngineStatus> all;
-  for (const Engine& engine : engines) {
-    EngineStatus status{.name = engine.name, .what = engine.what, .cost = engine.cost};
-    auto checked = engine.check(vm.info());
+  for (const EngineInfo* engine : engines) {
+    EngineStatus status{
+        .abilities = engine->abilities(vm.info()), .what = engine->what, .cost = engine->cost};
+    auto checked = engine->check(vm.info());
     status.usable = checked.has_value();
     if (!checked) {
       status.reason = std::move(checked.error().message);
@@ -50,9 +41,9 @@ std::vector<EngineStatus> engine_status(const Vm& vm) {
 Result<std::unique_ptr<ProbeEngine>> open_engine(const EngineSetting& setting,
                                                  std::string_view name) {
   std::optional<Error> why;
-  for (const Engine& engine : engines) {
-    if (name != "auto" && name != engine.name) continue;
-    auto opened = engine.open(setting);
+  for (const EngineInfo* engine : engines) {
+    if (name != "auto" && name != engine->name) continue;
+    auto opened = engine->open(setting);
     if (opened) return opened;
     why = std::move(opened).error();  // of several the last: it is the one that asks for least
   }

@@ -14,7 +14,7 @@
 #include <functional>
 #include <string_view>
 
-#include "vmsight/probe.h"
+#include "probe/engine.h"
 
 namespace vmsight {
 

@@ -200,11 +200,11 @@ void GdbLoop::fetch(std::span<const ProbeFetch> wanted, const ProbeRegisters& re
 
 void GdbLoop::on_entry(Probe& probe, const Moment& moment, HitMemory& memory) {
   const ProbeRegisters& registers = moment.gdb.registers;
-  Hit hit{.probe = probe.order.id,
-          .time_ns = moment.time_ns,
-          .vcpu = moment.vcpu,
-          .registers = registers,
-          .task = moment.who.task};
+  Hit hit{{.probe = probe.order.id,
+           .time_ns = moment.time_ns,
+           .vcpu = moment.vcpu,
+           .registers = registers,
+           .task = moment.who.task}};
   fetch(probe.order.fetches, registers, registers, memory, hit.fetched);
   const ProbeFilter& filter = probe.order.filter;
   const bool at_return = probe.order.site.at_return;
@@ -238,7 +238,7 @@ void GdbLoop::expect_return(Probe& probe, const Moment& moment, HitMemory& memor
                    .registers = moment.gdb.registers,
                    .task = moment.who.task,
                    .fetched = std::move(hit.fetched)});
-  calls.back().undecided = is_undecided(probe.order.filter, {.fetched = calls.back().fetched});
+  calls.back().undecided = is_undecided(probe.order.filter, {{}, calls.back().fetched});
   ++call_count_;
   GdbTrap& trap = traps_.at(*back);
   if (!trap.inserted && trap.returns == 0 && memory.read(*back, trap.code)) {
@@ -269,14 +269,14 @@ void GdbLoop::tell_return(Call& call, const Moment& moment, HitMemory& memory) {
   --probe.counts.missed_returns;
   ++probe.counts.hits;
   const ProbeRegisters& registers = moment.gdb.registers;
-  Hit hit{.probe = call.probe,
-          .at_return = true,
-          .time_ns = moment.time_ns,
-          .duration_ns = moment.time_ns - call.time_ns - (stood_ns_ - call.stood_ns),
-          .vcpu = moment.vcpu,
-          .registers = registers,
-          .task = call.task,
-          .fetched = std::move(call.fetched)};
+  Hit hit{{.probe = call.probe,
+           .at_return = true,
+           .time_ns = moment.time_ns,
+           .duration_ns = moment.time_ns - call.time_ns - (stood_ns_ - call.stood_ns),
+           .vcpu = moment.vcpu,
+           .registers = registers,
+           .task = call.task},
+          std::move(call.fetched)};
   fetch(probe.order.fetches_return, registers, call.registers, memory, hit.fetched_return);
   const bool late = call.undecided || filters_at_return(probe.order);
   if (late && !passes(probe.order.filter, hit)) {

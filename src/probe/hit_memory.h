@@ -5,7 +5,7 @@
 #include <span>
 #include <string>
 
-#include "vmsight/probe.h"
+#include "probe/engine.h"
 #include "vmsight/reader.h"
 
 namespace vmsight {

@@ -8,6 +8,7 @@
 #include "kernel/guest_text.h"
 #include "kernel/module_symbols.h"
 #include "probe/arguments.h"
+#include "probe/engine.h"
 #include "probe/kernel_sites.h"
 #include "probe/user_sites.h"
 
@@ -142,7 +143,7 @@ class EngineProber final : public Prober {
   /// Of another kernel addresses mean nothing; modules come and go.
   Result<void> watch_kernel() {
     const std::uint64_t now = monotonic_ns();
-    const bool stops = engine_->abilities().standing;
+    const bool stops = engine_->abilities().stops_guest;
     const std::uint64_t interval = stops ? slow_watch_interval_ns : watch_interval_ns;
     const bool is_time = std::exchange(looks_again_, false) || now - watched_ns_ >= interval;
     if (probes_.empty() || !is_time) return {};
@@ -208,29 +209,55 @@ class EngineProber final : public Prober {
         !probes_.empty() || engine_->abilities().any_instruction) {
       return armed;
     }
-    auto other = open_gdbstub_engine(setting_);
+    auto other = open_for_any_instruction();
     if (!other) return armed;
-    VMSIGHT_TRY_VOID(arm_by(**other, orders));
-    engine_ = std::move(*other);
+    VMSIGHT_TRY_VOID(arm_by(*other, orders));
+    engine_ = std::move(other);
     note_ = std::move(armed).error().message;
     return {};
   }
 
-  static Result<void> arm_by(ProbeEngine& engine, std::span<const ProbeOrder> orders) {
+  /// nullptr if there is none that works here.
+  std::unique_ptr<ProbeEngine> open_for_any_instruction() const {
+    for (const EngineInfo* info : all_engines()) {
+      if (!info->abilities(setting_.vm.info()).any_instruction) continue;
+      if (auto opened = info->open(setting_)) return std::move(*opened);
+    }
+    return nullptr;
+  }
+
+  Result<void> arm_by(ProbeEngine& engine, std::span<const ProbeOrder> orders) const {
     for (const ProbeOrder& order : orders) VMSIGHT_TRY_VOID(check(engine.abilities(), order.site));
     return engine.arm(orders);
   }
 
-  static Result<void> check(const EngineAbilities& can, const ProbeSite& site) {
-    std::string_view lacks;
-    if (site.user && !can.user_sites) lacks = "probe user programs";
-    if (site.at_return && !can.return_sites) lacks = "see functions return";
-    if (site.offset != 0 && !can.any_instruction) lacks = "probe inside of functions";
-    if (lacks.empty()) return {};
-    return Error{.code = ErrorCode::unsupported,
-                 .message = fmt::format("probe {}: engine {} cannot {}",
-                                        escape_bytes(to_string(site)), can.name, lacks),
-                 .hint = "try --engine gdbstub"};
+  using Ability = bool EngineAbilities::*;
+
+  Result<void> check(const EngineAbilities& can, const ProbeSite& site) const {
+    const struct {
+      bool wanted;
+      Ability ability;
+      std::string_view what;
+    } needs[] = {
+        {site.user, &EngineAbilities::user_sites, "probe user programs"},
+        {site.at_return, &EngineAbilities::return_sites, "see functions return"},
+        {site.offset != 0, &EngineAbilities::any_instruction, "probe inside of functions"}};
+    for (const auto& need : needs) {
+      if (!need.wanted || can.*need.ability) continue;
+      return Error{.code = ErrorCode::unsupported,
+                   .message = fmt::format("probe {}: engine {} cannot {}",
+                                          escape_bytes(to_string(site)), can.name, need.what),
+                   .hint = hint_of(need.ability)};
+    }
+    return {};
+  }
+
+  std::string hint_of(Ability ability) const {
+    for (const EngineInfo* info : all_engines()) {
+      if (info->abilities(setting_.vm.info()).*ability)
+        return fmt::format("try --engine {}", info->name);
+    }
+    return "";
   }
 
   static Result<ProbeOrder> order_for(const ProbeRequest& request, const Probe& probe) {
@@ -312,8 +339,8 @@ class EngineProber final : public Prober {
     VMSIGHT_TRY_VOID(find_places_again(setting_.kernel, reader_, sites));
     for (std::size_t i = 0; i < sites.size(); ++i) {
       const auto& [id, inode, places] = before[i];
-      if (sites[i]->inode != inode) VMSIGHT_TRY_VOID(engine_->set_inode(id, sites[i]->inode));
-      if (sites[i]->places != places) VMSIGHT_TRY_VOID(engine_->set_places(id, sites[i]->places));
+      const bool moved = sites[i]->inode != inode || sites[i]->places != places;
+      if (moved) VMSIGHT_TRY_VOID(engine_->follow(id, *sites[i]));
     }
     return {};
   }
@@ -359,19 +386,25 @@ class EngineProber final : public Prober {
   std::unique_ptr<ProbeEngine> engine_;  // the first to go: its hits may need the rest
 };
 
+/// It is read while a guest runs, and where QEMU halts it at a hit.
+Result<void> check_memory(const GuestMemory& memory) {
+  const ViewNature nature = memory.nature();
+  if (nature.passive && !nature.one_moment) return {};
+  const std::string_view why =
+      nature.one_moment ? "it is not live" : "it asks QEMU or the guest, which may stand at a hit";
+  return Error{.code = ErrorCode::unsupported,
+               .message = fmt::format("probe by technique {}: {}", memory.technique(), why),
+               .hint = "use --technique live-map or live-read"};
+}
+
 }  // namespace
 
-Result<std::unique_ptr<Prober>> Prober::open(const EngineSetting& setting,
-                                             std::string_view engine) {
-  const std::string_view technique = setting.memory.technique();
-  if (technique != "live-map" && technique != "live-read") {
-    return Error{.code = ErrorCode::unsupported,
-                 .message = fmt::format("probe by technique {}: it is not live", technique),
-                 .hint = "use --technique live-map or live-read"};
-  }
-  VMSIGHT_TRY(auto opened, open_engine(setting, engine));
+Result<std::unique_ptr<Prober>> Prober::open(const ProbeSetting& setting) {
+  VMSIGHT_TRY_VOID(check_memory(setting.memory));
+  const EngineSetting given{.vm = setting.vm, .kernel = setting.kernel, .memory = setting.memory};
+  VMSIGHT_TRY(auto opened, open_engine(given, setting.engine));
   return std::unique_ptr<Prober>(
-      std::make_unique<EngineProber>(setting, std::move(opened), engine == "auto"));
+      std::make_unique<EngineProber>(given, std::move(opened), setting.engine == "auto"));
 }
 
 }  // namespace vmsight

@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "vmsight/probe.h"
+#include "probe/engine.h"
 
 namespace vmsight {
 

@@ -178,7 +178,7 @@ std::string trace_line(const ProbeEvent& event, const TraceExtras& extras, std::
 }
 
 Json trace_json(const ProbeEvent& event, const TraceExtras& extras) {
-  const Hit& hit = event.hit;
+  const ProbeHit& hit = event.hit;
   const bool known = hit.task.task.raw() != 0;
   Json json = {{"probe", hit.probe},
                {"time_ns", hit.time_ns},
@@ -291,7 +291,7 @@ void PerfettoFile::name_thread(const ProbeTask& task) {
 }
 
 void PerfettoFile::add(const ProbeEvent& event) {
-  const Hit& hit = event.hit;
+  const ProbeHit& hit = event.hit;
   const auto begin_ns = hit.time_ns - (hit.at_return ? hit.duration_ns : 0);
   Json arguments = arguments_json(event);
   const Json names = names_json(event);

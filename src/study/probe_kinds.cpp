@@ -31,7 +31,8 @@ constexpr auto all_kinds = [] {
   for (std::size_t i = 0; i < kinds.size(); ++i) kinds[i] = described[i].kind;
   return kinds;
 }();
-constexpr std::array gdbstub_kinds{ProbeKind::event};
+/// Of an engine that stops the guest, which costs far more than what becomes of the hit.
+constexpr std::array stopping_kinds{ProbeKind::event};
 
 const Described& description(ProbeKind kind) {
   for (const Described& one : described) {
@@ -62,9 +63,9 @@ constexpr std::array published{
 std::string_view name_of(ProbeKind kind) { return description(kind).name; }
 std::string_view what_of(ProbeKind kind) { return description(kind).what; }
 
-std::span<const ProbeKind> kinds_of_engine(std::string_view engine) {
-  if (engine == "kvm") return all_kinds;
-  return gdbstub_kinds;
+std::span<const ProbeKind> kinds_of_engine(const EngineAbilities& engine) {
+  if (engine.stops_guest) return stopping_kinds;
+  return all_kinds;
 }
 
 bool counts_hits(ProbeKind kind) {

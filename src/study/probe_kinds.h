@@ -4,7 +4,7 @@
 #include <span>
 #include <string_view>
 
-#include "vmsight/probe.h"
+#include "probe/engine.h"
 
 namespace vmsight {
 
@@ -24,7 +24,7 @@ std::string_view name_of(ProbeKind kind);  // "event+string"
 std::string_view what_of(ProbeKind kind);
 
 /// Kinds that an engine must open for in its own way come one after the other.
-std::span<const ProbeKind> kinds_of_engine(std::string_view engine);
+std::span<const ProbeKind> kinds_of_engine(const EngineAbilities& engine);
 /// The probe is hit, and the engine counts that (as foreign, where it knows no probe).
 bool counts_hits(ProbeKind kind);
 

@@ -3,8 +3,8 @@
 #include <fmt/format.h>
 #include <algorithm>
 
+#include "probe/engine.h"
 #include "probe/kernel_sites.h"
-#include "probe/kvm/engine_kvm.h"
 #include "state/members.h"
 #include "study/call_command.h"
 #include "study/measure.h"
@@ -20,18 +20,12 @@ constexpr std::uint64_t fits_unread =
 constexpr unsigned most_reads = 1000;
 constexpr std::chrono::milliseconds drain_interval{5}, rest{1000}, poll_patience{1};
 
-/// How the kvm engine is opened for a kind.
-KvmEngineOptions::Blind blindness_of(ProbeKind kind) {
-  if (kind == ProbeKind::rejected_vm) return KvmEngineOptions::Blind::to_this_vm;
-  if (kind == ProbeKind::unwatched) return KvmEngineOptions::Blind::to_everything;
-  if (kind == ProbeKind::rejected_address) return KvmEngineOptions::Blind::to_its_sites;
-  return KvmEngineOptions::Blind::not_at_all;
-}
-
-Result<std::unique_ptr<ProbeEngine>> open_for(const EngineSetting& setting, std::string_view engine,
-                                              ProbeKind kind) {
-  if (engine != "kvm") return open_engine(setting, engine);
-  return open_kvm_engine(setting, {.blind = blindness_of(kind), .end_storms = false});
+/// How the engine is opened for a kind.
+EngineSetting::Blind blindness_of(ProbeKind kind) {
+  if (kind == ProbeKind::rejected_vm) return EngineSetting::Blind::to_this_vm;
+  if (kind == ProbeKind::unwatched) return EngineSetting::Blind::to_everything;
+  if (kind == ProbeKind::rejected_address) return EngineSetting::Blind::to_its_sites;
+  return EngineSetting::Blind::not_at_all;
 }
 
 /// One run of the command, with a probe or without.
@@ -95,25 +89,34 @@ class ProbesBench {
     return {options_.engines.begin(), options_.engines.end()};
   }
 
-  std::uint64_t calls_of(std::string_view engine) const {
-    return engine == "kvm" ? options_.calls : std::min(options_.calls, options_.slow_calls);
+  bool stops_guest() const { return engine_->abilities().stops_guest; }
+
+  std::uint64_t calls_of_run() const {
+    return stops_guest() ? std::min(options_.calls, options_.slow_calls) : options_.calls;
+  }
+
+  /// False if it cannot be used here, or not for this kind: a row says why.
+  bool open_for(std::string_view engine, ProbeKind kind) {
+    auto opened = open_engine(setting(blindness_of(kind)), engine);
+    if (opened) {
+      engine_ = *std::move(opened);
+      return true;
+    }
+    options_.progress(fmt::format("{}: not here: {}", engine, opened.error().message));
+    study_.rows.push_back({.engine = std::string(engine),
+                           .kind = kind,
+                           .error = opened.error().message,
+                           .hint = opened.error().hint});
+    return false;
   }
 
   Result<void> measure_engine(std::string_view engine) {
-    const auto kinds = kinds_of_engine(engine);
+    if (!open_for(engine, ProbeKind::event)) return {};  // which every engine has
+    const auto kinds = kinds_of_engine(engine_->abilities());
     for (std::size_t first = 0; first < kinds.size();) {
       std::size_t end = first;
       while (end < kinds.size() && blindness_of(kinds[end]) == blindness_of(kinds[first])) ++end;
-      auto opened = open_for(setting(), engine, kinds[first]);
-      if (!opened) {
-        options_.progress(fmt::format("{}: not here: {}", engine, opened.error().message));
-        study_.rows.push_back({.engine = std::string(engine),
-                               .kind = kinds[first],
-                               .error = opened.error().message,
-                               .hint = opened.error().hint});
-        return {};
-      }
-      engine_ = *std::move(opened);
+      if (!engine_ && !open_for(engine, kinds[first])) return {};
       auto done = measure_kinds(engine, kinds.subspan(first, end - first));
       engine_.reset();
       if (!done) return done;
@@ -123,25 +126,25 @@ class ProbesBench {
   }
 
   Result<void> measure_kinds(std::string_view engine, std::span<const ProbeKind> kinds) {
-    const std::uint64_t calls = calls_of(engine);
+    const std::uint64_t calls = calls_of_run();
     if (counts_hits(kinds.front())) {
       options_.progress(fmt::format("{}: whether the calls come", engine));
       const std::uint64_t some = std::min(calls, first_calls);
-      VMSIGHT_TRY(const RunFigures first, run_with(kinds.front(), some, engine));
+      VMSIGHT_TRY(const RunFigures first, run_with(kinds.front(), some));
       VMSIGHT_TRY_VOID(check_hits(options_.site, some, first.hits));
     }
     const std::size_t start = study_.rows.size();
     for (const ProbeKind kind : kinds)
       study_.rows.push_back({.engine = std::string(engine), .kind = kind});
     std::vector<std::vector<double>> extras(kinds.size());
-    VMSIGHT_TRY(RunFigures before, run_without(calls, engine));
+    VMSIGHT_TRY(RunFigures before, run_without(calls));
     for (unsigned round = 0; round < options_.rounds; ++round) {
       VMSIGHT_TRY_VOID(measure_raw());
       for (std::size_t i = 0; i < kinds.size(); ++i) {
         ProbeRow& row = study_.rows[start + i];
         if (!row.error.empty()) continue;
-        VMSIGHT_TRY(const RunFigures probed, run_with(kinds[i], calls, engine));
-        VMSIGHT_TRY(const RunFigures after, run_without(calls, engine));
+        VMSIGHT_TRY(const RunFigures probed, run_with(kinds[i], calls));
+        VMSIGHT_TRY(const RunFigures after, run_without(calls));
         VMSIGHT_TRY_VOID(add(row, extras[i], calls, before, probed, after));
         options_.progress(fmt::format(
             "{} {}: round {} of {}: {}", engine, name_of(row.kind), round + 1, options_.rounds,
@@ -181,21 +184,21 @@ class ProbesBench {
     return {};
   }
 
-  Result<RunFigures> run_without(std::uint64_t calls, std::string_view engine) {
-    VMSIGHT_TRY(const RunFigures figures, run_command(calls, engine, ProbeKind::idle));
-    if (engine == "kvm") call_ns_.push_back(figures.ns / static_cast<double>(calls));
+  Result<RunFigures> run_without(std::uint64_t calls) {
+    VMSIGHT_TRY(const RunFigures figures, run_command(calls, ProbeKind::idle));
+    if (!stops_guest()) call_ns_.push_back(figures.ns / static_cast<double>(calls));
     return figures;
   }
 
-  Result<RunFigures> run_with(ProbeKind kind, std::uint64_t calls, std::string_view engine) {
+  Result<RunFigures> run_with(ProbeKind kind, std::uint64_t calls) {
     const ProbeId id = ++last_id_;
     const ProbeOrder order =
         order_for(kind, id, kind == ProbeKind::idle ? idle_site_ : site_, text_);
     told_ = texts_ = 0;
     const std::uint64_t strangers = engine_->foreign();
     VMSIGHT_TRY_VOID(engine_->arm({&order, 1}));
-    VMSIGHT_TRY(RunFigures figures, run_command(calls, engine, kind));
-    VMSIGHT_TRY_VOID(read_rest(engine));
+    VMSIGHT_TRY(RunFigures figures, run_command(calls, kind));
+    VMSIGHT_TRY_VOID(read_rest());
     VMSIGHT_TRY(const ProbeCounts counts, engine_->counts(id));
     VMSIGHT_TRY_VOID(engine_->disarm({&id, 1}));
     figures.hits =
@@ -207,31 +210,31 @@ class ProbesBench {
   }
 
   /// Events are read meanwhile only if they would not all fit: reading takes the host's CPU, not the guest's.
-  Result<RunFigures> run_command(std::uint64_t calls, std::string_view engine, ProbeKind kind) {
-    const bool stops_guest = engine != "kvm";
+  Result<RunFigures> run_command(std::uint64_t calls, ProbeKind kind) {
+    const bool stops = stops_guest();
     const bool reads =
         kind == ProbeKind::event || kind == ProbeKind::event_string || kind == ProbeKind::call;
     const bool drains = reads && calls > fits_unread;
-    CallCommand::Meanwhile meanwhile{.every = stops_guest ? std::chrono::milliseconds(0)
-                                              : drains    ? drain_interval
-                                                          : rest};
+    CallCommand::Meanwhile meanwhile{.every = stops    ? std::chrono::milliseconds(0)
+                                              : drains ? drain_interval
+                                                       : rest};
     meanwhile.run = [&]() -> Result<void> {
-      if (!stops_guest && !drains) return watcher_.guest.vm->check_alive();
+      if (!stops && !drains) return watcher_.guest.vm->check_alive();
       VMSIGHT_TRY(const std::size_t told,
-                  poll(stops_guest ? poll_patience : std::chrono::milliseconds(0)));
+                  poll(stops ? poll_patience : std::chrono::milliseconds(0)));
       static_cast<void>(told);
       return {};
     };
     VMSIGHT_TRY(const CallRun ran, command_.run(calls, options_.seconds, meanwhile));
     // The clock of a guest that is stopped at each hit stands still meanwhile.
-    const bool told_clock = !stops_guest && ran.told_ns.has_value();
+    const bool told_clock = !stops && ran.told_ns.has_value();
     return RunFigures{.ns = static_cast<double>(told_clock ? *ran.told_ns : ran.elapsed_ns),
                       .told_clock = told_clock};
   }
 
   /// Events that wait; the guest may go on to make more.
-  Result<void> read_rest(std::string_view engine) {
-    if (engine != "kvm") return {};  // nothing waits: the guest does
+  Result<void> read_rest() {
+    if (stops_guest()) return {};  // nothing waits: the guest does
     for (unsigned i = 0; i < most_reads; ++i) {
       VMSIGHT_TRY(const std::size_t some, poll(std::chrono::milliseconds(0)));
       if (some == 0) break;
@@ -246,8 +249,12 @@ class ProbesBench {
     });
   }
 
-  EngineSetting setting() {
-    return {*watcher_.guest.vm, *watcher_.guest.kernel, *watcher_.guest.memory};
+  EngineSetting setting(EngineSetting::Blind blind) {
+    return {.vm = *watcher_.guest.vm,
+            .kernel = *watcher_.guest.kernel,
+            .memory = *watcher_.guest.memory,
+            .blind = blind,
+            .ends_storms = false};
   }
 
   const VmInfo& info_;

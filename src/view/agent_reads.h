@@ -31,6 +31,7 @@ class AgentReads final : public PageSource {
   Result<void> health() override { return vm_.check_alive(); }
   std::uint64_t calls() const override { return agent_->calls(); }
   bool is_live() const override { return true; }
+  bool is_passive() const override { return false; }
   std::string_view technique() const override { return technique_; }
 
  private:

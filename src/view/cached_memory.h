@@ -41,7 +41,7 @@ class CachedMemory final : public GuestMemory {
   Result<void> health() override;
   MemoryCounters counters() const override;
   bool is_live() const override { return source_->is_live(); }
-  ViewNature nature() const override { return {}; }
+  ViewNature nature() const override { return {.passive = source_->is_passive()}; }
   std::string_view technique() const override { return source_->technique(); }
 
  private:
@@ -57,6 +57,8 @@ class CachedMemory final : public GuestMemory {
 
   CachedMemory() = default;
   Result<void> do_refresh() override;
+  /// Pages stay until the next view: what they cost the guest is paid.
+  Result<void> do_end_view() override { return {}; }
   void do_forget(std::span<const GuestPhys> pages) override;
   const std::byte* use(std::uint32_t slot);
   const std::byte* miss(std::uint32_t number);

@@ -26,6 +26,7 @@ class GdbReads final : public PageSource {
   Result<void> health() override { return monitor_->health(); }
   std::uint64_t calls() const override { return calls_ + monitor_->calls(); }
   bool is_live() const override { return true; }
+  bool is_passive() const override { return false; }
   std::string_view technique() const override { return "halt-interface:gdbstub"; }
 
  private:

@@ -37,13 +37,16 @@ class MappedMemory final : public GuestMemory {
 
   const RamMap& ram() const override { return parts_.ram; }
   const std::byte* page(GuestPhys address) override;
+  void prefetch(std::span<const GuestPhys>) override {}  // a page fault each, asked for or not
   Result<void> read_fresh(std::span<FreshRead> reads) override;
   Result<std::vector<PhysRange>> populated() override;
   Result<void> scan(GuestPhys from, std::span<std::byte> into) override;
   Result<void> health() override;
   MemoryCounters counters() const override;
   bool is_live() const override { return parts_.live; }
-  ViewNature nature() const override { return {.one_moment = !parts_.live, .direct = parts_.live}; }
+  ViewNature nature() const override {
+    return {.one_moment = !parts_.live, .direct = parts_.live, .passive = true};
+  }
   std::string_view technique() const override { return parts_.technique; }
 
  private:
@@ -56,6 +59,8 @@ class MappedMemory final : public GuestMemory {
     std::uint64_t first = 0;     // its first bit in touched_
   };
   Result<void> do_refresh() override;
+  Result<void> do_end_view() override { return {}; }      // all views have the same mapping
+  void do_forget(std::span<const GuestPhys>) override {}  // page() gives no copies
   const Run* find_run(GuestPhys address);
   void touch(std::uint64_t number);
 

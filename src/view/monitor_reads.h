@@ -33,6 +33,7 @@ class MonitorReads final : public PageSource {
   Result<void> health() override { return vm_.check_alive(); }
   std::uint64_t calls() const override { return calls_; }
   bool is_live() const override { return true; }
+  bool is_passive() const override { return false; }
   std::string_view technique() const override;
   Error explain(Error error) const { return explain_failure(vm_, std::move(error)); }
 

@@ -29,7 +29,10 @@ class PageSource {
 
   /// System calls or interface commands made so far.
   virtual std::uint64_t calls() const = 0;
+  /// The guest may write the pages while they are read.
   virtual bool is_live() const = 0;
+  /// As ViewNature::passive.
+  virtual bool is_passive() const = 0;
   virtual std::string_view technique() const = 0;
 };
 

@@ -33,6 +33,7 @@ class ProcessReads final : public PageSource {
   Result<void> health() override { return vm_.check_alive(); }
   std::uint64_t calls() const override { return calls_ + files_.calls(); }
   bool is_live() const override { return pid_ == vm_.info().pid; }
+  bool is_passive() const override { return true; }
   std::string_view technique() const override { return "live-read"; }
 
  private:

@@ -13,16 +13,14 @@ namespace vmsight {
 
 struct Technique {
   std::string_view name;
-  std::string_view what;    // one line: how memory is reached
-  std::string_view cost;    // one line: what a view costs the guest
-  bool consistent = false;  // a view shows one moment
-  bool pauses = false;      // the guest is halted for a part of each view
-  bool copies = false;      // a view is a copy
-  bool injects = false;     // system calls are run inside the QEMU process
+  std::string_view what;  // one line: how memory is reached
+  std::string_view cost;  // one line: what a view costs the guest
+  TechniqueAbilities abilities;
   std::chrono::milliseconds max_halt = default_max_halt;  // of one view, unless the user says more
   bool copies_all = false;  // all of guest RAM during the halt: the larger it is, the longer
-  /// Checks all that can be checked without disturbing the guest; the first refresh() disturbs it.
-  Result<std::unique_ptr<GuestMemory>> (*open)(const Vm& vm,
+  /// Checks all that can be checked without disturbing the guest; the first refresh() disturbs it. What it
+  /// opens is called `name`.
+  Result<std::unique_ptr<GuestMemory>> (*open)(const Vm& vm, std::string_view name,
                                                std::chrono::milliseconds max_halt) = nullptr;
 };
 

@@ -24,6 +24,7 @@ class UffdSnapshotter::Reads final : public PageSource {
   Result<void> health() override;
   std::uint64_t calls() const override { return live_->calls(); }
   bool is_live() const override { return false; }
+  bool is_passive() const override { return false; }  // the guest's writes wait for our copies
   std::string_view technique() const override { return "live-snap:uffd"; }
 
   /// Remembers which pages are there now. Where the host cannot protect others, they are zeros in

@@ -105,7 +105,7 @@ class UnpackedMemory final : public GuestMemory {
             .calls = unpacked_};
   }
   bool is_live() const override { return false; }
-  ViewNature nature() const override { return {.one_moment = true}; }
+  ViewNature nature() const override { return {.one_moment = true, .passive = true}; }
   std::string_view technique() const override { return "file"; }
 
  private:
@@ -143,6 +143,9 @@ class UnpackedMemory final : public GuestMemory {
     if (touched_.size() > limits_.max_pages / 4 * 3) drop_all();
     return {};
   }
+
+  Result<void> do_end_view() override { return {}; }      // pages stay for the next view
+  void do_forget(std::span<const GuestPhys>) override {}  // an image does not change
 
   void drop_all() {
     frames_.release_from(0);

@@ -33,6 +33,7 @@ class Source final : public PageSource {
   Result<void> health() override { return {}; }
   std::uint64_t calls() const override { return calls_; }
   bool is_live() const override { return true; }
+  bool is_passive() const override { return true; }
   std::string_view technique() const override { return "fuzz"; }
 
  private:

@@ -45,6 +45,7 @@ class ByteMemory final : public GuestMemory {
 
   const RamMap& ram() const override { return ram_; }
   const std::byte* page(GuestPhys address) override;
+  void prefetch(std::span<const GuestPhys>) override {}
   Result<void> read_fresh(std::span<FreshRead> reads) override;
   Result<std::vector<PhysRange>> populated() override;
   Result<void> scan(GuestPhys from, std::span<std::byte> into) override;
@@ -56,6 +57,8 @@ class ByteMemory final : public GuestMemory {
 
  private:
   Result<void> do_refresh() override;
+  Result<void> do_end_view() override { return {}; }
+  void do_forget(std::span<const GuestPhys>) override {}  // page() gives no copies
 
   RamMap ram_;
   std::vector<Mapping> ranges_;  // in the order of ram_.ranges()

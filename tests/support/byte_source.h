@@ -34,6 +34,7 @@ class ByteSource final : public PageSource {
   Result<void> health() override { return {}; }
   std::uint64_t calls() const override { return batches.size(); }
   bool is_live() const override { return true; }
+  bool is_passive() const override { return true; }
   std::string_view technique() const override { return "fake"; }
 
  private:

@@ -13,6 +13,7 @@ class StubVm : public Vm {
   const std::vector<RamBlock>& blocks() const override { return blocks_; }
   const RamMap& ram() const override { return ram_; }
   std::string_view ram_source() const override { return "derived"; }
+  std::string ram_note() const override { return ""; }
   std::string monitor_note() const override { return "a test has no monitor"; }
   Result<void> check_alive() const override { return {}; }
   Result<std::vector<VcpuRegisters>> registers() override { return no_monitor(); }

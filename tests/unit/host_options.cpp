@@ -1,4 +1,4 @@
-#include "host/options.h"
+#include "host/option_list.h"
 
 #include <gtest/gtest.h>
 

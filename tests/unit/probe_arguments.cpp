@@ -150,7 +150,7 @@ TEST_F(Arguments, ShowValuesByTheirTypes) {
 
 TEST_F(Arguments, ResultsNameErrors) {
   const FunctionPlan plain = plan("plain", true);
-  Hit hit{.at_return = true, .fetched_return = {number(0xfffffffe)}};
+  Hit hit{{.at_return = true}, {}, {number(0xfffffffe)}};
   EXPECT_EQ(to_text(*decode_result(plain, hit), true), "-2 (ENOENT)");
   hit.fetched_return = {number(3)};
   EXPECT_EQ(to_text(*decode_result(plain, hit), true), "3");

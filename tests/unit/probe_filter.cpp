@@ -20,8 +20,9 @@ std::optional<FilterName> names(std::string_view name) {
 }
 
 Hit a_hit() {
-  Hit hit{.vcpu = 1,
-          .task = {.task = GuestVirt(0xffff888000000000), .pid = 12, .tgid = 10, .comm = {"cat"}}};
+  Hit hit{
+      {.vcpu = 1,
+       .task = {.task = GuestVirt(0xffff888000000000), .pid = 12, .tgid = 10, .comm = {"cat"}}}};
   hit.fetched = {{.ok = true, .value = 0x12345678ffffff9c},  // -100 in 32 bits
                  {.ok = true, .value = 0x7fff0000, .bytes = "/etc/passwd"},
                  {.ok = true, .value = ~0ULL},

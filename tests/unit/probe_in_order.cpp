@@ -12,7 +12,7 @@ constexpr std::uint64_t window = InOrder::window_ns;
 class InOrderTest : public ::testing::Test {
  protected:
   void add(std::initializer_list<std::uint64_t> times) {
-    for (const std::uint64_t time : times) order_.add({.probe = next_++, .time_ns = time});
+    for (const std::uint64_t time : times) order_.add({{.probe = next_++, .time_ns = time}});
   }
   InOrder order_;
   ProbeId next_ = 0;

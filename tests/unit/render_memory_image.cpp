@@ -31,7 +31,10 @@ class FakeMemory : public GuestMemory {
     const auto found = pages_.find(address.pfn());
     return found == pages_.end() ? zeros.data() : found->second.data();
   }
-  Result<void> read_fresh(std::span<FreshRead>) override { return {}; }
+  void prefetch(std::span<const GuestPhys>) override {}
+  Result<void> read_fresh(std::span<FreshRead>) override {
+    return Error{.code = ErrorCode::unsupported, .message = "images are not made by fresh reads"};
+  }
   Result<std::vector<PhysRange>> populated() override {
     return std::vector<PhysRange>{{GuestPhys(0), 1 << 20}, {GuestPhys(3 << 20), 6 << 20}};
   }
@@ -47,6 +50,8 @@ class FakeMemory : public GuestMemory {
 
  private:
   Result<void> do_refresh() override { return {}; }
+  Result<void> do_end_view() override { return {}; }
+  void do_forget(std::span<const GuestPhys>) override {}
 
   RamMap ram_;
   std::map<std::uint64_t, std::vector<std::byte>> pages_;

@@ -43,7 +43,7 @@ class TraceText : public ::testing::Test {
   SyntheticGuest guest_;
   AddressSpace space_;
   Reader reader_;
-  Hit hit_;
+  ProbeHit hit_;
   ProbeSite site_{.at_return = true, .function = "f"};
   std::vector<ProbeArgument> arguments_;
   std::optional<ProbeArgument> result_;

@@ -57,6 +57,13 @@ TEST_P(HaltedView, IsLiveOutsideOfViewsOnly) {
   EXPECT_TRUE(memory_->is_live());
 }
 
+TEST_P(HaltedView, SaysThatItHaltsTheGuest) {
+  const ViewNature nature = memory_->nature();
+  EXPECT_TRUE(nature.one_moment && nature.halts);
+  EXPECT_FALSE(nature.passive || nature.direct);
+  EXPECT_EQ(nature.copies, !nature.is_read_halted());
+}
+
 TEST_P(HaltedView, NothingMovesInAView) {
   std::vector<std::uint64_t> before;
   for (int view = 0; view < 5; ++view) {

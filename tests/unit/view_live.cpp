@@ -63,6 +63,13 @@ TEST_P(LiveView, ReadsWhatTheGuestWrote) {
   EXPECT_EQ(memory_->counters().bytes, 4 * page_size);
 }
 
+TEST_P(LiveView, NeitherHaltsNorAsksTheGuest) {
+  const ViewNature nature = memory_->nature();
+  EXPECT_TRUE(nature.passive);
+  EXPECT_FALSE(nature.one_moment || nature.halts || nature.copies);
+  EXPECT_EQ(nature.direct, GetParam().technique == "live-map");
+}
+
 TEST_P(LiveView, ANewViewSeesNewContents) {
   for (std::uint64_t i = 1; i < 10; ++i) {
     vm_.put(GuestPhys(0x1000), i);
@@ -256,6 +263,32 @@ TEST(TechniqueStatus, TellsWhatWorksAndWhyNot) {
     EXPECT_EQ(status.usable, status.reason.empty()) << status.name;
   }
   EXPECT_TRUE(reads);
+}
+
+TEST(TechniqueStatus, SaysOfATechniqueWhatItsMemorySays) {
+  for (const Backing backing : {Backing::anonymous, Backing::shared_file}) {
+    ChildVm vm(backing, {{GuestPhys(0), 1 << 20}});
+    for (const TechniqueStatus& status : technique_status(vm)) {
+      if (!status.usable) continue;
+      const auto memory = open_view(vm, status.name);
+      if (!memory) continue;  // it can be there once at a time
+      const ViewNature nature = (*memory)->nature();
+      EXPECT_EQ(nature.one_moment, status.abilities.consistent) << status.name;
+      EXPECT_EQ(nature.halts, status.abilities.halts) << status.name;
+      EXPECT_EQ(nature.copies, status.abilities.copies) << status.name;
+      EXPECT_TRUE(status.abilities.pauses || !status.abilities.halts) << status.name;
+    }
+  }
+}
+
+TEST(ChooseTechnique, TellsWhatAutoWouldTake) {
+  ChildVm vm(Backing::anonymous, {{GuestPhys(0), 1 << 20}});
+  const auto chosen = choose_technique(vm, {});
+  ASSERT_TRUE(chosen) << chosen.error().message;
+  EXPECT_EQ(chosen->name, (*open_view(vm, "auto"))->technique());
+  EXPECT_TRUE(chosen->usable && !chosen->cost.empty() && !chosen->abilities.pauses);
+  const auto none = choose_technique(vm, {.consistent = true, .no_pause = true});
+  EXPECT_EQ(none.error().code, ErrorCode::unsupported);
 }
 
 }  // namespace

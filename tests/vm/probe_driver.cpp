@@ -29,7 +29,7 @@ Result<void> open(const std::string& name, Setup& setup) {
   VMSIGHT_TRY(setup.vm, open_vm(info));
   VMSIGHT_TRY(setup.memory, open_view(*setup.vm, "live-map"));
   VMSIGHT_TRY(setup.kernel, find_kernel(*setup.memory, {}));
-  VMSIGHT_TRY(setup.prober, Prober::open({*setup.vm, *setup.kernel, *setup.memory}, "kvm"));
+  VMSIGHT_TRY(setup.prober, Prober::open({*setup.vm, *setup.kernel, *setup.memory, "kvm"}));
   return {};
 }
 

@@ -7,8 +7,8 @@
 
 #include "base/clock.h"
 #include "kernel/guest_text.h"
+#include "probe/engine.h"
 #include "probe/kvm/arm.h"
-#include "probe/kvm/engine_kvm.h"
 #include "probe/kvm/file_probes.h"
 #include "probe/kvm/in_order.h"
 #include "probe/kvm/program.h"
@@ -21,10 +21,27 @@ namespace {
 constexpr std::uint64_t second_ns = 1'000'000'000;
 constexpr std::size_t events_at_once = 4096;
 
+using Blind = EngineSetting::Blind;
+
+/// Whatever the VM: what it cannot do here open() and check() say.
+EngineAbilities abilities_of(const VmInfo&) {
+  return {.name = "kvm", .user_sites = true, .return_sites = true, .max_sites = kvm::max_probes};
+}
+
+Result<void> check_vm(const VmInfo& vm) {
+  if (vm.accelerator != Accelerator::tcg) return kvm::check_host();
+  return Error{.code = ErrorCode::unsupported,
+               .message = "engine kvm: the guest is emulated (TCG), KVM has no part in it",
+               .hint = "use --engine gdbstub"};
+}
+
 class KvmEngine final : public ProbeEngine {
  public:
-  KvmEngine(const EngineSetting& setting, const KvmEngineOptions& options)
-      : vm_(setting.vm), kernel_(setting.kernel), options_(options) {}
+  explicit KvmEngine(const EngineSetting& setting)
+      : vm_(setting.vm),
+        kernel_(setting.kernel),
+        blind_(setting.blind),
+        ends_storms_(setting.ends_storms) {}
 
   ~KvmEngine() override {
     std::vector<ProbeId> all;
@@ -33,19 +50,16 @@ class KvmEngine final : public ProbeEngine {
   }
 
   Result<void> open() {
-    VMSIGHT_TRY_VOID(check_kvm_engine(vm_.info()));
+    VMSIGHT_TRY_VOID(check_vm(vm_.info()));
     VMSIGHT_TRY(memory_, open_live_read(vm_));
     VMSIGHT_TRY(kvm::guest guest, kvm::describe_guest(vm_, kernel_, *memory_));
-    if (options_.blind == KvmEngineOptions::Blind::to_this_vm) guest.tgid = 0;  // no QEMU has it
-    VMSIGHT_TRY(program_, kvm::Program::load(
-                              guest, options_.blind != KvmEngineOptions::Blind::to_everything));
+    if (blind_ == Blind::to_this_vm) guest.tgid = 0;  // no QEMU has it
+    VMSIGHT_TRY(program_, kvm::Program::load(guest, blind_ != Blind::to_everything));
     VMSIGHT_TRY(armory_, Armory::open(vm_, kernel_, *memory_));
     return {};
   }
 
-  EngineAbilities abilities() const override {
-    return {.name = "kvm", .user_sites = true, .return_sites = true, .max_sites = kvm::max_probes};
-  }
+  EngineAbilities abilities() const override { return abilities_of(vm_.info()); }
 
   Result<void> check(const ProbeOrder& order) override {
     const auto is_here = [&](const auto& site) {
@@ -90,8 +104,9 @@ class KvmEngine final : public ProbeEngine {
     return {};
   }
 
-  Result<void> set_inode(ProbeId id, GuestVirt inode) override {
-    if (files_) files_->set_inode(id, inode);
+  /// All processes share the file's page: which of them map it makes no difference.
+  Result<void> follow(ProbeId id, const ProbeSite& now) override {
+    if (files_) files_->set_inode(id, now.inode);
     return {};
   }
 
@@ -277,7 +292,7 @@ class KvmEngine final : public ProbeEngine {
 
   template <typename Find>
   Result<void> set_trap(GuestVirt next, kvm::trap_kind kind, const Site& site, Find find) {
-    if (options_.blind == KvmEngineOptions::Blind::to_its_sites) return {};
+    if (blind_ == Blind::to_its_sites) return {};
     kvm::trap trap{};
     trap.kind = static_cast<__u8>(kind);
     trap.bare = 1;
@@ -429,7 +444,7 @@ class KvmEngine final : public ProbeEngine {
                                           escape_bytes(site.trap.name)),
                    .hint = "the guest may have rebooted; attach again"};
     }
-    return options_.end_storms ? end_storms(seconds) : Result<void>{};
+    return ends_storms_ ? end_storms(seconds) : Result<void>{};
   }
 
   Result<void> end_storms(double seconds) {
@@ -450,7 +465,8 @@ class KvmEngine final : public ProbeEngine {
 
   const Vm& vm_;
   Kernel& kernel_;
-  const KvmEngineOptions options_;
+  const Blind blind_;
+  const bool ends_storms_;
   std::unique_ptr<GuestMemory> memory_;
   std::unique_ptr<kvm::Program> program_;
   std::unique_ptr<Armory> armory_;
@@ -462,24 +478,21 @@ class KvmEngine final : public ProbeEngine {
   std::uint64_t looked_after_ns_ = monotonic_ns();
 };
 
-}  // namespace
-
-Result<void> check_kvm_engine(const VmInfo& vm) {
-  if (vm.accelerator != Accelerator::tcg) return kvm::check_host();
-  return Error{.code = ErrorCode::unsupported,
-               .message = "engine kvm: the guest is emulated (TCG), KVM has no part in it",
-               .hint = "use --engine gdbstub"};
-}
-
-Result<std::unique_ptr<ProbeEngine>> open_kvm_engine(const EngineSetting& setting) {
-  return open_kvm_engine(setting, KvmEngineOptions{});
-}
-
-Result<std::unique_ptr<ProbeEngine>> open_kvm_engine(const EngineSetting& setting,
-                                                     const KvmEngineOptions& options) {
-  auto engine = std::make_unique<KvmEngine>(setting, options);
+Result<std::unique_ptr<ProbeEngine>> open_for(const EngineSetting& setting) {
+  auto engine = std::make_unique<KvmEngine>(setting);
   VMSIGHT_TRY_VOID(engine->open());
   return std::unique_ptr<ProbeEngine>(std::move(engine));
 }
+
+}  // namespace
+
+const EngineInfo kvm_engine{
+    .name = "kvm",
+    .what = "functions of the kernel and of programs, seen by eBPF in the host's kernel",
+    .cost = "microseconds a hit; vCPUs never wait for us",
+    .abilities = abilities_of,
+    .check = check_vm,
+    .open = open_for,
+};
 
 }  // namespace vmsight

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "probe/engine.h"
 #include "probe/kvm/arm.h"
 #include "probe/kvm/file_place.h"
 #include "probe/kvm/program.h"

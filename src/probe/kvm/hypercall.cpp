@@ -5,7 +5,7 @@
 #include <fmt/format.h>
 #include <algorithm>
 
-#include "host/options.h"
+#include "host/option_list.h"
 #include "kernel/guest_text.h"
 #include "vmsight/reader.h"
 

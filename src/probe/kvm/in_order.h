@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <deque>
 
-#include "vmsight/probe.h"
+#include "probe/engine.h"
 
 namespace vmsight::kvm {
 

@@ -4,8 +4,8 @@
 
 #include <span>
 
+#include "probe/engine.h"
 #include "probe/kvm/shared.h"
-#include "vmsight/probe.h"
 
 namespace vmsight::kvm {
 

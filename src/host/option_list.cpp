@@ -1,4 +1,4 @@
-#include "host/options.h"
+#include "host/option_list.h"
 
 #include <charconv>
 #include <cmath>
