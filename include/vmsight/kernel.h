@@ -146,9 +146,7 @@ class Kernel {
 
   /// Bytes from a symbol of the kernel's image to the next one; nullopt if that cannot be told.
   /// Remembered in the cache.
-  virtual std::optional<std::uint64_t> symbol_size(std::string_view /*name*/) {
-    return std::nullopt;
-  }
+  virtual std::optional<std::uint64_t> symbol_size(std::string_view name) = 0;
 
   /// A member such as ("task_struct", "thread_info.cpu"); nullopt if this kernel has none.
   /// `type` may be "module:name" for a type of a module's BTF ("virtio_net:virtnet_info").

@@ -38,6 +38,11 @@ Result<Change> change_of_kind(std::string_view kind, nlohmann::json payload) {
   return make_change(*known, std::move(payload));
 }
 
+bool stands_by(const Change& change, std::string_view run_state) {
+  const auto kind = find_kind(change.kind);
+  return !kind || (*kind)->stands_in.empty() || (*kind)->stands_in == run_state;
+}
+
 Result<void> undo_change(const ProcessId& vm, const Change& change) {
   VMSIGHT_TRY(const ChangeKind* kind, find_kind(change.kind));
   return kind->undo(vm, change.payload);

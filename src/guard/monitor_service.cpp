@@ -255,7 +255,7 @@ void MonitorService::on_deadline() {
 bool MonitorService::stands_by_us() {
   const auto state = run_state();
   if (!state || *state == "running") return !state;
-  return armed_->change.kind != "gdbstub" || armed_->is_held || *state == "debug";
+  return armed_->is_held || stands_by(armed_->change, *state);
 }
 
 /// The owner is cut off from the monitor: half done as its work is, it cannot go on.

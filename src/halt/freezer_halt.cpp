@@ -30,6 +30,9 @@ class FreezerHalt final : public VcpuHalt {
     return thawed;
   }
 
+  /// A group stays frozen when this process ends: it is the journal that tells of it.
+  bool is_stuck() const override { return false; }
+
  private:
   Error ended() const {
     return {.code = ErrorCode::vm_gone, .message = fmt::format("process {} has ended", vm_.pid)};

@@ -25,7 +25,7 @@ class VcpuHalt {
   virtual Result<void> halt() = 0;
   virtual Result<void> resume() = 0;
   /// Something could not be let go of: only the end of the process does it.
-  virtual bool is_stuck() const { return false; }
+  virtual bool is_stuck() const = 0;
 };
 
 /// By ptrace. The kernel resumes the threads when the process ends.

@@ -84,7 +84,8 @@ constinit const ChangeKind gdbstub_change{
     .name = "gdbstub",
     .what = "a gdbstub held the guest, or had breakpoints in it",
     .undo = by_own_connection<undo_gdbstub>,
-    .undo_by_monitor = undo_gdbstub};
+    .undo_by_monitor = undo_gdbstub,
+    .stands_in = "debug"};
 
 Result<std::unique_ptr<GdbStub>> GdbStub::open(const Vm& vm, Use use,
                                                std::chrono::milliseconds max_halt) {

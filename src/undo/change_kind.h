@@ -16,7 +16,8 @@ class QmpClient;
 
 struct ChangeKind {
   std::string_view name;  // in the journal: "stopped"
-  std::string_view what;  // what a vmsight that was killed left, for a person: "the guest was stopped by QMP"
+  /// What a vmsight that was killed left, for a person: "the guest was stopped by QMP".
+  std::string_view what;
   /// May halt the guest, or borrow a thread of QEMU; afterwards the guest runs, if it was we who halted
   /// it. May be done twice. `payload` is what the change was made with; from a file, so anything.
   Result<void> (*undo)(const ProcessId& vm, const nlohmann::json& payload) = nullptr;
@@ -24,6 +25,9 @@ struct ChangeKind {
   Result<void> (*undo_by_monitor)(QmpClient&, const ProcessId& vm,
                                   const nlohmann::json& payload) = nullptr;
   bool outlives_vm = false;  // something is left on the host when the VM has ended
+  /// QEMU's run state of a guest that stands because of the change, though it was not told to stop: "debug"
+  /// at a breakpoint. "": whatever state it stands in.
+  std::string_view stands_in{};
 };
 
 }  // namespace vmsight

@@ -51,6 +51,7 @@ class TypedKernel final : public Kernel {
     }
     return std::nullopt;
   }
+  std::optional<std::uint64_t> symbol_size(std::string_view) override { return std::nullopt; }
   std::optional<Member> member(std::string_view type, std::string_view path) override {
     return btf_->member(type, path);
   }

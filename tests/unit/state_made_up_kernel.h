@@ -45,6 +45,7 @@ class MadeUpKernel final : public Kernel {
     if (is_new) at->second = guest_.allocate(4096, 4096);
     return at->second;
   }
+  std::optional<std::uint64_t> symbol_size(std::string_view) override { return std::nullopt; }
   std::optional<Member> member(std::string_view type, std::string_view path) override {
     const std::pair key{std::string(type), std::string(path)};
     if (lacking_.count(key.first) != 0) return std::nullopt;

@@ -7,9 +7,9 @@
 #include <csignal>
 #include <fstream>
 
-#include "support/fake_monitor.h"
-#include "qemu/monitor_questions.h"
 #include "guard/change_kinds.h"
+#include "qemu/monitor_questions.h"
+#include "support/fake_monitor.h"
 #include "undo/recovery.h"
 #include "vmsight/halt.h"
 
@@ -130,6 +130,14 @@ TEST(Recovery, UndoKnowsItsKinds) {
     EXPECT_EQ(monitor.status(), "running") << kind;
   }
   EXPECT_FALSE(undo(vm, {.kind = "of the future"}));
+}
+
+TEST(Recovery, TellsWhoseFaultItIsThatAGuestStands) {
+  const Change breakpoints = *change_of_kind("gdbstub", {});
+  EXPECT_TRUE(stands_by(breakpoints, "debug"));
+  EXPECT_FALSE(stands_by(breakpoints, "paused"));
+  EXPECT_TRUE(stands_by(*change_of_kind("stopped", {}), "paused"));
+  EXPECT_TRUE(stands_by({.kind = "from the future"}, "paused"));  // it is let go of, rather
 }
 
 TEST(Recovery, CancelsMigrationsButNoBackgroundSnapshot) {

@@ -44,6 +44,7 @@ class KvmEngine final : public ProbeEngine {
         ends_storms_(setting.ends_storms) {}
 
   ~KvmEngine() override {
+    if (!armory_) return;  // open() failed
     std::vector<ProbeId> all;
     for (const auto& [id, probe] : probes_) all.push_back(id);
     static_cast<void>(disarm(all));
