@@ -2,28 +2,17 @@
 // UTF-8, characters that turn the direction of text around.
 #pragma once
 
-#include <cstdint>
+#include <cstddef>
 #include <string>
 #include <string_view>
 
-namespace vmsight {
+#include "base/utf8.h"
 
-/// One step through text that claims to be UTF-8.
-struct Utf8Step {
-  std::uint32_t code_point = 0;
-  std::size_t length = 1;  // bytes taken, at least 1
-  bool valid = false;      // false: `length` is 1 and the byte is not part of a valid sequence
-};
-/// Decodes the first character of a non-empty text. Overlong forms, surrogates and values above
-/// U+10FFFF are invalid (RFC 3629).
-Utf8Step decode_utf8(std::string_view text);
+namespace vmsight {
 
 /// Text for a terminal: printable characters as they are; control characters, invalid bytes and
 /// characters that reorder or hide text (bidi controls, separators) as `\xNN` or `\u{NNNN}`.
 std::string for_terminal(std::string_view text);
-
-/// Valid UTF-8 for a JSON string: bytes that are not UTF-8 become `\xNN`.
-std::string for_json(std::string_view text);
 
 /// Columns that text takes on a terminal, after for_terminal(). Uses the process's locale.
 std::size_t display_width(std::string_view text);

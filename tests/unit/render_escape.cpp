@@ -39,19 +39,6 @@ TEST(ForTerminal, EscapesInvalidUtf8ByteByByte) {
   EXPECT_EQ(for_terminal("ab\xe4\xbd"), "ab\\xe4\\xbd");                // cut off
 }
 
-TEST(ForJson, KeepsTextAndMarksWhatIsNotUtf8) {
-  EXPECT_EQ(for_json("a\nb\x1b"), "a\nb\x1b");  // JSON escapes these itself
-  EXPECT_EQ(for_json("caf\xe9 \u4f60"), "caf\\xe9 \u4f60");
-}
-
-TEST(DecodeUtf8, NeverTakesMoreThanThereIs) {
-  for (const std::string_view text : {"\xf0", "\xf0\x9f", "\xf0\x9f\x98"}) {
-    EXPECT_FALSE(decode_utf8(text).valid);
-    EXPECT_EQ(decode_utf8(text).length, 1u);
-  }
-  EXPECT_EQ(decode_utf8("\U0001F600").code_point, 0x1F600u);
-}
-
 TEST(Clip, EndsBetweenCharacters) {
   EXPECT_EQ(clip("abcdef", 3), "abc");
   EXPECT_EQ(clip("äöü", 2), "äö");
