@@ -11,6 +11,8 @@ namespace {
 
 constexpr std::size_t max_warnings = 5;  // in text; JSON has all problems
 
+}  // namespace
+
 AttachOptions attach_options(const CommonOptions& options) {
   return {.technique = options.technique,
           .wish = options.wish,
@@ -22,6 +24,8 @@ AttachOptions attach_options(const CommonOptions& options) {
           .found = {},
           .recovered = {}};
 }
+
+namespace {
 
 void say_what_was_left(const Recovery& done) {
   fmt::print(stderr, "vmsight: {}: left by a killed vmsight: {}; {}\n", for_terminal(done.vm),

@@ -13,6 +13,9 @@
 
 namespace vmsight {
 
+/// What attach() takes, of the options that verbs share; it says nothing.
+AttachOptions attach_options(const CommonOptions& options);
+
 /// Opens the VM or image only.
 Result<Guest> open_named(const CommonOptions& options);
 /// ... and a view of its memory.

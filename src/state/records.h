@@ -36,6 +36,18 @@ class ValueSink {
   virtual void end_object() = 0;
 };
 
+/// What the values of a field are, before there is one.
+enum class ValueType : std::uint8_t {
+  text,
+  texts,
+  boolean,
+  number,
+  signed_number,
+  real,
+  address,
+  other,  // lists and objects
+};
+
 template <typename Record>
 struct Field {
   std::string_view name;  // the key in JSON, the heading in CSV
@@ -50,6 +62,7 @@ struct Field {
   bool (*changed)(const Record& a, const Record& b) = nullptr;
   /// Set: whether the record has the field at all.
   bool (*has)(const Record&) = nullptr;
+  ValueType type = ValueType::other;
 };
 
 /// A kind of record, as it stands in a state.
@@ -161,10 +174,32 @@ void put_device(std::uint64_t device, ValueSink& sink);
 
 namespace field_detail {
 template <typename T>
+constexpr ValueType type_of() {
+  if constexpr (std::is_same_v<T, bool>) {
+    return ValueType::boolean;
+  } else if constexpr (std::is_same_v<T, GuestVirt>) {
+    return ValueType::address;
+  } else if constexpr (std::is_same_v<T, std::string_view> || std::is_same_v<T, char>) {
+    return ValueType::text;
+  } else if constexpr (std::is_same_v<T, std::vector<std::string_view>>) {
+    return ValueType::texts;
+  } else if constexpr (std::is_floating_point_v<T>) {
+    return ValueType::real;
+  } else if constexpr (std::is_integral_v<T>) {
+    return std::is_signed_v<T> ? ValueType::signed_number : ValueType::number;
+  } else if constexpr (
+      requires { typename T::value_type; } && requires(const T& t) { t.has_value(); }) {
+    return type_of<typename T::value_type>();
+  } else {
+    return ValueType::other;
+  }
+}
+template <typename T>
 struct MemberOf;
 template <typename R, typename T>
 struct MemberOf<T R::*> {
   using Record = R;
+  using Type = T;
 };
 template <auto member>
 using RecordOf = typename MemberOf<decltype(member)>::Record;
@@ -187,7 +222,12 @@ bool changed(const RecordOf<member>& a, const RecordOf<member>& b) {
 template <auto member>
 constexpr Field<field_detail::RecordOf<member>> field(std::string_view name, std::string_view unit,
                                                       std::string_view meaning) {
-  return {.name = name, .unit = unit, .meaning = meaning, .put = field_detail::put<member>};
+  using Type = typename field_detail::MemberOf<decltype(member)>::Type;
+  return {.name = name,
+          .unit = unit,
+          .meaning = meaning,
+          .put = field_detail::put<member>,
+          .type = field_detail::type_of<Type>()};
 }
 /// ... whose other value is a change.
 template <auto member>
@@ -209,8 +249,10 @@ constexpr Field<field_detail::RecordOf<member>> telling(std::string_view name,
 }
 /// The same field, told in another way.
 template <typename Record>
-constexpr Field<Record> told(Field<Record> field, void (*put)(const Record&, ValueSink&)) {
+constexpr Field<Record> told(Field<Record> field, void (*put)(const Record&, ValueSink&),
+                             ValueType type = ValueType::text) {
   field.put = put;
+  field.type = type;
   return field;
 }
 

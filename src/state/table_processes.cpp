@@ -76,7 +76,8 @@ constexpr Field<Process> process_fields[] = {
                       "cgroups", "", "lines of /proc/PID/cgroup; null unless cgroups are read"),
                   [](const Process& p, ValueSink& sink) {
                     p.cgroups.empty() ? sink.null() : put_value(p.cgroups, sink);
-                  }),
+                  },
+                  ValueType::texts),
 };
 constexpr Kind<Process> process_table{.part = part_processes,
                                       .key = "processes",

@@ -1,0 +1,44 @@
+#include "watch/detector.h"
+
+namespace vmsight::detect {
+namespace {
+
+template <typename... Cases>
+struct Overloaded : Cases... {
+  using Cases::operator()...;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<FieldNames>> field_names(const Rule& rule) {
+  using Names = Result<std::unique_ptr<FieldNames>>;
+  return std::visit(
+      Overloaded{[&](const StateRule&) { return state_field_names(rule); },
+                 [&](const Progress&) { return Names(progress_field_names(rule)); },
+                 [&](const Heartbeat&) { return Names(heartbeat_field_names(rule)); },
+                 [&](const ProbeRule&) { return Names(probe_field_names(rule)); },
+                 [&](const Integrity&) {
+                   return Names(Error{.code = ErrorCode::unsupported,
+                                      .message = about(rule, rule.place) +
+                                                 "integrity rules are not run by watch yet",
+                                      .hint = "use rules of the other kinds"});
+                 }},
+      rule.kind);
+}
+
+Result<std::unique_ptr<Detector>> make_detector(const Rule& rule, const RuleSet& set) {
+  using Made = Result<std::unique_ptr<Detector>>;
+  VMSIGHT_TRY(const auto names, field_names(rule));
+  VMSIGHT_TRY(CompiledRule compiled, CompiledRule::compile(rule, set, *names));
+  return std::visit(
+      Overloaded{[&](const StateRule&) { return make_state_detector(std::move(compiled)); },
+                 [&](const Progress&) { return make_progress_detector(std::move(compiled)); },
+                 [&](const Heartbeat&) { return make_heartbeat_detector(std::move(compiled)); },
+                 [&](const ProbeRule&) { return make_probe_detector(std::move(compiled)); },
+                 [&](const Integrity&) {
+                   return Made(Error{.code = ErrorCode::unsupported, .message = "integrity"});
+                 }},
+      rule.kind);
+}
+
+}  // namespace vmsight::detect

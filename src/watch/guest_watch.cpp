@@ -1,0 +1,386 @@
+#include "watch/guest_watch.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "base/clock.h"
+#include "kernel/architecture.h"
+#include "kernel/guest_text.h"
+#include "render/json.h"
+#include "render/json_writer.h"
+#include "state/records.h"
+#include "watch/record_fields.h"
+
+namespace vmsight::detect {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr std::uint64_t second_ns = 1'000'000'000;
+constexpr std::uint64_t retry_ns = 5 * second_ns;  // for sites that are not there yet
+constexpr std::size_t max_found = 10'000;          // alarms of one round
+
+std::uint64_t wall_clock_ns() {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return static_cast<std::uint64_t>(std::chrono::nanoseconds(now).count());
+}
+
+template <typename Record>
+nlohmann::json json_of(const Record& record) {
+  JsonWriter writer;
+  put_fields(kind_of<Record>().fields, record, writer);
+  return nlohmann::json::parse(writer.written(), nullptr, false);
+}
+
+}  // namespace
+
+GuestWatch::GuestWatch(std::string spec, const RuleSet& set, std::vector<Rule> rules,
+                       GuestWatchOptions options)
+    : spec_(std::move(spec)),
+      name_(spec_),
+      set_(set),
+      rules_(std::move(rules)),
+      options_(std::move(options)) {
+  for (const Rule& rule : rules_) rule_by_name_[rule.name] = &rule;
+}
+
+GuestWatch::~GuestWatch() = default;
+
+Result<void> GuestWatch::open() {
+  VMSIGHT_TRY(guest_, open_guest(spec_, options_.attach));
+  name_ = guest_.name;
+  VMSIGHT_TRY_VOID(open_memory(guest_, options_.attach));
+  return open_kernel();
+}
+
+/// Of each kernel anew: what detectors remember is of the one before.
+Result<void> GuestWatch::open_kernel() {
+  VMSIGHT_TRY_VOID(find_kernel_of(guest_, options_.attach));
+  VMSIGHT_TRY(state_reader_, StateReader::create(*guest_.kernel, *guest_.memory));
+  Members members(*guest_.kernel);
+  jiffies_ = Jiffies::resolve(members);
+  running_.clear();
+  std::optional<Error> first;
+  for (const Rule& rule : rules_) {
+    auto detector = make_detector(rule, set_);
+    if (!detector) {
+      options_.note(detector.error().message);
+      if (!first) first = detector.error();
+      continue;
+    }
+    running_.push_back(std::make_unique<Running>());
+    running_.back()->detector = *std::move(detector);
+    running_.back()->pending = !running_.back()->detector->probes().empty();
+  }
+  if (running_.empty()) {
+    return first ? *first : Error{.code = ErrorCode::usage, .message = "watch: no rules to run"};
+  }
+  arm_pending(monotonic_ns());
+  return {};
+}
+
+Result<void> GuestWatch::open_prober() {
+  if (prober_) return {};
+  if (!guest_.vm) {
+    return Error{.code = ErrorCode::unsupported, .message = "an image cannot be probed"};
+  }
+  VMSIGHT_TRY(probe_memory_, open_view(*guest_.vm, "auto", {}, nullptr));
+  VMSIGHT_TRY(prober_, Prober::open({.vm = *guest_.vm,
+                                     .kernel = *guest_.kernel,
+                                     .memory = *probe_memory_,
+                                     .engine = options_.engine}));
+  return {};
+}
+
+void GuestWatch::note_once(Running& running, std::string reason) {
+  if (running.reason == reason) return;
+  running.reason = std::move(reason);
+  options_.note(fmt::format("{}: rule \"{}\": {}", escape_bytes(name_),
+                            running.detector->rule().rule().name, running.reason));
+}
+
+void GuestWatch::arm_pending(std::uint64_t now_ns) {
+  for (const auto& running : running_) {
+    if (!running->pending || running->broken || now_ns < running->next_try_ns) continue;
+    running->next_try_ns = now_ns + retry_ns;
+    arm(*running);
+  }
+}
+
+/// What is not there yet may come: a module that is loaded, a program that is started.
+void GuestWatch::arm(Running& running) {
+  if (auto opened = open_prober(); !opened) {
+    running.broken = true;
+    return note_once(running, opened.error().message);
+  }
+  const auto requests = running.detector->probes();
+  auto armed = prober_->add(requests, [this, &running](const ProbeEvent& event) {
+    ++running.hits;
+    running.detector->hit(event, [&](Detection found) { raise(running, std::move(found)); });
+  });
+  if (armed) {
+    running.probes = *std::move(armed);
+    running.pending = false;
+    running.reason.clear();
+    return;
+  }
+  const Error& error = armed.error();
+  running.broken = error.code != ErrorCode::not_found;
+  note_once(running, error.message + (running.broken ? "" : "; it is looked for again"));
+}
+
+Result<void> GuestWatch::step(std::chrono::milliseconds patience) {
+  std::uint64_t now_ns = monotonic_ns();
+  arm_pending(now_ns);
+  auto looked = look(now_ns);
+  now_ns = monotonic_ns();
+  const std::uint64_t due_ns = next_due_ns();
+  const auto wait = std::min<std::chrono::nanoseconds>(
+      patience, std::chrono::nanoseconds(due_ns > now_ns ? due_ns - now_ns : 0));
+  const auto wait_ms = std::chrono::ceil<std::chrono::milliseconds>(wait);
+  if (looked && prober_) {
+    auto polled = prober_->poll(wait_ms);
+    if (!polled) looked = std::move(polled).error();
+  } else if (looked && wait_ms.count() > 0) {
+    ::usleep(static_cast<useconds_t>(wait_ms.count() * 1000));
+  }
+  if (looked) count_hits();
+  deliver_found();
+  if (looked || looked.error().code != ErrorCode::vm_gone) return looked;
+  return follow_reboot();
+}
+
+/// The VM goes on, so it is the guest that is another one now.
+Result<void> GuestWatch::follow_reboot() {
+  if (!guest_.vm) return Error{.code = ErrorCode::vm_gone, .message = name_ + " has ended"};
+  VMSIGHT_TRY_VOID(guest_.vm->check_alive());
+  options_.note(fmt::format("{}: the guest reboots", escape_bytes(name_)));
+  prober_.reset();
+  running_.clear();
+  Result<void> opened;
+  constexpr int attempts = 600;
+  for (int i = 0; i < attempts; ++i) {
+    VMSIGHT_TRY_VOID(guest_.vm->check_alive());
+    VMSIGHT_TRY_VOID(guest_.memory->refresh());
+    opened = open_kernel();
+    if (opened) break;
+    ::usleep(200'000);
+  }
+  if (opened) options_.note(fmt::format("{}: watched again", escape_bytes(name_)));
+  return opened;
+}
+
+std::uint64_t GuestWatch::next_due_ns() const {
+  std::uint64_t due = ~0ULL;
+  for (const auto& running : running_) {
+    if (running->detector->every_ns() != 0) due = std::min(due, running->next_look_ns);
+    if (running->pending && !running->broken) due = std::min(due, running->next_try_ns);
+  }
+  if (const auto sum = limiter_.next_due_ns()) due = std::min(due, *sum);
+  return due;
+}
+
+/// One state for all detectors whose time has come.
+Result<void> GuestWatch::look(std::uint64_t now_ns) {
+  unsigned parts = 0;
+  for (const auto& running : running_) {
+    const bool is_due = running->detector->every_ns() != 0 && now_ns >= running->next_look_ns;
+    if (is_due) parts |= running->detector->parts();
+  }
+  if (parts == 0) return {};
+  StateOptions options;
+  options.parts = parts | part_os;
+  VMSIGHT_TRY_VOID(state_reader_->read(options, state_));
+  Reader reader(*guest_.memory, guest_.kernel->space());
+  const Look look = make_look(reader, now_ns);
+  for (const auto& running : running_) {
+    const std::uint64_t every_ns = running->detector->every_ns();
+    if (every_ns == 0 || now_ns < running->next_look_ns) continue;
+    running->next_look_ns = std::max(running->next_look_ns + every_ns, now_ns + every_ns / 2);
+    look_by(*running, look);
+  }
+  return {};
+}
+
+/// What it is about is told when it begins, not at each look.
+void GuestWatch::look_by(Running& running, const Look& look) {
+  ++running.looks;
+  running.now_there.clear();
+  running.detector->look(look, [&](Detection found) { raise(running, std::move(found)); });
+  running.over_there = std::exchange(running.now_there, {});
+}
+
+Look GuestWatch::make_look(Reader& reader, std::uint64_t now_ns) {
+  return {.state = state_,
+          .kernel = *guest_.kernel,
+          .reader = reader,
+          .host_ns = now_ns,
+          .guest_ns = guest_time(reader),
+          .where = [this, &reader](GuestVirt task, std::int32_t cpu,
+                                   bool runs) { return place_of(reader, task, cpu, runs); },
+          .halted_by_somebody = [this] { return halted_by_somebody(); }};
+}
+
+/// Ticks of the guest: they stand while it does. An idle guest may count them late, all at once.
+std::uint64_t GuestWatch::guest_time(Reader& reader) {
+  const auto at = guest_.kernel->symbol("jiffies_64");
+  const auto rate = jiffies_.per_second(reader);
+  if (!at || !rate || *rate == 0) return monotonic_ns();
+  reader.clear_fault();
+  const std::uint64_t ticks = reader.u64(*at) & 0xffffffffffff;
+  reader.clear_fault();
+  return ticks * (second_ns / *rate);
+}
+
+std::string GuestWatch::symbol_of(GuestVirt address) {
+  const auto place = guest_.kernel->locate(address);
+  if (!place) return "";
+  return fmt::format("{}+{:#x}", escape_bytes(place->name), place->offset);
+}
+
+std::string GuestWatch::place_of(Reader& reader, GuestVirt task, std::int32_t cpu, bool runs) {
+  if (!runs) {
+    if (!unwinder_) {
+      auto made = guest_.kernel->space().architecture().make_unwinder(*guest_.kernel, reader);
+      if (!made) return "";
+      unwinder_ = *std::move(made);
+    }
+    const auto stack = unwinder_->unwind(reader, task);
+    reader.clear_fault();
+    std::string text;
+    for (std::size_t i = 0; stack && i < stack->frames.size() && i < 6; ++i) {
+      text += text.empty() ? "" : " < ";
+      text += symbol_of(stack->frames[i].pc);
+    }
+    return text;
+  }
+  if (!guest_.vm) return "";
+  const auto registers = guest_.vm->registers();
+  if (!registers || cpu < 0 || static_cast<std::size_t>(cpu) >= registers->size()) return "";
+  const VcpuRegisters& vcpu = (*registers)[static_cast<std::size_t>(cpu)];
+  return vcpu.cpl == 3 ? fmt::format("user code at {:#x}", vcpu.rip)
+                       : symbol_of(GuestVirt(vcpu.rip));
+}
+
+std::string GuestWatch::halted_by_somebody() {
+  if (!guest_.vm) return "an image";
+  const auto state = guest_.vm->run_state();
+  return state && *state != "running" ? *state : "";
+}
+
+/// Those that are only counted tell their detectors once a second.
+void GuestWatch::count_hits() {
+  const std::uint64_t now_ns = monotonic_ns();
+  if (!prober_ || now_ns - counted_ns_ < second_ns / 2) return;
+  counted_ns_ = now_ns;
+  const auto probes = prober_->list();
+  if (!probes) return;
+  for (const auto& running : running_) {
+    std::uint64_t hits = 0;
+    for (const ProbeInfo& probe : *probes) {
+      if (std::ranges::find(running->probes, probe.id) == running->probes.end()) continue;
+      hits += probe.counts.hits;
+      if (probe.counts.stormed) {
+        note_once(*running, to_string(probe.site) + " was hit too often, and is disarmed");
+      }
+      if (!probe.ended.empty()) {
+        note_once(*running, to_string(probe.site) + ": " + probe.ended);
+        running->pending = true;  // the module may come back
+      }
+    }
+    if (!running->probes.empty()) running->detector->counted(hits);
+    running->hits = std::max(running->hits, hits);
+  }
+}
+
+void GuestWatch::raise(Running& running, Detection detection) {
+  if (!detection.object.empty()) {
+    running.now_there.insert(detection.object);
+    if (running.over_there.contains(detection.object)) return;
+  }
+  if (found_.size() >= max_found) return;
+  const CompiledRule& rule = running.detector->rule();
+  Found found{.alarm = rule.alarm(detection.fields, name_, wall_clock_ns()),
+              .key = rule.limit_key(detection.fields),
+              .by = &running,
+              .pid = detection.pid};
+  found.alarm.evidence = std::move(detection.evidence);
+  ++running.alarms;
+  found_.push_back(std::move(found));
+}
+
+/// Of the process that it is about, as it is now: its record, files and sockets.
+nlohmann::json GuestWatch::evidence_of(std::int32_t pid) {
+  State state;
+  StateOptions options;
+  options.parts = part_processes | part_open_files | part_sockets;
+  options.pid = pid;
+  if (pid <= 0 || !state_reader_->read(options, state)) return nullptr;
+  const Process* process = find_process(state, pid);
+  if (process == nullptr) return nullptr;
+  nlohmann::json evidence{{"process", json_of(*process)}};
+  constexpr std::size_t most = 64;
+  for (const OpenFile& file : state.open_files) {
+    if (evidence["open_files"].size() < most) evidence["open_files"].push_back(json_of(file));
+  }
+  for (const Socket& socket : state.sockets) {
+    if (socket.pid == pid && evidence["sockets"].size() < most)
+      evidence["sockets"].push_back(json_of(socket));
+  }
+  return evidence;
+}
+
+void GuestWatch::deliver_found() {
+  constexpr std::size_t with_evidence = 16;  // of one round: reading it takes time
+  const std::uint64_t now_ns = monotonic_ns();
+  std::size_t looked_at = 0;
+  for (Found& found : std::exchange(found_, {})) {
+    const CompiledRule& rule = found.by->detector->rule();
+    for (Alarm& alarm :
+         limiter_.add(std::move(found.alarm), found.key, rule.limit_every_ns(), now_ns)) {
+      if (found.pid > 0 && looked_at++ < with_evidence) {
+        if (auto evidence = evidence_of(found.pid); evidence.is_object()) {
+          alarm.evidence.update(evidence);
+        }
+      }
+      options_.alarm(alarm, *rule_by_name_.at(alarm.rule));
+    }
+  }
+  for (const Alarm& alarm : limiter_.due(now_ns))
+    options_.alarm(alarm, *rule_by_name_.at(alarm.rule));
+}
+
+Result<void> GuestWatch::finish() {
+  Result<void> done;
+  if (prober_) done = prober_->finish();
+  deliver_found();
+  for (const Alarm& alarm : limiter_.flush()) options_.alarm(alarm, *rule_by_name_.at(alarm.rule));
+  return done;
+}
+
+Result<void> GuestWatch::read(unsigned parts, State& into) {
+  StateOptions options;
+  options.parts = parts;
+  return state_reader_->read(options, into);
+}
+
+nlohmann::json GuestWatch::status() {
+  nlohmann::json rules = nlohmann::json::array();
+  for (const auto& running : running_) {
+    rules.push_back({{"rule", running->detector->rule().rule().name},
+                     {"probes", running->probes.size()},
+                     {"pending", running->pending},
+                     {"reason", running->reason},
+                     {"looks", running->looks},
+                     {"hits", running->hits},
+                     {"alarms", running->alarms}});
+  }
+  return {{"vm", escape_bytes(name_)},
+          {"engine", prober_ ? nlohmann::json(prober_->abilities().name) : nlohmann::json()},
+          {"rules", std::move(rules)}};
+}
+
+}  // namespace vmsight::detect

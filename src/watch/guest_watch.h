@@ -1,0 +1,105 @@
+// Rules that run on one guest: reads what its detectors want to see, arms their probes, makes alarms
+// of what they find, and begins anew when the guest has rebooted.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "detect/alarm.h"
+#include "kernel/stack_unwinder.h"
+#include "state/jiffies.h"
+#include "vmsight/guest.h"
+#include "watch/detector.h"
+
+namespace vmsight::detect {
+
+struct GuestWatchOptions {
+  AttachOptions attach;
+  std::string engine = "auto";                           // of probes
+  std::function<void(const Alarm&, const Rule&)> alarm;  // gets each alarm that is to be delivered
+  std::function<void(std::string_view)> note;            // one line for the operator
+};
+
+class GuestWatch {
+ public:
+  /// `set` must outlive it. Nothing is attached yet.
+  GuestWatch(std::string spec, const RuleSet& set, std::vector<Rule> rules,
+             GuestWatchOptions options);
+  ~GuestWatch();
+
+  /// Errors of attach(). A rule that this guest cannot have is noted and left out; unsupported if
+  /// none is left.
+  Result<void> open();
+  /// Looks that are due are taken, hits that came are judged; waits for at most so long. vm_gone if
+  /// the VM has ended. A guest that reboots is followed.
+  Result<void> step(std::chrono::milliseconds patience);
+  /// Disarms, and delivers sums of repeats.
+  Result<void> finish();
+
+  const std::string& name() const { return name_; }
+  const Guest& guest() const { return guest_; }
+  /// The whole state, or parts of it, now.
+  Result<void> read(unsigned parts, State& into);
+  /// What each rule does: armed sites, hits, looks; for --status and tests.
+  nlohmann::json status();
+
+ private:
+  struct Running {
+    std::unique_ptr<Detector> detector;
+    std::vector<ProbeId> probes;
+    bool pending = false;  // its sites are not there yet
+    bool broken = false;   // it cannot be had; said once
+    std::string reason;
+    std::uint64_t next_look_ns = 0, next_try_ns = 0, looks = 0, hits = 0, alarms = 0;
+    std::set<std::string> over_there, now_there;  // objects of the look before, and of this one
+  };
+  struct Found {
+    Alarm alarm;
+    std::string key;
+    Running* by = nullptr;
+    std::int32_t pid = 0;
+  };
+
+  Result<void> open_kernel();
+  Result<void> follow_reboot();
+  Result<void> open_prober();
+  void arm_pending(std::uint64_t now_ns);
+  void arm(Running& running);
+  void note_once(Running& running, std::string reason);
+  Result<void> look(std::uint64_t now_ns);
+  void look_by(Running& running, const Look& look);
+  Look make_look(Reader& reader, std::uint64_t now_ns);
+  void count_hits();
+  void raise(Running& running, Detection detection);
+  void deliver_found();
+  nlohmann::json evidence_of(std::int32_t pid);
+  std::uint64_t guest_time(Reader& reader);
+  std::string place_of(Reader& reader, GuestVirt task, std::int32_t cpu, bool runs);
+  std::string symbol_of(GuestVirt address);
+  std::string halted_by_somebody();
+  std::uint64_t next_due_ns() const;
+
+  std::string spec_, name_;
+  const RuleSet& set_;
+  std::vector<Rule> rules_;
+  GuestWatchOptions options_;
+  Guest guest_;
+  std::unique_ptr<GuestMemory> probe_memory_;  // the prober's own: it begins views of it
+  std::unique_ptr<StateReader> state_reader_;
+  std::unique_ptr<StackUnwinder> unwinder_;
+  State state_;
+  Jiffies jiffies_{};
+  std::vector<std::unique_ptr<Running>> running_;
+  AlarmLimiter limiter_;
+  std::map<std::string, const Rule*> rule_by_name_;
+  std::vector<Found> found_;
+  std::uint64_t counted_ns_ = 0;
+  std::unique_ptr<Prober> prober_;  // the first to go: its handlers use the rest
+};
+
+}  // namespace vmsight::detect
