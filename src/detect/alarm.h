@@ -37,8 +37,12 @@ struct Alarm {
 class AlarmLimiter {
  public:
   explicit AlarmLimiter(std::size_t max_keys = 4096) : max_keys_(max_keys) {}
+  AlarmLimiter(const AlarmLimiter&) = delete;  // by_key_ points into entries_
+  AlarmLimiter& operator=(const AlarmLimiter&) = delete;
+  AlarmLimiter(AlarmLimiter&&) = default;
+  AlarmLimiter& operator=(AlarmLimiter&&) = default;
 
-  /// `key` with the rule's name says which alarms are repeats; `every_ns` 0: none is. Times are of
+  /// `key`, with the rule and the VM of the alarm, says which alarms are repeats; `every_ns` 0: none is. Times are of
   /// the caller's clock. What is to be delivered now, the oldest first.
   std::vector<Alarm> add(Alarm alarm, std::string_view key, std::uint64_t every_ns,
                          std::uint64_t now_ns);
@@ -64,11 +68,12 @@ class AlarmLimiter {
              std::vector<Alarm>& deliver);
   static void repeat(Entry& entry, Alarm alarm);
   static void take_sum(Entry& entry, std::vector<Alarm>& deliver);
-  Entries::iterator remove(Entries::iterator entry);
+  void remove(Entries::iterator entry);
 
   std::size_t max_keys_;
   Entries entries_;  // the one begun first first
   std::unordered_map<std::string_view, Entries::iterator> by_key_;
+  std::uint64_t next_end_ns_ = ~0ULL;  // no entry is over before
   std::uint64_t pushed_out_ = 0;
 };
 

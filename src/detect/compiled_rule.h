@@ -40,6 +40,9 @@ class CompiledRule {
   const std::vector<OutputTemplate::Named>& fields() const { return fields_; }
 
  private:
+  CompiledRule() = default;
+  Result<void> gather_fields(const FieldNames& names);
+
   Rule rule_;
   Condition condition_, exceptions_;
   OutputTemplate output_;

@@ -23,6 +23,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -38,12 +39,14 @@ struct ConditionProgram;
 
 using Lists = std::map<std::string, std::vector<std::string>, std::less<>>;
 using Macros = std::map<std::string, PlacedText, std::less<>>;
+using BrokenNames = std::set<std::string, std::less<>>;
 
 /// What names in a condition stand for. Everything must outlive the compilation only.
 struct ConditionContext {
   const FieldNames* names = nullptr;  // nullptr: only the form is looked at, any field is right
   const Lists* lists = nullptr;
   const Macros* macros = nullptr;
+  const BrokenNames* broken = nullptr;  // lists and macros that are defined, but wrongly
 };
 
 /// A comparison that must hold for the condition to hold, in the language of src/probe/filter.h.

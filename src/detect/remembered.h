@@ -20,6 +20,10 @@ class Memory {
   };
   Memory() : Memory(Bounds{}) {}
   explicit Memory(Bounds bounds) : bounds_(bounds) {}
+  Memory(const Memory&) = delete;  // by_key_ points into entries_
+  Memory& operator=(const Memory&) = delete;
+  Memory(Memory&&) = default;
+  Memory& operator=(Memory&&) = default;
 
   struct Window {
     std::uint32_t which = 0;  // of the counts of a condition

@@ -26,15 +26,18 @@
 namespace vmsight::detect {
 
 /// What could be used, and everything that could not: each error is one line that begins with
-/// "FILE:LINE: ", and a hint. A rule with an error is not among the rules; an override with an
+/// "FILE:LINE: ", or with "read FILE: " if all of it could not be read, and a hint. A rule with an error is not among the rules; an override with an
 /// error leaves the rule as it was.
 struct RuleSet {
   std::vector<Rule> rules;  // in the order of the files; also those that are not enabled
   Lists lists;              // with lists within them in their places
   Macros macros;
+  BrokenNames broken;  // lists and macros with errors: what names them is wrong, too
   std::vector<Error> errors;
 
-  ConditionContext context(const FieldNames& names) const { return {&names, &lists, &macros}; }
+  ConditionContext context(const FieldNames& names) const {
+    return {&names, &lists, &macros, &broken};
+  }
 };
 
 struct RuleFileBounds {
