@@ -31,7 +31,7 @@ qemu-ga -p $qga -t /run -l /run/qemu-ga.log &
 
 
 def sources():
-    return sorted((SOURCES / "agent").glob("*.[ch]*"))
+    return sorted((SOURCES / "agent/program").glob("*.[ch]*"))
 
 
 def build_vmsight_agent(digest):
