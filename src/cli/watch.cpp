@@ -113,8 +113,8 @@ class Watch : public Verb {
   Result<void> check_rules() {
     set_ = load_rules({check_});
     for (const Rule& rule : set_.rules) {
-      auto made = make_detector(rule, set_);
-      if (!made) set_.errors.push_back(std::move(made).error());
+      auto checked = check_rule(rule, set_);
+      if (!checked) set_.errors.push_back(std::move(checked).error());
     }
     for (const Error& error : set_.errors) session_->out.print("{}\n", for_terminal(error.message));
     if (set_.errors.empty()) {
@@ -188,7 +188,7 @@ class Watch : public Verb {
       const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
       session_->out.print("{:<16} {}\n", key, for_terminal(text));
     }
-    VMSIGHT_TRY(const auto names, field_names(*rule));
+    VMSIGHT_TRY(const auto names, field_names(*rule, nullptr));
     session_->out.print("{:<16} {}\n", "fields", fmt::join(names->all(), " "));
     return {};
   }

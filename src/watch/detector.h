@@ -56,10 +56,20 @@ class Detector {
   virtual void counted(std::uint64_t hits) = 0;
 };
 
-/// The fields that rules of this kind can name. usage if the rule names a part that is none.
-Result<std::unique_ptr<FieldNames>> field_names(const Rule& rule);
-/// usage, with file and line, for a condition or output that makes no sense.
-Result<std::unique_ptr<Detector>> make_detector(const Rule& rule, const RuleSet& set);
+/// Where the types of what probes see are looked up.
+struct ProbedKernel {
+  Kernel& kernel;
+  Reader& reader;
+};
+
+/// The fields that rules of this kind can name. usage if the rule names what is none; not_found if the
+/// guest lacks its function now. Of a probe without a guest only those that every hit has.
+Result<std::unique_ptr<FieldNames>> field_names(const Rule& rule, const ProbedKernel* guest);
+/// usage, with file and line, for a condition or output that makes no sense; else as above.
+Result<std::unique_ptr<Detector>> make_detector(const Rule& rule, const RuleSet& set,
+                                                const ProbedKernel& guest);
+/// What can be said of a rule without a guest: of a probe's condition only whether it is well formed.
+Result<void> check_rule(const Rule& rule, const RuleSet& set);
 
 // One file each.
 Result<std::unique_ptr<Detector>> make_state_detector(CompiledRule rule);
@@ -69,7 +79,7 @@ Result<std::unique_ptr<Detector>> make_probe_detector(CompiledRule rule);
 Result<std::unique_ptr<FieldNames>> state_field_names(const Rule& rule);
 std::unique_ptr<FieldNames> progress_field_names(const Rule& rule);
 std::unique_ptr<FieldNames> heartbeat_field_names(const Rule& rule);
-std::unique_ptr<FieldNames> probe_field_names(const Rule& rule);
+Result<std::unique_ptr<FieldNames>> probe_field_names(const Rule& rule, const ProbedKernel* guest);
 
 /// `first` wins over `second`.
 class JoinedFields final : public Fields {

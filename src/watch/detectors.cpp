@@ -10,13 +10,13 @@ struct Overloaded : Cases... {
 
 }  // namespace
 
-Result<std::unique_ptr<FieldNames>> field_names(const Rule& rule) {
+Result<std::unique_ptr<FieldNames>> field_names(const Rule& rule, const ProbedKernel* guest) {
   using Names = Result<std::unique_ptr<FieldNames>>;
   return std::visit(
       Overloaded{[&](const StateRule&) { return state_field_names(rule); },
                  [&](const Progress&) { return Names(progress_field_names(rule)); },
                  [&](const Heartbeat&) { return Names(heartbeat_field_names(rule)); },
-                 [&](const ProbeRule&) { return Names(probe_field_names(rule)); },
+                 [&](const ProbeRule&) { return probe_field_names(rule, guest); },
                  [&](const Integrity&) {
                    return Names(Error{.code = ErrorCode::unsupported,
                                       .message = about(rule, rule.place) +
@@ -26,9 +26,10 @@ Result<std::unique_ptr<FieldNames>> field_names(const Rule& rule) {
       rule.kind);
 }
 
-Result<std::unique_ptr<Detector>> make_detector(const Rule& rule, const RuleSet& set) {
+Result<std::unique_ptr<Detector>> make_detector(const Rule& rule, const RuleSet& set,
+                                                const ProbedKernel& guest) {
   using Made = Result<std::unique_ptr<Detector>>;
-  VMSIGHT_TRY(const auto names, field_names(rule));
+  VMSIGHT_TRY(const auto names, field_names(rule, &guest));
   VMSIGHT_TRY(CompiledRule compiled, CompiledRule::compile(rule, set, *names));
   return std::visit(
       Overloaded{[&](const StateRule&) { return make_state_detector(std::move(compiled)); },
@@ -39,6 +40,20 @@ Result<std::unique_ptr<Detector>> make_detector(const Rule& rule, const RuleSet&
                    return Made(Error{.code = ErrorCode::unsupported, .message = "integrity"});
                  }},
       rule.kind);
+}
+
+Result<void> check_rule(const Rule& rule, const RuleSet& set) {
+  VMSIGHT_TRY(const auto names, field_names(rule, nullptr));
+  if (std::holds_alternative<ProbeRule>(rule.kind)) {
+    const ConditionContext form{.lists = &set.lists, .macros = &set.macros};
+    auto condition = Condition::compile(rule.condition.text, form);
+    if (condition) return {};
+    Error error = std::move(condition).error();
+    error.message = about(rule, rule.condition.place) + error.message;
+    return error;
+  }
+  auto compiled = CompiledRule::compile(rule, set, *names);
+  return compiled ? Result<void>() : std::move(compiled).error();
 }
 
 }  // namespace vmsight::detect

@@ -63,23 +63,16 @@ Result<void> GuestWatch::open_kernel() {
   Members members(*guest_.kernel);
   jiffies_ = Jiffies::resolve(members);
   running_.clear();
-  std::optional<Error> first;
   for (const Rule& rule : rules_) {
-    auto detector = make_detector(rule, set_);
-    if (!detector) {
-      options_.note(detector.error().message);
-      if (!first) first = detector.error();
-      continue;
-    }
     running_.push_back(std::make_unique<Running>());
-    running_.back()->detector = *std::move(detector);
-    running_.back()->pending = !running_.back()->detector->probes().empty();
-  }
-  if (running_.empty()) {
-    return first ? *first : Error{.code = ErrorCode::usage, .message = "watch: no rules to run"};
+    running_.back()->rule = &rule;
+    running_.back()->pending = true;
   }
   arm_pending(monotonic_ns());
-  return {};
+  const auto is_broken = [](const auto& running) { return running->broken; };
+  if (!std::ranges::all_of(running_, is_broken)) return {};
+  return Error{.code = ErrorCode::unsupported,
+               .message = fmt::format("watch {}: none of the rules can be run here", name_)};
 }
 
 Result<void> GuestWatch::open_prober() {
@@ -99,37 +92,41 @@ void GuestWatch::note_once(Running& running, std::string reason) {
   if (running.reason == reason) return;
   running.reason = std::move(reason);
   options_.note(fmt::format("{}: rule \"{}\": {}", escape_bytes(name_),
-                            running.detector->rule().rule().name, running.reason));
+                            running.rule->name, running.reason));
 }
 
+/// What is not there yet may come: a module that is loaded, a program that is started.
 void GuestWatch::arm_pending(std::uint64_t now_ns) {
   for (const auto& running : running_) {
     if (!running->pending || running->broken || now_ns < running->next_try_ns) continue;
     running->next_try_ns = now_ns + retry_ns;
-    arm(*running);
+    auto done = running->detector ? Result<void>() : make(*running);
+    if (done) done = arm(*running);
+    running->pending = !done;
+    if (done) continue;
+    running->broken = done.error().code != ErrorCode::not_found;
+    note_once(*running,
+              done.error().message + (running->broken ? "" : "; it is looked for again"));
   }
 }
 
-/// What is not there yet may come: a module that is loaded, a program that is started.
-void GuestWatch::arm(Running& running) {
-  if (auto opened = open_prober(); !opened) {
-    running.broken = true;
-    return note_once(running, opened.error().message);
-  }
+Result<void> GuestWatch::make(Running& running) {
+  Reader reader(*guest_.memory, guest_.kernel->space());
+  VMSIGHT_TRY(running.detector,
+              make_detector(*running.rule, set_, {*guest_.kernel, reader}));
+  return {};
+}
+
+Result<void> GuestWatch::arm(Running& running) {
   const auto requests = running.detector->probes();
-  auto armed = prober_->add(requests, [this, &running](const ProbeEvent& event) {
+  if (requests.empty()) return {};
+  VMSIGHT_TRY_VOID(open_prober());
+  VMSIGHT_TRY(running.probes, prober_->add(requests, [this, &running](const ProbeEvent& event) {
     ++running.hits;
     running.detector->hit(event, [&](Detection found) { raise(running, std::move(found)); });
-  });
-  if (armed) {
-    running.probes = *std::move(armed);
-    running.pending = false;
-    running.reason.clear();
-    return;
-  }
-  const Error& error = armed.error();
-  running.broken = error.code != ErrorCode::not_found;
-  note_once(running, error.message + (running.broken ? "" : "; it is looked for again"));
+  }));
+  running.reason.clear();
+  return {};
 }
 
 Result<void> GuestWatch::step(std::chrono::milliseconds patience) {
@@ -176,7 +173,8 @@ Result<void> GuestWatch::follow_reboot() {
 std::uint64_t GuestWatch::next_due_ns() const {
   std::uint64_t due = ~0ULL;
   for (const auto& running : running_) {
-    if (running->detector->every_ns() != 0) due = std::min(due, running->next_look_ns);
+    if (running->detector && running->detector->every_ns() != 0)
+      due = std::min(due, running->next_look_ns);
     if (running->pending && !running->broken) due = std::min(due, running->next_try_ns);
   }
   if (const auto sum = limiter_.next_due_ns()) due = std::min(due, *sum);
@@ -187,6 +185,7 @@ std::uint64_t GuestWatch::next_due_ns() const {
 Result<void> GuestWatch::look(std::uint64_t now_ns) {
   unsigned parts = 0;
   for (const auto& running : running_) {
+    if (!running->detector) continue;
     const bool is_due = running->detector->every_ns() != 0 && now_ns >= running->next_look_ns;
     if (is_due) parts |= running->detector->parts();
   }
@@ -197,7 +196,7 @@ Result<void> GuestWatch::look(std::uint64_t now_ns) {
   Reader reader(*guest_.memory, guest_.kernel->space());
   const Look look = make_look(reader, now_ns);
   for (const auto& running : running_) {
-    const std::uint64_t every_ns = running->detector->every_ns();
+    const std::uint64_t every_ns = running->detector ? running->detector->every_ns() : 0;
     if (every_ns == 0 || now_ns < running->next_look_ns) continue;
     running->next_look_ns = std::max(running->next_look_ns + every_ns, now_ns + every_ns / 2);
     look_by(*running, look);
@@ -291,7 +290,7 @@ void GuestWatch::count_hits() {
         running->pending = true;  // the module may come back
       }
     }
-    if (!running->probes.empty()) running->detector->counted(hits);
+    if (running->detector && !running->probes.empty()) running->detector->counted(hits);
     running->hits = std::max(running->hits, hits);
   }
 }
@@ -370,7 +369,7 @@ Result<void> GuestWatch::read(unsigned parts, State& into) {
 nlohmann::json GuestWatch::status() {
   nlohmann::json rules = nlohmann::json::array();
   for (const auto& running : running_) {
-    rules.push_back({{"rule", running->detector->rule().rule().name},
+    rules.push_back({{"rule", running->rule->name},
                      {"probes", running->probes.size()},
                      {"pending", running->pending},
                      {"reason", running->reason},

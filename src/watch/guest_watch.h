@@ -50,7 +50,8 @@ class GuestWatch {
 
  private:
   struct Running {
-    std::unique_ptr<Detector> detector;
+    const Rule* rule = nullptr;
+    std::unique_ptr<Detector> detector;  // nullptr: what it probes is not there yet
     std::vector<ProbeId> probes;
     bool pending = false;  // its sites are not there yet
     bool broken = false;   // it cannot be had; said once
@@ -69,7 +70,8 @@ class GuestWatch {
   Result<void> follow_reboot();
   Result<void> open_prober();
   void arm_pending(std::uint64_t now_ns);
-  void arm(Running& running);
+  Result<void> make(Running& running);
+  Result<void> arm(Running& running);
   void note_once(Running& running, std::string reason);
   Result<void> look(std::uint64_t now_ns);
   void look_by(Running& running, const Look& look);

@@ -1,4 +1,6 @@
 // Rules about hits of probes: conditions on what the vCPU knew there.
+#include "probe/arguments.h"
+#include "probe/kernel_sites.h"
 #include "watch/detector.h"
 #include "watch/record_fields.h"
 
@@ -7,21 +9,39 @@ namespace {
 
 using Kind = FieldType::Kind;
 
-/// Names of arguments are those of the function in this guest; which they are is known when it is
-/// armed. So any word is taken here, and the engine's filter refuses what the function does not have.
-class ProbeFieldNames final : public FieldNames {
- public:
-  std::optional<FieldType> find(std::string_view name) const override {
-    if (name == "comm" || name == "function") return FieldType{.kind = Kind::text};
-    if (name == "pid" || name == "tgid") return FieldType{.kind = Kind::signed_number, .bits = 32};
-    if (name == "cpu") return FieldType{.kind = Kind::number, .bits = 32};
-    if (name == "duration_ns") return FieldType{.kind = Kind::number};
-    return FieldType{.kind = Kind::untyped};
+/// What every hit has.
+std::vector<RecordFieldNames::Row> rows_of_hits() {
+  return {{"comm", {.kind = Kind::text}},
+          {"function", {.kind = Kind::text}},
+          {"pid", {.kind = Kind::signed_number, .bits = 32}},
+          {"tgid", {.kind = Kind::signed_number, .bits = 32}},
+          {"cpu", {.kind = Kind::number, .bits = 32}},
+          {"duration_ns", {.kind = Kind::number}}};
+}
+
+FieldType type_of(const ArgumentPlan& argument) {
+  using Shape = ArgumentPlan::Shape;
+  if (argument.shape == Shape::text) return {.kind = Kind::text};
+  if (argument.shape == Shape::pointer) return {.kind = Kind::address};
+  if (argument.type.empty()) return {.kind = Kind::untyped};
+  return {.kind = argument.is_signed ? Kind::signed_number : Kind::number, .bits = argument.bits};
+}
+
+/// Arguments by the names that the function has in this guest.
+Result<void> add_arguments(const std::string& text, const ProbedKernel& guest,
+                           std::vector<RecordFieldNames::Row>& rows) {
+  VMSIGHT_TRY(const Site site, parse_site(text));
+  ProbeSite found{.user = site.user, .at_return = site.at_return};
+  if (!site.user) {
+    VMSIGHT_TRY(const auto sites, find_kernel_sites(guest.kernel, site));
+    if (!sites.empty()) found = sites.front();
   }
-  std::vector<std::string> all() const override {
-    return {"pid", "tgid", "comm", "cpu", "function", "duration_ns", "retval"};
-  }
-};
+  const FunctionPlan plan = plan_function(guest.kernel, guest.reader, found);
+  for (const ArgumentPlan& argument : plan.arguments)
+    rows.emplace_back(argument.name, type_of(argument));
+  if (plan.result && site.at_return) rows.emplace_back("retval", type_of(*plan.result));
+  return {};
+}
 
 class OfEvent final : public Fields {
  public:
@@ -98,8 +118,18 @@ class ProbeDetector final : public Detector {
 
 }  // namespace
 
-std::unique_ptr<FieldNames> probe_field_names(const Rule&) {
-  return std::make_unique<ProbeFieldNames>();
+Result<std::unique_ptr<FieldNames>> probe_field_names(const Rule& rule,
+                                                      const ProbedKernel* guest) {
+  std::vector<RecordFieldNames::Row> rows = rows_of_hits();
+  for (const std::string& text : std::get<ProbeRule>(rule.kind).probes) {
+    if (guest == nullptr) {
+      VMSIGHT_TRY(const Site site, parse_site(text));
+      static_cast<void>(site);
+    } else {
+      VMSIGHT_TRY_VOID(add_arguments(text, *guest, rows));
+    }
+  }
+  return std::unique_ptr<FieldNames>(std::make_unique<RecordFieldNames>(std::move(rows), false));
 }
 
 Result<std::unique_ptr<Detector>> make_probe_detector(CompiledRule rule) {
