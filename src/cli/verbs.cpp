@@ -8,6 +8,7 @@ extern const VerbInfo lsmod_verb, dmesg_verb, lscpu_verb, uname_verb, state_verb
     snapshot_verb;
 extern const VerbInfo read_verb, sym_verb, type_verb, print_verb;
 extern const VerbInfo trace_verb;
+extern const VerbInfo check_verb;
 extern const VerbInfo study_verb;
 
 namespace {
@@ -19,6 +20,7 @@ constexpr const VerbInfo* table[] = {
     &state_verb, &monitor_verb, &snapshot_verb,                                           //
     &read_verb,  &sym_verb,     &type_verb,     &print_verb,                              //
     &trace_verb,                                                                          //
+    &check_verb,                                                                          //
     &study_verb,
 };
 
