@@ -4,8 +4,10 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <map>
+#include <set>
 
-#include "detect/integrity/checks.h"
+#include "detect/integrity/integrity_check.h"
 #include "detect/integrity/text_baseline.h"
 #include "unit/state_made_up_kernel.h"
 
@@ -161,11 +163,11 @@ TEST_F(SystemCallTable, EntryThatIsNoWrapperIsFound) {
 TEST_F(SystemCallTable, DescriptionsTellEntriesThatWereExchanged) {
   const GuestVirt pointers = guest_.allocate(64), one = guest_.allocate(64);
   CheckedKernel kernel(guest_);
-  for (const auto& [name, at] : {std::pair("_stext", text()),
-                                 {"__x64_sys_read", text(0x40)},
-                                 {"__x64_sys_execve", text(0x80)},
-                                 {"_etext", text(0x2000)}})
-    kernel.add(name, at);
+  const std::pair<const char*, GuestVirt> symbols[] = {{"_stext", text()},
+                                                       {"__x64_sys_read", text(0x40)},
+                                                       {"__x64_sys_execve", text(0x80)},
+                                                       {"_etext", text(0x2000)}};
+  for (const auto& [name, at] : symbols) kernel.add(name, at);
   kernel.made().set_symbol("sys_call_table", table_);
   kernel.made().lack("ia32_sys_call_table");
   kernel.made().lack("x32_sys_call_table");
@@ -229,8 +231,8 @@ class ModuleViews : public Integrity {
     guest_.put(*kernel_.symbol("module_kset"), set_.raw());
     kernel_.made().set_size("rb_node", 24);
     // A kset's list is not its first member, as that of no object here is.
-    for (const auto& [type, path] : {std::pair("kset", "list"), {"kobject", "entry"}})
-      kernel_.made().set(type, path, {64, 8, 0, 0, 1});
+    kernel_.made().set("kset", "list", {64, 16, 0, 0, 1});
+    kernel_.made().set("kobject", "entry", {64, 16, 0, 0, 1});
     kernel_.made().set("module_kobject", "kobj", {0, 128, 0, 0, 1});
     kernel_.made().set("module_kobject", "mod", {128, 8, 0, 0, 1});
     kernel_.made().set("module", "list", {8, 16, 0, 0, 1});
@@ -318,7 +320,9 @@ class ProcessViews : public Integrity {
     guest_.put(head, node_.raw() | 2);
     init_ = *kernel_.symbol("init_task");
     for (std::int32_t pid = 1; pid <= 4; ++pid) tasks_.push_back(make(pid));
-    guest_.put(*kernel_.symbol("runqueues") + kernel_.made().offset("rq", "curr"), tasks_[3].raw());
+    kernel_.made().set_cpus({64});  // where the first CPU has its own
+    guest_.put(*kernel_.symbol("runqueues") + kernel_.made().offset("rq", "curr") + 64,
+               tasks_[3].raw());
     link(tasks_, tasks_, tasks_);
   }
   std::uint32_t at(const char* member) { return kernel_.made().offset("task_struct", member); }

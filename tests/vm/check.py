@@ -65,12 +65,9 @@ def symbol(guest, name):
     return int(json.loads(vmsight("sym", guest.pid, name, "--json"))["symbols"][0]["address"], 16)
 
 
-def offset(guest, kind, member):
-    """Of a member, as `vmsight type` prints it."""
-    text = vmsight("type", guest.pid, kind)
-    found = re.search(rf"\b{member}(?:\[\d+\])?;\s*/\*\s*(\d+)", text)
-    expect(found, f"no {kind}.{member} in:\n{text[:2000]}")
-    return int(found[1])
+def offset(guest, structure, member):
+    members = json.loads(vmsight("type", guest.pid, structure, "--json"))["members"]
+    return next(one["offset"] for one in members if one["name"] == member)
 
 
 class Checker:
@@ -143,7 +140,7 @@ def hide_process(guest, memory, checker):
     pid = int(guest.puppet("sh sleep 1000 >/dev/null 2>&1 & echo $!").split()[0])
     processes = json.loads(vmsight("state", guest.pid, "--json"))["processes"]
     task = next(int(one["task"], 16) for one in processes if one["pid"] == pid)
-    link = task + offset(guest, "struct task_struct", "tasks")
+    link = task + offset(guest, "task_struct", "tasks")
     after, before = memory.pointer(link), memory.pointer(link + 8)
     with memory.changed((before, struct.pack("<Q", after)), (after + 8, struct.pack("<Q", before))):
         checker.finds("processes", f"process {pid}")

@@ -2,7 +2,7 @@
 // process a copy of its own; init_cred itself belongs to threads of the kernel alone.
 #include <fmt/format.h>
 
-#include "detect/integrity/checks.h"
+#include "detect/integrity/integrity_check.h"
 #include "state/members.h"
 
 namespace vmsight {

@@ -2,7 +2,7 @@
 // After an upgrade services do that too, until they are restarted.
 #include <fmt/format.h>
 
-#include "detect/integrity/checks.h"
+#include "detect/integrity/integrity_check.h"
 
 namespace vmsight {
 namespace {

@@ -2,7 +2,7 @@
 // livepatches, kprobes and BPF are functions of the kernel or of a listed module.
 #include <fmt/format.h>
 
-#include "detect/integrity/checks.h"
+#include "detect/integrity/integrity_check.h"
 #include "state/members.h"
 
 namespace vmsight {

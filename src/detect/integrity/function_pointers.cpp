@@ -4,7 +4,7 @@
 
 #include <fmt/format.h>
 
-#include "detect/integrity/checks.h"
+#include "detect/integrity/integrity_check.h"
 
 namespace vmsight {
 namespace {
@@ -60,6 +60,7 @@ constexpr std::string_view file_tables[] = {"proc_root_operations",
                                             "def_chr_fops"};
 
 const Kind* kind_of(std::string_view symbol) {
+  if (symbol.starts_with("__")) return nullptr;  // __ksymtab_udp_seq_ops: of the exported symbol
   if (symbol.ends_with("_seq_ops") || symbol.ends_with("_seq_operations")) return &kinds[0];
   return std::ranges::find(file_tables, symbol) != std::end(file_tables) ? &kinds[1] : nullptr;
 }

@@ -5,12 +5,12 @@
 // Intel SDM vol. 3A, 6.14.1. The CPUs use a read-only alias of idt_table, which idt_descr names.
 #include <fmt/format.h>
 
-#include "detect/integrity/checks.h"
+#include "detect/integrity/integrity_check.h"
 
 namespace vmsight {
 namespace {
 
-constexpr unsigned vectors = 256, gate_size = 16;
+constexpr unsigned vectors = 256, gate_size = 16, first_external = 32;
 constexpr std::uint16_t kernel_code = 0x10;  // __KERNEL_CS, arch/x86/include/asm/segment.h
 
 struct Gate {
@@ -28,18 +28,38 @@ Gate read_gate(Reader& reader, GuestVirt at) {
           .privilege = static_cast<unsigned>(low >> 45 & 3)};
 }
 
+/// Stubs of one size each, one a vector.
+bool is_stub(Look& look, const char* first, GuestVirt handler, std::uint64_t vectors_before,
+             unsigned vector) {
+  const auto start = look.kernel.symbol(first);
+  if (!start || handler < *start) return false;
+  for (const std::uint64_t size : {8U, 16U, 32U}) {  // IDT_ALIGN, arch/x86/include/asm/idtentry.h
+    const std::uint64_t index = vector - vectors_before;
+    if (vectors_before != 0 ? handler == *start + index * size
+                            : handler - *start < 32 * size && (handler - *start) % size == 0)
+      return true;
+  }
+  return false;
+}
+
+/// Exceptions that the kernel does not use lead to its early handlers, in memory that was freed
+/// since: 32 of 9 or 13 bytes (EARLY_IDT_HANDLER_SIZE).
+bool is_early_handler(Look& look, unsigned vector, GuestVirt handler) {
+  const auto start = look.kernel.symbol("early_idt_handler_array");
+  if (!start || vector >= first_external) return false;
+  return handler == *start + vector * 9 || handler == *start + vector * 13;
+}
+
 /// What the kernel's own gates lead to.
-bool is_entry(const KernelPlaces& places, GuestVirt handler) {
-  const std::string name = places.name(handler);
-  for (const char* prefix : {"asm_", "xen_asm_", "irq_entries_start", "spurious_entries_start",
-                             "entry_INT80_compat", "early_idt_handler", "int80_emulation"}) {
-    if (name.starts_with(prefix)) return true;
+bool is_entry(Look& look, unsigned vector, GuestVirt handler) {
+  for (const Symbol& symbol : look.places.symbols_at(handler)) {
+    for (const char* prefix : {"asm_", "xen_asm_", "entry_INT80_compat", "int80_emulation"}) {
+      if (symbol.name.starts_with(prefix)) return true;
+    }
   }
-  for (const Symbol& symbol : places.symbols_at(handler)) {
-    if (symbol.name.starts_with("asm_")) return true;
-  }
-  // Stubs of 8 or 16 bytes each; symbols of their own may stand between them.
-  return name.find("_entries_start") != name.npos;
+  return vector >= first_external &&
+         (is_stub(look, "irq_entries_start", handler, first_external, vector) ||
+          is_stub(look, "spurious_entries_start", handler, 0, vector));
 }
 
 void check_gate(Look& look, unsigned vector, GuestVirt at, const Gate& gate) {
@@ -47,12 +67,13 @@ void check_gate(Look& look, unsigned vector, GuestVirt at, const Gate& gate) {
                   .sources = {"idt_table"},
                   .sureness = Sureness::certain,
                   .address = at};
+  if (gate.selector == kernel_code && is_early_handler(look, vector, gate.handler)) return;
   const std::string target = look.places.name(gate.handler);
   if (!look.places.in_kernel_text(gate.handler)) {
     finding.what = fmt::format("vector {} leads to {}, outside the kernel's text", vector, target);
   } else if (gate.selector != kernel_code) {
     finding.what = fmt::format("vector {} has the code segment {:#x}", vector, gate.selector);
-  } else if (!is_entry(look.places, gate.handler)) {
+  } else if (!is_entry(look, vector, gate.handler)) {
     finding.what =
         fmt::format("vector {} leads to {}, which is no entry of the kernel", vector, target);
     finding.sureness = Sureness::likely;

@@ -1,18 +1,20 @@
 #include "detect/integrity/integrity.h"
 
 #include <algorithm>
+#include <iterator>
 #include <set>
 #include <thread>
 
 #include <fmt/format.h>
 
-#include "detect/integrity/checks.h"
+#include "detect/integrity/integrity_check.h"
 #include "vmsight/view.h"
 
 namespace vmsight {
 namespace {
 
 constexpr unsigned looks_needed = 3;
+constexpr unsigned max_rounds = 6;  // with those that met what was changing
 
 using Chosen = std::vector<const IntegrityCheck*>;
 
@@ -49,23 +51,23 @@ class LinuxIntegrityChecker final : public IntegrityChecker {
       else if (read.error().code == ErrorCode::vm_gone || read.error().code == ErrorCode::os)
         return read.error();
     }
-    Findings all;
-    std::vector<std::vector<Finding>> found(chosen.size());
-    all.reports.resize(chosen.size());
-    std::vector<std::size_t> doubtful;
-    for (std::size_t i = 0; i < chosen.size(); ++i) doubtful.push_back(i);
-    // The first look of all; then those that found something are looked at again.
-    for (unsigned look = 0; look < looks_needed && !doubtful.empty(); ++look) {
-      if (look > 0) std::this_thread::sleep_for(options_.pause);
-      VMSIGHT_TRY_VOID(look_once(chosen, doubtful, state, look == 0, found, all.reports));
-      if (!memory_.is_live()) break;
-      std::erase_if(doubtful, [&](std::size_t i) {
-        return std::ranges::all_of(
-            found[i], [](const Finding& finding) { return finding.sureness == Sureness::hint; });
-      });
+    std::vector<Course> courses;
+    for (const IntegrityCheck* check : chosen) courses.push_back({.check = check});
+    bool live = memory_.is_live();
+    for (unsigned round = 0; round < max_rounds; ++round) {
+      if (round > 0) std::this_thread::sleep_for(options_.pause);
+      VMSIGHT_TRY_VOID(look_once(courses, state));
+      live = memory_.is_live();
+      if (!live || std::ranges::none_of(courses, &Course::is_open)) break;
     }
-    for (auto& findings : found) {
-      for (Finding& finding : findings) all.findings.push_back(std::move(finding));
+    Findings all;
+    for (Course& course : courses) {
+      if (live && course.report.done && course.is_open()) {
+        course.report.done = false;
+        course.report.note = "what was found could not be confirmed: the guest changes too fast";
+      }
+      if (course.report.done) std::ranges::move(course.findings, std::back_inserter(all.findings));
+      all.reports.push_back(std::move(course.report));
     }
     return all;
   }
@@ -78,34 +80,55 @@ class LinuxIntegrityChecker final : public IntegrityChecker {
     return states_->read({.parts = needed}, into);
   }
 
-  Result<void> look_once(const Chosen& chosen, const std::vector<std::size_t>& which,
-                         const State* state, bool first, std::vector<std::vector<Finding>>& found,
-                         std::vector<CheckReport>& reports) {
+  /// What became of a check so far.
+  struct Course {
+    const IntegrityCheck* check;
+    unsigned looks = 0;  // that succeeded
+    bool torn = false;   // the last one met what may have been changing
+    std::vector<Finding> findings{};
+    CheckReport report{};
+
+    /// Whether another look would say more.
+    bool is_open() const {
+      const bool doubtful = std::ranges::any_of(
+          findings, [](const Finding& finding) { return finding.sureness != Sureness::hint; });
+      return torn || looks == 0 || (doubtful && looks < looks_needed);
+    }
+  };
+
+  Result<void> look_once(std::vector<Course>& courses, const State* state) {
     return in_one_view(memory_, [&]() -> Result<void> {
       reader_.flush();
       VMSIGHT_TRY_VOID(kernel_.check_running());
       const auto places = KernelPlaces::read(kernel_, reader_);
-      for (const std::size_t i : which) {
-        const IntegrityCheck& check = *chosen[i];
-        CheckReport report{.check = check.info.name};
+      for (Course& course : courses) {
+        if (course.looks != 0 && !course.is_open()) continue;
         Look look{.kernel = kernel_,
                   .reader = reader_,
                   .places = places ? *places : no_places_,
                   .options = options_,
                   .state = state,
-                  .check = check.info.name};
-        const auto done = places ? run_one(check, look) : Result<void>(places.error());
-        report.done = done.has_value();
-        report.note = done ? std::move(look.note) : done.error().message;
-        report.looked_at = look.looked_at;
-        if (!done) look.findings.clear();
-        if (!first) keep_common(found[i], look.findings);
-        if (first) found[i] = std::move(look.findings);
-        // What could not be confirmed was not checked.
-        if (first || !report.done) reports[i] = std::move(report);
+                  .check = course.check->info.name};
+        take(course, look, places ? run_one(*course.check, look) : Result<void>(places.error()));
       }
       return memory_.health();
     });
+  }
+
+  static void take(Course& course, Look& look, const Result<void>& done) {
+    course.report = {.check = look.check,
+                     .done = done.has_value(),
+                     .note = done ? std::move(look.note) : done.error().message,
+                     .looked_at = look.looked_at};
+    course.torn = !done && (done.error().code == ErrorCode::fault ||
+                            done.error().code == ErrorCode::bad_data);
+    if (!done) {
+      course.looks += course.torn ? 0 : 1;  // it will not be possible later either
+    } else if (course.looks++ == 0) {
+      course.findings = std::move(look.findings);
+    } else {
+      keep_common(course.findings, look.findings);
+    }
   }
 
   Result<void> run_one(const IntegrityCheck& check, Look& look) {

@@ -1,6 +1,6 @@
 // Integrity of a guest: whether its kernel is as it was built and loaded, and tells all that it runs.
 //
-//   checks.h's table ---> IntegrityChecker::run() ---> findings, what was checked, what was not
+//   integrity_check.cpp's table ---> IntegrityChecker::run() ---> findings, what was checked, what was not
 //
 // Everything is read from outside and nothing is changed. A check that finds something on a guest
 // that runs looks again: only what is there in three looks, over more than 100 ms, is a finding.

@@ -3,7 +3,7 @@
 
 #include <fmt/format.h>
 
-#include "detect/integrity/checks.h"
+#include "detect/integrity/integrity_check.h"
 #include "detect/integrity/text_baseline.h"
 #include "detect/integrity/text_patches.h"
 #include "kernel/bytes.h"
@@ -109,12 +109,14 @@ Result<void> check_kernel_text(Look& look) {
       in_cache ? baseline_path(look.options.cache_directory, now) : look.options.baseline_file;
   auto baseline = find_baseline(path, now);
   if (!baseline && baseline.error().code == ErrorCode::not_found) {
-    VMSIGHT_TRY_VOID(save_baseline(path, now));
+    if (auto saved = save_baseline(path, now); !saved)
+      return Error{ErrorCode::unsupported, saved.error().message};
     if (in_cache) prune_baselines(look.options.cache_directory);
     look.note = "the baseline was taken now: from here on changes are seen";
     return {};
   }
-  if (!baseline) return std::move(baseline).error();
+  // Another look would not mend it.
+  if (!baseline) return Error{ErrorCode::unsupported, baseline.error().message};
   compare_with_baseline(look, *baseline, now);
   return {};
 }

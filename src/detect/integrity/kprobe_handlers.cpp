@@ -1,7 +1,7 @@
 // kprobes: the handlers of probes in the kernel's code.
 #include <fmt/format.h>
 
-#include "detect/integrity/checks.h"
+#include "detect/integrity/integrity_check.h"
 #include "detect/integrity/kprobe_table.h"
 
 namespace vmsight {

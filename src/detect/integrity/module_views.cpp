@@ -5,7 +5,7 @@
 
 #include <fmt/format.h>
 
-#include "detect/integrity/checks.h"
+#include "detect/integrity/integrity_check.h"
 #include "state/lists.h"
 #include "state/members.h"
 

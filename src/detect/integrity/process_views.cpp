@@ -8,7 +8,7 @@
 
 #include <fmt/format.h>
 
-#include "detect/integrity/checks.h"
+#include "detect/integrity/integrity_check.h"
 #include "state/lists.h"
 #include "state/tasks.h"
 

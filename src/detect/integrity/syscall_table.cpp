@@ -6,7 +6,7 @@
 
 #include <fmt/format.h>
 
-#include "detect/integrity/checks.h"
+#include "detect/integrity/integrity_check.h"
 
 namespace vmsight {
 namespace {

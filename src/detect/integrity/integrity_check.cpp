@@ -1,4 +1,4 @@
-#include "detect/integrity/checks.h"
+#include "detect/integrity/integrity_check.h"
 
 #include <fmt/format.h>
 

@@ -1,4 +1,4 @@
-// What a check of integrity gets and gives: one file a check, one line in checks.cpp.
+// What a check of integrity gets and gives: one file a check, one line in integrity_check.cpp.
 #pragma once
 
 #include <string>
