@@ -7,7 +7,7 @@ extern const VerbInfo ps_verb, lsof_verb, pmap_verb, ss_verb, ip_verb, findmnt_v
 extern const VerbInfo lsmod_verb, dmesg_verb, lscpu_verb, uname_verb, state_verb, monitor_verb,
     snapshot_verb;
 extern const VerbInfo read_verb, sym_verb, type_verb, print_verb;
-extern const VerbInfo trace_verb, watch_verb;
+extern const VerbInfo trace_verb, watch_verb, check_verb;
 extern const VerbInfo study_verb;
 
 namespace {
@@ -18,7 +18,7 @@ constexpr const VerbInfo* table[] = {
     &stack_verb, &lsmod_verb,   &dmesg_verb,    &lscpu_verb, &uname_verb,                 //
     &state_verb, &monitor_verb, &snapshot_verb,                                           //
     &read_verb,  &sym_verb,     &type_verb,     &print_verb,                              //
-    &trace_verb, &watch_verb,                                                               //
+    &trace_verb, &watch_verb,   &check_verb,                                              //
     &study_verb,
 };
 

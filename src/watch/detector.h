@@ -76,6 +76,8 @@ Result<std::unique_ptr<Detector>> make_state_detector(CompiledRule rule);
 Result<std::unique_ptr<Detector>> make_progress_detector(CompiledRule rule);
 Result<std::unique_ptr<Detector>> make_heartbeat_detector(CompiledRule rule);
 Result<std::unique_ptr<Detector>> make_probe_detector(CompiledRule rule);
+Result<std::unique_ptr<Detector>> make_integrity_detector(CompiledRule rule);
+Result<std::unique_ptr<FieldNames>> integrity_field_names(const Rule& rule);
 Result<std::unique_ptr<FieldNames>> state_field_names(const Rule& rule);
 std::unique_ptr<FieldNames> progress_field_names(const Rule& rule);
 std::unique_ptr<FieldNames> heartbeat_field_names(const Rule& rule);

@@ -17,18 +17,12 @@ Result<std::unique_ptr<FieldNames>> field_names(const Rule& rule, const ProbedKe
                  [&](const Progress&) { return Names(progress_field_names(rule)); },
                  [&](const Heartbeat&) { return Names(heartbeat_field_names(rule)); },
                  [&](const ProbeRule&) { return probe_field_names(rule, guest); },
-                 [&](const Integrity&) {
-                   return Names(Error{.code = ErrorCode::unsupported,
-                                      .message = about(rule, rule.place) +
-                                                 "integrity rules are not run by watch yet",
-                                      .hint = "use rules of the other kinds"});
-                 }},
+                 [&](const Integrity&) { return integrity_field_names(rule); }},
       rule.kind);
 }
 
 Result<std::unique_ptr<Detector>> make_detector(const Rule& rule, const RuleSet& set,
                                                 const ProbedKernel& guest) {
-  using Made = Result<std::unique_ptr<Detector>>;
   VMSIGHT_TRY(const auto names, field_names(rule, &guest));
   VMSIGHT_TRY(CompiledRule compiled, CompiledRule::compile(rule, set, *names));
   return std::visit(
@@ -36,9 +30,7 @@ Result<std::unique_ptr<Detector>> make_detector(const Rule& rule, const RuleSet&
                  [&](const Progress&) { return make_progress_detector(std::move(compiled)); },
                  [&](const Heartbeat&) { return make_heartbeat_detector(std::move(compiled)); },
                  [&](const ProbeRule&) { return make_probe_detector(std::move(compiled)); },
-                 [&](const Integrity&) {
-                   return Made(Error{.code = ErrorCode::unsupported, .message = "integrity"});
-                 }},
+                 [&](const Integrity&) { return make_integrity_detector(std::move(compiled)); }},
       rule.kind);
 }
 

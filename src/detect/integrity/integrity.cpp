@@ -1,0 +1,191 @@
+#include "detect/integrity/integrity.h"
+
+#include <algorithm>
+#include <iterator>
+#include <set>
+#include <thread>
+
+#include <fmt/format.h>
+
+#include "detect/integrity/integrity_check.h"
+#include "vmsight/view.h"
+
+namespace vmsight {
+namespace {
+
+constexpr unsigned looks_needed = 3;
+constexpr unsigned max_rounds = 6;  // with those that met what was changing
+
+using Chosen = std::vector<const IntegrityCheck*>;
+
+Result<Chosen> choose(std::span<const std::string> names) {
+  Chosen chosen;
+  for (const std::string& name : names) {
+    const auto is_it = [&](const IntegrityCheck& check) { return check.info.name == name; };
+    const auto table = integrity_check_table();
+    if (std::ranges::none_of(table, is_it)) {
+      return Error{.code = ErrorCode::not_found, .message = "no check is called " + name};
+    }
+  }
+  for (const IntegrityCheck& check : integrity_check_table()) {
+    if (names.empty() || std::ranges::find(names, check.info.name) != names.end())
+      chosen.push_back(&check);
+  }
+  return chosen;
+}
+
+class LinuxIntegrityChecker final : public IntegrityChecker {
+ public:
+  LinuxIntegrityChecker(Kernel& kernel, GuestMemory& memory, IntegrityOptions options)
+      : kernel_(kernel),
+        memory_(memory),
+        reader_(memory, kernel.space()),
+        options_(std::move(options)) {}
+
+  Result<Findings> run(std::span<const std::string> names, const State* state) override {
+    VMSIGHT_TRY(const Chosen chosen, choose(names));
+    State own;
+    if (const unsigned needed = parts(names); state == nullptr && needed != 0) {
+      if (const auto read = read_state(needed, own); read)
+        state = &own;
+      else if (read.error().code == ErrorCode::vm_gone || read.error().code == ErrorCode::os)
+        return read.error();
+    }
+    std::vector<Course> courses;
+    for (const IntegrityCheck* check : chosen) courses.push_back({.check = check});
+    bool live = memory_.is_live();
+    for (unsigned round = 0; round < max_rounds; ++round) {
+      if (round > 0) std::this_thread::sleep_for(options_.pause);
+      VMSIGHT_TRY_VOID(look_once(courses, state));
+      live = memory_.is_live();
+      if (!live || std::ranges::none_of(courses, &Course::is_open)) break;
+    }
+    Findings all;
+    for (Course& course : courses) {
+      if (live && course.report.done && course.is_open()) {
+        course.report.done = false;
+        course.report.note = "what was found could not be confirmed: the guest changes too fast";
+      }
+      if (course.report.done) std::ranges::move(course.findings, std::back_inserter(all.findings));
+      all.reports.push_back(std::move(course.report));
+    }
+    return all;
+  }
+
+ private:
+  Result<void> read_state(unsigned needed, State& into) {
+    if (!states_) {
+      VMSIGHT_TRY(states_, StateReader::create(kernel_, memory_));
+    }
+    return states_->read({.parts = needed}, into);
+  }
+
+  /// What became of a check so far.
+  struct Course {
+    const IntegrityCheck* check;
+    unsigned looks = 0;  // that succeeded
+    bool torn = false;   // the last one met what may have been changing
+    std::vector<Finding> findings{};
+    CheckReport report{};
+
+    /// Whether another look would say more.
+    bool is_open() const {
+      const bool doubtful = std::ranges::any_of(
+          findings, [](const Finding& finding) { return finding.sureness != Sureness::hint; });
+      return torn || looks == 0 || (doubtful && looks < looks_needed);
+    }
+  };
+
+  Result<void> look_once(std::vector<Course>& courses, const State* state) {
+    return in_one_view(memory_, [&]() -> Result<void> {
+      reader_.flush();
+      VMSIGHT_TRY_VOID(kernel_.check_running());
+      const auto places = KernelPlaces::read(kernel_, reader_);
+      for (Course& course : courses) {
+        if (course.looks != 0 && !course.is_open()) continue;
+        Look look{.kernel = kernel_,
+                  .reader = reader_,
+                  .places = places ? *places : no_places_,
+                  .options = options_,
+                  .state = state,
+                  .check = course.check->info.name};
+        take(course, look, places ? run_one(*course.check, look) : Result<void>(places.error()));
+      }
+      return memory_.health();
+    });
+  }
+
+  static void take(Course& course, Look& look, const Result<void>& done) {
+    course.report = {.check = look.check,
+                     .done = done.has_value(),
+                     .note = done ? std::move(look.note) : done.error().message,
+                     .looked_at = look.looked_at};
+    course.torn = !done && (done.error().code == ErrorCode::fault ||
+                            done.error().code == ErrorCode::bad_data);
+    if (!done) {
+      course.looks += course.torn ? 0 : 1;  // it will not be possible later either
+    } else if (course.looks++ == 0) {
+      course.findings = std::move(look.findings);
+    } else {
+      keep_common(course.findings, look.findings);
+    }
+  }
+
+  Result<void> run_one(const IntegrityCheck& check, Look& look) {
+    if (check.parts != 0 && look.state == nullptr) {
+      return Error{ErrorCode::unsupported, "the state of this kernel cannot be read"};
+    }
+    reader_.begin_object();
+    auto done = check.run(look);
+    reader_.clear_fault();
+    return done;
+  }
+
+  /// Keeps what the later look saw too, as it was then.
+  static void keep_common(std::vector<Finding>& before, const std::vector<Finding>& now) {
+    std::set<std::string_view> seen;
+    for (const Finding& finding : now) seen.insert(finding.object);
+    std::erase_if(before, [&](const Finding& finding) {
+      return finding.sureness != Sureness::hint && !seen.contains(finding.object);
+    });
+  }
+
+  Kernel& kernel_;
+  GuestMemory& memory_;
+  Reader reader_;
+  IntegrityOptions options_;
+  KernelPlaces no_places_;
+  std::unique_ptr<StateReader> states_;
+};
+
+}  // namespace
+
+std::string_view to_string(Sureness sureness) {
+  switch (sureness) {
+    case Sureness::certain:
+      return "certain";
+    case Sureness::likely:
+      return "likely";
+    case Sureness::hint:
+      break;
+  }
+  return "hint";
+}
+
+unsigned IntegrityChecker::parts(std::span<const std::string> names) {
+  unsigned parts = 0;
+  for (const IntegrityCheck& check : integrity_check_table()) {
+    if (names.empty() || std::ranges::find(names, check.info.name) != names.end())
+      parts |= check.parts;
+  }
+  return parts;
+}
+
+Result<std::unique_ptr<IntegrityChecker>> IntegrityChecker::create(Kernel& kernel,
+                                                                   GuestMemory& memory,
+                                                                   IntegrityOptions options) {
+  return std::unique_ptr<IntegrityChecker>(
+      std::make_unique<LinuxIntegrityChecker>(kernel, memory, std::move(options)));
+}
+
+}  // namespace vmsight

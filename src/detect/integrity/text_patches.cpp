@@ -1,0 +1,109 @@
+#include "detect/integrity/text_patches.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "detect/integrity/kprobe_table.h"
+
+namespace vmsight {
+namespace {
+
+constexpr std::uint64_t max_table = 64U << 20;
+constexpr std::size_t max_pages = 1U << 14;      // of ftrace's records
+constexpr std::uint32_t max_records = 1U << 20;  // in one
+constexpr std::uint64_t jump = 5, conditional_jump = 6, entry = 9;
+
+}  // namespace
+
+TextPatches TextPatches::read(Kernel& kernel, Reader& reader, const KernelPlaces& places) {
+  TextPatches patches;
+  reader.clear_fault();
+  patches.add_table(kernel, reader, "__start___jump_table", "__stop___jump_table", 16, jump);
+  patches.add_table(kernel, reader, "__start_static_call_sites", "__stop_static_call_sites", 8,
+                    conditional_jump);
+  patches.add_table(kernel, reader, "__smp_locks", "__smp_locks_end", 4, 1);
+  patches.add_ftrace(kernel, reader);
+  patches.add_kprobes(kernel, reader);
+  patches.add_symbols(places);
+  patches.sort();
+  return patches;
+}
+
+/// Tables whose entries begin with the distance from the entry to the code.
+void TextPatches::add_table(Kernel& kernel, Reader& reader, const char* first, const char* last,
+                            std::uint32_t entry_size, std::uint64_t patched) {
+  const auto start = kernel.symbol(first), end = kernel.symbol(last);
+  if (!start || !end) return;  // a kernel without
+  if (*end < *start || *end - *start > max_table) return miss(first);
+  for (GuestVirt at = *start; at < *end && reader.ok(); at = at + entry_size) {
+    const auto distance = static_cast<std::int64_t>(reader.get<std::int32_t>(at));
+    if (reader.ok()) add(at + static_cast<std::uint64_t>(distance), patched);
+  }
+  if (!reader.ok()) miss(first);
+  reader.clear_fault();
+}
+
+void TextPatches::add_ftrace(Kernel& kernel, Reader& reader) {
+  const auto start = kernel.symbol("ftrace_pages_start");
+  const auto next = kernel.member("ftrace_page", "next");
+  const auto records = kernel.member("ftrace_page", "records");
+  const auto index = kernel.member("ftrace_page", "index");
+  const auto ip = kernel.member("dyn_ftrace", "ip");
+  const auto size = kernel.type_size("dyn_ftrace");
+  if (!start || !next || !records || !index || !ip || !size) return;
+  GuestVirt page = reader.pointer(*start);
+  std::uint64_t left = max_records;
+  for (std::size_t i = 0; page != GuestVirt() && reader.ok() && i < max_pages; ++i) {
+    const GuestVirt first = reader.pointer(page + records->offset);
+    const std::uint32_t count = reader.u32(page + index->offset);
+    for (std::uint32_t n = 0; n < count && left > 0 && reader.ok(); ++n, --left)
+      add(reader.pointer(first + n * *size + ip->offset), jump);
+    page = reader.pointer(page + next->offset);
+  }
+  if (!reader.ok() || left == 0) miss("ftrace_pages_start");
+  reader.clear_fault();
+}
+
+void TextPatches::add_kprobes(Kernel& kernel, Reader& reader) {
+  const auto probes = read_kprobes(kernel, reader);
+  if (!probes && probes.error().code != ErrorCode::unsupported) return miss("kprobe_table");
+  if (!probes) return;
+  for (const Kprobe& probe : *probes) add(probe.address, jump);
+}
+
+void TextPatches::add_symbols(const KernelPlaces& places) {
+  for (const Symbol& symbol : places.symbols()) {
+    if (!places.in_kernel_text(symbol.address)) continue;
+    const std::string_view name = symbol.name;
+    if (name.starts_with("__SCT__"))
+      add(symbol.address, jump);
+    else if (name == "ftrace_call" || name == "ftrace_regs_call" || name == "ftrace_graph_call")
+      add(symbol.address, 8);
+    else if (name.starts_with("bpf_dispatcher_") && name.ends_with("_func"))
+      add(symbol.address, entry);
+  }
+}
+
+void TextPatches::miss(std::string_view what) {
+  missing_.append(missing_.empty() ? "" : ", ").append(what);
+}
+
+void TextPatches::sort() {
+  std::ranges::sort(ranges_, {}, &Range::start);
+  std::vector<Range> joined;
+  for (const Range& range : ranges_) {
+    if (!joined.empty() && range.start <= joined.back().end)
+      joined.back().end = std::max(joined.back().end, range.end);
+    else
+      joined.push_back(range);
+  }
+  ranges_ = std::move(joined);
+}
+
+bool TextPatches::explains(GuestVirt address) const {
+  const auto after = std::ranges::upper_bound(ranges_, address.raw(), {}, &Range::start);
+  return after != ranges_.begin() && address.raw() < std::prev(after)->end;
+}
+
+}  // namespace vmsight

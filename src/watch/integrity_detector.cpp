@@ -1,0 +1,91 @@
+// Rules about the kernel's integrity: a finding of one of the checks.
+#include "detect/integrity/integrity.h"
+
+#include <algorithm>
+
+#include "vmsight/guest.h"
+#include "watch/detector.h"
+#include "watch/record_fields.h"
+
+namespace vmsight::detect {
+namespace {
+
+using Kind = FieldType::Kind;
+using Row = std::pair<std::string, Value>;
+
+class IntegrityDetector final : public Detector {
+ public:
+  explicit IntegrityDetector(CompiledRule rule)
+      : rule_(std::move(rule)), how_(std::get<Integrity>(rule_.rule().kind)), names_(how_.checks) {
+    if (std::ranges::find(names_, "all") != names_.end()) names_.clear();
+  }
+
+  const CompiledRule& rule() const override { return rule_; }
+  unsigned parts() const override { return IntegrityChecker::parts(names_); }
+  std::uint64_t every_ns() const override { return how_.every_ns; }
+  std::vector<ProbeRequest> probes() const override { return {}; }
+  void hit(const ProbeEvent&, const Raise&) override {}
+  void counted(std::uint64_t) override {}
+
+  /// A check that cannot be done finds nothing; `vmsight check` says why.
+  void look(const Look& look, const Raise& raise) override {
+    if (!checker_) {
+      auto made = IntegrityChecker::create(look.kernel, look.reader.memory(),
+                                           {.cache_directory = default_cache_directory(),
+                                            .baseline_file = {}});
+      if (!made) return;
+      checker_ = *std::move(made);
+    }
+    const auto found = checker_->run(names_, &look.state);
+    if (!found) return;
+    for (const Finding& finding : found->findings) tell(finding, look, raise);
+  }
+
+ private:
+  void tell(const Finding& finding, const Look& look, const Raise& raise) {
+    const FieldValues fields(
+        {Row{"check", Value(std::string(finding.check))},
+         Row{"what", Value(finding.what)},
+         Row{"object", Value(finding.object)},
+         Row{"sureness", Value(std::string(vmsight::to_string(finding.sureness)))},
+         Row{"address", finding.address ? Value(finding.address->raw()) : Value()},
+         Row{"pid", finding.pid ? Value(std::int64_t{*finding.pid}) : Value()}});
+    if (!rule_.matches(fields, memory_, look.guest_ns)) return;
+    raise({.fields = fields,
+           .pid = finding.pid.value_or(0),
+           .object = std::string(finding.check) + " " + finding.object,
+           .evidence = {{"sources", finding.sources}}});
+  }
+
+  CompiledRule rule_;
+  Integrity how_;
+  std::vector<std::string> names_;  // none: all
+  Memory memory_;
+  std::unique_ptr<IntegrityChecker> checker_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<FieldNames>> integrity_field_names(const Rule& rule) {
+  for (const std::string& name : std::get<Integrity>(rule.kind).checks) {
+    const auto checks = integrity_checks();
+    if (name == "all" || std::ranges::find(checks, name, &CheckInfo::name) != checks.end()) continue;
+    return Error{.code = ErrorCode::usage,
+                 .message = about(rule, rule.place) + "integrity: no check is called \"" + name + "\"",
+                 .hint = "`vmsight check --list` lists them"};
+  }
+  return std::unique_ptr<FieldNames>(std::make_unique<RecordFieldNames>(
+      std::vector<RecordFieldNames::Row>{{"check", {.kind = Kind::text}},
+                                         {"what", {.kind = Kind::text}},
+                                         {"object", {.kind = Kind::text}},
+                                         {"sureness", {.kind = Kind::text}},
+                                         {"address", {.kind = Kind::address}},
+                                         {"pid", {.kind = Kind::signed_number}}},
+      false));
+}
+
+Result<std::unique_ptr<Detector>> make_integrity_detector(CompiledRule rule) {
+  return std::unique_ptr<Detector>(std::make_unique<IntegrityDetector>(std::move(rule)));
+}
+
+}  // namespace vmsight::detect

@@ -1,0 +1,549 @@
+// Checks of integrity on a kernel made by hand: each finds what was planted, and nothing else.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <map>
+#include <set>
+
+#include "detect/integrity/integrity_check.h"
+#include "detect/integrity/text_baseline.h"
+#include "unit/state_made_up_kernel.h"
+
+namespace vmsight::detect_integrity_test {
+namespace {
+
+using test::MadeUpKernel;
+using test::SyntheticGuest;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+/// The kernel made by hand, with a list of symbols, sizes of some, and a build-id.
+class CheckedKernel final : public Kernel {
+ public:
+  explicit CheckedKernel(SyntheticGuest& guest) : made_(guest) {}
+  MadeUpKernel& made() { return made_; }
+  /// In ascending order of addresses.
+  void add(std::string_view name, GuestVirt at) {
+    symbols_.push_back({.name = name, .type = 't', .address = at});
+    made_.set_symbol(std::string(name), at);
+  }
+  void set_size(std::string_view symbol, std::uint64_t size) { sizes_[symbol] = size; }
+
+  const std::string& banner() const override { return made_.banner(); }
+  const std::string& build_id() const override { return build_id_; }
+  const AddressSpace& space() const override { return made_.space(); }
+  const AttachReport& attach_report() const override { return made_.attach_report(); }
+  std::optional<GuestVirt> symbol(std::string_view name) override { return made_.symbol(name); }
+  std::optional<std::uint64_t> symbol_size(std::string_view name) override {
+    const auto found = sizes_.find(name);
+    return found == sizes_.end() ? std::nullopt : std::optional(found->second);
+  }
+  Result<std::span<const Symbol>> symbols() override { return std::span<const Symbol>(symbols_); }
+  std::optional<Location> locate(GuestVirt) override { return std::nullopt; }
+  std::optional<Member> member(std::string_view type, std::string_view path) override {
+    return made_.member(type, path);
+  }
+  std::optional<std::uint64_t> type_size(std::string_view type) override {
+    return made_.type_size(type);
+  }
+  std::optional<std::int64_t> enumerator(std::string_view name) override {
+    return made_.enumerator(name);
+  }
+  Result<const Btf*> btf() override { return made_.btf(); }
+  Result<const Btf*> btf_of(std::string_view module) override { return made_.btf_of(module); }
+  GuestVirt page_offset() const override { return made_.page_offset(); }
+  GuestVirt vmemmap() const override { return made_.vmemmap(); }
+  std::span<const std::uint64_t> per_cpu_offsets() const override {
+    return made_.per_cpu_offsets();
+  }
+  Result<void> check_running() override { return {}; }
+  Result<void> save_cache() override { return {}; }
+
+ private:
+  MadeUpKernel made_;
+  std::string build_id_ = "0123abcd";
+  std::vector<Symbol> symbols_;
+  std::map<std::string_view, std::uint64_t> sizes_;
+};
+
+class Integrity : public ::testing::Test {
+ protected:
+  Integrity() : kernel_(guest_) {
+    kernel_.add("_stext", text());
+    kernel_.add("asm_exc_page_fault", text(0x10));
+    kernel_.add("__x64_sys_read", text(0x40));
+    kernel_.add("__x64_sys_execve", text(0x80));
+    kernel_.add("do_exit", text(0xc0));
+    kernel_.add("_etext", text(0x2000));
+    for (const char* lacking :
+         {"ia32_sys_call_table", "x32_sys_call_table", "syscalls_metadata", "module.mem",
+          "__start___jump_table", "__start_static_call_sites", "__smp_locks", "ftrace_pages_start",
+          "kprobe_table", "boot_cpu_data", "pv_ops"})
+      kernel_.made().lack(lacking);
+    guest_.link_list(*kernel_.symbol("modules"), {});
+  }
+  GuestVirt text(std::uint64_t offset = 0) const { return guest_.image(offset); }
+
+  Findings run(const std::string& name, const State* state = nullptr,
+               IntegrityOptions options = {}) {
+    options.pause = std::chrono::milliseconds(0);
+    auto checker = IntegrityChecker::create(kernel_, guest_.memory(), std::move(options));
+    EXPECT_TRUE(checker);
+    auto found = (*checker)->run(std::vector<std::string>{name}, state);
+    EXPECT_TRUE(found) << found.error().message;
+    return *std::move(found);
+  }
+  static std::vector<std::string> objects(const Findings& all) {
+    std::vector<std::string> objects;
+    for (const Finding& finding : all.findings) objects.push_back(finding.object);
+    return objects;
+  }
+  /// Nothing found, and the check was done.
+  static void expect_clean(const Findings& all) {
+    EXPECT_THAT(objects(all), IsEmpty());
+    ASSERT_EQ(all.reports.size(), 1U);
+    EXPECT_TRUE(all.reports[0].done) << all.reports[0].note;
+    EXPECT_GT(all.reports[0].looked_at, 0U);
+  }
+  static void expect_skipped(const Findings& all, const std::string& why) {
+    EXPECT_THAT(objects(all), IsEmpty());
+    ASSERT_EQ(all.reports.size(), 1U);
+    EXPECT_FALSE(all.reports[0].done);
+    EXPECT_THAT(all.reports[0].note, HasSubstr(why));
+  }
+
+  SyntheticGuest guest_;
+  CheckedKernel kernel_;
+};
+
+TEST_F(Integrity, UnknownChecksAreRefused) {
+  auto checker = IntegrityChecker::create(kernel_, guest_.memory());
+  const std::vector<std::string> names{"nonsense"};
+  EXPECT_EQ((*checker)->run(names, nullptr).error().code, ErrorCode::not_found);
+}
+
+TEST_F(Integrity, ChecksHaveNamesOfTheirOwn) {
+  std::set<std::string_view> names;
+  for (const CheckInfo& check : integrity_checks()) names.insert(check.name);
+  EXPECT_EQ(names.size(), integrity_checks().size());
+}
+
+// ---- system calls ----
+
+class SystemCallTable : public Integrity {
+ protected:
+  SystemCallTable() : table_(*kernel_.symbol("sys_call_table")) {
+    kernel_.set_size("sys_call_table", 32);
+    guest_.put(table_, text(0x40).raw());
+    guest_.put(table_ + 8, text(0x80).raw());  // and two of padding
+  }
+  GuestVirt table_;
+};
+
+TEST_F(SystemCallTable, OfWrappersIsClean) { expect_clean(run("syscall-table")); }
+
+TEST_F(SystemCallTable, EntryOutsideTextIsFound) {
+  guest_.put(table_ + 8, std::uint64_t{0xffffffffc0123000});
+  const Findings all = run("syscall-table");
+  EXPECT_THAT(objects(all), ElementsAre("sys_call_table[1]"));
+  EXPECT_EQ(all.findings[0].sureness, Sureness::certain);
+  EXPECT_EQ(all.findings[0].address, table_ + 8);
+}
+
+TEST_F(SystemCallTable, EntryThatIsNoWrapperIsFound) {
+  for (const std::uint64_t wrong : {text(0xc0).raw(), text(0x44).raw(), std::uint64_t{0}}) {
+    guest_.put(table_, wrong);
+    EXPECT_THAT(objects(run("syscall-table")), ElementsAre("sys_call_table[0]"));
+  }
+}
+
+TEST_F(SystemCallTable, DescriptionsTellEntriesThatWereExchanged) {
+  const GuestVirt pointers = guest_.allocate(64), one = guest_.allocate(64);
+  CheckedKernel kernel(guest_);
+  const std::pair<const char*, GuestVirt> symbols[] = {{"_stext", text()},
+                                                       {"__x64_sys_read", text(0x40)},
+                                                       {"__x64_sys_execve", text(0x80)},
+                                                       {"_etext", text(0x2000)}};
+  for (const auto& [name, at] : symbols) kernel.add(name, at);
+  kernel.made().set_symbol("sys_call_table", table_);
+  kernel.made().lack("ia32_sys_call_table");
+  kernel.made().lack("x32_sys_call_table");
+  kernel.made().lack("module.mem");
+  kernel.set_size("sys_call_table", 32);
+  guest_.link_list(*kernel.symbol("modules"), {});
+  guest_.put(*kernel.symbol("syscalls_metadata"), pointers.raw());
+  guest_.put(pointers, one.raw());
+  kernel.made().put(one, "syscall_metadata", "name", guest_.place_string("sys_read").raw());
+  const auto look = [&] {
+    auto checker = IntegrityChecker::create(kernel, guest_.memory());
+    return *(*checker)->run(std::vector<std::string>{"syscall-table"}, nullptr);
+  };
+  expect_clean(look());
+  guest_.put(table_, text(0x80).raw());
+  EXPECT_THAT(objects(look()), ElementsAre("sys_call_table[0]"));
+}
+
+TEST_F(SystemCallTable, WhatCannotBeReadIsSkipped) {
+  kernel_.made().set_symbol("sys_call_table", GuestVirt(0xffffffffdead0000));
+  expect_skipped(run("syscall-table"), "not readable");
+  kernel_.set_size("sys_call_table", 1ULL << 40);
+  expect_skipped(run("syscall-table"), "size");
+}
+
+// ---- interrupts ----
+
+class Idt : public Integrity {
+ protected:
+  Idt() : table_(*kernel_.symbol("idt_table")) {
+    kernel_.made().lack("idt_descr");
+    put_gate(14, text(0x10));
+  }
+  void put_gate(unsigned vector, GuestVirt handler, std::uint64_t selector = 0x10) {
+    const std::uint64_t at = handler.raw();
+    guest_.put(table_ + vector * 16,
+               (at & 0xffff) | selector << 16 | 0x8e00ULL << 32 | (at >> 16 & 0xffff) << 48);
+    guest_.put(table_ + vector * 16 + 8, at >> 32);
+  }
+  GuestVirt table_;
+};
+
+TEST_F(Idt, OfEntriesIsClean) { expect_clean(run("idt")); }
+
+TEST_F(Idt, GatesToOtherPlacesAreFound) {
+  put_gate(3, GuestVirt(0xffffffffc0123000));
+  put_gate(4, text(0xc0));
+  put_gate(5, text(0x10), 0x33);
+  const Findings all = run("idt");
+  EXPECT_THAT(objects(all), ElementsAre("idt_table[3]", "idt_table[4]", "idt_table[5]"));
+  EXPECT_EQ(all.findings[0].sureness, Sureness::certain);
+  EXPECT_EQ(all.findings[1].sureness, Sureness::likely);
+}
+
+// ---- modules ----
+
+class ModuleViews : public Integrity {
+ protected:
+  ModuleViews() {
+    set_ = guest_.allocate(256);
+    guest_.put(*kernel_.symbol("module_kset"), set_.raw());
+    kernel_.made().set_size("rb_node", 24);
+    // A kset's list is not its first member, as that of no object here is.
+    kernel_.made().set("kset", "list", {64, 16, 0, 0, 1});
+    kernel_.made().set("kobject", "entry", {64, 16, 0, 0, 1});
+    kernel_.made().set("module_kobject", "kobj", {0, 128, 0, 0, 1});
+    kernel_.made().set("module_kobject", "mod", {128, 8, 0, 0, 1});
+    kernel_.made().set("module", "list", {8, 16, 0, 0, 1});
+    kernel_.made().set("module", "state", {0, 4, 0, 0, 1});
+    kernel_.made().set("module", "name", {32, 56, 0, 0, 1});
+    kernel_.made().set("latch_tree_root", "seq", {0, 4, 0, 0, 1});
+    kernel_.made().set("latch_tree_root", "tree", {8, 16, 0, 0, 2});
+    kernel_.made().set("mod_tree_node", "mod", {0, 8, 0, 0, 1});
+    kernel_.made().set("mod_tree_node", "node", {8, 48, 0, 0, 1});
+    kernel_.made().set("rb_node", "rb_right", {8, 8, 0, 0, 1});
+    kernel_.made().set("rb_node", "rb_left", {16, 8, 0, 0, 1});
+    for (const char* name : {"one", "two"}) modules_.push_back(make(name));
+    link(modules_, modules_, modules_);
+  }
+  GuestVirt make(std::string_view name) {
+    const GuestVirt module = guest_.allocate(2048);
+    guest_.write(module + 32, std::as_bytes(std::span(name)));
+    return module;
+  }
+  void link(const std::vector<GuestVirt>& list, const std::vector<GuestVirt>& sysfs,
+            const std::vector<GuestVirt>& tree) {
+    std::vector<GuestVirt> nodes, entries;
+    for (const GuestVirt module : list) nodes.push_back(module + 8);
+    guest_.link_list(*kernel_.symbol("modules"), nodes);
+    for (const GuestVirt module : sysfs) {
+      const GuestVirt object = guest_.allocate(256);
+      guest_.put(object + 128, module.raw());
+      entries.push_back(object + 64);
+    }
+    entries.push_back(guest_.allocate(256) + 64);  // of a module that is built in
+    guest_.link_list(set_ + 64, entries);
+    GuestVirt next;
+    for (const GuestVirt module : tree) {  // all to the right
+      const GuestVirt node = guest_.allocate(128);
+      guest_.put(node, module.raw());
+      guest_.put(node + 8 + 8, next.raw());
+      next = node + 8;
+    }
+    guest_.put(*kernel_.symbol("mod_tree") + 8, next.raw());
+    last_ = next;
+  }
+  GuestVirt set_, last_;
+  std::vector<GuestVirt> modules_;
+};
+
+TEST_F(ModuleViews, ThatAgreeAreClean) { expect_clean(run("modules")); }
+
+TEST_F(ModuleViews, HiddenFromTheListIsFound) {
+  link({modules_[0]}, modules_, modules_);
+  const Findings all = run("modules");
+  EXPECT_THAT(objects(all), ElementsAre("module two"));
+  EXPECT_EQ(all.findings[0].sureness, Sureness::certain);
+  EXPECT_THAT(all.findings[0].sources, ElementsAre("module_kset", "mod_tree"));
+}
+
+TEST_F(ModuleViews, HiddenFromSysfsOrTheTreeIsFound) {
+  link(modules_, {modules_[0]}, modules_);
+  EXPECT_THAT(objects(run("modules")), ElementsAre("module two"));
+  link(modules_, modules_, {modules_[1]});
+  EXPECT_THAT(objects(run("modules")), ElementsAre("module one"));
+}
+
+TEST_F(ModuleViews, OneThatIsLoadedIsNotMissed) {
+  guest_.put(modules_[1], std::uint32_t{1});  // MODULE_STATE_COMING
+  link(modules_, {modules_[0]}, modules_);
+  expect_clean(run("modules"));
+}
+
+TEST_F(ModuleViews, ForgedTreesEnd) {
+  guest_.put(last_ + 8, last_.raw());
+  guest_.put(last_ + 16, last_.raw());
+  const Findings all = run("modules");
+  EXPECT_THAT(objects(all), IsEmpty());
+  EXPECT_THAT(all.reports[0].note, HasSubstr("mod_tree"));
+}
+
+// ---- processes ----
+
+class ProcessViews : public Integrity {
+ protected:
+  ProcessViews() {
+    kernel_.made().set("xa_node", "slots", {64, 512, 0, 0, 64});
+    node_ = guest_.allocate(1024);
+    const GuestVirt head = *kernel_.symbol("init_pid_ns");
+    guest_.put(head, node_.raw() | 2);
+    init_ = *kernel_.symbol("init_task");
+    for (std::int32_t pid = 1; pid <= 4; ++pid) tasks_.push_back(make(pid));
+    kernel_.made().set_cpus({64});  // where the first CPU has its own
+    guest_.put(*kernel_.symbol("runqueues") + kernel_.made().offset("rq", "curr") + 64,
+               tasks_[3].raw());
+    link(tasks_, tasks_, tasks_);
+  }
+  std::uint32_t at(const char* member) { return kernel_.made().offset("task_struct", member); }
+  GuestVirt make(std::int32_t pid) {
+    const GuestVirt task = guest_.allocate(2048), signal = guest_.allocate(256);
+    guest_.put(task + at("pid"), pid);
+    guest_.put(task + at("tgid"), pid);
+    guest_.put(task + at("thread_pid"), std::uint64_t{1});
+    guest_.put(task + at("sighand"), std::uint64_t{1});
+    guest_.put(task + at("signal"), signal.raw());
+    guest_.link_list(signal + kernel_.made().offset("signal_struct", "thread_head"),
+                     std::vector<GuestVirt>{task + at("thread_node")});
+    guest_.link_list(task + at("children"), {});
+    const GuestVirt number = guest_.allocate(256);
+    guest_.put(number + kernel_.made().offset("pid", "tasks"), (task + at("pid_links")).raw());
+    numbers_[task] = number;
+    return task;
+  }
+  void link(const std::vector<GuestVirt>& list, const std::vector<GuestVirt>& pids,
+            const std::vector<GuestVirt>& children) {
+    std::vector<GuestVirt> nodes, siblings;
+    for (const GuestVirt task : list) nodes.push_back(task + at("tasks"));
+    guest_.link_list(init_ + at("tasks"), nodes);
+    for (std::size_t i = 0; i < 64; ++i) {
+      const std::uint64_t entry = i < pids.size() ? numbers_[pids[i]].raw() : 0;
+      guest_.put(node_ + 64 + i * 8, entry);
+    }
+    for (const GuestVirt task : children) siblings.push_back(task + at("sibling"));
+    guest_.link_list(init_ + at("children"), siblings);
+  }
+  std::vector<GuestVirt> without(std::size_t index) {
+    auto left = tasks_;
+    left.erase(left.begin() + static_cast<std::ptrdiff_t>(index));
+    return left;
+  }
+
+  GuestVirt node_, init_;
+  std::vector<GuestVirt> tasks_;
+  std::map<GuestVirt, GuestVirt> numbers_;
+};
+
+TEST_F(ProcessViews, ThatAgreeAreClean) { expect_clean(run("processes")); }
+
+TEST_F(ProcessViews, HiddenFromOneIsFound) {
+  link(without(1), tasks_, tasks_);
+  Findings all = run("processes");
+  EXPECT_THAT(objects(all), ElementsAre("process 2"));
+  EXPECT_EQ(all.findings[0].pid, 2);
+  EXPECT_THAT(all.findings[0].sources, ElementsAre("init_pid_ns.idr", "task_struct.children"));
+  link(tasks_, without(2), tasks_);
+  EXPECT_THAT(objects(run("processes")), ElementsAre("process 3"));
+  link(tasks_, tasks_, without(0));
+  EXPECT_THAT(objects(run("processes")), ElementsAre("process 1"));
+}
+
+TEST_F(ProcessViews, HiddenFromAllButACpuIsFound) {
+  link(without(3), without(3), without(3));
+  const Findings all = run("processes");
+  EXPECT_THAT(objects(all), ElementsAre("process 4"));
+  EXPECT_THAT(all.findings[0].sources, ElementsAre("rq.curr"));
+}
+
+TEST_F(ProcessViews, WhatDiesIsNotFound) {
+  guest_.put(tasks_[1] + at("exit_state"), std::uint32_t{0x10});  // EXIT_DEAD
+  guest_.put(tasks_[2] + at("thread_pid"), std::uint64_t{0});
+  link({tasks_[0], tasks_[3]}, tasks_, tasks_);
+  expect_clean(run("processes"));
+}
+
+TEST_F(ProcessViews, ABrokenListIsTold) {
+  guest_.put(tasks_[2] + at("tasks") + 8, init_.raw());
+  const Findings all = run("processes");
+  ASSERT_EQ(all.findings.size(), 1U);
+  EXPECT_THAT(all.findings[0].what, HasSubstr("does not hold together"));
+}
+
+TEST_F(ProcessViews, ForgedTreesEnd) {
+  guest_.put(node_ + 64 + 8 * 8, node_.raw() | 2);  // a node below itself
+  expect_skipped(run("processes"), "table of PIDs");
+}
+
+// ---- handlers ----
+
+TEST_F(Integrity, FunctionTracersOutsideCodeAreFound) {
+  const GuestVirt one = guest_.allocate(256), end = *kernel_.symbol("ftrace_list_end");
+  guest_.put(*kernel_.symbol("ftrace_ops_list"), one.raw());
+  kernel_.made().put(one, "ftrace_ops", "next", end.raw());
+  kernel_.made().put(one, "ftrace_ops", "func", text(0xc0).raw());
+  expect_clean(run("ftrace-handlers"));
+  kernel_.made().put(one, "ftrace_ops", "func", std::uint64_t{0xffffffffc0123000});
+  EXPECT_EQ(run("ftrace-handlers").findings.size(), 1U);
+  kernel_.made().put(one, "ftrace_ops", "next", one.raw());
+  expect_skipped(run("ftrace-handlers"), "no end");
+}
+
+TEST_F(Integrity, KernelsWithoutKprobesSkipThem) { expect_skipped(run("kprobes"), "kprobe_table"); }
+
+TEST_F(Integrity, HelpersThatAreUnusualAreHints) {
+  const auto write = [&](const char* symbol, std::string_view text) {
+    guest_.write(*kernel_.symbol(symbol), std::as_bytes(std::span(text)));
+  };
+  write("modprobe_path", std::string_view("/sbin/modprobe\0", 15));
+  write("core_pattern", std::string_view("core\0", 5));
+  write("poweroff_cmd", std::string_view("/sbin/poweroff\0", 15));
+  expect_clean(run("usermode-helpers"));
+  write("modprobe_path", std::string_view("/tmp/x\0", 7));
+  write("core_pattern", std::string_view("|/tmp/y\0", 8));
+  const Findings all = run("usermode-helpers");
+  EXPECT_THAT(objects(all), ElementsAre("modprobe_path", "core_pattern"));
+  EXPECT_EQ(all.findings[0].sureness, Sureness::hint);
+  EXPECT_THAT(all.findings[0].what, HasSubstr("/tmp/x"));
+}
+
+TEST_F(Integrity, ProgramsWithTheKernelsCredentialsAreFound) {
+  State state;
+  Process process;
+  process.pid = 7;
+  process.comm = "shell";
+  process.task = guest_.allocate(1024);
+  state.processes.push_back(process);
+  kernel_.made().put(process.task, "task_struct", "pid", std::uint32_t{7});
+  kernel_.made().put(process.task, "task_struct", "mm", std::uint64_t{1});
+  kernel_.made().put(process.task, "task_struct", "flags", std::uint32_t{0});
+  expect_clean(run("credentials", &state));
+  kernel_.made().put(process.task, "task_struct", "real_cred", kernel_.symbol("init_cred")->raw());
+  const Findings all = run("credentials", &state);
+  EXPECT_THAT(objects(all), ElementsAre("process 7"));
+  EXPECT_EQ(all.findings[0].sureness, Sureness::certain);
+  kernel_.made().put(process.task, "task_struct", "flags", std::uint32_t{0x00200000});
+  EXPECT_THAT(objects(run("credentials", &state)), IsEmpty());
+}
+
+TEST_F(Integrity, DeletedProgramsAndPacketSocketsAreHints) {
+  State state;
+  for (const char* exe : {"/bin/sh", "/tmp/x (deleted)", "/memfd:y (deleted)"}) {
+    Process process;
+    process.pid = static_cast<std::int32_t>(10 + state.processes.size());
+    process.comm = "p";
+    process.exe = exe;
+    state.processes.push_back(process);
+  }
+  EXPECT_THAT(objects(run("deleted-executables", &state)), ElementsAre("process 11", "process 12"));
+  for (const char* family : {"inet", "packet", "unix"}) {
+    Socket socket;
+    socket.family = family;
+    socket.protocol = family == std::string_view("inet") ? "raw" : "unix";
+    socket.pid = 10;
+    socket.inode = 100 + state.sockets.size();
+    state.sockets.push_back(socket);
+  }
+  EXPECT_THAT(objects(run("packet-sockets", &state)), ElementsAre("socket 100", "socket 101"));
+}
+
+TEST_F(Integrity, TablesOfFunctionsOutsideCodeAreFound) {
+  const GuestVirt table = text(0x3000);
+  kernel_.add("tcp4_seq_ops", table);
+  kernel_.made().put(table, "seq_operations", "show", text(0xc0).raw());
+  expect_clean(run("function-pointers"));
+  kernel_.made().put(table, "seq_operations", "show", std::uint64_t{0xffffffffc0123000});
+  EXPECT_THAT(objects(run("function-pointers")), ElementsAre("tcp4_seq_ops.show"));
+}
+
+// ---- text ----
+
+class KernelTextCheck : public Integrity {
+ protected:
+  KernelTextCheck()
+      : folder_(std::filesystem::temp_directory_path() /
+                fmt::format("vmsight-test-text-{}", ::getpid())) {
+    options_.cache_directory = folder_.string();
+  }
+  ~KernelTextCheck() override { std::filesystem::remove_all(folder_); }
+
+  std::filesystem::path folder_;
+  IntegrityOptions options_;
+};
+
+TEST_F(KernelTextCheck, TakesABaselineAndTellsWhatChanged) {
+  EXPECT_THAT(run("kernel-text", nullptr, options_).reports[0].note, HasSubstr("taken now"));
+  expect_clean(run("kernel-text", nullptr, options_));
+  guest_.put(text(0xc7), std::uint8_t{0xcc});
+  const Findings all = run("kernel-text", nullptr, options_);
+  EXPECT_THAT(objects(all), ElementsAre("text do_exit+0x7"));
+  EXPECT_EQ(all.findings[0].sureness, Sureness::certain);
+  guest_.put(text(0xc7), std::uint8_t{0});
+  expect_clean(run("kernel-text", nullptr, options_));
+}
+
+TEST_F(KernelTextCheck, BaselinesThatAreDamagedOrOfOthersAreNotUsed) {
+  options_.baseline_file = (folder_ / "file").string();
+  run("kernel-text", nullptr, options_);
+  expect_clean(run("kernel-text", nullptr, options_));
+  std::filesystem::permissions(options_.baseline_file, std::filesystem::perms::others_write,
+                               std::filesystem::perm_options::add);
+  expect_skipped(run("kernel-text", nullptr, options_), "others may write");
+  std::filesystem::permissions(options_.baseline_file, std::filesystem::perms::others_write,
+                               std::filesystem::perm_options::remove);
+  std::filesystem::resize_file(options_.baseline_file, 90);
+  expect_skipped(run("kernel-text", nullptr, options_), "damaged");
+}
+
+TEST_F(KernelTextCheck, AKernelThatWasMovedIsTheSame) {
+  TextBaseline before{.build_id = "1", .variant = 0, .base = GuestVirt(0x81000000), .text = {}};
+  before.text.resize(256);
+  TextBaseline now = before;
+  now.base = before.base + 0x1a200000;
+  const auto put = [](TextBaseline& to, std::size_t at, std::uint64_t value, std::size_t size) {
+    std::memcpy(to.text.data() + at, &value, size);
+  };
+  put(before, 17, 0x81234567, 4);
+  put(now, 17, 0x81234567 + 0x1a200000, 4);
+  put(before, 40, 0xffffffff81234567, 8);
+  put(now, 40, 0xffffffff81234567 + 0x1a200000, 8);
+  put(before, 77, 0x7f000000, 4);  // of per-CPU data: moved the other way
+  put(now, 77, 0x7f000000 - 0x1a200000, 4);
+  EXPECT_TRUE(compare_text(before, now, 10).empty());
+  put(now, 100, 0x90, 1);
+  const auto changes = compare_text(before, now, 10);
+  ASSERT_EQ(changes.size(), 1U);
+  EXPECT_EQ(changes[0].offset, 100U);
+}
+
+}  // namespace
+}  // namespace vmsight::detect_integrity_test
