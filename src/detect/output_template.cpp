@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <algorithm>
 
-#include "base/utf8.h"
 #include "detect/comparison.h"
 #include "kernel/guest_text.h"
 
@@ -46,23 +45,6 @@ Error wrong_output(std::string_view text, std::size_t at, std::string_view why,
           .message = fmt::format("output: {}, at character {} (\"{}\")", why, at + 1,
                                  escape_bytes(text.substr(at, 20))),
           .hint = std::move(hint)};
-}
-
-/// The template is its writer's: what is not ASCII stays, if it is UTF-8.
-std::string one_line(std::string_view text) {
-  std::string line;
-  while (!text.empty()) {
-    const Utf8Step step = decode_utf8(text);
-    const std::string_view one = text.substr(0, step.length);
-    const bool is_break = one == "\n" || one == "\r" || one == "\t";
-    if (is_break) {
-      line += ' ';
-    } else {
-      line += step.valid && step.code_point >= 0xa0 ? std::string(one) : escape_bytes(one);
-    }
-    text.remove_prefix(step.length);
-  }
-  return line;
 }
 
 std::string_view trimmed(std::string_view text) {

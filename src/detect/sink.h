@@ -19,6 +19,11 @@ enum class AlarmFormat : std::uint8_t {
 };
 /// One line without its end. `hostname` is this host's.
 std::string format_alarm(const Alarm& alarm, AlarmFormat format, const std::string& hostname);
+/// The text without its time: "Warning RULE: OUTPUT (vm=VM)".
+std::string alarm_text(const Alarm& alarm);
+/// The objects behind the lines; all strings are UTF-8.
+nlohmann::json alarm_json(const Alarm& alarm, const std::string& hostname);
+nlohmann::json alarm_ocsf(const Alarm& alarm, const std::string& hostname);
 /// "2026-11-29T20:14:05.000000007Z".
 std::string rfc3339(std::uint64_t time_ns);
 std::string host_name();
@@ -39,7 +44,7 @@ class AlarmSink {
 };
 
 /// Appends lines to the file, which it creates for its owner alone. A pipe that nobody reads, or is
-/// full, loses alarms.
+/// full, loses alarms. SIGPIPE has to be ignored.
 Result<std::unique_ptr<AlarmSink>> open_file_sink(std::string path, AlarmFormat format,
                                                   std::string hostname = host_name());
 /// Lines to a descriptor that the caller keeps open, such as standard output.

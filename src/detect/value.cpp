@@ -5,6 +5,7 @@
 #include <functional>
 #include <numeric>
 
+#include "base/utf8.h"
 #include "kernel/guest_text.h"
 
 namespace vmsight::detect {
@@ -84,6 +85,22 @@ std::string show(const Value& value, const FieldType& type, std::size_t most) {
     return is_address ? fmt::format("{:#x}", *number) : fmt::format("{}", *number);
   }
   return "<NA>";
+}
+
+std::string one_line(std::string_view text) {
+  std::string line;
+  while (!text.empty()) {
+    const Utf8Step step = decode_utf8(text);
+    const std::string_view one = text.substr(0, step.length);
+    const bool is_break = one == "\n" || one == "\r" || one == "\t";
+    if (is_break) {
+      line += ' ';
+    } else {
+      line += step.valid && step.code_point >= 0xa0 ? std::string(one) : escape_bytes(one);
+    }
+    text.remove_prefix(step.length);
+  }
+  return line;
 }
 
 void append_key(std::string& key, const Value& value) {

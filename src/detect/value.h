@@ -76,6 +76,10 @@ class FieldValues final : public Fields {
 /// hexadecimal, lists with commas. At most `most` bytes of a text, and "..." for the others.
 std::string show(const Value& value, const FieldType& type, std::size_t most = 4096);
 
+/// A text of whoever wrote the rules: UTF-8 stays as it is, line ends and tabs become blanks, other
+/// control bytes are escaped.
+std::string one_line(std::string_view text);
+
 /// Adds the value to what tells things apart: no two lists of values give the same key, but for
 /// very long texts, of which the beginning and a hash are taken.
 void append_key(std::string& key, const Value& value);

@@ -1,0 +1,121 @@
+// Alarms as datagrams to syslog or journald.
+#include <fmt/format.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <ctime>
+
+#include "base/os.h"
+#include "base/units.h"
+#include "detect/losses.h"
+#include "detect/sink.h"
+#include "kernel/guest_text.h"
+
+namespace vmsight::detect {
+namespace {
+
+constexpr std::size_t longest_text = 32 * 1024;  // what daemons take at most is about that
+
+std::string local_header(const SyslogOptions& options, unsigned priority, std::uint64_t time_ns) {
+  constexpr std::array<std::string_view, 12> months = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                                       "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+  const auto seconds = static_cast<std::time_t>(time_ns / ns_per_s);
+  std::tm tm{};
+  ::localtime_r(&seconds, &tm);
+  return fmt::format("<{}>{} {:2} {:02}:{:02}:{:02} {}[{}]: ", priority,
+                     months.at(static_cast<std::size_t>(tm.tm_mon) % 12), tm.tm_mday, tm.tm_hour,
+                     tm.tm_min, tm.tm_sec, options.identifier, ::getpid());
+}
+
+/// RFC 5424: six digits of a second at most, no structured data.
+std::string rfc5424_header(const SyslogOptions& options, unsigned priority, std::uint64_t time_ns) {
+  constexpr std::size_t to_microseconds = sizeof "2026-11-29T20:14:05.000000" - 1;
+  const std::string host = options.hostname.empty() ? "-" : escape_bytes(options.hostname);
+  return fmt::format("<{}>1 {}Z {} {} {} alarm - ", priority,
+                     rfc3339(time_ns).substr(0, to_microseconds), host, options.identifier,
+                     ::getpid());
+}
+
+class SyslogSink final : public AlarmSink {
+ public:
+  explicit SyslogSink(SyslogOptions options) : options_(std::move(options)) {}
+
+  Result<void> connect() {
+    sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
+    if (options_.path.size() >= sizeof address.sun_path) {
+      return Error{.code = ErrorCode::usage, .message = action() + ": the path is too long"};
+    }
+    std::memcpy(address.sun_path, options_.path.data(), options_.path.size());
+    UniqueFd fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (!fd) return os_error(errno, action());
+    if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+      return os_error(errno, action());
+    }
+    socket_ = std::move(fd);
+    return {};
+  }
+
+  Result<void> deliver(const Alarm& alarm) override {
+    const std::string message = message_of(alarm);
+    bool sent = send(message);
+    // A daemon that was started again has another socket.
+    if (!sent && errno != EAGAIN && errno != EMSGSIZE) {
+      if (auto connected = connect(); !connected) {
+        return losses_.lose(std::move(connected).error());
+      }
+      sent = send(message);
+    }
+    if (!sent) return losses_.lose(os_error(errno, action()));
+    losses_.delivered();
+    return {};
+  }
+  Result<void> flush() override { return {}; }
+  std::uint64_t lost() const override { return losses_.count(); }
+
+ private:
+  std::string action() const { return fmt::format("send to {}", escape_bytes(options_.path)); }
+
+  bool send(const std::string& message) const {
+    return ::send(socket_.get(), message.data(), message.size(), MSG_NOSIGNAL | MSG_DONTWAIT) >= 0;
+  }
+
+  std::string message_of(const Alarm& alarm) const {
+    const unsigned priority =
+        static_cast<unsigned>(options_.facility) * 8 + static_cast<unsigned>(alarm.priority);
+    const bool is_local = options_.header == SyslogOptions::Header::local;
+    std::string header = is_local ? local_header(options_, priority, alarm.time_ns)
+                                  : rfc5424_header(options_, priority, alarm.time_ns);
+    if (options_.format != AlarmFormat::text) {
+      return header + format_alarm(alarm, options_.format, options_.hostname);
+    }
+    return header + alarm_text(alarm).substr(0, longest_text);
+  }
+
+  SyslogOptions options_;
+  UniqueFd socket_;
+  Losses losses_;
+};
+
+bool is_identifier_word(std::string_view word) {
+  return !word.empty() && word.size() <= 48 && escape_bytes(word) == word &&
+         word.find_first_of(" []:") == word.npos;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<AlarmSink>> open_syslog_sink(SyslogOptions options) {
+  if (options.facility < 0 || options.facility > 23 || !is_identifier_word(options.identifier)) {
+    return Error{.code = ErrorCode::usage,
+                 .message =
+                     "syslog: a facility from 0 to 23 and an identifier of one word are "
+                     "needed"};
+  }
+  auto sink = std::make_unique<SyslogSink>(std::move(options));
+  VMSIGHT_TRY_VOID(sink->connect());
+  return std::unique_ptr<AlarmSink>(std::move(sink));
+}
+
+}  // namespace vmsight::detect
