@@ -33,10 +33,10 @@ struct PageEntry {
 /// Wrappers of system calls: a function `prefix` + name gets a pointer to the caller's registers.
 struct SystemCallWrappers {
   using Names = std::span<const std::pair<std::string_view, std::string_view>>;
-  std::string_view prefix;  // "__x64_sys_"
-  std::string_view abi;     // "" of the processor's native programs; "i386"
+  std::string_view prefix;                 // "__x64_sys_"
+  std::string_view abi;                    // "" of the processor's native programs; "i386"
   std::span<const char* const> arguments;  // members of struct pt_regs, in order
-  Names other_names;        // the kernel's name of a call, and that of programs and manuals
+  Names other_names;  // the kernel's name of a call, and that of programs and manuals
 };
 
 /// What the first instructions of a kernel function are.
@@ -71,10 +71,10 @@ struct Architecture {
 
   // ---- the kernel's image ------------------------------------------------------------------
 
-  GuestVirt image_base;                 // the lowest address that an image is linked for
-  std::string_view kernel_page_table;   // its symbol
-  std::string_view crash_flag;          // an int that a crashed kernel sets when it stops its CPUs
-  std::uint64_t image_alignment;        // of images, physically; a multiple of the scan's step
+  GuestVirt image_base;                // the lowest address that an image is linked for
+  std::string_view kernel_page_table;  // its symbol
+  std::string_view crash_flag;         // an int that a crashed kernel sets when it stops its CPUs
+  std::uint64_t image_alignment;       // of images, physically; a multiple of the scan's step
   GuestVirt (*default_direct_map)(unsigned levels);  // of kernels that do not say where it is
   GuestVirt (*default_vmemmap)(unsigned levels);
   /// Where the kernel's own page table maps the image at `text`; nullopt if it does not.
@@ -98,8 +98,9 @@ struct Architecture {
   // ---- registers and calls -----------------------------------------------------------------
 
   // Numbers of registers are those of ProbeRegisters::general.
-  std::span<const std::uint8_t> argument_registers;  // of a function's integers and pointers, in order
-  std::int32_t first_stack_argument;                 // from the stack pointer at a function's start
+  std::span<const std::uint8_t>
+      argument_registers;             // of a function's integers and pointers, in order
+  std::int32_t first_stack_argument;  // from the stack pointer at a function's start
   std::uint8_t result_register, stack_register;
   std::span<const SystemCallWrappers> system_calls;  // those of native programs first
   std::string_view system_call_number;               // member of struct pt_regs

@@ -5,8 +5,8 @@
 #include <thread>
 
 #include "base/clock.h"
-#include "kernel/bytes.h"
 #include "kernel/architecture.h"
+#include "kernel/bytes.h"
 #include "kernel/found_kernel.h"
 
 namespace vmsight {

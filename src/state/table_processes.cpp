@@ -72,12 +72,13 @@ constexpr Field<Process> process_fields[] = {
     field<&Process::exe_file>("exe_file", "", "what stat(2) says of exe"),
     field<&Process::cwd_file>("cwd_file", "", "... of cwd"),
     field<&Process::root_file>("root_file", "", "... of root"),
-    told<Process>(changing<&Process::cgroups>(
-                      "cgroups", "", "lines of /proc/PID/cgroup; null unless cgroups are read"),
-                  [](const Process& p, ValueSink& sink) {
-                    p.cgroups.empty() ? sink.null() : put_value(p.cgroups, sink);
-                  },
-                  ValueType::texts),
+    told<Process>(
+        changing<&Process::cgroups>("cgroups", "",
+                                    "lines of /proc/PID/cgroup; null unless cgroups are read"),
+        [](const Process& p, ValueSink& sink) {
+          p.cgroups.empty() ? sink.null() : put_value(p.cgroups, sink);
+        },
+        ValueType::texts),
 };
 constexpr Kind<Process> process_table{.part = part_processes,
                                       .key = "processes",

@@ -12,13 +12,12 @@ struct Overloaded : Cases... {
 
 Result<std::unique_ptr<FieldNames>> field_names(const Rule& rule, const ProbedKernel* guest) {
   using Names = Result<std::unique_ptr<FieldNames>>;
-  return std::visit(
-      Overloaded{[&](const StateRule&) { return state_field_names(rule); },
-                 [&](const Progress&) { return Names(progress_field_names(rule)); },
-                 [&](const Heartbeat&) { return Names(heartbeat_field_names(rule)); },
-                 [&](const ProbeRule&) { return probe_field_names(rule, guest); },
-                 [&](const Integrity&) { return integrity_field_names(rule); }},
-      rule.kind);
+  return std::visit(Overloaded{[&](const StateRule&) { return state_field_names(rule); },
+                               [&](const Progress&) { return Names(progress_field_names(rule)); },
+                               [&](const Heartbeat&) { return Names(heartbeat_field_names(rule)); },
+                               [&](const ProbeRule&) { return probe_field_names(rule, guest); },
+                               [&](const Integrity&) { return integrity_field_names(rule); }},
+                    rule.kind);
 }
 
 Result<std::unique_ptr<Detector>> make_detector(const Rule& rule, const RuleSet& set,

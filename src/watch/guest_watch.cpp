@@ -91,8 +91,8 @@ Result<void> GuestWatch::open_prober() {
 void GuestWatch::note_once(Running& running, std::string reason) {
   if (running.reason == reason) return;
   running.reason = std::move(reason);
-  options_.note(fmt::format("{}: rule \"{}\": {}", escape_bytes(name_),
-                            running.rule->name, running.reason));
+  options_.note(
+      fmt::format("{}: rule \"{}\": {}", escape_bytes(name_), running.rule->name, running.reason));
 }
 
 /// What is not there yet may come: a module that is loaded, a program that is started.
@@ -105,15 +105,13 @@ void GuestWatch::arm_pending(std::uint64_t now_ns) {
     running->pending = !done;
     if (done) continue;
     running->broken = done.error().code != ErrorCode::not_found;
-    note_once(*running,
-              done.error().message + (running->broken ? "" : "; it is looked for again"));
+    note_once(*running, done.error().message + (running->broken ? "" : "; it is looked for again"));
   }
 }
 
 Result<void> GuestWatch::make(Running& running) {
   Reader reader(*guest_.memory, guest_.kernel->space());
-  VMSIGHT_TRY(running.detector,
-              make_detector(*running.rule, set_, {*guest_.kernel, reader}));
+  VMSIGHT_TRY(running.detector, make_detector(*running.rule, set_, {*guest_.kernel, reader}));
   return {};
 }
 

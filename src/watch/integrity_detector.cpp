@@ -30,9 +30,9 @@ class IntegrityDetector final : public Detector {
   /// A check that cannot be done finds nothing; `vmsight check` says why.
   void look(const Look& look, const Raise& raise) override {
     if (!checker_) {
-      auto made = IntegrityChecker::create(look.kernel, look.reader.memory(),
-                                           {.cache_directory = default_cache_directory(),
-                                            .baseline_file = {}});
+      auto made = IntegrityChecker::create(
+          look.kernel, look.reader.memory(),
+          {.cache_directory = default_cache_directory(), .baseline_file = {}});
       if (!made) return;
       checker_ = *std::move(made);
     }
@@ -44,8 +44,7 @@ class IntegrityDetector final : public Detector {
  private:
   void tell(const Finding& finding, const Look& look, const Raise& raise) {
     const FieldValues fields(
-        {Row{"check", Value(std::string(finding.check))},
-         Row{"what", Value(finding.what)},
+        {Row{"check", Value(std::string(finding.check))}, Row{"what", Value(finding.what)},
          Row{"object", Value(finding.object)},
          Row{"sureness", Value(std::string(vmsight::to_string(finding.sureness)))},
          Row{"address", finding.address ? Value(finding.address->raw()) : Value()},
@@ -69,10 +68,12 @@ class IntegrityDetector final : public Detector {
 Result<std::unique_ptr<FieldNames>> integrity_field_names(const Rule& rule) {
   for (const std::string& name : std::get<Integrity>(rule.kind).checks) {
     const auto checks = integrity_checks();
-    if (name == "all" || std::ranges::find(checks, name, &CheckInfo::name) != checks.end()) continue;
-    return Error{.code = ErrorCode::usage,
-                 .message = about(rule, rule.place) + "integrity: no check is called \"" + name + "\"",
-                 .hint = "`vmsight check --list` lists them"};
+    if (name == "all" || std::ranges::find(checks, name, &CheckInfo::name) != checks.end())
+      continue;
+    return Error{
+        .code = ErrorCode::usage,
+        .message = about(rule, rule.place) + "integrity: no check is called \"" + name + "\"",
+        .hint = "`vmsight check --list` lists them"};
   }
   return std::unique_ptr<FieldNames>(std::make_unique<RecordFieldNames>(
       std::vector<RecordFieldNames::Row>{{"check", {.kind = Kind::text}},

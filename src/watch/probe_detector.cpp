@@ -118,8 +118,7 @@ class ProbeDetector final : public Detector {
 
 }  // namespace
 
-Result<std::unique_ptr<FieldNames>> probe_field_names(const Rule& rule,
-                                                      const ProbedKernel* guest) {
+Result<std::unique_ptr<FieldNames>> probe_field_names(const Rule& rule, const ProbedKernel* guest) {
   std::vector<RecordFieldNames::Row> rows = rows_of_hits();
   for (const std::string& text : std::get<ProbeRule>(rule.kind).probes) {
     if (guest == nullptr) {

@@ -4,10 +4,10 @@
 #include <string_view>
 #include <vector>
 
-#include "agent/program/kcore.h"
-#include "support/fuzz_input.h"
 #include "agent/agent_answers.h"
 #include "agent/guest_agent.h"
+#include "agent/program/kcore.h"
+#include "support/fuzz_input.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace vmsight;

@@ -5,15 +5,15 @@
 #include <filesystem>
 #include <fstream>
 
-#include "replay/fake_qmp.h"
 #include "host/command_line.h"
 #include "host/host_maps.h"
-#include "qemu/layout.h"
-#include "qemu/run_state.h"
 #include "host/libvirt.h"
+#include "qemu/layout.h"
 #include "qemu/monitor_questions.h"
 #include "qemu/monitor_text.h"
 #include "qemu/ram_layout.h"
+#include "qemu/run_state.h"
+#include "replay/fake_qmp.h"
 
 namespace vmsight::qemu_layout_replay {
 namespace {

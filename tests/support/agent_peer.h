@@ -8,8 +8,8 @@
 #include <string>
 #include <thread>
 
-#include "agent/program/session.h"
 #include "agent/agent_port.h"
+#include "agent/program/session.h"
 
 namespace vmsight::test {
 

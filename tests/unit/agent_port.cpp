@@ -6,8 +6,8 @@
 #include <chrono>
 #include <thread>
 
-#include "support/agent_peer.h"
 #include "host/process.h"
+#include "support/agent_peer.h"
 
 namespace vmsight::agent_port_test {
 namespace {

@@ -10,9 +10,9 @@
 
 #include <algorithm>
 
-#include "support/counting_vm.h"
 #include "halt/freezer_halter.h"
 #include "host/process.h"
+#include "support/counting_vm.h"
 #include "undo/recovery.h"
 
 namespace vmsight::halt_freezer_test {

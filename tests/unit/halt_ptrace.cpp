@@ -8,10 +8,10 @@
 #include <thread>
 
 #include "base/clock.h"
-#include "support/counting_vm.h"
-#include "host/process.h"
 #include "halt/traced_threads.h"
 #include "halt/vcpu_threads.h"
+#include "host/process.h"
+#include "support/counting_vm.h"
 #include "vmsight/halt.h"
 
 namespace vmsight::halt_ptrace_test {

@@ -2,9 +2,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "state/guest_os.h"
 #include "state/net_address.h"
 #include "state/net_devices.h"
-#include "state/guest_os.h"
 #include "state/socket_names.h"
 
 namespace vmsight::state_names_test {

@@ -12,14 +12,14 @@
 #include <random>
 #include <thread>
 
-#include "support/busy_vm.h"
-#include "view/fork_snapshot.h"
-#include "view/uffd_snapshot.h"
-#include "undo/guard.h"
 #include "host/process.h"
 #include "inject/process_copy.h"
-#include "undo/recovery.h"
 #include "inject/undo_copy.h"
+#include "support/busy_vm.h"
+#include "undo/guard.h"
+#include "undo/recovery.h"
+#include "view/fork_snapshot.h"
+#include "view/uffd_snapshot.h"
 #include "vmsight/view.h"
 
 namespace vmsight::view_injected_snapshots_test {

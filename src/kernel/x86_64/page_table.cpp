@@ -16,7 +16,8 @@ namespace {
 constexpr std::uint64_t entry_protnone = 1ULL << 8;      // present, but every access faults
 constexpr std::uint64_t entry_special = 1ULL << 9;       // no page of the kernel's: zero page, vvar
 constexpr std::uint64_t entry_saved_dirty = 1ULL << 58;  // of a write-protected page, since 6.6
-constexpr unsigned huge_level = 1;  // a transparent huge page is mapped by the second table from below
+constexpr unsigned huge_level =
+    1;  // a transparent huge page is mapped by the second table from below
 
 bool is_canonical(GuestVirt va, unsigned levels) {
   const unsigned unused = 64 - level_shift(levels);

@@ -134,7 +134,8 @@ constinit const Architecture x86_64{
     .read_user_entries = x86::read_user_entries,
     .image_base = x86::ImageDirectory::start,
     .kernel_page_table = "init_top_pgt",
-    .crash_flag = "crash_ipi_issued",  // nmi_shootdown_cpus() of arch/x86/kernel/reboot.c, since 4.5
+    .crash_flag =
+        "crash_ipi_issued",  // nmi_shootdown_cpus() of arch/x86/kernel/reboot.c, since 4.5
     .image_alignment = x86::ImageDirectory::slot_size,
     .default_direct_map = x86::default_direct_map,
     .default_vmemmap = x86::default_vmemmap,
