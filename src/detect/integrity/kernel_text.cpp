@@ -68,17 +68,16 @@ void tell_change(Look& look, std::uint64_t offset, std::uint64_t bytes, const Te
   const std::size_t shown = std::min<std::size_t>(bytes, 8);
   std::string was, is;
   for (std::size_t i = 0; i < shown; ++i) {
-    was += fmt::format("{:02x} ", static_cast<unsigned>(before.text[offset + i]));
-    is += fmt::format("{:02x} ", static_cast<unsigned>(now.text[offset + i]));
+    was += fmt::format(" {:02x}", static_cast<unsigned>(before.text[offset + i]));
+    is += fmt::format(" {:02x}", static_cast<unsigned>(now.text[offset + i]));
   }
-  look.find(
-      {.what = fmt::format("{}: {} changed; now {}{}, {}in the baseline", look.places.name(at),
-                           bytes == 1 ? "1 byte" : fmt::format("{} bytes", bytes), is,
-                           bytes > shown ? "..." : "", was),
-       .object = fmt::format("text {}", look.places.name(at)),
-       .sources = {"kernel text", "baseline"},
-       .sureness = Sureness::certain,
-       .address = at});
+  look.find({.what = fmt::format("{}: {} changed; now{}{}, in the baseline{}", look.places.name(at),
+                                 bytes == 1 ? "1 byte" : fmt::format("{} bytes", bytes), is,
+                                 bytes > shown ? "..." : "", was),
+             .object = fmt::format("text {}", look.places.name(at)),
+             .sources = {"kernel text", "baseline"},
+             .sureness = Sureness::certain,
+             .address = at});
 }
 
 void compare_with_baseline(Look& look, const TextBaseline& before, const TextBaseline& now) {
