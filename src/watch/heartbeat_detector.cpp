@@ -11,7 +11,6 @@
 namespace vmsight::detect {
 namespace {
 
-using Kind = FieldType::Kind;
 using Row = std::pair<std::string, Value>;
 
 constexpr std::uint64_t told_a_second = 10;  // hits of a process: one in its time is enough
@@ -119,7 +118,7 @@ class HeartbeatDetector final : public Detector {
 }  // namespace
 
 std::unique_ptr<FieldNames> heartbeat_field_names(const Rule& rule) {
-  std::vector<RecordFieldNames::Row> rows{{"silence", {.kind = Kind::text}}};
+  std::vector<RecordFieldNames::Row> rows{{"silence", {.kind = FieldType::Kind::text}}};
   if (std::get<Heartbeat>(rule.kind).per == Heartbeat::Per::process)
     rows.insert(rows.end(), process_rows().begin(), process_rows().end());
   return std::make_unique<RecordFieldNames>(std::move(rows), false);

@@ -10,7 +10,6 @@
 namespace vmsight::detect {
 namespace {
 
-using Kind = FieldType::Kind;
 using Row = std::pair<std::string, Value>;
 
 class IntegrityDetector final : public Detector {
@@ -76,12 +75,12 @@ Result<std::unique_ptr<FieldNames>> integrity_field_names(const Rule& rule) {
         .hint = "`vmsight check --list` lists them"};
   }
   return std::unique_ptr<FieldNames>(std::make_unique<RecordFieldNames>(
-      std::vector<RecordFieldNames::Row>{{"check", {.kind = Kind::text}},
-                                         {"what", {.kind = Kind::text}},
-                                         {"object", {.kind = Kind::text}},
-                                         {"sureness", {.kind = Kind::text}},
-                                         {"address", {.kind = Kind::address}},
-                                         {"pid", {.kind = Kind::signed_number}}},
+      std::vector<RecordFieldNames::Row>{{"check", {.kind = FieldType::Kind::text}},
+                                         {"what", {.kind = FieldType::Kind::text}},
+                                         {"object", {.kind = FieldType::Kind::text}},
+                                         {"sureness", {.kind = FieldType::Kind::text}},
+                                         {"address", {.kind = FieldType::Kind::address}},
+                                         {"pid", {.kind = FieldType::Kind::signed_number}}},
       false));
 }
 

@@ -7,23 +7,21 @@
 namespace vmsight::detect {
 namespace {
 
-using Kind = FieldType::Kind;
-
 /// What every hit has.
 std::vector<RecordFieldNames::Row> rows_of_hits() {
-  return {{"comm", {.kind = Kind::text}},
-          {"function", {.kind = Kind::text}},
-          {"pid", {.kind = Kind::signed_number, .bits = 32}},
-          {"tgid", {.kind = Kind::signed_number, .bits = 32}},
-          {"cpu", {.kind = Kind::number, .bits = 32}},
-          {"duration_ns", {.kind = Kind::number}}};
+  return {{"comm", {.kind = FieldType::Kind::text}},
+          {"function", {.kind = FieldType::Kind::text}},
+          {"pid", {.kind = FieldType::Kind::signed_number, .bits = 32}},
+          {"tgid", {.kind = FieldType::Kind::signed_number, .bits = 32}},
+          {"cpu", {.kind = FieldType::Kind::number, .bits = 32}},
+          {"duration_ns", {.kind = FieldType::Kind::number}}};
 }
 
 FieldType type_of(const ArgumentPlan& argument) {
   using Shape = ArgumentPlan::Shape;
-  if (argument.shape == Shape::text) return {.kind = Kind::text};
-  if (argument.shape == Shape::pointer) return {.kind = Kind::address};
-  if (argument.type.empty()) return {.kind = Kind::untyped};
+  if (argument.shape == Shape::text) return {.kind = FieldType::Kind::text};
+  if (argument.shape == Shape::pointer) return {.kind = FieldType::Kind::address};
+  if (argument.type.empty()) return {.kind = FieldType::Kind::untyped};
   return {.kind = argument.is_signed ? Kind::signed_number : Kind::number, .bits = argument.bits};
 }
 

@@ -13,7 +13,6 @@ namespace vmsight::detect {
 namespace {
 
 using Of = Progress::Of;
-using Kind = FieldType::Kind;
 using Row = std::pair<std::string, Value>;
 
 /// What has not moved since when.
@@ -237,17 +236,17 @@ class ProgressDetector final : public Detector {
 
 std::unique_ptr<FieldNames> progress_field_names(const Rule& rule) {
   const Of of = std::get<Progress>(rule.kind).of;
-  std::vector<RecordFieldNames::Row> rows{{"standing", {.kind = Kind::text}},
-                                          {"symbol", {.kind = Kind::text}}};
+  std::vector<RecordFieldNames::Row> rows{{"standing", {.kind = FieldType::Kind::text}},
+                                          {"symbol", {.kind = FieldType::Kind::text}}};
   if (of == Of::cpu || of == Of::runqueue) {
-    rows.insert(rows.end(), {{"cpu", {.kind = Kind::signed_number}},
-                             {"lockup", {.kind = Kind::text}},
-                             {"pid", {.kind = Kind::signed_number}},
-                             {"comm", {.kind = Kind::text}},
-                             {"waiting", {.kind = Kind::number}}});
+    rows.insert(rows.end(), {{"cpu", {.kind = FieldType::Kind::signed_number}},
+                             {"lockup", {.kind = FieldType::Kind::text}},
+                             {"pid", {.kind = FieldType::Kind::signed_number}},
+                             {"comm", {.kind = FieldType::Kind::text}},
+                             {"waiting", {.kind = FieldType::Kind::number}}});
   } else if (of != Of::guest) {
-    rows.insert(rows.end(),
-                {{"tid", {.kind = Kind::signed_number}}, {"cpu_percent", {.kind = Kind::number}}});
+    rows.insert(rows.end(), {{"tid", {.kind = FieldType::Kind::signed_number}},
+                             {"cpu_percent", {.kind = FieldType::Kind::number}}});
     rows.insert(rows.end(), process_rows().begin(), process_rows().end());
   }
   return std::make_unique<RecordFieldNames>(std::move(rows), false);
