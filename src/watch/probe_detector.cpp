@@ -22,7 +22,8 @@ FieldType type_of(const ArgumentPlan& argument) {
   if (argument.shape == Shape::text) return {.kind = FieldType::Kind::text};
   if (argument.shape == Shape::pointer) return {.kind = FieldType::Kind::address};
   if (argument.type.empty()) return {.kind = FieldType::Kind::untyped};
-  return {.kind = argument.is_signed ? Kind::signed_number : Kind::number, .bits = argument.bits};
+  return {.kind = argument.is_signed ? FieldType::Kind::signed_number : FieldType::Kind::number,
+          .bits = argument.bits};
 }
 
 /// Arguments by the names that the function has in this guest.
