@@ -15,8 +15,8 @@ from harness import VMSIGHT, Guest, expect, main, run, vmsight
 
 RULES = """
 - rule: silent worker
-  desc: a worker that slept again and again does not any more
-  heartbeat: {probe: "kprobe:hrtimer_nanosleep", expect: 3s, grace: 5s, per: process}
+  desc: a worker that started programs again and again does not any more
+  heartbeat: {probe: "kprobe:kernel_clone", expect: 3s, grace: 5s, per: process}
   condition: cmdline contains worker
   output: "%comm pid=%pid silent for %silence"
   priority: critical
@@ -53,9 +53,9 @@ class Watch:
     def __init__(self, guest, rules):
         self.errors = tempfile.TemporaryFile()
         self.process = subprocess.Popen([VMSIGHT, "watch", str(guest.pid), "--rules", rules, "--json"],
-                                        stdout=subprocess.PIPE, stderr=self.errors, text=True)
+                                        stdout=subprocess.PIPE, stderr=self.errors)
         os.set_blocking(self.process.stdout.fileno(), False)
-        self.alarms, self.rest = [], ""
+        self.alarms, self.rest = [], b""
 
     def said(self):
         self.errors.seek(0)
@@ -63,8 +63,8 @@ class Watch:
 
     def read(self):
         expect(self.process.poll() is None, f"watch has ended: {self.said()}")
-        self.rest += self.process.stdout.read() or ""
-        *lines, self.rest = self.rest.split("\n")
+        self.rest += self.process.stdout.read() or b""
+        *lines, self.rest = self.rest.split(b"\n")
         self.alarms += map(json.loads, lines)
 
     def started(self):
@@ -123,8 +123,8 @@ def injections(guest, watch):
     expect(alarm["evidence"]["process"]["pid"] == spinner, alarm["evidence"])
     shell(guest, f"kill -9 {spinner}")
 
-    program = start(guest, "sh -c 'cp /bin/busybox /tmp/gone; exec /tmp/gone sleep 1000'")
-    shell(guest, "sleep 0.5; rm /tmp/gone")
+    program = start(guest, "sh -c 'cp /bin/busybox /tmp/busybox-gone; exec /tmp/busybox-gone sleep 1000'")
+    shell(guest, "sleep 0.5; rm /tmp/busybox-gone")
     watch.wait("deleted program", program)
 
     listener = start(guest, "nc -l -p 4321")
@@ -165,7 +165,7 @@ def killed(guest, rules):
 
 def rejected():
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
-        file.write("- rule: a\n  desc: d\n  output: o\n  priority: warning\n  state: {of: processes}\n  condition: pid startswith 3\n")
+        file.write("- rule: a\n  desc: d\n  output: o\n  priority: warning\n  state: {of: processes, when: present}\n  condition: pid startswith 3\n")
         file.flush()
         done = run("watch", "--check", file.name)
         expect(done.returncode == 1 and f"{file.name}:6".encode() in done.stdout, done)
