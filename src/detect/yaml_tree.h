@@ -13,10 +13,10 @@ struct YamlMember;
 struct YamlNode {
   enum class Kind : std::uint8_t { null, scalar, sequence, map };
   Kind kind = Kind::null;
-  unsigned line = 0;                  // from 1
-  std::string text{};                 // of a scalar
-  std::vector<YamlNode> items{};      // of a sequence
-  std::vector<YamlMember> members{};  // of a map; their keys differ
+  unsigned line = 0;                // from 1
+  std::string text{};               // of a scalar
+  std::vector<YamlNode> items;      // of a sequence
+  std::vector<YamlMember> members;  // of a map; their keys differ
 };
 struct YamlMember {
   std::string key;

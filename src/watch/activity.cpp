@@ -65,7 +65,7 @@ std::optional<std::int32_t> ActivityReader::pid_of(Reader& reader, GuestVirt tas
 std::string ActivityReader::name_of(Reader& reader, GuestVirt task) const {
   std::array<char, 16> buffer{};
   reader.clear_fault();
-  const std::string name(reader.c_string(task + at_.comm, buffer));
+  std::string name(reader.c_string(task + at_.comm, buffer));
   reader.clear_fault();
   return name;
 }

@@ -38,8 +38,8 @@ const LoadedModule* KernelPlaces::module_at(GuestVirt address) const {
 }
 
 std::span<const Symbol> KernelPlaces::symbols_at(GuestVirt address) const {
-  const auto range = std::ranges::equal_range(symbols_, address, {}, &Symbol::address);
-  return {range.begin(), range.end()};
+  return {std::ranges::lower_bound(symbols_, address, {}, &Symbol::address),
+          std::ranges::upper_bound(symbols_, address, {}, &Symbol::address)};
 }
 
 std::string KernelPlaces::name(GuestVirt address) const {
