@@ -151,8 +151,8 @@ std::vector<std::string_view> names_of(const EngineAbilities& can) {
 
 /// A technique of views, or an engine of probes.
 template <typename Status>
-Check check_of(const Status& status, std::string name) {
-  return {.name = std::move(name),
+Check check_of(const Status& status, const std::string& name) {
+  return {.name = name,
           .what = std::string(status.what),
           .works = status.usable,
           .reason = status.usable ? fmt::format("costs the guest: {}", status.cost) : status.reason,
