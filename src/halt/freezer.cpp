@@ -1,6 +1,7 @@
 #include "halt/freezer.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/stat.h>
 
 #include <algorithm>

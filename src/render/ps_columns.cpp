@@ -5,6 +5,7 @@
 #include <ctime>
 
 #include "base/units.h"
+#include "render/escape.h"
 #include "render/format.h"
 #include "render/ps_text.h"
 

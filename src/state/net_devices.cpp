@@ -5,6 +5,7 @@
 #include "state/lists.h"
 #include "state/members.h"
 #include "state/net_address.h"
+#include "state/process_context.h"
 #include "state/retry.h"
 
 namespace vmsight {
