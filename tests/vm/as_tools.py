@@ -26,7 +26,8 @@ FINDMNT = ["-rn -o TARGET,SOURCE,FSTYPE,OPTIONS", "-rn -o ID,VFS-OPTIONS,FS-OPTI
            "-rn -t tmpfs", "-rn -t notmpfs,proc", "-P -O ro", "-rn -O nosize", "-rn -v /m/slave", "-n -o TARGET -T /m/slave",
            "-rn shared /m/both", "-rn -S proc", "-rn -M /m/pts", "-r -R /sys", "-l", "-a -t tmpfs --tree"]
 
-PS = ["-ef", "-eLf", "-e", "-ej", "-eT", "-eL", "-efj", "aux", "ax", "axj", "axf", "auxc", "-efH", "axo pid,ppid,pgid,sid,tty,stat,ni,pri",
+# With a name where there is a state: threads of the kernel that the guest's own ps wakes are left out by it.
+PS = ["-ef", "-eLf", "-e", "-ej", "-eT", "-eL", "-efj", "aux", "ax", "axj", "axf", "auxc", "-efH", "axo pid,ppid,pgid,sid,tty,stat,ni,pri,comm",
       "-eo pid,uid,euid,gid,egid,nlwp,lstart,vsz,rss,sz", "-eo pid=,cls,rtprio=RT,f,tname --sort -pid",
       "--ppid 2 -o pid,args", "-N --ppid 2 -o pid,comm"]
 PMAP = ["{}", "-x {}", "-d {}", "-q {}", "-x -q {}", "-p {}", "-A 4e0000,500000 {}"]
