@@ -173,6 +173,13 @@ static int run_poweroff(char* argument) {
   return reboot(RB_POWER_OFF);
 }
 
+static int run_call(char* argument) { return call(argument ? argument : ""); }
+
+static int run_stick(char* argument) {
+  char* name = strsep(&argument, " ");
+  return stick(name ? name : "", argument ? atoi(argument) : 0);
+}
+
 static int run_crash_kernel(char* argument) { return load_crash_kernel(argument ? argument : ""); }
 
 static int run_crash(char* argument) {
@@ -212,6 +219,10 @@ static const Command commands[] = {
      "memory|disk|network|churn|jitter|clip|calls|getppid|told|forge N [ARGUMENT]: so much work, "
      "and how long it took",
      run_work},
+    {"call",
+     "NAME: a call that only attacks make, harmless where it was mended; its PID and result",
+     run_call},
+    {"stick", "vfork|real-time CPU|acct CPU: a process that does not get on", run_stick},
     {"module", "NAME: load a kernel module", run_module},
     {"log", "TEXT: a line in the kernel's log", run_log},
     {"online", "use hot-plugged memory", run_online},

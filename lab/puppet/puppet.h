@@ -96,6 +96,11 @@ int make_threads(void);
 int make_reference(void);
 void quiet(void);  // ends all that scenes have started
 
+// ---- calls.c: what detectors wait for ----
+
+int call(const char* name);  // in a process of its own; prints its PID and what became of it
+int stick(const char* name, int argument);  // starts a process that does not get on; prints its PID
+
 // ---- crash.c ----
 
 int load_crash_kernel(const char* command_line);  // from /dev/vda

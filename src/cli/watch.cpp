@@ -78,7 +78,7 @@ class Watch : public Verb {
     app.add_flag("--ocsf", ocsf_, "alarms as OCSF Detection Findings, a line each")
         ->group(alarms_group);
     app.add_option("--cases", cases_,
-                   "directory for cases of rules with `actions: [case]`: alarm, state, kernel log")
+                   "directory for cases of rules with `action: [case]`: alarm, state, kernel log")
         ->group(alarms_group)
         ->type_name("DIR");
     app.add_option("--engine", engine_,

@@ -60,6 +60,7 @@ class Detector {
 struct ProbedKernel {
   Kernel& kernel;
   Reader& reader;
+  std::string vm{};  // its name
 };
 
 /// The fields that rules of this kind can name. usage if the rule names what is none; not_found if the
@@ -75,7 +76,7 @@ Result<void> check_rule(const Rule& rule, const RuleSet& set);
 Result<std::unique_ptr<Detector>> make_state_detector(CompiledRule rule);
 Result<std::unique_ptr<Detector>> make_progress_detector(CompiledRule rule);
 Result<std::unique_ptr<Detector>> make_heartbeat_detector(CompiledRule rule);
-Result<std::unique_ptr<Detector>> make_probe_detector(CompiledRule rule);
+Result<std::unique_ptr<Detector>> make_probe_detector(CompiledRule rule, const ProbedKernel& guest);
 Result<std::unique_ptr<Detector>> make_integrity_detector(CompiledRule rule);
 Result<std::unique_ptr<FieldNames>> integrity_field_names(const Rule& rule);
 Result<std::unique_ptr<FieldNames>> state_field_names(const Rule& rule);

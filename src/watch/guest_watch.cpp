@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "kernel/architecture.h"
 #include "kernel/guest_text.h"
+#include "kernel/module_symbols.h"
 #include "render/json.h"
 #include "render/json_writer.h"
 #include "state/records.h"
@@ -95,8 +96,26 @@ void GuestWatch::note_once(Running& running, std::string reason) {
       fmt::format("{}: rule \"{}\": {}", escape_bytes(name_), running.rule->name, running.reason));
 }
 
+/// Symbols of modules are of those that were loaded when they were read.
+void GuestWatch::follow_modules(std::uint64_t now_ns) {
+  if (now_ns - modules_ns_ < retry_ns) return;
+  modules_ns_ = now_ns;
+  Reader reader(*guest_.memory, guest_.kernel->space());
+  const auto loaded = read_module_places(*guest_.kernel, reader);
+  if (!loaded) return;
+  std::vector<std::string> now;
+  for (const LoadedModule& module : *loaded) {
+    const std::uint64_t at = module.memory.empty() ? 0 : module.memory.front().start.raw();
+    now.push_back(fmt::format("{} {:#x}", module.name, at));
+  }
+  if (std::exchange(modules_, now) == now) return;
+  guest_.kernel->forget_modules();
+  unwinder_.reset();
+}
+
 /// What is not there yet may come: a module that is loaded, a program that is started.
 void GuestWatch::arm_pending(std::uint64_t now_ns) {
+  follow_modules(now_ns);
   for (const auto& running : running_) {
     if (!running->pending || running->broken || now_ns < running->next_try_ns) continue;
     running->next_try_ns = now_ns + retry_ns;
@@ -111,7 +130,8 @@ void GuestWatch::arm_pending(std::uint64_t now_ns) {
 
 Result<void> GuestWatch::make(Running& running) {
   Reader reader(*guest_.memory, guest_.kernel->space());
-  VMSIGHT_TRY(running.detector, make_detector(*running.rule, set_, {*guest_.kernel, reader}));
+  VMSIGHT_TRY(running.detector,
+              make_detector(*running.rule, set_, {*guest_.kernel, reader, name_}));
   return {};
 }
 
@@ -300,7 +320,7 @@ void GuestWatch::raise(Running& running, Detection detection) {
   }
   if (found_.size() >= max_found) return;
   const CompiledRule& rule = running.detector->rule();
-  Found found{.alarm = rule.alarm(detection.fields, name_, wall_clock_ns()),
+  Found found{.alarm = rule.alarm(detection.fields, wall_clock_ns()),
               .key = rule.limit_key(detection.fields),
               .by = &running,
               .pid = detection.pid};

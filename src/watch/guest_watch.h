@@ -70,6 +70,7 @@ class GuestWatch {
   Result<void> follow_reboot();
   Result<void> open_prober();
   void arm_pending(std::uint64_t now_ns);
+  void follow_modules(std::uint64_t now_ns);
   Result<void> make(Running& running);
   Result<void> arm(Running& running);
   void note_once(Running& running, std::string reason);
@@ -101,7 +102,9 @@ class GuestWatch {
   std::map<std::string, const Rule*> rule_by_name_;
   std::vector<Found> found_;
   std::uint64_t counted_ns_ = 0;
-  std::unique_ptr<Prober> prober_;  // the first to go: its handlers use the rest
+  std::uint64_t modules_ns_ = 0;        // when they were looked at last
+  std::vector<std::string> modules_{};  // that were loaded then
+  std::unique_ptr<Prober> prober_;      // the first to go: its handlers use the rest
 };
 
 }  // namespace vmsight::detect

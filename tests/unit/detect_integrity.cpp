@@ -42,6 +42,7 @@ class CheckedKernel final : public Kernel {
     return found == sizes_.end() ? std::nullopt : std::optional(found->second);
   }
   Result<std::span<const Symbol>> symbols() override { return std::span<const Symbol>(symbols_); }
+  void forget_modules() override {}
   std::optional<Location> locate(GuestVirt) override { return std::nullopt; }
   std::optional<Member> member(std::string_view type, std::string_view path) override {
     return made_.member(type, path);

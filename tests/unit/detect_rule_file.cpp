@@ -48,7 +48,7 @@ TEST(RuleFile, ReadsAllOfARule) {
         - [bash, cron]
         - [sh, at]
   limit: {key: [uid, comm], every: 30s}
-  actions: [case, pause, snapshot, deny, "run /usr/bin/logger  -t x"]
+  action: [case, pause, snapshot, deny, "run /usr/bin/logger  -t x"]
   references: [https://example.org/1, https://example.org/2]
   false_positives: cron
   test: start one
@@ -113,7 +113,7 @@ TEST(RuleFile, HasFiveKinds) {
   const auto& i = std::get<Integrity>(set.rules[4].kind);
   EXPECT_THAT(i.checks, ElementsAre("idt", "text"));
   EXPECT_EQ(i.every_ns, 10 * second);
-  EXPECT_EQ(std::get<Heartbeat>(set.rules[5].kind).per, Heartbeat::Per::vm);
+  EXPECT_EQ(std::get<Heartbeat>(set.rules[5].kind).per, Heartbeat::Per::process);
   EXPECT_EQ(std::get<Progress>(set.rules[6].kind).cpu_percent, std::nullopt);
   EXPECT_EQ(std::get<StateRule>(set.rules[7].kind).every_ns, 5 * second);
   EXPECT_THAT(std::get<Integrity>(set.rules[8].kind).checks, ElementsAre("all"));

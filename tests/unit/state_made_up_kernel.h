@@ -69,6 +69,7 @@ class MadeUpKernel final : public Kernel {
   const AddressSpace& space() const override { return space_; }
   const AttachReport& attach_report() const override { return report_; }
   Result<std::span<const Symbol>> symbols() override { return std::span<const Symbol>(); }
+  void forget_modules() override {}
   std::optional<Location> locate(GuestVirt) override { return std::nullopt; }
   std::optional<std::int64_t> enumerator(std::string_view name) override {
     const auto found = enumerators_.find(name);
