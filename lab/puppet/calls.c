@@ -319,41 +319,42 @@ static int on_cpu(int cpu) {
 }
 
 // Waits in vfork() for a child that never goes.
-static int stick_vfork(int unused) {
-  (void)unused;
+static int stick_vfork(void) {
   if (vfork() == 0) {
     for (;;) pause();
   }
   return 0;
 }
 
-// Gives its CPU to nobody else.
-static int stick_real_time(int cpu) {
+// Gives its CPU to nobody else, for 40 s.
+static int stick_real_time(void) {
   const struct sched_param first = {.sched_priority = 99};
-  if (on_cpu(cpu) || sched_setscheduler(0, SCHED_FIFO, &first)) return -1;
+  alarm(40);
+  if (sched_setscheduler(0, SCHED_FIFO, &first)) return -1;
   for (;;)
     ;
 }
 
 // A system call that nobody makes: where the code behind it was changed, the CPU goes there.
-static int stick_acct(int cpu) {
-  return on_cpu(cpu) ? -1 : (int)syscall(SYS_acct, NULL);
+static int stick_acct(void) {
+  return (int)syscall(SYS_acct, NULL);
 }
 
 static const struct {
   const char* name;
-  int (*make)(int argument);
+  int (*make)(void);
 } sticks[] = {{"vfork", stick_vfork}, {"real-time", stick_real_time}, {"acct", stick_acct}};
 
-int stick(const char* name, int argument) {
+int stick(const char* name, int cpu, int delay_s) {
   for (size_t i = 0; i < COUNT(sticks); i++) {
     if (strcmp(sticks[i].name, name) != 0) continue;
     const pid_t pid = fork();
     if (pid == 0) {
       become_actor();
       prctl(PR_SET_NAME, "stick");
-      usleep(300 * 1000);  // until the answer is out: the CPU may be the line's
-      _exit(sticks[i].make(argument) < 0 ? errno : 0);
+      on_cpu(cpu);
+      usleep(300 * 1000 + delay_s * 1000 * 1000);  // the answer is out first: the CPU may be the line's
+      _exit(sticks[i].make() < 0 ? errno : 0);
     }
     channel_print("pid=%d\n", pid);
     return pid < 0 ? -1 : 0;

@@ -177,7 +177,8 @@ static int run_call(char* argument) { return call(argument ? argument : ""); }
 
 static int run_stick(char* argument) {
   char* name = strsep(&argument, " ");
-  return stick(name ? name : "", argument ? atoi(argument) : 0);
+  char* cpu = strsep(&argument, " ");
+  return stick(name ? name : "", cpu ? atoi(cpu) : 0, argument ? atoi(argument) : 0);
 }
 
 static int run_crash_kernel(char* argument) { return load_crash_kernel(argument ? argument : ""); }
@@ -222,7 +223,7 @@ static const Command commands[] = {
     {"call",
      "NAME: a call that only attacks make, harmless where it was mended; its PID and result",
      run_call},
-    {"stick", "vfork|real-time CPU|acct CPU: a process that does not get on", run_stick},
+    {"stick", "vfork|real-time|acct CPU SECONDS: a process that does not get on, after that time", run_stick},
     {"module", "NAME: load a kernel module", run_module},
     {"log", "TEXT: a line in the kernel's log", run_log},
     {"online", "use hot-plugged memory", run_online},

@@ -99,7 +99,8 @@ void quiet(void);  // ends all that scenes have started
 // ---- calls.c: what detectors wait for ----
 
 int call(const char* name);  // in a process of its own; prints its PID and what became of it
-int stick(const char* name, int argument);  // starts a process that does not get on; prints its PID
+// Starts a process that does not get on, on that CPU, after that time; prints its PID.
+int stick(const char* name, int cpu, int delay_s);
 
 // ---- crash.c ----
 

@@ -60,8 +60,8 @@ std::string rules_reference() {
   using Of = Progress::Of;
   std::string text;
   add(text, "`probe`", ProbeRule{.probes = {"kprobe:vfs_read"}});
-  add(text, "`heartbeat` of the VM", Heartbeat{});
-  add(text, "`heartbeat` with `per: process`", Heartbeat{.per = Heartbeat::Per::process});
+  add(text, "`heartbeat` with `per: vm`", Heartbeat{.per = Heartbeat::Per::vm});
+  add(text, "`heartbeat`", Heartbeat{});
   add(text, "`progress` of `process`, `kernel-thread` and `task`", Progress{});
   add(text, "`progress` of `cpu` and `runqueue`", Progress{.of = Of::cpu});
   add(text, "`progress` of `guest`", Progress{.of = Of::guest});
