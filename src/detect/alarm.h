@@ -35,6 +35,7 @@ struct Alarm {
   nlohmann::json evidence;                            // null: there is no more to say
   // Of a sum of repeats: how many, and the times of the first and the last.
   std::uint64_t count = 1, first_ns = 0, last_ns = 0;
+  std::int32_t pid = 0;                  // of the process that it is about; 0: of none
   std::vector<AlarmCommand> commands{};  // what its rule has run for it; no format shows them
 };
 

@@ -54,7 +54,8 @@ Alarm unpack(const Json& packed) {
               .evidence = packed.at("evidence"),
               .count = packed.at("count"),
               .first_ns = packed.at("first"),
-              .last_ns = packed.at("last")};
+              .last_ns = packed.at("last"),
+              .pid = packed.at("pid")};
   for (const Json& field : packed.at("fields"))
     alarm.fields.emplace_back(field.at(0), unpack_value(field.at(1)));
   for (const Json& command : packed.at("commands")) {
@@ -68,12 +69,19 @@ Alarm unpack(const Json& packed) {
 }  // namespace
 
 Json pack_alarm(const Alarm& alarm) {
-  return {{"rule", alarm.rule},         {"priority", alarm.priority},
-          {"tags", alarm.tags},         {"vm", alarm.vm},
-          {"time", alarm.time_ns},      {"output", alarm.output},
-          {"evidence", alarm.evidence}, {"fields", pack_fields(alarm)},
-          {"count", alarm.count},       {"first", alarm.first_ns},
-          {"last", alarm.last_ns},      {"commands", pack_commands(alarm)}};
+  return {{"rule", alarm.rule},
+          {"priority", alarm.priority},
+          {"tags", alarm.tags},
+          {"vm", alarm.vm},
+          {"time", alarm.time_ns},
+          {"output", alarm.output},
+          {"evidence", alarm.evidence},
+          {"fields", pack_fields(alarm)},
+          {"count", alarm.count},
+          {"first", alarm.first_ns},
+          {"last", alarm.last_ns},
+          {"pid", alarm.pid},
+          {"commands", pack_commands(alarm)}};
 }
 
 Result<Alarm> unpack_alarm(const Json& packed) {

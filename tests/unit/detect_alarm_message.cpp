@@ -25,6 +25,7 @@ Alarm full_alarm() {
           .count = 3,
           .first_ns = 1,
           .last_ns = 2,
+          .pid = 12,
           .commands = {{.arguments = {"/bin/sh", "-c", "cat"}, .limit = 10s}}};
 }
 
@@ -47,6 +48,7 @@ TEST(AlarmMessage, AnAlarmComesBackByteForByte) {
   EXPECT_EQ(alarm->count, sent.count);
   EXPECT_EQ(alarm->first_ns, sent.first_ns);
   EXPECT_EQ(alarm->last_ns, sent.last_ns);
+  EXPECT_EQ(alarm->pid, 12);
   ASSERT_EQ(alarm->commands.size(), 1u);
   EXPECT_EQ(alarm->commands[0].arguments, sent.commands[0].arguments);
   EXPECT_EQ(alarm->commands[0].limit, 10s);
