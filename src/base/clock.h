@@ -1,4 +1,4 @@
-// Host time, monotonic.
+// Host time.
 #pragma once
 
 #include <chrono>
@@ -8,6 +8,12 @@ namespace vmsight {
 
 inline std::uint64_t monotonic_ns() {
   const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  return static_cast<std::uint64_t>(std::chrono::nanoseconds(now).count());
+}
+
+/// The host's wall clock, since 1970.
+inline std::uint64_t wall_clock_ns() {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
   return static_cast<std::uint64_t>(std::chrono::nanoseconds(now).count());
 }
 

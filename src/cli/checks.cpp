@@ -6,6 +6,7 @@
 
 #include "cli/attach.h"
 #include "render/format.h"
+#include "undo/recovery.h"
 #include "vmsight/probe.h"
 
 namespace vmsight {
@@ -238,6 +239,30 @@ VmChecks check_vm(Vm& vm, bool whole) {
   VmChecks checks{.summary = summarize(ways)};
   if (whole) checks.table = list_all(vm, ways);
   return checks;
+}
+
+std::optional<Check> check_paused(Vm& vm) {
+  const VmInfo& info = vm.info();
+  const auto state = vm.run_state();
+  std::optional<Check> check;
+  for (const Record& record : changes_on_purpose({info.pid, info.start_time})) {
+    if (state && *state == "running") {  // somebody has resumed it since
+      static_cast<void>(JournalEntry::remove_record(record.path));
+      continue;
+    }
+    const auto text = [&](const char* name) {
+      const auto& payload = record.change.payload;
+      const auto value = payload.is_object() ? payload.value(name, Json()) : Json();
+      return value.is_string() ? value.get<std::string>() : std::string("?");
+    };
+    check = {.name = "runs",
+             .what = "the guest runs",
+             .reason = fmt::format(
+                 "{} paused it at {}{}", text("by"), text("time"),
+                 state ? "" : "; whether it runs again is not known: " + state.error().message),
+             .hint = "`cont` in QEMU's monitor, or `virsh resume`, lets it go on"};
+  }
+  return check;
 }
 
 Check check_kernel(const CommonOptions& options) {

@@ -29,6 +29,9 @@ struct VmChecks {
 };
 /// The table only if `whole`.
 VmChecks check_vm(Vm& vm, bool whole);
+/// That a rule of `vmsight watch` has paused the guest, and when; nullopt if none has. A record of a pause
+/// that is over is removed.
+std::optional<Check> check_paused(Vm& vm);
 /// Whether a kernel is found, by the technique and cache the options name.
 Check check_kernel(const CommonOptions& options);
 

@@ -33,6 +33,8 @@ class Doctor : public Verb {
     VmChecks checks;
     VMSIGHT_TRY(Guest guest, open_named(options));
     if (guest.vm) checks = check_vm(*guest.vm, all_ || options.json);
+    if (auto paused = guest.vm ? check_paused(*guest.vm) : std::nullopt)
+      checks.summary.insert(checks.summary.begin(), *std::move(paused));
     checks.summary.push_back(check_kernel(options));
     if (options.json) checks.table.push_back(checks.summary.back());
     return checks;

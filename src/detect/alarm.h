@@ -1,6 +1,7 @@
 // Alarms, and how their repeats are summed up.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <list>
 #include <nlohmann/json.hpp>
@@ -16,6 +17,12 @@
 
 namespace vmsight::detect {
 
+/// A program that is run for an alarm, with the alarm on its standard input.
+struct AlarmCommand {
+  std::vector<std::string> arguments;  // its name first, looked for in PATH
+  std::chrono::milliseconds limit{};   // then it is killed, with its process group
+};
+
 /// That a rule holds. Texts are the guest's raw bytes, but for `output`, which is escaped.
 struct Alarm {
   std::string rule;
@@ -28,6 +35,8 @@ struct Alarm {
   nlohmann::json evidence;                            // null: there is no more to say
   // Of a sum of repeats: how many, and the times of the first and the last.
   std::uint64_t count = 1, first_ns = 0, last_ns = 0;
+  std::int32_t pid = 0;                  // of the process that it is about; 0: of none
+  std::vector<AlarmCommand> commands{};  // what its rule has run for it; no format shows them
 };
 
 /// Lets the first alarm of a key through and counts those that repeat it: when its time has passed,

@@ -103,7 +103,8 @@ class Command {
     words_ = options_.shell_line.empty()
                  ? options_.arguments
                  : std::vector<std::string>{"/bin/sh", "-c", options_.shell_line};
-    const std::string& shown = options_.shell_line.empty() ? words_[0] : options_.shell_line;
+    const bool is_shell = words_.size() == 3 && words_[1] == "-c";
+    const std::string& shown = is_shell ? words_[2] : words_[0];
     name_ = fmt::format("run {}", escape_bytes(shown.substr(0, 80)));
   }
   const std::string& name() const { return name_; }
@@ -144,7 +145,41 @@ class Command {
   std::string name_;
 };
 
+/// Alarms without a command take no thread.
+class RequestedCommandsSink final : public AlarmSink {
+ public:
+  explicit RequestedCommandsSink(std::unique_ptr<AlarmSink> runner) : runner_(std::move(runner)) {}
+  Result<void> deliver(const Alarm& alarm) override {
+    return alarm.commands.empty() ? Result<void>() : runner_->deliver(alarm);
+  }
+  Result<void> flush() override { return runner_->flush(); }
+  std::uint64_t lost() const override { return runner_->lost(); }
+
+ private:
+  std::unique_ptr<AlarmSink> runner_;
+};
+
 }  // namespace
+
+Result<std::unique_ptr<AlarmSink>> open_requested_commands_sink(std::string hostname) {
+  using namespace std::chrono_literals;
+  const auto send = [hostname](std::span<const Alarm> alarms, int stop) {
+    Result<void> first;
+    for (const AlarmCommand& one : alarms.front().commands) {
+      const Command command({.arguments = one.arguments, .limit = one.limit, .hostname = hostname});
+      auto done = command.run(alarms.front(), stop);
+      if (!done && first) first = std::move(done);
+    }
+    return first;
+  };
+  VMSIGHT_TRY(auto runner, make_background_sink({.name = "run what rules ask for",
+                                                 .threads = 8,
+                                                 .waiting = 64,
+                                                 .batch = 1,
+                                                 .flush_limit = 15min},
+                                                send));
+  return std::unique_ptr<AlarmSink>(std::make_unique<RequestedCommandsSink>(std::move(runner)));
+}
 
 Result<std::unique_ptr<AlarmSink>> open_command_sink(CommandOptions options) {
   constexpr unsigned most_at_once = 64;

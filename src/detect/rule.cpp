@@ -111,7 +111,8 @@ std::string_view to_string(StateRule::When when) {
 
 std::string to_string(const Action& action) {
   constexpr std::array<std::string_view, 5> names = {"case", "pause", "snapshot", "deny", "run "};
-  return std::string(names.at(static_cast<std::size_t>(action.kind))) + action.command;
+  return std::string(names.at(static_cast<std::size_t>(action.kind))) +
+         (action.with_core ? " core" : "") + action.command;
 }
 
 std::string about(const Rule& rule, const Place& place) {

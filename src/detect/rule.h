@@ -20,12 +20,14 @@ namespace vmsight::detect {
 struct Place {
   std::string file;
   unsigned line = 0;
+  friend bool operator==(const Place&, const Place&) = default;
 };
 std::string to_string(const Place& place);  // "FILE:LINE"
 
 struct PlacedText {
   std::string text;
   Place place;
+  friend bool operator==(const PlacedText&, const PlacedText&) = default;
 };
 
 /// Falco's priorities, which are syslog's: the numbers are those of syslog(3).
@@ -52,6 +54,7 @@ struct Heartbeat {
   std::uint64_t expect_ns = 0;      // the longest time from one hit to the next
   std::uint64_t grace_ns = 0;       // and this much more for the first, after the start
   Per per = Per::process;           // each process for which the rule's condition holds, by itself
+  friend bool operator==(const Heartbeat&, const Heartbeat&) = default;
 };
 
 /// Something that must move on while it uses a processor: an alarm if it does not.
@@ -60,12 +63,14 @@ struct Progress {
   Of of = Of::process;
   std::optional<unsigned> cpu_percent;  // of one processor: what uses less is not looked at
   std::uint64_t for_ns = 0;
+  friend bool operator==(const Progress&, const Progress&) = default;
 };
 
 /// A value at a hit: a name, and a C expression over the function's arguments.
 struct RuleField {
   std::string name;
   PlacedText expression;
+  friend bool operator==(const RuleField&, const RuleField&) = default;
 };
 
 /// Hits of probes.
@@ -74,6 +79,7 @@ struct ProbeRule {
   std::vector<RuleField> fields;    // each may name those before
   bool returns =
       false;  // the hit is matched when the function returns, with its result and duration
+  friend bool operator==(const ProbeRule&, const ProbeRule&) = default;
 };
 
 /// Records of the state.
@@ -82,12 +88,14 @@ struct StateRule {
   std::string of;  // the part's key in the JSON document: "processes", "sockets"
   When when = When::present;
   std::uint64_t every_ns = 1'000'000'000;
+  friend bool operator==(const StateRule&, const StateRule&) = default;
 };
 
 /// What of the kernel must not change.
 struct Integrity {
   std::vector<std::string> checks;  // names; "all" stands for all there are
   std::uint64_t every_ns = 10'000'000'000;
+  friend bool operator==(const Integrity&, const Integrity&) = default;
 };
 
 using RuleKind = std::variant<Heartbeat, Progress, ProbeRule, StateRule, Integrity>;
@@ -106,26 +114,31 @@ struct Exception {
   struct Operand {
     std::vector<std::string> items;
     bool is_list = false;
+    friend bool operator==(const Operand&, const Operand&) = default;
   };
   std::string name;
   std::vector<std::string> fields, comps;    // of equal length
   std::vector<std::vector<Operand>> values;  // rows of that length
   Place place;
+  friend bool operator==(const Exception&, const Exception&) = default;
 };
 
 /// One alarm for all that have equal values of these fields within a time; the rest is summed up.
 struct AlarmLimit {
   std::vector<std::string> key;  // fields; none: all alarms of the rule
   std::uint64_t every_ns = 0;
+  friend bool operator==(const AlarmLimit&, const AlarmLimit&) = default;
 };
 
 /// What is done besides telling.
 struct Action {
   enum class Kind : std::uint8_t { open_case, pause, snapshot, deny, run };
   Kind kind = Kind::open_case;
-  std::string command{};  // of `run`: a line for the shell
+  std::string command{};   // of `run`: a line for the shell
+  bool with_core = false;  // of a case
+  friend bool operator==(const Action&, const Action&) = default;
 };
-std::string to_string(const Action& action);  // "case", "run CMD"
+std::string to_string(const Action& action);  // "case", "case core", "run CMD"
 
 struct Rule {
   std::string name, desc;
@@ -141,6 +154,7 @@ struct Rule {
   std::string false_positives, test;
   RuleKind kind;
   Place place;
+  friend bool operator==(const Rule&, const Rule&) = default;
 };
 
 /// "RULE.yaml:3: rule "x": ", with which errors about a rule begin.

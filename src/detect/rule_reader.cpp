@@ -54,10 +54,11 @@ std::optional<Action> parse_action(const std::string& text) {
   for (const auto& [word, kind] : words) {
     if (text == word) return Action{.kind = kind};
   }
+  if (text == "case core") return Action{.kind = Action::Kind::open_case, .with_core = true};
   constexpr std::string_view run = "run ";
   const std::size_t command = text.find_first_not_of(' ', run.size());
   if (!text.starts_with(run) || command == text.npos) return std::nullopt;
-  return Action{Action::Kind::run, text.substr(command)};
+  return Action{.kind = Action::Kind::run, .command = text.substr(command)};
 }
 
 std::optional<std::vector<Action>> read_actions(YamlKeys& keys) {
@@ -77,7 +78,7 @@ std::optional<std::vector<Action>> read_actions(YamlKeys& keys) {
       actions.push_back(*action);
     } else {
       keys.refuse(key, fmt::format("\"{}\" is no action", escape_bytes(text)),
-                  "actions are case, pause, snapshot, deny, \"run COMMAND\"");
+                  "actions are case, \"case core\", pause, snapshot, deny, \"run COMMAND\"");
     }
   }
   return actions;

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -76,6 +77,26 @@ struct CommandOptions {
 /// Starts a program for each alarm, with the alarm on its standard input and its output on our
 /// standard error. An alarm of which the program fails is lost.
 Result<std::unique_ptr<AlarmSink>> open_command_sink(CommandOptions options);
+
+/// Runs what each alarm says itself (Alarm::commands), some of them at once, as open_command_sink() does.
+Result<std::unique_ptr<AlarmSink>> open_requested_commands_sink(std::string hostname = host_name());
+
+struct JournaldOptions {
+  std::string path = "/run/systemd/journal/socket";  // a datagram socket
+  std::string identifier = "vmsight";
+  std::string hostname = host_name();
+};
+/// The journal's own protocol: MESSAGE is the text, PRIORITY that of the rule, VMSIGHT_RULE, VMSIGHT_VM,
+/// VMSIGHT_TAGS, VMSIGHT_COUNT and VMSIGHT_ALARM, which is the whole alarm as JSON. What is too large for
+/// a datagram goes as a memfd.
+Result<std::unique_ptr<AlarmSink>> open_journald_sink(JournaldOptions options);
+
+using OpenSinks = std::function<Result<std::vector<std::unique_ptr<AlarmSink>>>()>;
+/// Sinks in a process of their own, which is forked here, calls `open` (whose error this returns) and
+/// delivers each alarm to all of them. To be called while there are no other threads, and before a guest is
+/// attached: the process has nothing of its memory then. It is deaf to signals that end programs in
+/// order; when we end, however, it delivers what it got, ends what it runs, and ends.
+Result<std::unique_ptr<AlarmSink>> open_process_sink(const OpenSinks& open);
 
 struct AlertmanagerOptions {
   std::string address = "127.0.0.1:9093";  // HOST:PORT, [IPV6]:PORT

@@ -16,9 +16,9 @@
 namespace vmsight {
 namespace {
 
-constexpr std::array<const ChangeKind*, 7> all_kinds{
-    &stopped_change, &gdbstub_change, &migration_change, &probes_change,
-    &copy_change,    &freezer_change, &guest_file_change};
+constexpr std::array<const ChangeKind*, 8> all_kinds{
+    &stopped_change, &paused_change, &gdbstub_change, &migration_change,
+    &probes_change,  &copy_change,   &freezer_change, &guest_file_change};
 
 Result<const ChangeKind*> find_kind(std::string_view name) {
   const auto kind = std::find_if(all_kinds.begin(), all_kinds.end(),

@@ -7,6 +7,7 @@
 //                  longer than the lease, or the owner is gone, the change is undone
 //   disarm         all is as it was
 //   hold           argument 1: the owner makes a gdbstub stop the guest. timeout if a lease ran out
+//   pause          payload: {by, time}. Stops the guest for good, and leaves a record of who wanted it
 //   write, revert  as the patch service does, while the guest is halted
 #include <algorithm>
 #include <array>
@@ -82,6 +83,7 @@ class MonitorService final : public Service {
   Result<std::uint64_t> halt(std::chrono::milliseconds lease);
   Result<std::uint64_t> resume();
   Result<void> cont();
+  Result<std::uint64_t> pause(const json& payload);
   Result<std::uint64_t> arm(const json& payload);
   Result<std::uint64_t> disarm();
   Result<void> check_halted() const;
@@ -118,6 +120,8 @@ Result<std::uint64_t> MonitorService::serve(const GuardQuestion& question) {
       if (ran_out_) return lease_ran_out(*ran_out_);
       if (armed_) armed_->is_held = question.argument != 0;
       return std::uint64_t{0};
+    case GuardRequest::pause:
+      return pause(question.payload);
     case GuardRequest::write:
     case GuardRequest::revert:
       VMSIGHT_TRY_VOID(check_halted());
@@ -174,6 +178,23 @@ Result<void> MonitorService::cont() {
   }
   halted_until_.reset();
   return halted_entry_.remove();
+}
+
+/// The record stays: it tells who wanted it, also when we are gone.
+Result<std::uint64_t> MonitorService::pause(const json& payload) {
+  if (halted_until_ || !relay_.is_open()) {
+    return Error{.code = ErrorCode::usage, .message = "pause the guest: we hold it ourselves"};
+  }
+  VMSIGHT_TRY(const std::string state, run_state());
+  if (contains(stands, state)) return std::uint64_t{0};
+  VMSIGHT_TRY(auto entry,
+              JournalEntry::prepare(setup_.vm, make_change(paused_change, payload), setup_.owner));
+  VMSIGHT_TRY_VOID(entry.write());
+  auto stopped = relay_.execute({"stop"}, own_patience);
+  if (stopped) return std::uint64_t{1};
+  // It may have got the command and only been slow to answer.
+  if (const auto now = run_state(); now && *now == "running") static_cast<void>(entry.remove());
+  return std::move(stopped).error();
 }
 
 Result<void> MonitorService::check_halted() const {

@@ -20,6 +20,12 @@ constinit const ChangeKind stopped_change{.name = "stopped",
                                           .undo = by_own_connection<undo_stop>,
                                           .undo_by_monitor = undo_stop};
 
+constinit const ChangeKind paused_change{.name = "paused",
+                                         .what = "the guest was paused because a rule asked for it",
+                                         .undo = by_own_connection<undo_stop>,
+                                         .undo_by_monitor = undo_stop,
+                                         .on_purpose = true};
+
 Result<std::string> ask_run_state(QmpClient& monitor) {
   VMSIGHT_TRY(const json answer, monitor.execute({"query-status"}));
   return parse_run_state(answer);

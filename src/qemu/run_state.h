@@ -19,4 +19,7 @@ Result<void> make_it_run(QmpClient& monitor);
 /// QMP's `stop`. No payload.
 extern const ChangeKind stopped_change;
 
+/// QMP's `stop`, which somebody asked for: it stays. Payload: {"by": what wanted it, "time": when}.
+extern const ChangeKind paused_change;
+
 }  // namespace vmsight

@@ -28,6 +28,9 @@ struct ChangeKind {
   /// QEMU's run state of a guest that stands because of the change, though it was not told to stop: "debug"
   /// at a breakpoint. "": whatever state it stands in.
   std::string_view stands_in{};
+  /// Somebody asked for it, and it is to stay: guards and recovery leave it. Its record says who wanted
+  /// it, until the VM has ended or `doctor` sees that it is no more.
+  bool on_purpose = false;
 };
 
 }  // namespace vmsight

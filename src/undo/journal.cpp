@@ -34,18 +34,6 @@ Result<UniqueFd> open_directory(const std::string& path) {
   return directory;
 }
 
-Result<std::string> make_directory() {
-  const std::string path = journal_directory();
-  if (path.empty()) {
-    return Error{.code = ErrorCode::permission,
-                 .message = "keep a record of changes to the VM: there is no runtime directory",
-                 .hint = "set XDG_RUNTIME_DIR to a directory of yours"};
-  }
-  if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) return os_error(errno, "make " + path);
-  VMSIGHT_TRY(const UniqueFd directory, open_directory(path));
-  return path;
-}
-
 std::string read_small(const std::string& path) {
   const UniqueFd file(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
   if (!file) return "";
@@ -75,6 +63,18 @@ std::string journal_directory() {
   return runtime != nullptr && runtime[0] == '/' ? std::string(runtime) + "/vmsight" : "";
 }
 
+Result<std::string> make_journal_directory() {
+  const std::string path = journal_directory();
+  if (path.empty()) {
+    return Error{.code = ErrorCode::permission,
+                 .message = "keep a record of changes to the VM: there is no runtime directory",
+                 .hint = "set XDG_RUNTIME_DIR to a directory of yours"};
+  }
+  if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) return os_error(errno, "make " + path);
+  VMSIGHT_TRY(const UniqueFd directory, open_directory(path));
+  return path;
+}
+
 std::string format_record(const Record& record) {
   return json{{"version", 1},
               {"vm", to_json(record.vm)},
@@ -83,6 +83,7 @@ std::string format_record(const Record& record) {
               {"kind", record.change.kind},
               {"what", record.change.what},
               {"outlives_vm", record.change.outlives_vm},
+              {"on_purpose", record.change.on_purpose},
               {"payload", record.change.payload}}
       .dump();
 }
@@ -102,21 +103,23 @@ std::optional<Record> parse_record(std::string_view text) {
                 .change = {.kind = kind.get<std::string>(),
                            .payload = all.value("payload", json::object()),
                            .what = what.is_string() ? what.get<std::string>() : "",
-                           .outlives_vm = all.value("outlives_vm", json()) == true}};
+                           .outlives_vm = all.value("outlives_vm", json()) == true,
+                           .on_purpose = all.value("on_purpose", json()) == true}};
 }
 
 Change make_change(const ChangeKind& kind, json payload) {
   return {.kind = std::string(kind.name),
           .payload = std::move(payload),
           .what = std::string(kind.what),
-          .outlives_vm = kind.outlives_vm};
+          .outlives_vm = kind.outlives_vm,
+          .on_purpose = kind.on_purpose};
 }
 
 Result<JournalEntry> JournalEntry::prepare(const ProcessId& vm, Change change,
                                            const ProcessId& author) {
   static std::atomic<unsigned> number = 0;
   JournalEntry entry;
-  VMSIGHT_TRY(const std::string directory, make_directory());
+  VMSIGHT_TRY(const std::string directory, make_journal_directory());
   VMSIGHT_TRY(const ProcessId guard, identify(::getpid()));
   // The start time makes it unlike a name that an earlier process with our PID left.
   entry.record_ = {.path = fmt::format("{}/{}-{}-{}-{}.json", directory, vm.pid, guard.pid,

@@ -25,6 +25,7 @@ struct Change {
   nlohmann::json payload = nlohmann::json::object();
   std::string what;  // as its kind says; "" from whoever does not know it
   bool outlives_vm = false;
+  bool on_purpose = false;
 };
 Change make_change(const ChangeKind& kind, nlohmann::json payload = nlohmann::json::object());
 
@@ -62,5 +63,7 @@ std::string format_record(const Record& record);
 
 /// "" if there can be none: not root, and no XDG_RUNTIME_DIR.
 std::string journal_directory();
+/// The same, made if it was not there. permission if others may write or look there, or there can be none.
+Result<std::string> make_journal_directory();
 
 }  // namespace vmsight

@@ -24,11 +24,6 @@ constexpr std::uint64_t second_ns = 1'000'000'000;
 constexpr std::uint64_t retry_ns = 5 * second_ns;  // for sites that are not there yet
 constexpr std::size_t max_found = 10'000;          // alarms of one round
 
-std::uint64_t wall_clock_ns() {
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  return static_cast<std::uint64_t>(std::chrono::nanoseconds(now).count());
-}
-
 template <typename Record>
 nlohmann::json json_of(const Record& record) {
   JsonWriter writer;
@@ -38,37 +33,45 @@ nlohmann::json json_of(const Record& record) {
 
 }  // namespace
 
-GuestWatch::GuestWatch(std::string spec, const RuleSet& set, std::vector<Rule> rules,
-                       GuestWatchOptions options)
-    : spec_(std::move(spec)),
-      name_(spec_),
-      set_(set),
-      rules_(std::move(rules)),
-      options_(std::move(options)) {
-  for (const Rule& rule : rules_) rule_by_name_[rule.name] = &rule;
+GuestWatch::GuestWatch(std::string spec, WatchedRules rules, GuestWatchOptions options)
+    : spec_(std::move(spec)), name_(spec_), rules_(std::move(rules)), options_(std::move(options)) {
+  for (const Rule& rule : rules_.rules) rule_by_name_[rule.name] = rule;
 }
 
 GuestWatch::~GuestWatch() = default;
 
-Result<void> GuestWatch::open() {
+Result<void> GuestWatch::attach_guest() {
   VMSIGHT_TRY(guest_, open_guest(spec_, options_.attach));
   name_ = guest_.name;
-  VMSIGHT_TRY_VOID(open_memory(guest_, options_.attach));
+  return open_memory(guest_, options_.attach);
+}
+
+Result<void> GuestWatch::open() {
+  VMSIGHT_TRY_VOID(attach_guest());
   return open_kernel();
 }
 
+std::unique_ptr<GuestWatch::Running> GuestWatch::begin(Rule rule) {
+  auto running = std::make_unique<Running>();
+  running->rule = std::move(rule);
+  running->pending = true;
+  return running;
+}
+
 /// Of each kernel anew: what detectors remember is of the one before.
-Result<void> GuestWatch::open_kernel() {
+Result<void> GuestWatch::resolve_kernel() {
   VMSIGHT_TRY_VOID(find_kernel_of(guest_, options_.attach));
   VMSIGHT_TRY(state_reader_, StateReader::create(*guest_.kernel, *guest_.memory));
   Members members(*guest_.kernel);
   jiffies_ = Jiffies::resolve(members);
+  unwinder_.reset();
   running_.clear();
-  for (const Rule& rule : rules_) {
-    running_.push_back(std::make_unique<Running>());
-    running_.back()->rule = &rule;
-    running_.back()->pending = true;
-  }
+  for (const Rule& rule : rules_.rules) running_.push_back(begin(rule));
+  return {};
+}
+
+Result<void> GuestWatch::open_kernel() {
+  VMSIGHT_TRY_VOID(resolve_kernel());
   arm_pending(monotonic_ns());
   const auto is_broken = [](const auto& running) { return running->broken; };
   if (!std::ranges::all_of(running_, is_broken)) return {};
@@ -93,7 +96,7 @@ void GuestWatch::note_once(Running& running, std::string reason) {
   if (running.reason == reason) return;
   running.reason = std::move(reason);
   options_.note(
-      fmt::format("{}: rule \"{}\": {}", escape_bytes(name_), running.rule->name, running.reason));
+      fmt::format("{}: rule \"{}\": {}", escape_bytes(name_), running.rule.name, running.reason));
 }
 
 /// Symbols of modules are of those that were loaded when they were read.
@@ -115,6 +118,7 @@ void GuestWatch::follow_modules(std::uint64_t now_ns) {
 
 /// What is not there yet may come: a module that is loaded, a program that is started.
 void GuestWatch::arm_pending(std::uint64_t now_ns) {
+  if (is_suspended(now_ns)) return;
   follow_modules(now_ns);
   for (const auto& running : running_) {
     if (!running->pending || running->broken || now_ns < running->next_try_ns) continue;
@@ -131,7 +135,7 @@ void GuestWatch::arm_pending(std::uint64_t now_ns) {
 Result<void> GuestWatch::make(Running& running) {
   Reader reader(*guest_.memory, guest_.kernel->space());
   VMSIGHT_TRY(running.detector,
-              make_detector(*running.rule, set_, {*guest_.kernel, reader, name_}));
+              make_detector(running.rule, *rules_.set, {*guest_.kernel, reader, name_}));
   return {};
 }
 
@@ -140,7 +144,7 @@ Result<void> GuestWatch::arm(Running& running) {
   if (requests.empty()) return {};
   VMSIGHT_TRY_VOID(open_prober());
   VMSIGHT_TRY(running.probes, prober_->add(requests, [this, &running](const ProbeEvent& event) {
-    ++running.hits;
+    ++running.told;
     running.detector->hit(event, [&](Detection found) { raise(running, std::move(found)); });
   }));
   running.reason.clear();
@@ -175,6 +179,7 @@ Result<void> GuestWatch::follow_reboot() {
   options_.note(fmt::format("{}: the guest reboots", escape_bytes(name_)));
   prober_.reset();
   running_.clear();
+  suspended_ = false;
   Result<void> opened;
   constexpr int attempts = 600;
   for (int i = 0; i < attempts; ++i) {
@@ -193,7 +198,8 @@ std::uint64_t GuestWatch::next_due_ns() const {
   for (const auto& running : running_) {
     if (running->detector && running->detector->every_ns() != 0)
       due = std::min(due, running->next_look_ns);
-    if (running->pending && !running->broken) due = std::min(due, running->next_try_ns);
+    if (running->pending && !running->broken && !suspended_)
+      due = std::min(due, running->next_try_ns);
   }
   if (const auto sum = limiter_.next_due_ns()) due = std::min(due, *sum);
   return due;
@@ -210,7 +216,10 @@ Result<void> GuestWatch::look(std::uint64_t now_ns) {
   if (parts == 0) return {};
   StateOptions options;
   options.parts = parts | part_os;
+  const Stopwatch reading;
   VMSIGHT_TRY_VOID(state_reader_->read(options, state_));
+  ++readings_;
+  reading_ns_ += reading.elapsed_ns();
   Reader reader(*guest_.memory, guest_.kernel->space());
   const Look look = make_look(reader, now_ns);
   for (const auto& running : running_) {
@@ -325,6 +334,7 @@ void GuestWatch::raise(Running& running, Detection detection) {
               .by = &running,
               .pid = detection.pid};
   found.alarm.evidence = std::move(detection.evidence);
+  found.alarm.pid = detection.pid;
   ++running.alarms;
   found_.push_back(std::move(found));
 }
@@ -363,18 +373,18 @@ void GuestWatch::deliver_found() {
           alarm.evidence.update(evidence);
         }
       }
-      options_.alarm(alarm, *rule_by_name_.at(alarm.rule));
+      options_.alarm(alarm, rule_by_name_.at(alarm.rule));
     }
   }
   for (const Alarm& alarm : limiter_.due(now_ns))
-    options_.alarm(alarm, *rule_by_name_.at(alarm.rule));
+    options_.alarm(alarm, rule_by_name_.at(alarm.rule));
 }
 
 Result<void> GuestWatch::finish() {
   Result<void> done;
   if (prober_) done = prober_->finish();
   deliver_found();
-  for (const Alarm& alarm : limiter_.flush()) options_.alarm(alarm, *rule_by_name_.at(alarm.rule));
+  for (const Alarm& alarm : limiter_.flush()) options_.alarm(alarm, rule_by_name_.at(alarm.rule));
   return done;
 }
 
@@ -382,22 +392,6 @@ Result<void> GuestWatch::read(unsigned parts, State& into) {
   StateOptions options;
   options.parts = parts;
   return state_reader_->read(options, into);
-}
-
-nlohmann::json GuestWatch::status() {
-  nlohmann::json rules = nlohmann::json::array();
-  for (const auto& running : running_) {
-    rules.push_back({{"rule", running->rule->name},
-                     {"probes", running->probes.size()},
-                     {"pending", running->pending},
-                     {"reason", running->reason},
-                     {"looks", running->looks},
-                     {"hits", running->hits},
-                     {"alarms", running->alarms}});
-  }
-  return {{"vm", escape_bytes(name_)},
-          {"engine", prober_ ? nlohmann::json(prober_->abilities().name) : nlohmann::json()},
-          {"rules", std::move(rules)}};
 }
 
 }  // namespace vmsight::detect

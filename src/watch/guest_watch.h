@@ -25,11 +25,21 @@ struct GuestWatchOptions {
   std::function<void(std::string_view)> note;            // one line for the operator
 };
 
+/// Rules, and what their names stand for.
+struct WatchedRules {
+  std::shared_ptr<const RuleSet> set;
+  std::vector<Rule> rules;  // those that run; no two have the same name
+};
+
+/// What became of rules that were read again.
+struct RuleChanges {
+  std::size_t added = 0, changed = 0, removed = 0, unchanged = 0;
+};
+
 class GuestWatch {
  public:
-  /// `set` must outlive it. Nothing is attached yet.
-  GuestWatch(std::string spec, const RuleSet& set, std::vector<Rule> rules,
-             GuestWatchOptions options);
+  /// Nothing is attached yet.
+  GuestWatch(std::string spec, WatchedRules rules, GuestWatchOptions options);
   ~GuestWatch();
 
   /// Errors of attach(). A rule that this guest cannot have is noted and left out; unsupported if
@@ -41,22 +51,36 @@ class GuestWatch {
   /// Disarms, and delivers sums of repeats.
   Result<void> finish();
 
+  /// Other rules from now on. One that says what it said before keeps what is armed for it, what it
+  /// remembers and its counts; one that has changed begins anew.
+  Result<RuleChanges> replace_rules(WatchedRules rules);
+
+  /// Stops the guest for good (QMP), and leaves a record of who wanted it. What is armed by an engine that
+  /// stops the guest is disarmed first, and armed again when somebody has resumed it. False if it stood
+  /// already. unsupported if there is no monitor.
+  Result<bool> pause(const std::string& by);
+
+  /// Instead of open() and step(): what the rules would do to this guest and cost it, as an object for people and
+  /// programs. Attaches and reads the state once; arms nothing.
+  Result<nlohmann::json> plan();
+
   const std::string& name() const { return name_; }
-  const Guest& guest() const { return guest_; }
+  Guest& guest() { return guest_; }
   /// The whole state, or parts of it, now.
   Result<void> read(unsigned parts, State& into);
-  /// What each rule does: armed sites, hits, looks; for --status and tests.
+  /// What each rule does: armed sites, hits, looks, alarms; what reading the state takes.
   nlohmann::json status();
 
  private:
   struct Running {
-    const Rule* rule = nullptr;
+    Rule rule;
     std::unique_ptr<Detector> detector;  // nullptr: what it probes is not there yet
     std::vector<ProbeId> probes;
     bool pending = false;  // its sites are not there yet
     bool broken = false;   // it cannot be had; said once
     std::string reason;
-    std::uint64_t next_look_ns = 0, next_try_ns = 0, looks = 0, hits = 0, alarms = 0;
+    std::uint64_t next_look_ns = 0, next_try_ns = 0, looks = 0, alarms = 0;
+    std::uint64_t hits = 0, told = 0;  // of its probes; those that its condition was asked about
     std::set<std::string> over_there, now_there;  // objects of the look before, and of this one
   };
   struct Found {
@@ -66,7 +90,14 @@ class GuestWatch {
     std::int32_t pid = 0;
   };
 
+  Result<void> attach_guest();
+  Result<void> resolve_kernel();
   Result<void> open_kernel();
+  static std::unique_ptr<Running> begin(Rule rule);
+  nlohmann::json plan_of(Running& running);
+  nlohmann::json status_of(const Running& running, const std::vector<ProbeInfo>& probes) const;
+  bool is_suspended(std::uint64_t now_ns);
+  void disarm_what_stops();
   Result<void> follow_reboot();
   Result<void> open_prober();
   void arm_pending(std::uint64_t now_ns);
@@ -88,8 +119,7 @@ class GuestWatch {
   std::uint64_t next_due_ns() const;
 
   std::string spec_, name_;
-  const RuleSet& set_;
-  std::vector<Rule> rules_;
+  WatchedRules rules_;
   GuestWatchOptions options_;
   Guest guest_;
   std::unique_ptr<GuestMemory> probe_memory_;  // the prober's own: it begins views of it
@@ -99,12 +129,16 @@ class GuestWatch {
   Jiffies jiffies_{};
   std::vector<std::unique_ptr<Running>> running_;
   AlarmLimiter limiter_;
-  std::map<std::string, const Rule*> rule_by_name_;
+  std::map<std::string, Rule>
+      rule_by_name_;  // also those that were taken away: sums may be to come
   std::vector<Found> found_;
   std::uint64_t counted_ns_ = 0;
   std::uint64_t modules_ns_ = 0;        // when they were looked at last
   std::vector<std::string> modules_{};  // that were loaded then
-  std::unique_ptr<Prober> prober_;      // the first to go: its handlers use the rest
+  std::uint64_t readings_ = 0, reading_ns_ = 0;  // of the state
+  bool suspended_ = false;                       // by pause(), with nothing armed
+  std::uint64_t next_run_check_ns_ = 0;
+  std::unique_ptr<Prober> prober_;  // the first to go: its handlers use the rest
 };
 
 }  // namespace vmsight::detect

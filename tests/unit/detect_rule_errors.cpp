@@ -68,7 +68,7 @@ TEST(RuleFileErrors, SayFileLineRuleAndWhy) {
        "r.yaml:6: rule \"x\": it needs the key \"limit.every\""},
       {rule("x", "  probe: a\n  action: [explode]\n"),
        "r.yaml:6: rule \"x\": key \"action\": \"explode\" is no action",
-       "actions are case, pause, snapshot, deny, \"run COMMAND\""},
+       "actions are case, \"case core\", pause, snapshot, deny, \"run COMMAND\""},
       {rule("x", "  probe: a\n  action: ['run  ']\n"),
        "r.yaml:6: rule \"x\": key \"action\": \"run  \" is no action"},
       {"- rule: x\n  desc: d\n  output: o\n  priority: urgent\n  probe: a\n",

@@ -9,6 +9,7 @@
 
 #include "guard/change_kinds.h"
 #include "qemu/monitor_questions.h"
+#include "qemu/monitor_session.h"
 #include "support/fake_monitor.h"
 #include "undo/recovery.h"
 #include "vmsight/halt.h"
@@ -34,10 +35,11 @@ void forget_records(const Vm& vm) {
 }
 
 TEST(Journal, ARecordReadsAsItWasWritten) {
-  const Record record{.vm = {10, 11},
-                      .author = {20, 21},
-                      .guard = {30, 31},
-                      .change = {"later kind", {{"a", {1, 2}}}}};
+  const Record record{
+      .vm = {10, 11},
+      .author = {20, 21},
+      .guard = {30, 31},
+      .change = {.kind = "later kind", .payload = {{"a", {1, 2}}}, .on_purpose = true}};
   const auto parsed = parse_record(format_record(record));
   ASSERT_TRUE(parsed);
   EXPECT_EQ(parsed->vm.pid, 10);
@@ -46,6 +48,8 @@ TEST(Journal, ARecordReadsAsItWasWritten) {
   EXPECT_EQ(parsed->guard.start_time, 31u);
   EXPECT_EQ(parsed->change.kind, "later kind");
   EXPECT_EQ(parsed->change.payload, record.change.payload);
+  EXPECT_TRUE(parsed->change.on_purpose);
+  EXPECT_FALSE(parsed->change.outlives_vm);
 }
 
 TEST(Journal, RefusesWhatIsNoRecord) {
@@ -112,6 +116,52 @@ void die_with_guard(const Vm& vm) {
   int status = 0;
   ASSERT_EQ(::waitpid(child, &status, 0), child);
   ASSERT_TRUE(WIFSIGNALED(status)) << "exit status " << WEXITSTATUS(status);
+}
+
+TEST(Journal, APauseOnPurposeOutlivesWhoMadeIt) {
+  FakeMonitor monitor;
+  const MonitoredVm vm(monitor);
+  const nlohmann::json why = {{"by", "rule \"x\""}, {"time", "now"}};
+  const pid_t child = ::fork();
+  if (child == 0) {
+    auto session = MonitorSession::of(vm.info());
+    const auto paused = session ? (*session)->ask(GuardRequest::pause, why) : session.error();
+    if (!paused || *paused != 1) ::_exit(1);
+    ::raise(SIGKILL);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFSIGNALED(status)) << "exit status " << WEXITSTATUS(status);
+  const auto records = changes_on_purpose(id_of(vm));
+  ASSERT_EQ(records.size(), 1u);
+  EXPECT_EQ(records[0].change.payload, why);
+  ASSERT_TRUE(has_ended(records[0].guard, 5000));
+  EXPECT_TRUE(recover(id_of(vm)).empty());
+  EXPECT_EQ(monitor.status(), "paused");
+  EXPECT_EQ(changes_on_purpose(id_of(vm)).size(), 1u);
+  forget_records(vm);
+}
+
+TEST(Journal, APauseOnPurposeOfAGuestThatStandsChangesNothing) {
+  FakeMonitor monitor;
+  monitor.set_status("paused");
+  const MonitoredVm vm(monitor);
+  auto session = MonitorSession::of(vm.info());
+  ASSERT_TRUE(session);
+  const auto paused = (*session)->ask(GuardRequest::pause, nlohmann::json::object());
+  ASSERT_TRUE(paused) << paused.error().message;
+  EXPECT_EQ(*paused, 0u);
+  EXPECT_TRUE(records_of(vm).empty());
+}
+
+TEST(Journal, APauseOnPurposeThatIsRefusedLeavesNoRecord) {
+  FakeMonitor monitor;
+  monitor.refuse("stop");
+  const MonitoredVm vm(monitor);
+  auto session = MonitorSession::of(vm.info());
+  ASSERT_TRUE(session);
+  EXPECT_FALSE((*session)->ask(GuardRequest::pause, nlohmann::json::object()));
+  EXPECT_TRUE(records_of(vm).empty());
 }
 
 /// This process is no QEMU, so that a guard would not find the VM: by a connection of the test's.

@@ -52,10 +52,12 @@ PATIENCE = 20  # seconds; each rule's own time is 5 s at most
 class Watch:
     """A running `vmsight watch`, whose alarms can be waited for."""
 
-    def __init__(self, guest, rules):
+    def __init__(self, guest, rules, *options):
+        self.start(str(guest.pid), "--rules", rules, *options)
+
+    def start(self, *arguments):
         self.errors = tempfile.TemporaryFile()
-        self.process = subprocess.Popen([VMSIGHT, "watch", str(guest.pid), "--rules", rules, "--json"],
-                                        stdout=subprocess.PIPE, stderr=self.errors)
+        self.process = subprocess.Popen([VMSIGHT, "watch", *arguments, "--json"], stdout=subprocess.PIPE, stderr=self.errors)
         os.set_blocking(self.process.stdout.fileno(), False)
         self.alarms, self.rest = [], b""
 
