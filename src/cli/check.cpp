@@ -66,7 +66,8 @@ class CheckVerb : public Verb {
                   IntegrityChecker::create(
                       *guest.kernel, *guest.memory,
                       {.cache_directory = session.common.use_cache ? default_cache_directory() : "",
-                       .baseline_file = baseline_}));
+                       .baseline_file = baseline_,
+                       .vm = guest.vm ? &guest.vm->info() : nullptr}));
       VMSIGHT_TRY(findings, checker->run(names, nullptr));
       if (session.common.json)
         print_json(session.out, guest, findings);

@@ -485,6 +485,98 @@ TEST_F(Integrity, TablesOfFunctionsOutsideCodeAreFound) {
   EXPECT_THAT(objects(run("function-pointers")), ElementsAre("tcp4_seq_ops.show"));
 }
 
+// ---- places of tracers ----
+
+class FtraceSites : public Integrity {
+ protected:
+  FtraceSites() {
+    kernel_.made().no_longer_lack("ftrace_pages_start");
+    kernel_.made().set_size("dyn_ftrace", 16);
+    kernel_.made().set("dyn_ftrace", "ip", {0, 8, 0, 0, 1});
+    kernel_.made().set_symbol("ftrace_caller", text(0x400));
+    kernel_.made().set_symbol("ftrace_regs_caller", text(0x500));
+    kernel_.made().set_symbol("__fentry__", text(0x600));
+    guest_.put(*kernel_.symbol("ftrace_pages_start"), page_.raw());
+    kernel_.made().put(page_, "ftrace_page", "next", std::uint64_t{0});
+    kernel_.made().put(page_, "ftrace_page", "records", records_.raw());
+    kernel_.made().put(page_, "ftrace_page", "index", std::uint32_t{2});
+    guest_.put(records_, text(0xc0).raw());
+    guest_.put(records_ + 16, text(0x100).raw());
+    const GuestVirt end = *kernel_.symbol("ftrace_list_end");
+    guest_.put(*kernel_.symbol("ftrace_ops_list"), tracer_.raw());
+    kernel_.made().put(tracer_, "ftrace_ops", "next", end.raw());
+    kernel_.made().put(tracer_, "ftrace_ops", "trampoline", trampoline_.raw());
+    guest_.put(*kernel_.symbol("direct_functions"), std::uint64_t{0});
+    guest_.link_list(*kernel_.symbol("bpf_kallsyms"), {});
+    for (const std::uint64_t at : {0xc0U, 0x100U}) put_code(at, "\x0f\x1f\x44\x00\x00");
+  }
+  template <std::size_t size>
+  void put_code(std::uint64_t at, const char (&code)[size]) {
+    guest_.write(text(at), std::as_bytes(std::span(code, size - 1)));
+  }
+  void put_branch(std::uint64_t at, char opcode, GuestVirt target) {
+    put_code(at, {opcode, 0});
+    guest_.put(text(at) + 1, static_cast<std::uint32_t>(target - (text(at) + 5)));
+  }
+
+  GuestVirt page_ = guest_.allocate(4096), records_ = guest_.allocate(4096);
+  GuestVirt tracer_ = guest_.allocate(1024), trampoline_{0xffffffffc0777000};
+};
+
+TEST_F(FtraceSites, OfNopsAndKnownTracersAreClean) {
+  expect_clean(run("ftrace-sites"));
+  for (const GuestVirt known : {text(0x400), text(0x500), text(0x600), trampoline_}) {
+    put_branch(0xc0, '\xe8', known);
+    expect_clean(run("ftrace-sites"));
+  }
+}
+
+TEST_F(FtraceSites, CallsOfOthersAreFound) {
+  for (const GuestVirt other : {text(0x404), trampoline_ + 16, GuestVirt(0xffffffffc0123000)}) {
+    put_branch(0xc0, '\xe8', other);
+    const Findings all = run("ftrace-sites");
+    EXPECT_THAT(objects(all), ElementsAre("site do_exit"));
+    EXPECT_EQ(all.findings[0].sureness, Sureness::certain);
+  }
+  put_branch(0xc0, '\xe9', text(0x80));
+  put_code(0x100, "\xcc\x90\x90\x90\x90");
+  EXPECT_THAT(objects(run("ftrace-sites")), ElementsAre("site do_exit", "site do_exit+0x40"));
+}
+
+TEST_F(FtraceSites, DirectCallsAreOfThatPlaceOnly) {
+  const GuestVirt hash = guest_.allocate(4096), buckets = guest_.allocate(4096),
+                  entry = guest_.allocate(4096), direct{0xffffffffc0999000};
+  guest_.put(*kernel_.symbol("direct_functions"), hash.raw());
+  kernel_.made().put(hash, "ftrace_hash", "size_bits", std::uint64_t{1});
+  kernel_.made().put(hash, "ftrace_hash", "buckets", buckets.raw());
+  guest_.put(buckets + 8, (entry + kernel_.made().offset("ftrace_func_entry", "hlist")).raw());
+  kernel_.made().put(entry, "ftrace_func_entry", "ip", text(0x100).raw());
+  kernel_.made().put(entry, "ftrace_func_entry", "direct", direct.raw());
+  put_branch(0x100, '\xe8', direct);
+  expect_clean(run("ftrace-sites"));
+  put_branch(0xc0, '\xe8', direct);
+  EXPECT_THAT(objects(run("ftrace-sites")), ElementsAre("site do_exit"));
+  const GuestVirt link = entry + kernel_.made().offset("ftrace_func_entry", "hlist");
+  guest_.put(link, link.raw());
+  expect_skipped(run("ftrace-sites"), "direct_functions");
+  kernel_.made().put(hash, "ftrace_hash", "size_bits", std::uint64_t{60});
+  expect_skipped(run("ftrace-sites"), "direct_functions");
+}
+
+TEST_F(FtraceSites, AProbeThatNobodyArmedIsFound) {
+  put_code(0xc0, "\x3e\x3e\x3e\x0f\x08");
+  const Findings all = run("ftrace-sites");
+  ASSERT_THAT(objects(all), ElementsAre("site do_exit"));
+  EXPECT_THAT(all.findings[0].what, HasSubstr("no vmsight has armed"));
+}
+
+TEST_F(FtraceSites, ForgedRecordsEnd) {
+  kernel_.made().put(page_, "ftrace_page", "next", page_.raw());
+  expect_skipped(run("ftrace-sites"), "no end");
+  kernel_.made().put(page_, "ftrace_page", "index", ~std::uint32_t{0});
+  expect_skipped(run("ftrace-sites"), "no end");
+}
+
 // ---- text ----
 
 class KernelTextCheck : public Integrity {

@@ -101,6 +101,8 @@ class LinuxIntegrityChecker final : public IntegrityChecker {
       reader_.flush();
       VMSIGHT_TRY_VOID(kernel_.check_running());
       const auto places = KernelPlaces::read(kernel_, reader_);
+      const auto own_traps =
+          options_.vm != nullptr ? read_own_traps(*options_.vm) : std::vector<OwnTrap>();
       for (Course& course : courses) {
         if (course.looks != 0 && !course.is_open()) continue;
         Look look{.kernel = kernel_,
@@ -108,6 +110,7 @@ class LinuxIntegrityChecker final : public IntegrityChecker {
                   .places = places ? *places : no_places_,
                   .options = options_,
                   .state = state,
+                  .own_traps = own_traps,
                   .check = course.check->info.name};
         take(course, look, places ? run_one(*course.check, look) : Result<void>(places.error()));
       }

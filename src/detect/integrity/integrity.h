@@ -18,6 +18,7 @@
 #include "vmsight/kernel.h"
 #include "vmsight/memory.h"
 #include "vmsight/state.h"
+#include "vmsight/vm.h"
 
 namespace vmsight {
 
@@ -65,6 +66,9 @@ struct IntegrityOptions {
   std::string cache_directory;
   /// The file to compare with instead; made if there is none.
   std::string baseline_file;
+  /// Whose traps in the guest's code are vmsight's own, by the journal; nullptr = there are none. It
+  /// must outlive the checker.
+  const VmInfo* vm = nullptr;
   /// Between two looks at what was found on a guest that runs.
   std::chrono::milliseconds pause{70};
 };

@@ -6,6 +6,7 @@
 
 #include "detect/integrity/integrity.h"
 #include "detect/integrity/kernel_places.h"
+#include "detect/integrity/own_traps.h"
 #include "vmsight/reader.h"
 
 namespace vmsight {
@@ -17,6 +18,7 @@ struct Look {
   const KernelPlaces& places;
   const IntegrityOptions& options;
   const State* state;  // with the parts that the check declares
+  const std::vector<OwnTrap>& own_traps;
   std::string_view check;
   std::vector<Finding> findings{};
   std::string note{};

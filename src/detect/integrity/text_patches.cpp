@@ -4,14 +4,13 @@
 
 #include <fmt/format.h>
 
+#include "detect/integrity/ftrace_tables.h"
 #include "detect/integrity/kprobe_table.h"
 
 namespace vmsight {
 namespace {
 
 constexpr std::uint64_t max_table = 64U << 20;
-constexpr std::size_t max_pages = 1U << 14;      // of ftrace's records
-constexpr std::uint32_t max_records = 1U << 20;  // in one
 constexpr std::uint64_t jump = 5, conditional_jump = 6, entry = 9;
 
 }  // namespace
@@ -45,24 +44,11 @@ void TextPatches::add_table(Kernel& kernel, Reader& reader, const char* first, c
 }
 
 void TextPatches::add_ftrace(Kernel& kernel, Reader& reader) {
-  const auto start = kernel.symbol("ftrace_pages_start");
-  const auto next = kernel.member("ftrace_page", "next");
-  const auto records = kernel.member("ftrace_page", "records");
-  const auto index = kernel.member("ftrace_page", "index");
-  const auto ip = kernel.member("dyn_ftrace", "ip");
-  const auto size = kernel.type_size("dyn_ftrace");
-  if (!start || !next || !records || !index || !ip || !size) return;
-  GuestVirt page = reader.pointer(*start);
-  std::uint64_t left = max_records;
-  for (std::size_t i = 0; page != GuestVirt() && reader.ok() && i < max_pages; ++i) {
-    const GuestVirt first = reader.pointer(page + records->offset);
-    const std::uint32_t count = reader.u32(page + index->offset);
-    for (std::uint32_t n = 0; n < count && left > 0 && reader.ok(); ++n, --left)
-      add(reader.pointer(first + n * *size + ip->offset), jump);
-    page = reader.pointer(page + next->offset);
-  }
-  if (!reader.ok() || left == 0) miss("ftrace_pages_start");
+  const auto places = read_ftrace_places(kernel, reader);
   reader.clear_fault();
+  if (!places && places.error().code != ErrorCode::unsupported) return miss("ftrace_pages_start");
+  if (!places) return;
+  for (const GuestVirt place : *places) add(place, jump);
 }
 
 void TextPatches::add_kprobes(Kernel& kernel, Reader& reader) {
