@@ -111,6 +111,7 @@ class LinuxIntegrityChecker final : public IntegrityChecker {
                   .options = options_,
                   .state = state,
                   .own_traps = own_traps,
+                  .memory = remembered_,
                   .check = course.check->info.name};
         take(course, look, places ? run_one(*course.check, look) : Result<void>(places.error()));
       }
@@ -158,6 +159,7 @@ class LinuxIntegrityChecker final : public IntegrityChecker {
   Reader reader_;
   IntegrityOptions options_;
   KernelPlaces no_places_;
+  IntegrityMemory remembered_;
   std::unique_ptr<StateReader> states_;
 };
 

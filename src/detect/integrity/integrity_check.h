@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "detect/integrity/integrity.h"
+#include "detect/integrity/integrity_memory.h"
 #include "detect/integrity/kernel_places.h"
 #include "detect/integrity/own_traps.h"
 #include "vmsight/reader.h"
@@ -19,6 +20,7 @@ struct Look {
   const IntegrityOptions& options;
   const State* state;  // with the parts that the check declares
   const std::vector<OwnTrap>& own_traps;
+  IntegrityMemory& memory;
   std::string_view check;
   std::vector<Finding> findings{};
   std::string note{};
