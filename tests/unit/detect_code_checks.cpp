@@ -27,7 +27,7 @@ class ExecutablePages : public test::Integrity {
     for (const char* lacking : {"execmem_cache", "kexec_image", "kexec_crash_image",
                                 "real_mode_header", "its_array", "module.its_page_array"})
       kernel_.made().lack(lacking);
-    for (const char* list : {"bpf_kallsyms", "pack_list"})
+    for (const char* list : {"bpf_kallsyms", "pack_list", "ftrace_ops_trampoline_list"})
       guest_.link_list(*kernel_.symbol(list), {});
     for (const char* cache : {"kprobe_insn_slots", "kprobe_optinsn_slots"})
       guest_.link_list(*kernel_.symbol(cache) + pages_of_cache(), {});

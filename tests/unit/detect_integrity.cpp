@@ -569,8 +569,10 @@ TEST_F(FtraceSites, CallsOfOthersAreFound) {
     EXPECT_EQ(all.findings[0].sureness, Sureness::certain);
   }
   put_branch(0xc0, '\xe9', text(0x80));
-  put_code(0x100, "\xcc\x90\x90\x90\x90");
+  put_code(0x100, "\x50\x90\x90\x90\x90");
   EXPECT_THAT(objects(run("ftrace-sites")), ElementsAre("site do_exit", "site do_exit+0x40"));
+  put_code(0x100, "\xcc\x90\x90\x90\x90");  // it is patched just now
+  EXPECT_EQ(run("ftrace-sites").findings[1].sureness, Sureness::hint);
 }
 
 TEST_F(FtraceSites, DirectCallsAreOfThatPlaceOnly) {

@@ -104,13 +104,15 @@ void CodeOwners::add_kprobes(Kernel& kernel, Reader& reader) {
 }
 
 void CodeOwners::add_tracers(Kernel& kernel, Reader& reader) {
-  const auto tracers = read_ftrace_tracers(kernel, reader);
-  for (std::size_t i = 0; tracers && i < tracers->size(); ++i) {
-    const FtraceTracer& tracer = (*tracers)[i];
-    if (tracer.trampoline != GuestVirt()) add(tracer.trampoline, tracer.trampoline_size, true);
-  }
-  const bool has_them = tracers || tracers.error().code == ErrorCode::unsupported;
-  finish(reader, has_them, "ftrace_ops_list");
+  const auto add_all = [&](const Result<std::vector<FtraceTracer>>& tracers, const char* list) {
+    for (std::size_t i = 0; tracers && i < tracers->size(); ++i) {
+      const FtraceTracer& tracer = (*tracers)[i];
+      if (tracer.trampoline != GuestVirt()) add(tracer.trampoline, tracer.trampoline_size, true);
+    }
+    finish(reader, tracers || tracers.error().code == ErrorCode::unsupported, list);
+  };
+  add_all(read_ftrace_tracers(kernel, reader), "ftrace_ops_list");
+  add_all(read_ftrace_trampolines(kernel, reader), "ftrace_ops_trampoline_list");
 }
 
 void CodeOwners::add_its_array(Reader& reader, GuestVirt pages, std::uint32_t count) {

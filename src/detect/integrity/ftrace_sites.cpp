@@ -6,6 +6,7 @@
 //   call a trampoline              of a tracer in ftrace_ops_list
 //   call or jmp, in BPF            of direct_functions, or a dispatcher of BPF
 //   a probe of vmsight             by the journal of changes
+//   int3, and the rest of these    the kernel patches it just now
 //
 // Whoever calls something else from there hooks the function.
 #include <algorithm>
@@ -23,6 +24,7 @@ namespace vmsight {
 namespace {
 
 constexpr std::size_t site_size = 5;
+constexpr std::byte breakpoint{0xcc};
 using SiteCode = std::array<std::byte, site_size>;
 
 /// What places may call.
@@ -87,6 +89,10 @@ void tell_site(Look& look, GuestVirt site, const SiteCode& code) {
     finding.what =
         fmt::format("{} {} {}, which is no tracer's", function,
                     code[0] == std::byte{0xe8} ? "calls" : "jumps to", look.places.name(*target));
+  } else if (code[0] == breakpoint) {
+    finding.what = fmt::format(
+        "{} has a breakpoint: it is patched just now, or its patching stopped", function);
+    finding.sureness = Sureness::hint;
   } else {
     finding.what = fmt::format("{} begins with{}, where the kernel keeps a place for tracers",
                                function, shown(code));

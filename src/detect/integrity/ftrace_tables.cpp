@@ -16,33 +16,63 @@ Error faulty(std::string_view what) {
   return {.code = ErrorCode::fault, .message = std::string(what) + " is not readable"};
 }
 
+struct TracerMembers {
+  Offset function = 0, next = 0, trampoline = 0, size = 0, direct = 0;
+
+  static Result<TracerMembers> resolve(Kernel& kernel) {
+    Members members(kernel);
+    TracerMembers all{.function = members.offset("ftrace_ops", "func"),
+                      .next = members.offset("ftrace_ops", "next"),
+                      .trampoline = members.find("ftrace_ops", "trampoline"),
+                      .size = members.find("ftrace_ops", "trampoline_size"),
+                      .direct = members.find("ftrace_ops", "direct_call")};
+    VMSIGHT_TRY_VOID(members.check());
+    return all;
+  }
+
+  FtraceTracer read(Reader& reader, GuestVirt at) const {
+    const auto pointer_if = [&](Offset offset) {
+      return offset == absent ? GuestVirt() : reader.pointer(at + offset);
+    };
+    return {.at = at,
+            .handler = reader.pointer(at + function),
+            .trampoline = pointer_if(trampoline),
+            .trampoline_size = pointer_if(size).raw(),
+            .direct = pointer_if(direct)};
+  }
+};
+
 }  // namespace
 
 Result<std::vector<FtraceTracer>> read_ftrace_tracers(Kernel& kernel, Reader& reader) {
+  VMSIGHT_TRY(const TracerMembers tracer, TracerMembers::resolve(kernel));
   Members members(kernel);
   const GuestVirt list = members.symbol("ftrace_ops_list");
   const GuestVirt end = members.symbol("ftrace_list_end");
-  const Offset function = members.offset("ftrace_ops", "func");
-  const Offset next = members.offset("ftrace_ops", "next");
-  const Offset trampoline = members.find("ftrace_ops", "trampoline");
-  const Offset size = members.find("ftrace_ops", "trampoline_size");
-  const Offset direct = members.find("ftrace_ops", "direct_call");
   VMSIGHT_TRY_VOID(members.check());
-  const auto pointer_if = [&](GuestVirt at, Offset offset) {
-    return offset == absent ? GuestVirt() : reader.pointer(at + offset);
-  };
   std::vector<FtraceTracer> tracers;
   GuestVirt at = reader.pointer(list);
   while (reader.ok() && at != end && at != GuestVirt()) {
     if (tracers.size() == max_tracers) return faulty("ftrace_ops_list (it has no end)");
-    tracers.push_back({.at = at,
-                       .handler = reader.pointer(at + function),
-                       .trampoline = pointer_if(at, trampoline),
-                       .trampoline_size = pointer_if(at, size).raw(),
-                       .direct = pointer_if(at, direct)});
-    at = reader.pointer(at + next);
+    tracers.push_back(tracer.read(reader, at));
+    at = reader.pointer(at + tracer.next);
   }
   if (!reader.ok()) return faulty("ftrace_ops_list");
+  return tracers;
+}
+
+Result<std::vector<FtraceTracer>> read_ftrace_trampolines(Kernel& kernel, Reader& reader) {
+  std::vector<FtraceTracer> tracers;
+  const auto tracer = TracerMembers::resolve(kernel);
+  Members members(kernel);
+  const GuestVirt head = members.symbol("ftrace_ops_trampoline_list");
+  const Offset link = members.offset("ftrace_ops", "list");
+  if (!tracer || !members.check()) return tracers;
+  const bool whole = walk_list(reader, head, [&](GuestVirt node) {
+    tracers.push_back(tracer->read(reader, node - link));
+    if (tracers.size() == max_tracers) reader.set_fault(node);
+  });
+  if (!whole) return faulty("ftrace_ops_trampoline_list");
   return tracers;
 }
 
