@@ -67,7 +67,8 @@ class GuestWatch {
   };
 
   Result<void> open_kernel();
-  Result<void> follow_reboot();
+  void look_after_probes();
+  Result<void> follow_reboot(const Error& why);
   Result<void> open_prober();
   void arm_pending(std::uint64_t now_ns);
   Result<void> make(Running& running);

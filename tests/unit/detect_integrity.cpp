@@ -9,6 +9,7 @@
 
 #include "detect/integrity/integrity_check.h"
 #include "detect/integrity/text_baseline.h"
+#include "probe/kvm/trampoline.h"
 #include "unit/detect_checked_kernel.h"
 
 namespace vmsight::detect_integrity_test {
@@ -607,6 +608,77 @@ TEST_F(FtraceSites, ForgedRecordsEnd) {
   expect_skipped(run("ftrace-sites"), "no end");
   kernel_.made().put(page_, "ftrace_page", "index", ~std::uint32_t{0});
   expect_skipped(run("ftrace-sites"), "no end");
+}
+
+// ---- vmsight's own traps ----
+
+class OwnTraps : public FtraceSites {
+ protected:
+  OwnTraps() {
+    kernel_.made().set_symbol("_etext", guest_.image(8 << 20));
+    put_code(0xc0, "\x3e\x3e\x3e\x0f\x08");
+    traps_ = {{text(0xc0), std::string(trap), "\x0f\x1f\x44"},
+              {text(0x100), Trampoline::jump(text(0x100), text(0x800)), ""}};
+    put_text(0x100, traps_[1].code);
+    put_text(0x800, Trampoline::code(text(0x800), text(0x100)));
+    tick();
+    auto made = IntegrityChecker::create(
+        kernel_, guest_.memory(),
+        {.own_traps = [this] { return traps_; }, .pause = std::chrono::milliseconds(0)});
+    checker_ = *std::move(made);
+  }
+  void tick() { guest_.put(*kernel_.symbol("jiffies_64"), ++ticks_); }
+  void put_text(std::uint64_t at, std::string_view code) {
+    guest_.write(text(at), std::as_bytes(std::span(code)));
+  }
+  Findings look() {
+    const std::vector<std::string> names{"own-traps"};
+    return *checker_->run(names, nullptr);
+  }
+  static constexpr std::string_view trap{"\x3e\x3e\x3e\x0f\x08", 5};
+  std::vector<OwnTrap> traps_;
+  std::uint64_t ticks_ = 1000;
+  std::unique_ptr<IntegrityChecker> checker_;
+};
+
+TEST_F(OwnTraps, ThatAreThereAreClean) { expect_clean(look()); }
+
+TEST_F(OwnTraps, RemovedAndChangedOnesAreFound) {
+  expect_clean(look());
+  tick();
+  put_text(0xc0, "\x0f\x1f\x44");
+  EXPECT_THAT(objects(look()), ElementsAre("probe do_exit"));
+  put_text(0xc0, trap);
+  expect_clean(look());
+  tick();
+  put_text(0x803, "\x90");
+  EXPECT_THAT(objects(look()), ElementsAre("probe do_exit+0x40"));
+}
+
+TEST_F(OwnTraps, AGuestWhoseClockStandsHasRemovedNothing) {
+  expect_clean(look());
+  put_text(0xc0, "\x90");
+  expect_skipped(look(), "reboots");
+}
+
+TEST_F(OwnTraps, CopiesAreFoundAlsoAcrossPages) {
+  put_text(0x2000 - 2, trap);
+  put_text(0x5000, Trampoline::code(text(0x5000), text(0x6000)));
+  const Findings all = look();
+  EXPECT_EQ(objects(all),
+            (std::vector<std::string>{fmt::format("copy {:#x}", text(0x2000 - 2).raw()),
+                                      fmt::format("copy {:#x}", text(0x5000).raw())}));
+  // One that an earlier probe left leads back to its function.
+  put_text(0x2000 - 2, std::string(5, '\x90'));
+  put_text(0x5000, Trampoline::code(text(0x5000), text(0xc0)));
+  expect_clean(look());
+}
+
+TEST_F(OwnTraps, AreNoFindingsOfOtherChecks) {
+  const std::vector<std::string> names{"ftrace-sites"};
+  const Findings all = *checker_->run(names, nullptr);
+  expect_clean(all);
+  EXPECT_THAT(all.reports[0].note, HasSubstr("2 sites"));
 }
 
 // ---- text ----

@@ -80,7 +80,7 @@ void tell_site(Look& look, GuestVirt site, const SiteCode& code) {
                   .sureness = Sureness::certain,
                   .address = site};
   const auto target = target_of(site, code);
-  if (is_trap(text) || (target && is_trampoline_for(look.reader, *target, site))) {
+  if (is_trap(text) || (target && trampoline_site(look.reader, *target) == site)) {
     finding.what = fmt::format(
         "{} has a probe of vmsight that no vmsight has armed: it was left behind, or copied",
         function);

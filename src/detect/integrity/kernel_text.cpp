@@ -85,10 +85,16 @@ void compare_with_baseline(Look& look, const TextBaseline& before, const TextBas
   if (!patches.missing().empty())
     look.note = fmt::format("not readable, so they explain nothing: {}", patches.missing());
   std::size_t told = 0;
+  GuestVirt explained;  // up to here, by a trampoline
   for (const TextChange& change : compare_text(before, now, max_changes)) {
     std::uint64_t first = 0, count = 0;
     for (std::uint64_t i = change.offset; i < change.offset + change.size; ++i) {
-      if (patches.explains(now.base + i)) continue;
+      const GuestVirt at = now.base + i;
+      if (at < explained || patches.explains(at)) continue;
+      if (const auto end = patches.trampoline_end(look.reader, at)) {
+        explained = *end;
+        continue;
+      }
       if (count++ == 0) first = i;
     }
     if (count != 0 && told++ < max_functions) tell_change(look, first, count, before, now);

@@ -108,8 +108,13 @@ void tell_change(Look& look, const ModuleCode& was, const ModuleCode& is, std::s
 /// Runs of bytes that differ, and that no table of the kernel explains.
 void compare_module_code(Look& look, const ModuleCode& was, const ModuleCode& is,
                          const TextPatches& patches) {
+  GuestVirt explained;  // up to here, by a trampoline
   const auto differs = [&](std::size_t i) {
-    return was.code[i] != is.code[i] && !patches.explains(is.start + i);
+    const GuestVirt at = is.start + i;
+    if (was.code[i] == is.code[i] || at < explained || patches.explains(at)) return false;
+    const auto end = patches.trampoline_end(look.reader, at);
+    if (end) explained = *end;
+    return !end;
   };
   for (std::size_t i = 0; i < is.code.size(); ++i) {
     if (!differs(i)) continue;

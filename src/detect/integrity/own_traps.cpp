@@ -41,12 +41,12 @@ bool is_trap(std::string_view code) {
                             [](char one) { return static_cast<std::byte>(one); });
 }
 
-bool is_trampoline_for(Reader& reader, GuestVirt at, GuestVirt site) {
+std::optional<GuestVirt> trampoline_site(Reader& reader, GuestVirt at) {
   std::string code(Trampoline::size, '\0');
   reader.copy(at, std::as_writable_bytes(std::span(code)));
   const bool readable = reader.ok();
   reader.clear_fault();
-  return readable && Trampoline::site_of(at, code) == site;
+  return readable ? Trampoline::site_of(at, code) : std::nullopt;
 }
 
 }  // namespace vmsight

@@ -6,6 +6,7 @@
 // is in the guest, and in no record, was put there by somebody else.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,7 +31,7 @@ const OwnTrap* find_own_trap(const std::vector<OwnTrap>& traps, GuestVirt addres
 
 /// Whether these bytes are the trap that takes the place of a NOP.
 bool is_trap(std::string_view code);
-/// Whether there is a trampoline of return probes at `at`, for the function whose place is `site`.
-bool is_trampoline_for(Reader& reader, GuestVirt at, GuestVirt site);
+/// The place that the trampoline of return probes at `at` is for; nullopt if there is none.
+std::optional<GuestVirt> trampoline_site(Reader& reader, GuestVirt at);
 
 }  // namespace vmsight

@@ -6,6 +6,8 @@
 
 #include "detect/integrity/ftrace_tables.h"
 #include "detect/integrity/kprobe_table.h"
+#include "detect/integrity/own_traps.h"
+#include "probe/kvm/trampoline.h"
 #include "state/lists.h"
 #include "state/members.h"
 
@@ -143,6 +145,12 @@ void TextPatches::sort() {
 bool TextPatches::explains(GuestVirt address) const {
   const auto after = std::ranges::upper_bound(ranges_, address.raw(), {}, &Range::start);
   return after != ranges_.begin() && address.raw() < std::prev(after)->end;
+}
+
+std::optional<GuestVirt> TextPatches::trampoline_end(Reader& reader, GuestVirt address) const {
+  const auto site = trampoline_site(reader, address);
+  if (!site || !explains(*site)) return std::nullopt;
+  return address + Trampoline::size;
 }
 
 }  // namespace vmsight

@@ -12,6 +12,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,9 @@ class TextPatches {
   static TextPatches read(Kernel& kernel, Reader& reader, const KernelPlaces& places);
 
   bool explains(GuestVirt address) const;
+  /// Where the trampoline of a return probe of vmsight ends that begins here; nullopt if there is none. It
+  /// stays when its probe is gone, and does nothing but go on in the function.
+  std::optional<GuestVirt> trampoline_end(Reader& reader, GuestVirt address) const;
   std::size_t size() const { return ranges_.size(); }
   const std::string& missing() const { return missing_; }
 
