@@ -1,6 +1,8 @@
 #include "detect/integrity/own_traps.h"
 
 #include <algorithm>
+#include <chrono>
+#include <filesystem>
 
 #include "probe/ftrace_site.h"
 #include "probe/kvm/trampoline.h"
@@ -8,6 +10,16 @@
 #include "undo/journal.h"
 
 namespace vmsight {
+namespace {
+
+bool is_young(const std::string& path) {
+  std::error_code error;
+  const auto written = std::filesystem::last_write_time(path, error);
+  const auto age = std::filesystem::file_time_type::clock::now() - written;
+  return error || age < std::chrono::seconds(1);
+}
+
+}  // namespace
 
 std::vector<OwnTrap> read_own_traps(const VmInfo& vm) {
   std::vector<OwnTrap> traps;
@@ -16,6 +28,7 @@ std::vector<OwnTrap> read_own_traps(const VmInfo& vm) {
     if (!is_of_vm || record.change.kind != probes_change.name) continue;
     const auto patches = parse_patches(record.change.payload);
     if (!patches) continue;
+    const bool is_new = is_young(record.path);
     for (const CodePatch& patch : *patches) {
       if (patch.instruction == GuestVirt()) continue;
       // What crosses a page is recorded as two patches of one instruction.
@@ -23,7 +36,7 @@ std::vector<OwnTrap> read_own_traps(const VmInfo& vm) {
         traps.back().code += patch.after;
         traps.back().before += patch.before;
       } else {
-        traps.push_back({patch.instruction, patch.after, patch.before});
+        traps.push_back({patch.instruction, patch.after, patch.before, is_new});
       }
     }
   }

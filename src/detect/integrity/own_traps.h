@@ -18,8 +18,9 @@ namespace vmsight {
 
 struct OwnTrap {
   GuestVirt address;
-  std::string code;    // what is there while it is armed
-  std::string before;  // what the kernel had there
+  std::string code;     // what is there while it is armed
+  std::string before;   // what the kernel had there
+  bool is_new = false;  // it may not be armed yet: its record is younger than a second
 };
 
 /// Of all vmsights that probe the kernel of this VM, sorted by address. Traps in pages of files are

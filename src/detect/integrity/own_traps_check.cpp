@@ -174,12 +174,14 @@ Result<void> check_own_traps(Look& look) {
     return {};
   }
   bool is_well = true;
-  for (const OwnTrap& trap : look.own_traps) is_well = check_site(look, trap) && is_well;
+  for (const OwnTrap& trap : look.own_traps) {
+    if (!trap.is_new) is_well = check_site(look, trap) && is_well;
+  }
   if (!guest_ran(look, is_well)) {
     look.findings.clear();
     return Error{ErrorCode::bad_data, "probes are gone, and the guest's clock stands: it reboots"};
   }
-  return CopySearch(look).run();
+  return is_well ? CopySearch(look).run() : Result<void>();  // first what is urgent
 }
 
 }  // namespace
@@ -189,7 +191,6 @@ extern const IntegrityCheck own_traps_check{
              .what = "probes of vmsight are where they were armed, and nowhere else",
              .family = "probes"},
     .run = check_own_traps,
-    .looks = 8,  // half a second: a vmsight that arms writes the journal first
 };
 
 }  // namespace vmsight
