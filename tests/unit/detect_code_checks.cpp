@@ -6,11 +6,13 @@
 #include <filesystem>
 
 #include "detect/integrity/module_baseline.h"
+#include "detect/integrity/runtime_constants.h"
 #include "unit/detect_checked_kernel.h"
 
 namespace vmsight::detect_code_checks_test {
 namespace {
 
+using test::CheckedKernel;
 using test::MapSize;
 using test::mib;
 using ::testing::ElementsAre;
@@ -318,6 +320,124 @@ TEST_F(LsmSlots, EachOfTheirPointersIsLookedAt) {
 TEST_F(LsmSlots, ForgedSizesAreRefused) {
   kernel_.made().set_size("lsm_static_calls_table", 1U << 30);
   expect_skipped(run("lsm-hooks"), "size");
+}
+
+// ---- constants of a boot ----
+
+TEST(RuntimeConstants, AreAddressesOfDataThatChangeAlike) {
+  test::SyntheticGuest guest({.direct_map_executes = false});
+  test::MadeUpKernel kernel(guest);
+  Reader reader(guest.memory(), kernel.space());
+  RuntimeConstants constants(kernel, reader);
+  const auto code = [](std::initializer_list<std::uint64_t> values) {
+    std::vector<std::byte> text;
+    for (const std::uint64_t value : values) {
+      text.insert(text.end(), {std::byte{0x49}, std::byte{0xbb}});
+      const auto bytes = std::as_bytes(std::span(&value, 1));
+      text.insert(text.end(), bytes.begin(), bytes.end());
+    }
+    return text;
+  };
+  const std::uint64_t was = 0xffff9d8012345600, is = guest.allocate(64).raw(),
+                      other = guest.allocate(64).raw(), code_at = guest.image(0x40).raw();
+  const auto end_of = [&](std::uint64_t now, std::size_t at) {
+    return constants.end_of(code({was, was}), code({is, now}), at);
+  };
+  EXPECT_EQ(end_of(is, 4), 10U);
+  EXPECT_EQ(end_of(is, 12), 20U);
+  EXPECT_FALSE(end_of(other, 12));  // not as the one before
+  EXPECT_FALSE(end_of(code_at, 12));
+  EXPECT_FALSE(end_of(0x1234, 12));
+  EXPECT_FALSE(end_of(is, 1));  // the opcode itself
+}
+
+// ---- jump labels and static calls ----
+
+class PatchSites : public test::Integrity {
+ protected:
+  PatchSites() {
+    for (const char* table : {"__start___jump_table", "__start_static_call_sites"})
+      kernel_.made().no_longer_lack(table);
+    const auto put_table = [&](const char* first, const char* last, std::uint64_t at,
+                               std::uint64_t size) {
+      kernel_.made().set_symbol(first, text(at));
+      kernel_.made().set_symbol(last, text(at + size));
+    };
+    put_table("__start___jump_table", "__stop___jump_table", 0x1000, 16);
+    put_table("__start_static_call_sites", "__stop_static_call_sites", 0x1100, 8);
+    guest_.link_list(*kernel_.symbol("bpf_kallsyms"), {});
+    put_distance(0x1000, text(0x100));   // the label's code
+    put_distance(0x1004, text(0x180));   // and where it jumps to
+    put_distance(0x1100, text(0x200));   // the call's code
+    put_distance(0x1104, text(0x1203));  // and its key, with both flags
+    kernel_.made().put(text(0x1200), "static_call_key", "func", text(0xc0).raw());
+    put_code(0x100, "\x0f\x1f\x44\x00\x00");
+    put_branch(0x200, '\xe8', text(0xc0));
+  }
+  void put_distance(std::uint64_t field, GuestVirt to) {
+    guest_.put(text(field), static_cast<std::uint32_t>(to - text(field)));
+  }
+  void put_code(std::uint64_t at, std::string_view code) {
+    guest_.write(text(at), std::as_bytes(std::span(code)));
+  }
+  template <std::size_t size>
+  void put_code(std::uint64_t at, const char (&code)[size]) {
+    put_code(at, std::string_view(code, size - 1));
+  }
+  void put_branch(std::uint64_t at, char opcode, GuestVirt target) {
+    guest_.put(text(at), opcode);
+    guest_.put(text(at + 1), static_cast<std::uint32_t>(target - text(at + 5)));
+  }
+};
+
+TEST_F(PatchSites, AsTheTablesSayAreClean) {
+  expect_clean(run("patch-sites"));
+  put_branch(0x100, '\xe9', text(0x180));
+  put_code(0x200, "\x67\x48\x0f\xb9\x3a");
+  expect_clean(run("patch-sites"));
+  put_code(0x100, "\xeb\x7e");  // a short jump
+  put_code(0x200, "\x0f\x84");
+  guest_.put(text(0x202), static_cast<std::uint32_t>(text(0xc0) - text(0x206)));
+  expect_clean(run("patch-sites"));
+}
+
+TEST_F(PatchSites, OtherTargetsAreFound) {
+  put_branch(0x100, '\xe9', text(0x184));
+  put_branch(0x200, '\xe8', GuestVirt(0xffffffffc0123000));
+  const Findings all = run("patch-sites");
+  EXPECT_THAT(objects(all), ElementsAre("site do_exit+0x40", "site do_exit+0x140"));
+  EXPECT_EQ(all.findings[0].sureness, Sureness::likely);
+  EXPECT_EQ(all.findings[1].sureness, Sureness::certain);
+  put_branch(0x100, '\xe8', text(0x180));  // a label never calls
+  put_code(0x200, "\xcc");
+  EXPECT_EQ(run("patch-sites").findings[1].sureness, Sureness::hint);
+}
+
+TEST_F(PatchSites, TrampolinesLeadToKnownCode) {
+  CheckedKernel kernel(guest_);
+  kernel.add("_stext", text());
+  kernel.add("__SCT__one", text(0x300));
+  kernel.add("_etext", text(0x2000));
+  for (const char* lacking : {"__start___jump_table", "__start_static_call_sites", "module.mem"})
+    kernel.made().lack(lacking);
+  guest_.link_list(*kernel.symbol("modules"), {});
+  guest_.link_list(*kernel.symbol("bpf_kallsyms"), {});
+  const auto look = [&] {
+    auto checker =
+        IntegrityChecker::create(kernel, guest_.memory(), {.pause = std::chrono::milliseconds(0)});
+    return *(*checker)->run(std::vector<std::string>{"patch-sites"}, nullptr);
+  };
+  for (const char opcode : {'\xe9', '\xc3'}) {
+    put_branch(0x300, opcode, text(0xc0));
+    expect_clean(look());
+  }
+  put_branch(0x300, '\xe9', GuestVirt(0xffffffffc0123000));
+  EXPECT_THAT(objects(look()), ElementsAre("site __SCT__one"));
+}
+
+TEST_F(PatchSites, ForgedTablesEnd) {
+  kernel_.made().set_symbol("__stop___jump_table", text(1ULL << 30));
+  expect_skipped(run("patch-sites"), "__start___jump_table");
 }
 
 }  // namespace

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""check.py KERNEL... - `vmsight check` finds nothing in a guest as it is, and what is planted in it by name.
+"""check.py [reboot] KERNEL... - `vmsight check` finds nothing in a guest as it is, and what is planted in it by name.
 
 A guest that is clean stays so while it traces its own functions, filters packets by BPF and loads a module. Then its
 memory is written from outside, as somebody who has its kernel could: one place for each check, at most, of which
 nothing runs meanwhile. Each is found by the check that is for it, and gone when what was there is back. At the end the
-guest lives: it forks, and its own list of processes is whole.
+guest lives: it forks, and its own list of processes is whole. With `reboot`: nothing is found after reboots.
 """
 import json
 import os
@@ -182,6 +182,16 @@ def hook_function(guest, memory, checker):
     checker.clean("the function is as it was", "--only", "ftrace-sites")
 
 
+def hook_static_call(guest, memory, checker):
+    """The trampoline of a trace point that is off: by kernel-text alone it may be anything."""
+    trampoline = symbol(guest, "__SCT__tp_func_module_load")
+    jump = b"\xe9" + struct.pack("<i", symbol(guest, "init_task") - trampoline - 5)
+    with memory.changed((trampoline, jump)):
+        checker.finds("patch-sites", "site __SCT__tp_func_module_load")
+        checker.clean("what is patched", "--only", "kernel-text")
+    checker.clean("the trampoline is as it was", "--only", "patch-sites")
+
+
 def change_interrupt(guest, memory, checker):
     gate, elsewhere = symbol(guest, "idt_table") + 16 * 4, symbol(guest, "init_task")  # overflow: not in 64-bit code
     low, high = struct.unpack("<QQ", memory.read(gate, 16))
@@ -347,8 +357,8 @@ def check(kernel):
         try:
             guest.puppet("reference")
             stays_clean(guest, checker)
-            for plant in (hook_system_call, change_interrupt, change_code, hook_function, change_handlers,
-                          change_module, hook_security, change_pointer, hide_process, hide_running,
+            for plant in (hook_system_call, change_interrupt, change_code, hook_function, hook_static_call,
+                          change_handlers, change_module, hook_security, change_pointer, hide_process, hide_running,
                           change_credentials, change_helper, run_deleted, open_packet_socket):
                 plant(guest, memory, checker)
             checker.clean("at the end")
@@ -358,7 +368,27 @@ def check(kernel):
     print(f"{kernel}: done")
 
 
+def survives_reboots(kernel):
+    """A baseline holds for each boot of its build, wherever the kernel is moved to."""
+    with Guest(kernel=kernel, backend="memfd", cpus=2, name=f"check-{kernel}") as guest, \
+            tempfile.TemporaryDirectory() as folder:
+        checker = Checker(guest, folder, kernel)
+        checker.clean("at first")
+        places = {symbol(guest, "_stext")}
+        for boot in ("second", "third"):
+            guest.reboot()
+            places.add(symbol(guest, "_stext"))
+            document = checker.clean(f"the {boot} boot")
+            expect(not document["skipped"], f"{kernel}: skipped: {document['skipped']}")
+        expect(len(places) > 1, f"{kernel}: the kernel is where it was: {places}")
+    print(f"{kernel}: nothing is found after reboots")
+
+
 def checks(*kernels):
+    if kernels[0] == "reboot":
+        for kernel in kernels[1:]:
+            survives_reboots(kernel)
+        return
     vmsight("check", "--list")
     for kernel in kernels:
         check(kernel)
