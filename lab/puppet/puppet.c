@@ -61,6 +61,10 @@ static int run_odd(char* argument) {
   (void)argument;
   return make_odd();
 }
+static int run_bpf(char* argument) {
+  (void)argument;
+  return make_bpf();
+}
 static int run_threads(char* argument) {
   (void)argument;
   return make_threads();
@@ -211,6 +215,7 @@ static const Command commands[] = {
     {"userns", "a process in a user namespace", run_userns},
     {"odd", "processes in rare states, places, ranks, with rare names and arguments", run_odd},
     {"threads", "processes whose threads differ: in files, directories, rights, life", run_threads},
+    {"bpf", "a process with programs of BPF: filters, and one at a kernel function", run_bpf},
     {"fork-storm", "on|off: fork and exec without end", run_fork_storm},
     {"zombies", "N: processes that are dead but not buried", run_zombies},
     {"reference",

@@ -91,6 +91,7 @@ int fork_storm(bool on);
 int make_container(void);
 int make_netns(void);
 int make_userns(void);
+int make_bpf(void);
 int make_odd(void);
 int make_threads(void);
 int make_reference(void);

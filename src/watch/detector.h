@@ -22,6 +22,7 @@ struct Look {
   const State& state;  // has at least the parts that the detector asked for
   Kernel& kernel;
   Reader& reader;              // of the same view
+  const VmInfo* vm = nullptr;  // nullptr: an image
   std::uint64_t host_ns = 0;   // the host's monotonic clock
   std::uint64_t guest_ns = 0;  // how long the guest has run: stands while it is paused
   /// Where a task hangs, for a person: of one that sleeps the function that waits, of one that runs

@@ -169,14 +169,28 @@ Result<void> GuestWatch::step(std::chrono::milliseconds patience) {
   if (looked) count_hits();
   deliver_found();
   if (looked || looked.error().code != ErrorCode::vm_gone) return looked;
-  return follow_reboot();
+  look_after_probes();
+  return follow_reboot(looked.error());
+}
+
+/// Probes that are gone are armed anew, as after a reboot; but first those are asked who tell a reboot from
+/// a guest that removes them.
+void GuestWatch::look_after_probes() {
+  for (const auto& running : running_) {
+    const auto* checks = std::get_if<Integrity>(&running->rule.kind);
+    const bool is_asked =
+        checks != nullptr && std::ranges::find(checks->checks, "own-traps") != checks->checks.end();
+    running->next_look_ns = is_asked ? 0 : ~0ULL;
+  }
+  static_cast<void>(look(monotonic_ns()));
+  deliver_found();
 }
 
 /// The VM goes on, so it is the guest that is another one now.
-Result<void> GuestWatch::follow_reboot() {
+Result<void> GuestWatch::follow_reboot(const Error& why) {
   if (!guest_.vm) return Error{.code = ErrorCode::vm_gone, .message = name_ + " has ended"};
   VMSIGHT_TRY_VOID(guest_.vm->check_alive());
-  options_.note(fmt::format("{}: the guest reboots", escape_bytes(name_)));
+  options_.note(fmt::format("{}: {}; it is attached to anew", escape_bytes(name_), why.message));
   prober_.reset();
   running_.clear();
   suspended_ = false;
@@ -208,12 +222,14 @@ std::uint64_t GuestWatch::next_due_ns() const {
 /// One state for all detectors whose time has come.
 Result<void> GuestWatch::look(std::uint64_t now_ns) {
   unsigned parts = 0;
+  bool any_due = false;
   for (const auto& running : running_) {
     if (!running->detector) continue;
     const bool is_due = running->detector->every_ns() != 0 && now_ns >= running->next_look_ns;
     if (is_due) parts |= running->detector->parts();
+    any_due |= is_due;
   }
-  if (parts == 0) return {};
+  if (!any_due) return {};
   StateOptions options;
   options.parts = parts | part_os;
   const Stopwatch reading;
@@ -243,6 +259,7 @@ Look GuestWatch::make_look(Reader& reader, std::uint64_t now_ns) {
   return {.state = state_,
           .kernel = *guest_.kernel,
           .reader = reader,
+          .vm = guest_.vm ? &guest_.vm->info() : nullptr,
           .host_ns = now_ns,
           .guest_ns = guest_time(reader),
           .where = [this, &reader](GuestVirt task, std::int32_t cpu,

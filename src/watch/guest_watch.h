@@ -98,7 +98,8 @@ class GuestWatch {
   nlohmann::json status_of(const Running& running, const std::vector<ProbeInfo>& probes) const;
   bool is_suspended(std::uint64_t now_ns);
   void disarm_what_stops();
-  Result<void> follow_reboot();
+  void look_after_probes();
+  Result<void> follow_reboot(const Error& why);
   Result<void> open_prober();
   void arm_pending(std::uint64_t now_ns);
   void follow_modules(std::uint64_t now_ns);

@@ -93,9 +93,14 @@ def watched(kernel, *scenes):
         watch.end()
 
 
+# Others get a twentieth of a CPU beside a process of real-time priority (the fair server): it switches.
+FAIR_SERVERS = ("6.12", "7.2")
+
+
 def test(*kernels):
     for kernel in kernels:
-        watched(kernel, spinning, waiting, real_time, kernel_thread)
+        alone = [] if kernel in FAIR_SERVERS else [real_time]
+        watched(kernel, spinning, waiting, *alone, kernel_thread)
         watched(kernel, hard)  # the CPU of the kernel thread is lost to others
 
 
