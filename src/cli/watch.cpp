@@ -179,11 +179,12 @@ class Watch : public Verb {
         ->allow_extra_args(false);
     app.add_flag("--ocsf", ocsf_, "alarms as OCSF Detection Findings, a line each")
         ->group(alarms_group);
-    app.add_option("--allow", action_options_.allowed,
-                   "take these actions where a rule asks for them: pause the VM for good, take a "
-                   "snapshot of its memory, run a command of the rule's")
+    app.add_option(
+           "--allow", action_options_.allowed,
+           "take these actions where a rule asks for them: pause the VM for good, take a "
+           "snapshot of its memory, run a command of the rule's, have the call return EPERM")
         ->group(actions_group)
-        ->type_name("pause,snapshot,run")
+        ->type_name("pause,snapshot,run,deny")
         ->delimiter(',')
         ->allow_extra_args(false);
     app.add_option("--cases", action_options_.cases,
@@ -228,6 +229,7 @@ class Watch : public Verb {
     common.vm = name;
     return {.attach = attach_options(common),
             .engine = engine_,
+            .may_deny = actions_ && actions_->may_deny(),
             .alarm = [this, &watched](const Alarm& alarm,
                                       const Rule& rule) { deliver(alarm, rule, *watched.guest); },
             .note = [](std::string_view text) { warn(text, "note"); }};

@@ -4,11 +4,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 
 #include "base/clock.h"
 #include "kernel/architecture.h"
 #include "kernel/guest_text.h"
+#include "probe/arguments.h"
 #include "render/json.h"
 #include "render/json_writer.h"
 #include "state/records.h"
@@ -22,6 +24,8 @@ using namespace std::chrono_literals;
 constexpr std::uint64_t second_ns = 1'000'000'000;
 constexpr std::uint64_t retry_ns = 5 * second_ns;  // for sites that are not there yet
 constexpr std::size_t max_found = 10'000;          // alarms of one round
+
+bool is_denial(const Action& action) { return action.kind == Action::Kind::deny; }
 
 template <typename Record>
 nlohmann::json json_of(const Record& record) {
@@ -119,15 +123,53 @@ Result<void> GuestWatch::make(Running& running) {
   return {};
 }
 
+/// An error takes the place of a call only where its caller expects one, and only by an engine that has the guest
+/// stand meanwhile.
+Result<void> GuestWatch::check_denial(std::span<const ProbeRequest> requests) {
+  if (!prober_->abilities().refuses_calls) {
+    return Error{.code = ErrorCode::unsupported,
+                 .message = fmt::format(
+                     "engine {} lets the guest run on at a hit, so that the call cannot be "
+                     "refused; engine gdbstub can refuse it",
+                     prober_->abilities().name)};
+  }
+  Reader reader(*guest_.memory, guest_.kernel->space());
+  for (const ProbeRequest& request : requests) {
+    VMSIGHT_TRY(const auto sites, prober_->find(request));
+    for (const ProbeSite& site : sites) {
+      const FunctionPlan plan = plan_function(*guest_.kernel, reader, site);
+      const bool gives_error = plan.result && plan.result->is_signed && !plan.result->type.empty();
+      if (gives_error) continue;
+      return Error{.code = ErrorCode::unsupported,
+                   .message = fmt::format(
+                       "{} does not return a signed number, so that its caller expects no "
+                       "error instead of it",
+                       escape_bytes(to_string(site)))};
+    }
+  }
+  return {};
+}
+
 Result<void> GuestWatch::arm(Running& running) {
-  const auto requests = running.detector->probes();
+  auto requests = running.detector->probes();
   if (requests.empty()) return {};
   VMSIGHT_TRY_VOID(open_prober());
-  VMSIGHT_TRY(running.probes, prober_->add(requests, [this, &running](const ProbeEvent& event) {
+  const bool shall_deny =
+      options_.may_deny && std::ranges::any_of(running.rule.actions, &is_denial);
+  const auto can = shall_deny ? check_denial(requests) : Result<void>();
+  const bool denies = shall_deny && can;
+  for (ProbeRequest& request : requests) request.standing = denies;
+  const auto told = [this, &running, denies](const ProbeEvent& event) {
     ++running.told;
-    running.detector->hit(event, [&](Detection found) { raise(running, std::move(found)); });
-  }));
+    running.detector->hit(event, [&](Detection found) {
+      if (denies && event.refusal != nullptr) *event.refusal = -EPERM;
+      if (denies) found.evidence["denied"] = event.refusal != nullptr;
+      raise(running, std::move(found));
+    });
+  };
+  VMSIGHT_TRY(running.probes, prober_->add(requests, told));
   running.reason.clear();
+  if (!can) note_once(running, "its action \"deny\" will not be taken: " + can.error().message);
   return {};
 }
 
@@ -137,9 +179,10 @@ Result<void> GuestWatch::step(std::chrono::milliseconds patience) {
   auto looked = look(now_ns);
   now_ns = monotonic_ns();
   const std::uint64_t due_ns = next_due_ns();
-  const auto wait = std::min<std::chrono::nanoseconds>(
-      patience, std::chrono::nanoseconds(due_ns > now_ns ? due_ns - now_ns : 0));
-  const auto wait_ms = std::chrono::ceil<std::chrono::milliseconds>(wait);
+  const auto most_ns = static_cast<std::uint64_t>(std::chrono::nanoseconds(patience).count());
+  const std::uint64_t wait_ns = std::min(most_ns, due_ns > now_ns ? due_ns - now_ns : 0);
+  const auto wait_ms =
+      std::chrono::ceil<std::chrono::milliseconds>(std::chrono::nanoseconds(wait_ns));
   if (looked && prober_) {
     auto polled = prober_->poll(wait_ms);
     if (!polled) looked = std::move(polled).error();

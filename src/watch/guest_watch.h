@@ -21,6 +21,7 @@ namespace vmsight::detect {
 struct GuestWatchOptions {
   AttachOptions attach;
   std::string engine = "auto";                           // of probes
+  bool may_deny = false;                                 // rules may have calls refused
   std::function<void(const Alarm&, const Rule&)> alarm;  // gets each alarm that is to be delivered
   std::function<void(std::string_view)> note;            // one line for the operator
 };
@@ -103,6 +104,7 @@ class GuestWatch {
   void arm_pending(std::uint64_t now_ns);
   Result<void> make(Running& running);
   Result<void> arm(Running& running);
+  Result<void> check_denial(std::span<const ProbeRequest> requests);
   void note_once(Running& running, std::string reason);
   Result<void> look(std::uint64_t now_ns);
   void look_by(Running& running, const Look& look);

@@ -3,7 +3,7 @@
 
   rules      SIGHUP adds, changes and removes rules while another one stays armed with its counts; --status tells that;
              --dry-run arms nothing
-  actions    pause, snapshot, run and case are taken where rule and command say so, and not otherwise; `doctor` shows a
+  actions    pause, snapshot, run, case and deny are taken where rule and command say so, and not otherwise; `doctor` shows a
              pause, which outlives watch, and `cont` ends it
   all        --all watches a VM that starts later, and says which one ended
   kills      SIGKILL at random moments leaves nothing armed
@@ -245,7 +245,45 @@ def pauses(guest, folder):
     guest.report()
 
 
+DENIED = """
+- rule: directory
+  desc: nobody makes directories
+  probe: kprobe:FUNCTION
+  condition: comm == mkdir
+  output: "pid=%tgid makes a directory"
+  priority: error
+  actions: [deny]
+"""
+
+
+def refusing(guest, *functions):
+    """Of both vCPUs at once, again and again; others than the condition names are let through."""
+    for function in functions:
+        with rules_of(DENIED.replace("FUNCTION", function)) as rules:
+            with watching(guest, rules) as watch:
+                expect("--allow deny is not given" in watch.said(), watch.said())
+                expect("gone" in shell(guest, "mkdir /tmp/denied; rmdir /tmp/denied && echo gone"), "it is refused though nobody allowed it")
+            with watching(guest, rules, "--allow", "deny", "--engine", "gdbstub") as watch:
+                said = shell(guest, "mkdir /tmp/denied 2>&1; ls -d /tmp/denied 2>&1; touch /tmp/allowed && echo others")
+                expect("Operation not permitted" in said and "No such file" in said and "others" in said, said)
+                settles(lambda: len(alarms(watch, "directory")) == 1, "no alarm of what is refused", watch)
+                expect(all(one["evidence"]["denied"] is True for one in watch.alarms), watch.alarms)
+                many = "for i in $(seq 40); do mkdir /tmp/many-$i 2>/dev/null; done; true"
+                start(guest, f"sh -c '{many}'")
+                shell(guest, many)
+                settles(lambda: len(alarms(watch, "directory")) == 81, "not all of 81 are told", watch)
+                expect("many-" not in shell(guest, "ls /tmp"), "some were made")
+            expect("there" in shell(guest, "mkdir /tmp/denied && rmdir /tmp/denied && echo there"), f"{function} is refused for ever")
+            guest.report()
+    with rules_of(DENIED.replace("FUNCTION", "do_exit")) as rules, \
+            watching(guest, rules, "--allow", "deny", "--engine", "gdbstub") as watch:
+        expect("will not be taken: do_exit does not return a signed number" in watch.said(), watch.said())
+        shell(guest, "mkdir /tmp/denied && rmdir /tmp/denied")
+        settles(lambda: alarms(watch, "directory"), "the rule itself does not run", watch)
+
+
 def actions(guest):
+    refusing(guest, "__x64_sys_mkdir", "do_mkdirat")
     with tempfile.TemporaryDirectory() as folder:
         not_allowed(guest, folder)
         case_is_whole(guest, folder)
