@@ -274,7 +274,7 @@ class Watch : public Verb {
     if (session_->common.json) {
       session_->out.print(
           "{}\n",
-          nlohmann::json{{"schema", "vmsight.watch-plan/1"}, {"vms", std::move(plans)}}.dump(
+          nlohmann::json{{"schema", "vmsight.watch.plan/1"}, {"vms", std::move(plans)}}.dump(
               -1, ' ', true, nlohmann::json::error_handler_t::replace));
     }
     return {};
