@@ -155,7 +155,8 @@ struct EngineAbilities {
   /// Each hit halts the guest, for as long as its handler runs if the request asks for that
   /// (ProbeRequest::standing). Else vCPUs go on at once, and handlers are called later.
   bool stops_guest = false;
-  std::size_t max_sites = 0;  // armed at once; 0: no limit worth naming
+  bool refuses_calls = false;  // a handler can have a function return at once (ProbeEvent::refusal)
+  std::size_t max_sites = 0;   // armed at once; 0: no limit worth naming
 };
 
 struct EngineStatus {
@@ -201,6 +202,9 @@ struct ProbeEvent {
   std::string_view abi;  // of a system call: "i386", "x32"; "" of 64-bit programs
   std::span<const ProbeArgument> arguments;
   const ProbeArgument* result = nullptr;
+  /// Where the guest stands at the entry of a kernel function, and the engine can do it: what the handler puts here
+  /// is returned to the caller at once, and the function does not run. Else nullptr.
+  std::optional<std::int64_t>* refusal = nullptr;
   /// Guest memory now. It is as it was at the hit if the request asked for a standing guest and
   /// the engine stops it.
   Reader& memory;

@@ -147,7 +147,8 @@ std::vector<std::string_view> names_of(const EngineAbilities& can) {
   return only_had({{can.any_instruction, "any_instruction"},
                    {can.user_sites, "user_sites"},
                    {can.return_sites, "return_sites"},
-                   {can.stops_guest, "stops_guest"}});
+                   {can.stops_guest, "stops_guest"},
+                   {can.refuses_calls, "refuses_calls"}});
 }
 
 /// A technique of views, or an engine of probes.

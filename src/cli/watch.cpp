@@ -55,6 +55,12 @@ std::uint64_t resident_bytes() {
   return resident * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
 }
 
+/// As nohup has it.
+bool ignores_hangups() {
+  struct sigaction now {};
+  return ::sigaction(SIGHUP, nullptr, &now) == 0 && now.sa_handler == SIG_IGN;
+}
+
 bool has_terminal() {
   return static_cast<bool>(UniqueFd(::open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY)));
 }
@@ -179,11 +185,12 @@ class Watch : public Verb {
         ->allow_extra_args(false);
     app.add_flag("--ocsf", ocsf_, "alarms as OCSF Detection Findings, a line each")
         ->group(alarms_group);
-    app.add_option("--allow", action_options_.allowed,
-                   "take these actions where a rule asks for them: pause the VM for good, take a "
-                   "snapshot of its memory, run a command of the rule's")
+    app.add_option(
+           "--allow", action_options_.allowed,
+           "take these actions where a rule asks for them: pause the VM for good, take a "
+           "snapshot of its memory, run a command of the rule's, have the call return EPERM")
         ->group(actions_group)
-        ->type_name("pause,snapshot,run")
+        ->type_name("pause,snapshot,run,deny")
         ->delimiter(',')
         ->allow_extra_args(false);
     app.add_option("--cases", action_options_.cases,
@@ -228,6 +235,7 @@ class Watch : public Verb {
     common.vm = name;
     return {.attach = attach_options(common),
             .engine = engine_,
+            .may_deny = actions_ && actions_->may_deny(),
             .alarm = [this, &watched](const Alarm& alarm,
                                       const Rule& rule) { deliver(alarm, rule, *watched.guest); },
             .note = [](std::string_view text) { warn(text, "note"); }};
@@ -266,7 +274,7 @@ class Watch : public Verb {
     if (session_->common.json) {
       session_->out.print(
           "{}\n",
-          nlohmann::json{{"schema", "vmsight.watch-plan/1"}, {"vms", std::move(plans)}}.dump(
+          nlohmann::json{{"schema", "vmsight.watch.plan/1"}, {"vms", std::move(plans)}}.dump(
               -1, ' ', true, nlohmann::json::error_handler_t::replace));
     }
     return {};
@@ -275,7 +283,7 @@ class Watch : public Verb {
   /// What delivers alarms is forked first: it has nothing of what follows.
   Result<void> watch() {
     end_orderly_on({SIGINT, SIGTERM});
-    had_terminal_ = has_terminal();
+    had_terminal_ = has_terminal() && !ignores_hangups();
     reload_on(SIGHUP);
     ::signal(SIGTSTP, SIG_IGN);  // a guest that comes to a breakpoint waits for us
     VMSIGHT_TRY(actions_, WatchActions::create(action_options_));
@@ -354,7 +362,10 @@ class Watch : public Verb {
     if (now_ns < next_search_ns_) return;
     next_search_ns_ = now_ns + search_ns;
     std::erase_if(guests_, [](const auto& watched) {
-      return !watched->opening.valid() && has_ended(watched->vm);
+      const bool is_over = !watched->opening.valid() && has_ended(watched->vm);
+      if (is_over && watched->is_open && !watched->has_ended)  // before a step has found it out
+        fmt::print(stderr, "vmsight: {}: the VM has ended\n", for_terminal(watched->guest->name()));
+      return is_over;
     });
     const auto list = list_vms();
     for (const VmInfo& vm : list ? list->vms : std::vector<VmInfo>()) {

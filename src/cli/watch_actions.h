@@ -25,6 +25,8 @@ class WatchActions {
   /// Makes the directory, for its owner alone. usage for a word that is none.
   static Result<WatchActions> create(ActionOptions options);
 
+  bool may_deny() const { return allowed_.contains(detect::Action::Kind::deny); }
+
   /// The rule's actions that will not be taken, a sentence each: to be said before the first alarm.
   std::vector<std::string> refusals(const detect::Rule& rule) const;
 

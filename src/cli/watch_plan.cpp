@@ -27,7 +27,7 @@ std::string joined(const json& list, const std::function<std::string(const json&
 
 /// What the rule does to the guest and reads of it.
 std::string what_of(const json& rule) {
-  if (rule.at("problem").is_string()) return "cannot run: " + rule.at("problem").get<std::string>();
+  if (rule.at("problem").is_string()) return "not now: " + rule.at("problem").get<std::string>();
   std::string what = joined(rule.at("sites"), site_text);
   if (rule.at("every_ns").is_null()) return what;
   if (!what.empty()) what += "; ";

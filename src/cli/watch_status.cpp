@@ -240,7 +240,7 @@ Result<void> show_watch_status(Session& session) {
         .hint = "`vmsight watch --status` shows all; VMs have the names of `vmsight list`"};
   }
   if (session.common.json) {
-    session.out.print("{}\n", json{{"schema", "vmsight.watch-status/1"}, {"watches", watches}}.dump(
+    session.out.print("{}\n", json{{"schema", "vmsight.watch.status/1"}, {"watches", watches}}.dump(
                                   -1, ' ', true, json::error_handler_t::replace));
     return {};
   }

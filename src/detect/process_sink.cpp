@@ -153,12 +153,15 @@ class SinkLine {
     VMSIGHT_TRY(const Json answer, receive(stop, deadline));
     broken_ = false;
     lost_ = answer.value("lost", std::uint64_t{0});
-    if (auto error = error_of(answer)) error_ = std::move(error);
+    if (auto error = error_of(answer)) {
+      const std::lock_guard keeping(error_mutex_);
+      error_ = std::move(error);
+    }
     return {};
   }
-  /// What a sink there has said, once.
+  /// What a sink there has said, once. Does not wait for a question that is under way.
   Result<void> take_error() {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard lock(error_mutex_);
     if (!error_) return {};
     return *std::exchange(error_, std::nullopt);
   }
@@ -198,8 +201,9 @@ class SinkLine {
   }
 
   UniqueFd socket_;
-  std::mutex mutex_;
+  std::mutex mutex_;  // held while a question is under way
   std::vector<std::uint8_t> came_;
+  std::mutex error_mutex_;
   std::optional<Error> error_;
   bool broken_ = false;
   std::atomic<std::uint64_t> lost_ = 0;
@@ -223,9 +227,8 @@ class ProcessSink final : public AlarmSink {
 
   Result<void> deliver(const Alarm& alarm) override { return and_said(queue_->deliver(alarm)); }
   Result<void> flush() override {
-    auto queued = queue_->flush();
-    auto flushed = line_->ask({{"do", "flush"}}, -1, flush_limit);
-    return and_said(queued ? std::move(flushed) : std::move(queued));
+    VMSIGHT_TRY_VOID(queue_->flush());  // else a question may be under way, which nobody answers
+    return and_said(line_->ask({{"do", "flush"}}, -1, flush_limit));
   }
   Result<void> reopen() override {
     return and_said(line_->ask({{"do", "reopen"}}, -1, reopen_limit));
@@ -235,7 +238,7 @@ class ProcessSink final : public AlarmSink {
  private:
   Result<void> and_said(Result<void> done) { return done ? line_->take_error() : std::move(done); }
 
-  static constexpr auto flush_limit = 30s, reopen_limit = 2s;
+  static constexpr auto flush_limit = 15s, reopen_limit = 2s;
   pid_t pid_;
   UniqueFd process_;
   std::shared_ptr<SinkLine> line_;
@@ -263,7 +266,7 @@ Result<std::unique_ptr<AlarmSink>> open_process_sink(const OpenSinks& open) {
   VMSIGHT_TRY(
       auto queue,
       make_background_sink(
-          {.name = "deliver alarms", .threads = 1, .waiting = 1024, .batch = 1, .flush_limit = 30s},
+          {.name = "deliver alarms", .threads = 1, .waiting = 1024, .batch = 1, .flush_limit = 10s},
           [line](std::span<const Alarm> alarms, int stop) {
             return line->ask({{"do", "deliver"}, {"alarm", pack_alarm(alarms.front())}}, stop,
                              std::nullopt);

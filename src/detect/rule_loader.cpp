@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "kernel/guest_text.h"
+#include "vmsight/probe.h"
 
 namespace vmsight::detect {
 namespace {
@@ -41,6 +42,22 @@ std::string hint_of_item(const YamlNode& node) {
     if (member.key.starts_with("required_")) return "it is Falco's: leave it out";
   }
   return "write `- rule: NAME`, `- macro: NAME` or `- list: NAME`, one of them in each item";
+}
+
+/// A call can be refused only before any of it was done: at the entry of a function of the kernel.
+Result<void> check_denial(const Rule& rule) {
+  const auto is_denial = [](const Action& action) { return action.kind == Action::Kind::deny; };
+  if (std::none_of(rule.actions.begin(), rule.actions.end(), is_denial)) return {};
+  const auto* probe = std::get_if<ProbeRule>(&rule.kind);
+  bool at_entry = probe != nullptr && !probe->returns;
+  for (const std::string& text : probe ? probe->probes : std::vector<std::string>()) {
+    const auto site = parse_site(text);
+    at_entry = at_entry && site && !site->user && !site->at_return && site->offset == 0;
+  }
+  if (at_entry) return {};
+  return Error{.code = ErrorCode::usage,
+               .message = "deny: a call can be refused only where a function of the kernel begins",
+               .hint = "probe: kprobe:FUNCTION, without `returns`"};
 }
 
 }  // namespace
@@ -166,7 +183,9 @@ void RuleLoader::check_rules() {
     };
     if (!condition) refuse(rule.condition.place, condition.error());
     if (!exceptions) refuse(rule.place, exceptions.error());
-    return !condition || !exceptions;
+    auto denial = check_denial(rule);
+    if (!denial) refuse(rule.place, denial.error());
+    return !condition || !exceptions || !denial;
   });
 }
 

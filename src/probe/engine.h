@@ -59,6 +59,8 @@ struct Fetched {
 struct Hit : ProbeHit {
   std::vector<Fetched> fetched;         // at the entry, in the order of ProbeOrder::fetches
   std::vector<Fetched> fetched_return;  // at the return, in that of fetches_return
+  bool can_be_refused = false;          // the sink may set `refusal`
+  std::optional<std::int64_t> refusal;  // what the function is to return instead of running
 };
 
 // ---- filters -------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ EngineAbilities abilities_of(const VmInfo& vm) {
           .user_sites = true,
           .return_sites = true,
           .stops_guest = true,
+          .refuses_calls = true,
           .max_sites = has_real_cpus(vm) ? debug_registers : 0};
 }
 

@@ -173,6 +173,7 @@ Result<GdbLoop::After> GdbLoop::handle(GdbClient& client, const GdbStop& stop,
     known = known || trap->returns != 0;
   }
   if (!known) ++foreign_;
+  allow_refusal(moment, memory);
   deliver(true, sink, told);
   auto after = go_on(client, moment, memory);
   stood_ns_ += monotonic_ns() - moment.time_ns;
@@ -324,8 +325,35 @@ bool GdbLoop::code_is_same(const GdbTrap& trap, HitMemory& memory, std::uint64_t
   return memory.read(address, part) && std::memcmp(now.data(), trap.code.data(), trap.nop) == 0;
 }
 
+/// Those who are told while the guest stands, at the first instruction of a kernel function.
+void GdbLoop::allow_refusal(Moment& moment, HitMemory& memory) {
+  if (!sets_registers_ || moment.gdb.cpl != 0) return;
+  for (Waiting& one : waiting_) {
+    const ProbeSite& site = armed_.at(one.hit.probe).order.site;
+    if (!one.standing || one.hit.at_return || site.user || site.offset != 0) continue;
+    if (!moment.back) moment.back = memory.u64(moment.gdb.registers.general[reg::rsp]);
+    one.hit.can_be_refused = moment.back.has_value();
+  }
+}
+
+std::optional<std::int64_t> GdbLoop::refusal() const {
+  for (const Waiting& one : waiting_) {
+    if (one.hit.can_be_refused && one.hit.refusal) return one.hit.refusal;
+  }
+  return std::nullopt;
+}
+
 Result<GdbLoop::After> GdbLoop::go_on(GdbClient& client, const Moment& moment, HitMemory& memory) {
   const std::uint64_t rip = moment.gdb.registers.rip;
+  if (const auto result = refusal(); result && moment.back) {
+    std::vector<std::string> orders = traps_.catch_up();
+    const std::uint64_t stack = moment.gdb.registers.general[reg::rsp];
+    for (std::string& order :
+         return_at_once(static_cast<std::uint64_t>(*result), stack, *moment.back))
+      orders.push_back(std::move(order));
+    VMSIGHT_TRY_VOID(run(client, std::move(orders)));
+    return After::runs;
+  }
   const GdbTrap* trap = traps_.find(rip);
   const bool stays = trap != nullptr && trap->is_needed();
   // The guest may have patched its code since: its own tracer turns these NOPs into calls.

@@ -79,6 +79,7 @@ class GdbLoop {
     unsigned vcpu = 0;
     GdbRegisters gdb;
     CurrentTask::Found who;
+    std::optional<std::uint64_t> back{};  // at a function's entry: where it returns to
   };
 
   void read_code(GdbTrap& trap, std::uint64_t address, const ProbeOrder& order);
@@ -93,6 +94,8 @@ class GdbLoop {
              const ProbeRegisters& at_entry, HitMemory& memory, std::vector<Fetched>& into) const;
   void tell(Probe& probe, Hit hit);
   void deliver(bool standing, const ProbeEngine::Sink& sink, std::size_t& told);
+  void allow_refusal(Moment& moment, HitMemory& memory);
+  std::optional<std::int64_t> refusal() const;
   Result<After> go_on(GdbClient& client, const Moment& moment, HitMemory& memory);
   Result<After> step_and_go_on(GdbClient& client, const Moment& moment);
   Result<void> run(GdbClient& client, std::vector<std::string> orders);

@@ -374,6 +374,7 @@ class EngineProber final : public Prober {
                       .abi = probe.plan.abi,
                       .arguments = arguments,
                       .result = result ? &*result : nullptr,
+                      .refusal = hit.can_be_refused ? &hit.refusal : nullptr,
                       .memory = reader_});
   }
 

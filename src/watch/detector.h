@@ -48,13 +48,14 @@ class Detector {
   /// Parts of the state that look() needs, and how often; 0: it only waits for hits.
   virtual unsigned parts() const = 0;
   virtual std::uint64_t every_ns() const = 0;
-  /// Probes that are to be armed for it, all in its name.
+  /// Probes that are to be armed for it, all in its name. After a look they may be others: those that are asked
+  /// for no more are disarmed.
   virtual std::vector<ProbeRequest> probes() const = 0;
 
   virtual void look(const Look& look, const Raise& raise) = 0;
   virtual void hit(const ProbeEvent& event, const Raise& raise) = 0;
-  /// How often its probes were hit so far, where they are only counted.
-  virtual void counted(std::uint64_t hits) = 0;
+  /// How often the probes of this request were hit so far, where they are only counted.
+  virtual void counted(const ProbeRequest& request, std::uint64_t hits) = 0;
 };
 
 /// Where the types of what probes see are looked up.

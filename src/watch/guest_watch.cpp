@@ -4,12 +4,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 
 #include "base/clock.h"
 #include "kernel/architecture.h"
 #include "kernel/guest_text.h"
 #include "kernel/module_symbols.h"
+#include "probe/arguments.h"
 #include "render/json.h"
 #include "render/json_writer.h"
 #include "state/records.h"
@@ -23,6 +25,13 @@ using namespace std::chrono_literals;
 constexpr std::uint64_t second_ns = 1'000'000'000;
 constexpr std::uint64_t retry_ns = 5 * second_ns;  // for sites that are not there yet
 constexpr std::size_t max_found = 10'000;          // alarms of one round
+
+bool is_denial(const Action& action) { return action.kind == Action::Kind::deny; }
+
+bool is_same(const ProbeRequest& a, const ProbeRequest& b) {
+  return a.site == b.site && a.filter == b.filter && a.pid == b.pid &&
+         a.counts_only == b.counts_only;
+}
 
 template <typename Record>
 nlohmann::json json_of(const Record& record) {
@@ -139,16 +148,79 @@ Result<void> GuestWatch::make(Running& running) {
   return {};
 }
 
+/// An error takes the place of a call only where its caller expects one, and only by an engine that has the guest
+/// stand meanwhile.
+Result<void> GuestWatch::check_denial(std::span<const ProbeRequest> requests) {
+  if (!prober_->abilities().refuses_calls) {
+    return Error{.code = ErrorCode::unsupported,
+                 .message = fmt::format(
+                     "engine {} lets the guest run on at a hit, so that the call cannot be "
+                     "refused; engine gdbstub can refuse it",
+                     prober_->abilities().name)};
+  }
+  Reader reader(*guest_.memory, guest_.kernel->space());
+  for (const ProbeRequest& request : requests) {
+    VMSIGHT_TRY(const auto sites, prober_->find(request));
+    for (const ProbeSite& site : sites) {
+      const FunctionPlan plan = plan_function(*guest_.kernel, reader, site);
+      const bool gives_error = plan.result && plan.result->is_signed && !plan.result->type.empty();
+      if (gives_error) continue;
+      return Error{.code = ErrorCode::unsupported,
+                   .message = fmt::format(
+                       "{} does not return a signed number, so that its caller expects no "
+                       "error instead of it",
+                       escape_bytes(to_string(site)))};
+    }
+  }
+  return {};
+}
+
+bool GuestWatch::Running::has(ProbeId id) const {
+  return std::ranges::any_of(
+      armed, [&](const Armed& one) { return std::ranges::find(one.ids, id) != one.ids.end(); });
+}
+
+Result<void> GuestWatch::disarm_others(Running& running, const std::vector<ProbeRequest>& wanted) {
+  std::vector<ProbeId> gone;
+  std::erase_if(running.armed, [&](const Armed& one) {
+    const bool is_wanted = std::ranges::any_of(
+        wanted, [&](const ProbeRequest& request) { return is_same(request, one.request); });
+    if (!is_wanted) gone.insert(gone.end(), one.ids.begin(), one.ids.end());
+    return !is_wanted;
+  });
+  return gone.empty() || !prober_ ? Result<void>() : prober_->remove(gone);
+}
+
+/// Those that are armed already stay so.
 Result<void> GuestWatch::arm(Running& running) {
   const auto requests = running.detector->probes();
+  VMSIGHT_TRY_VOID(disarm_others(running, requests));
   if (requests.empty()) return {};
   VMSIGHT_TRY_VOID(open_prober());
-  VMSIGHT_TRY(running.probes, prober_->add(requests, [this, &running](const ProbeEvent& event) {
-    ++running.told;
-    running.detector->hit(event, [&](Detection found) { raise(running, std::move(found)); });
-  }));
+  const bool shall_deny =
+      options_.may_deny && std::ranges::any_of(running.rule.actions, &is_denial);
+  const auto can = shall_deny ? check_denial(requests) : Result<void>();
+  for (const ProbeRequest& request : requests) {
+    const auto is_it = [&](const Armed& one) { return is_same(one.request, request); };
+    if (std::ranges::any_of(running.armed, is_it)) continue;
+    VMSIGHT_TRY(auto ids, add(running, request, shall_deny && can));
+    running.armed.push_back({request, std::move(ids)});
+  }
   running.reason.clear();
+  if (!can) note_once(running, "its action \"deny\" will not be taken: " + can.error().message);
   return {};
+}
+
+Result<std::vector<ProbeId>> GuestWatch::add(Running& running, ProbeRequest request, bool denies) {
+  request.standing = denies;
+  return prober_->add({&request, 1}, [this, &running, denies](const ProbeEvent& event) {
+    ++running.told;
+    running.detector->hit(event, [&](Detection found) {
+      if (denies && event.refusal != nullptr) *event.refusal = -EPERM;
+      if (denies) found.evidence["denied"] = event.refusal != nullptr;
+      raise(running, std::move(found));
+    });
+  });
 }
 
 Result<void> GuestWatch::step(std::chrono::milliseconds patience) {
@@ -157,9 +229,10 @@ Result<void> GuestWatch::step(std::chrono::milliseconds patience) {
   auto looked = look(now_ns);
   now_ns = monotonic_ns();
   const std::uint64_t due_ns = next_due_ns();
-  const auto wait = std::min<std::chrono::nanoseconds>(
-      patience, std::chrono::nanoseconds(due_ns > now_ns ? due_ns - now_ns : 0));
-  const auto wait_ms = std::chrono::ceil<std::chrono::milliseconds>(wait);
+  const auto most_ns = static_cast<std::uint64_t>(std::chrono::nanoseconds(patience).count());
+  const std::uint64_t wait_ns = std::min(most_ns, due_ns > now_ns ? due_ns - now_ns : 0);
+  const auto wait_ms =
+      std::chrono::ceil<std::chrono::milliseconds>(std::chrono::nanoseconds(wait_ns));
   if (looked && prober_) {
     auto polled = prober_->poll(wait_ms);
     if (!polled) looked = std::move(polled).error();
@@ -253,6 +326,14 @@ void GuestWatch::look_by(Running& running, const Look& look) {
   running.now_there.clear();
   running.detector->look(look, [&](Detection found) { raise(running, std::move(found)); });
   running.over_there = std::exchange(running.now_there, {});
+  const auto wanted = running.detector->probes();
+  const auto is_armed = [&](const ProbeRequest& request) {
+    return std::ranges::any_of(running.armed,
+                               [&](const Armed& one) { return is_same(one.request, request); });
+  };
+  if (wanted.size() == running.armed.size() && std::ranges::all_of(wanted, is_armed)) return;
+  running.pending = !running.broken;
+  running.next_try_ns = 0;
 }
 
 Look GuestWatch::make_look(Reader& reader, std::uint64_t now_ns) {
@@ -322,21 +403,30 @@ void GuestWatch::count_hits() {
   const auto probes = prober_->list();
   if (!probes) return;
   for (const auto& running : running_) {
-    std::uint64_t hits = 0;
-    for (const ProbeInfo& probe : *probes) {
-      if (std::ranges::find(running->probes, probe.id) == running->probes.end()) continue;
-      hits += probe.counts.hits;
-      if (probe.counts.stormed) {
-        note_once(*running, to_string(probe.site) + " was hit too often, and is disarmed");
+    std::uint64_t all = 0;
+    for (const Armed& armed : std::vector(running->armed)) {  // what has ended is taken out
+      std::uint64_t hits = 0;
+      for (const ProbeInfo& probe : *probes) {
+        if (std::ranges::find(armed.ids, probe.id) == armed.ids.end()) continue;
+        hits += probe.counts.hits;
+        tell_end(*running, probe);
       }
-      if (!probe.ended.empty()) {
-        note_once(*running, to_string(probe.site) + ": " + probe.ended);
-        running->pending = true;  // the module may come back
-      }
+      if (running->detector) running->detector->counted(armed.request, hits);
+      all += hits;
     }
-    if (running->detector && !running->probes.empty()) running->detector->counted(hits);
-    running->hits = std::max(running->hits, hits);
+    running->hits = std::max(running->hits, all);
   }
+}
+
+void GuestWatch::tell_end(Running& running, const ProbeInfo& probe) {
+  if (probe.counts.stormed)
+    note_once(running, to_string(probe.site) + " was hit too often, and is disarmed");
+  if (probe.ended.empty()) return;
+  note_once(running, to_string(probe.site) + ": " + probe.ended);
+  std::erase_if(running.armed, [&](const Armed& one) {
+    return std::ranges::find(one.ids, probe.id) != one.ids.end();
+  });
+  running.pending = true;  // the module may come back
 }
 
 void GuestWatch::raise(Running& running, Detection detection) {

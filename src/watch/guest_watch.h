@@ -21,6 +21,7 @@ namespace vmsight::detect {
 struct GuestWatchOptions {
   AttachOptions attach;
   std::string engine = "auto";                           // of probes
+  bool may_deny = false;                                 // rules may have calls refused
   std::function<void(const Alarm&, const Rule&)> alarm;  // gets each alarm that is to be delivered
   std::function<void(std::string_view)> note;            // one line for the operator
 };
@@ -72,10 +73,15 @@ class GuestWatch {
   nlohmann::json status();
 
  private:
+  struct Armed {
+    ProbeRequest request;
+    std::vector<ProbeId> ids;
+  };
   struct Running {
     Rule rule;
     std::unique_ptr<Detector> detector;  // nullptr: what it probes is not there yet
-    std::vector<ProbeId> probes;
+    std::vector<Armed> armed;
+    bool has(ProbeId id) const;
     bool pending = false;  // its sites are not there yet
     bool broken = false;   // it cannot be had; said once
     std::string reason;
@@ -105,6 +111,10 @@ class GuestWatch {
   void follow_modules(std::uint64_t now_ns);
   Result<void> make(Running& running);
   Result<void> arm(Running& running);
+  Result<std::vector<ProbeId>> add(Running& running, ProbeRequest request, bool denies);
+  Result<void> disarm_others(Running& running, const std::vector<ProbeRequest>& wanted);
+  Result<void> check_denial(std::span<const ProbeRequest> requests);
+  void tell_end(Running& running, const ProbeInfo& probe);
   void note_once(Running& running, std::string reason);
   Result<void> look(std::uint64_t now_ns);
   void look_by(Running& running, const Look& look);
@@ -134,8 +144,8 @@ class GuestWatch {
       rule_by_name_;  // also those that were taken away: sums may be to come
   std::vector<Found> found_;
   std::uint64_t counted_ns_ = 0;
-  std::uint64_t modules_ns_ = 0;        // when they were looked at last
-  std::vector<std::string> modules_{};  // that were loaded then
+  std::uint64_t modules_ns_ = 0;                 // when they were looked at last
+  std::vector<std::string> modules_{};           // that were loaded then
   std::uint64_t readings_ = 0, reading_ns_ = 0;  // of the state
   bool suspended_ = false;                       // by pause(), with nothing armed
   std::uint64_t next_run_check_ns_ = 0;

@@ -13,7 +13,7 @@ namespace {
 
 using Row = std::pair<std::string, Value>;
 
-constexpr std::uint64_t told_a_second = 10;  // hits of a process: one in its time is enough
+constexpr std::size_t most_counted = 4;  // processes: other rules may probe the same site
 
 class HeartbeatDetector final : public Detector {
  public:
@@ -26,13 +26,21 @@ class HeartbeatDetector final : public Detector {
     return std::clamp<std::uint64_t>(how_.expect_ns / 10, 100'000'000, 1'000'000'000);
   }
 
-  /// Of one for the whole VM hits are only counted, where they happen.
+  /// Hits are only counted, where they happen: of the whole VM, or of each process that must beat. Of
+  /// more processes than a site has room for each hit is told.
   std::vector<ProbeRequest> probes() const override {
     std::vector<ProbeRequest> requests;
     for (const std::string& site : how_.probes) {
-      requests.push_back({.site = site,
-                          .counts_only = !is_per_process(),
-                          .rate_limit = is_per_process() ? told_a_second * 100 : 0});
+      if (!is_per_process() || !has_looked_ || !is_told()) {
+        if (!is_per_process() || !has_looked_) {
+          requests.push_back({.site = site, .counts_only = true});
+          continue;
+        }
+        for (const std::int32_t pid : members_)
+          requests.push_back({.site = site, .pid = pid, .counts_only = true});
+        continue;
+      }
+      requests.push_back({.site = site});
     }
     return requests;
   }
@@ -41,8 +49,17 @@ class HeartbeatDetector final : public Detector {
     const auto known = processes_.find(event.hit.task.tgid);
     if (known != processes_.end()) known->second.beat = true;
   }
-  void counted(std::uint64_t hits) override {
-    if (std::exchange(hits_, hits) != hits) vm_.beat = true;
+  void counted(const ProbeRequest& request, std::uint64_t hits) override {
+    if (!request.counts_only) return;
+    Timer* timer = request.pid ? nullptr : &vm_;
+    if (request.pid) {
+      const auto known = processes_.find(*request.pid);
+      if (known == processes_.end()) return;
+      timer = &known->second;
+    }
+    std::uint64_t& before = timer->hits[request.site];
+    if (hits > before) timer->beat = true;
+    before = hits;
   }
 
   void look(const Look& look, const Raise& raise) override {
@@ -59,6 +76,7 @@ class HeartbeatDetector final : public Detector {
     std::uint64_t last_ns = 0;   // of the guest's running time; 0: not looked at yet
     std::uint64_t start_ns = 0;  // of the process: another one with its PID has another
     bool seen = false;
+    std::map<std::string, std::uint64_t> hits{};  // of each site, so far
   };
 
   bool is_per_process() const { return how_.per == Heartbeat::Per::process; }
@@ -77,8 +95,15 @@ class HeartbeatDetector final : public Detector {
     return fmt::format("{:.1f}s", static_cast<double>(now_ns - timer.last_ns) / 1e9);
   }
 
+  /// A rule without a condition is about those that beat at all, which only their hits tell.
+  bool is_told() const {
+    return rule_.rule().condition.text.empty() || members_.size() > most_counted;
+  }
+
   /// Those for which the rule's condition holds must beat, each for itself.
   void look_at_processes(const Look& look, const Raise& raise) {
+    has_looked_ = true;
+    members_.clear();
     for (auto& [pid, timer] : processes_) timer.seen = false;
     for (const Process& process : look.state.processes) {
       if (process.kernel_thread || process.state == 'Z') continue;
@@ -89,9 +114,10 @@ class HeartbeatDetector final : public Detector {
       const bool is_silent = silent(timer, look.guest_ns);
       const FieldValues own({Row{"silence", Value(silence(timer, look.guest_ns))}});
       const JoinedFields fields(own, of_process);
-      // Without a condition it is about those that beat at all.
+      if (!rule_.matches(fields, memory_, look.guest_ns)) continue;
+      members_.push_back(process.pid);
       const bool is_meant = timer.has_beaten || !rule_.rule().condition.text.empty();
-      if (is_silent && is_meant && rule_.matches(fields, memory_, look.guest_ns)) {
+      if (is_silent && is_meant) {
         raise({.fields = fields,
                .pid = process.pid,
                .object = fmt::format("{}/{}", process.pid, process.start_time_ns)});
@@ -113,7 +139,8 @@ class HeartbeatDetector final : public Detector {
   Heartbeat how_;
   Memory memory_;
   Timer vm_;
-  std::uint64_t hits_ = 0;
+  bool has_looked_ = false;
+  std::vector<std::int32_t> members_;  // for which the condition held at the last look
   std::map<std::int32_t, Timer> processes_;
 };
 

@@ -24,7 +24,7 @@ class IntegrityDetector final : public Detector {
   std::uint64_t every_ns() const override { return how_.every_ns; }
   std::vector<ProbeRequest> probes() const override { return {}; }
   void hit(const ProbeEvent&, const Raise&) override {}
-  void counted(std::uint64_t) override {}
+  void counted(const ProbeRequest&, std::uint64_t) override {}
 
   /// A check that cannot be done finds nothing; `vmsight check` says why.
   void look(const Look& look, const Raise& raise) override {

@@ -175,7 +175,7 @@ class ProbeDetector final : public Detector {
   std::vector<ProbeRequest> probes() const override { return requests_; }
 
   void look(const Look&, const Raise&) override {}
-  void counted(std::uint64_t) override {}
+  void counted(const ProbeRequest&, std::uint64_t) override {}
   void hit(const ProbeEvent& event, const Raise& raise) override {
     const OfEvent fields(event);
     if (!rule_.matches(fields, memory_, event.hit.time_ns)) return;

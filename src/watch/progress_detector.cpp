@@ -44,7 +44,7 @@ class ProgressDetector final : public Detector {
   }
   std::vector<ProbeRequest> probes() const override { return {}; }
   void hit(const ProbeEvent&, const Raise&) override {}
-  void counted(std::uint64_t) override {}
+  void counted(const ProbeRequest&, std::uint64_t) override {}
 
   void look(const Look& look, const Raise& raise) override {
     if (!reader_ && how_.of != Of::guest) {

@@ -36,8 +36,10 @@ Result<RuleChanges> GuestWatch::replace_rules(WatchedRules rules) {
   }
   changes.removed = before.size() - changes.changed;
   std::vector<ProbeId> ids;
-  for (const auto& [name, running] : before)
-    ids.insert(ids.end(), running->probes.begin(), running->probes.end());
+  for (const auto& [name, running] : before) {
+    for (const Armed& armed : running->armed)
+      ids.insert(ids.end(), armed.ids.begin(), armed.ids.end());
+  }
   rules_.set = std::move(rules.set);
   rules_.rules.clear();
   for (const auto& running : running_) rules_.rules.push_back(running->rule);
@@ -63,8 +65,8 @@ void GuestWatch::disarm_what_stops() {
   if (!prober_ || !prober_->abilities().stops_guest) return;
   prober_.reset();
   for (const auto& running : running_) {
-    if (running->probes.empty()) continue;
-    running->probes.clear();
+    if (running->armed.empty()) continue;
+    running->armed.clear();
     running->pending = true;
     running->next_try_ns = 0;
   }

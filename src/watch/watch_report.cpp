@@ -13,7 +13,7 @@ nlohmann::json GuestWatch::status_of(const Running& running,
   nlohmann::json sites = nlohmann::json::array();
   ProbeCounts sum;
   for (const ProbeInfo& probe : probes) {
-    if (std::ranges::find(running.probes, probe.id) == running.probes.end()) continue;
+    if (!running.has(probe.id)) continue;
     if (probe.ended.empty() && !probe.counts.stormed)
       sites.push_back(escape_bytes(to_string(probe.site)));
     sum.filtered += probe.counts.filtered;
@@ -59,7 +59,8 @@ nlohmann::json GuestWatch::plan_of(Running& running) {
                             {"every_ns", nullptr},
                             {"problem", nullptr}};
   const auto fails = [&](const Error& error) {
-    planned["problem"] = error.message;
+    const bool may_come = error.code == ErrorCode::not_found;
+    planned["problem"] = error.message + (may_come ? "; it would be looked for again" : "");
     return planned;
   };
   if (auto made = make(running); !made) return fails(made.error());
@@ -80,6 +81,7 @@ nlohmann::json GuestWatch::plan_of(Running& running) {
   for (const auto& [name, part] : document_parts()) {
     if ((running.detector->parts() & part) != 0) planned["parts"].push_back(name);
   }
+  if ((running.detector->parts() & part_threads) != 0) planned["parts"].push_back("threads");
   return planned;
 }
 

@@ -71,6 +71,21 @@ TEST(RuleFileErrors, SayFileLineRuleAndWhy) {
        "actions are case, \"case core\", pause, snapshot, deny, \"run COMMAND\""},
       {rule("x", "  probe: a\n  action: ['run  ']\n"),
        "r.yaml:6: rule \"x\": key \"action\": \"run  \" is no action"},
+      {rule("x", "  state: {of: processes, when: present}\n  action: [deny]\n"),
+       "r.yaml:1: rule \"x\": deny: a call can be refused only where a function of the kernel "
+       "begins"},
+      {rule("x", "  probe: kretprobe:f\n  action: [deny]\n"),
+       "r.yaml:1: rule \"x\": deny: a call can be refused only where a function of the kernel "
+       "begins"},
+      {rule("x", "  probe: kprobe:f+4\n  action: [deny]\n"),
+       "r.yaml:1: rule \"x\": deny: a call can be refused only where a function of the kernel "
+       "begins"},
+      {rule("x", "  probe: [kprobe:f, 'uprobe:/bin/sh:f']\n  action: [deny]\n"),
+       "r.yaml:1: rule \"x\": deny: a call can be refused only where a function of the kernel "
+       "begins"},
+      {rule("x", "  probe: kprobe:f\n  returns: true\n  action: [deny]\n"),
+       "r.yaml:1: rule \"x\": deny: a call can be refused only where a function of the kernel "
+       "begins"},
       {"- rule: x\n  desc: d\n  output: o\n  priority: urgent\n  probe: a\n",
        "r.yaml:4: rule \"x\": key \"priority\": \"urgent\" is no priority", "priorities are "},
       {rule("x", "  probe: a\n  condition: b in nosuch\n"),

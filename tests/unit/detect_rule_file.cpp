@@ -48,7 +48,7 @@ TEST(RuleFile, ReadsAllOfARule) {
         - [bash, cron]
         - [sh, at]
   limit: {key: [uid, comm], every: 30s}
-  action: [case, pause, snapshot, deny, "run /usr/bin/logger  -t x"]
+  action: [case, pause, snapshot, "run /usr/bin/logger  -t x"]
   references: [https://example.org/1, https://example.org/2]
   false_positives: cron
   test: start one
@@ -71,8 +71,7 @@ TEST(RuleFile, ReadsAllOfARule) {
   EXPECT_EQ(rule.limit->every_ns, 30 * second);
   Texts actions;
   for (const Action& action : rule.actions) actions.push_back(to_string(action));
-  EXPECT_THAT(actions,
-              ElementsAre("case", "pause", "snapshot", "deny", "run /usr/bin/logger  -t x"));
+  EXPECT_THAT(actions, ElementsAre("case", "pause", "snapshot", "run /usr/bin/logger  -t x"));
   EXPECT_THAT(rule.references, SizeIs(2));
   EXPECT_EQ(rule.false_positives, "cron");
   EXPECT_EQ(rule.test, "start one");
@@ -83,6 +82,13 @@ TEST(RuleFile, ReadsAllOfARule) {
   EXPECT_TRUE(probe->returns);
   EXPECT_THAT(set.lists.at("shells"), ElementsAre("bash", "sh"));
   EXPECT_EQ(set.macros.at("is_shell").text, "comm in (shells)");
+}
+
+TEST(RuleFile, ACallIsRefusedWhereAFunctionBegins) {
+  const RuleSet set = good(rule("x", "  probe: kprobe:f\n  action: [deny]\n") +
+                           rule("y", "  probe: [kprobe:f, 'kprobe:m:g']\n  action: [deny]\n"));
+  ASSERT_THAT(set.rules, SizeIs(2));
+  EXPECT_EQ(to_string(set.rules[0].actions.at(0)), "deny");
 }
 
 TEST(RuleFile, HasFiveKinds) {

@@ -107,6 +107,25 @@ TEST_F(OwnProcess, WhatItLosesIsCountedAndSaidOnce) {
   EXPECT_EQ((*sink)->lost(), 3u);
 }
 
+TEST_F(OwnProcess, ASinkThatHangsMakesNobodyWait) {
+  int ends[2];
+  ASSERT_EQ(::pipe2(ends, O_CLOEXEC), 0);
+  UniqueFd reader(ends[0]);
+  const UniqueFd writer(ends[1]);
+  auto sink = open_process_sink([&]() -> Result<Sinks> {
+    reader.reset();
+    Sinks sinks;
+    sinks.push_back(make_descriptor_sink(writer.get(), AlarmFormat::text));
+    return sinks;
+  });
+  ASSERT_TRUE(sink);
+  const auto begun = std::chrono::steady_clock::now();
+  for (int i = 0; i < 3000; ++i) static_cast<void>((*sink)->deliver(alarm(std::string(1000, 'x'))));
+  EXPECT_LT(std::chrono::steady_clock::now() - begun, 5s);
+  EXPECT_GT((*sink)->lost(), 1000u);
+  reader.reset();  // now its writes fail
+}
+
 TEST_F(OwnProcess, ACommandThatFailsIsSaid) {
   auto sink = open_process_sink(file("log"));
   ASSERT_TRUE(sink);

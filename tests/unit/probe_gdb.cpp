@@ -36,6 +36,9 @@ TEST(GdbRegisters, AreWhereQemuHasThem) {
   EXPECT_EQ(all->kernel_gs_base, 0x99u);
   EXPECT_EQ(all->registers.cr3, 0xcdab1000u);
   EXPECT_EQ(set_rip(0x1122334455667788), "P10=8877665544332211");
+  EXPECT_EQ(return_at_once(~0ULL, 0xff8, 2),
+            (std::vector<std::string>{"P0=ffffffffffffffff", "P7=0010000000000000",
+                                      "P10=0200000000000000"}));
   for (const char* bad : {"", "E14", "xx"}) EXPECT_FALSE(parse_gdb_registers(bad)) << bad;
   EXPECT_FALSE(parse_gdb_registers(std::string(600, 'x')));
 }
@@ -179,6 +182,43 @@ TEST_F(Loop, TellsHitsAndSkipsWhatDoesNothing) {
   EXPECT_EQ(hits_[0].vcpu, 1u);
   EXPECT_EQ(hits_[0].fetched[0].value, 0xabcu);
   EXPECT_EQ(loop.counts(7)->told, 1u);
+}
+
+TEST_F(Loop, ACallThatIsRefusedReturnsAtOnce) {
+  GdbLoop loop = make();
+  say({xml, "OK"});
+  ProbeOrder standing = order(7);
+  standing.standing = true;
+  ASSERT_TRUE(loop.arm(*client_, std::array{standing}));
+  heard();
+  sink_ = [this](Hit& hit) {
+    EXPECT_TRUE(hit.can_be_refused);
+    hit.refusal = -1;
+    hits_.push_back(hit);
+  };
+  const std::uint64_t stack = stack_.raw() + 64;
+  EXPECT_EQ(hit(loop, {"OK", registers(code_.raw(), stack), "OK", "OK", "OK"}).value(),
+            GdbLoop::After::runs);
+  std::vector<std::string> expected{"Hgp1.2", "g"};
+  for (const auto& set : return_at_once(~0ULL, stack, caller_.raw())) expected.push_back(set);
+  expected.emplace_back("vCont;c");
+  EXPECT_EQ(heard(), expected);
+}
+
+TEST_F(Loop, ACallIsRefusedOnlyWhileTheGuestStandsAtItsEntry) {
+  GdbLoop loop = make();
+  say({xml, "OK"});
+  ASSERT_TRUE(loop.arm(*client_, std::array{order(7)}));
+  heard();
+  sink_ = [this](Hit& hit) {
+    EXPECT_FALSE(hit.can_be_refused);
+    hit.refusal = -1;
+    hits_.push_back(hit);
+  };
+  ASSERT_TRUE(hit(loop, {"OK", registers(code_.raw(), stack_.raw() + 64), "OK"}));
+  EXPECT_EQ(heard(),
+            (std::vector<std::string>{"Hgp1.2", "g", set_rip(code_.raw() + 5), "vCont;c"}));
+  EXPECT_EQ(hits_.size(), 1u);
 }
 
 TEST_F(Loop, StepsOverWhatTheGuestHasPatched) {

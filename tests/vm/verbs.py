@@ -352,7 +352,8 @@ def documents(guest):
         for record in state[part] if isinstance(state[part], list) else [state[part]]:
             expect(set(record) == keys, f"{part}: {sorted(set(record) ^ keys)} differ from docs/json.md")
     for words in (["list"], ["info", guest.pid], ["doctor"], ["doctor", guest.pid], ["sym", guest.pid, "init_task"],
-                  ["stack", guest.pid, "1"], ["print", guest.pid, "init_task.comm"]):
+                  ["stack", guest.pid, "1"], ["print", guest.pid, "init_task.comm"], ["watch", "--status"],
+                  ["watch", guest.pid, "--dry-run"]):
         document = json.loads(vmsight(*words, "--json"))
         expect(set(document) == forms[document["schema"]], f"{words}: {sorted(document)}")
     for name in ("task_struct", "vfs_read", "pid_type"):  # each kind of type has some of the keys

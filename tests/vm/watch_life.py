@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
-"""watch_life.py PART... - what happens to a `watch` while it runs: its rules change, it is asked, VMs come and go.
+"""watch_life.py KERNEL PART... - what happens to a `watch` while it runs: its rules change, it is asked, VMs come and go.
 
   rules      SIGHUP adds, changes and removes rules while another one stays armed with its counts; --status tells that;
              --dry-run arms nothing
-  actions    pause, snapshot, run and case are taken where rule and command say so, and not otherwise; `doctor` shows a
+  terminal   SIGHUP ends it when its terminal has gone
+  actions    pause, snapshot, run, case and deny are taken where rule and command say so, and not otherwise; `doctor` shows a
              pause, which outlives watch, and `cont` ends it
   all        --all watches a VM that starts later, and says which one ended
   kills      SIGKILL at random moments leaves nothing armed
 """
 import json
 import os
+import pty
 import random
 import signal
 import stat
@@ -19,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import remains
-from harness import Guest, expect, main, run, vmsight
+from harness import VMSIGHT, Guest, expect, main, run, vmsight
 from watch import PATIENCE, Watch, settles, shell, start
 
 RUNTIME = Path("/run/vmsight") if os.geteuid() == 0 else Path(os.environ["XDG_RUNTIME_DIR"]) / "vmsight"
@@ -42,7 +44,7 @@ LISTENER = """
 FORKS = """
 - rule: forks
   desc: somebody makes a directory
-  probe: kprobe:do_mkdirat
+  probe: kprobe:security_inode_mkdir
   output: "pid=%tgid makes a directory"
   priority: notice
 """
@@ -131,7 +133,7 @@ def changing_rules(guest):
             write(rules, FORKS, SECRET, LISTENER.replace("PORT", "4322"))
             reload(watch, "1 added, 1 changed, 0 removed, 1 as before")
             _, told = status(guest, watch)
-            expect(told["forks"]["sites"] == ["do_mkdirat"], told)
+            expect(told["forks"]["sites"] == ["security_inode_mkdir"], told)
             expect(told["opens secret"]["hits"] >= secret["hits"] and told["opens secret"]["alarms"] == 1, told)
             expect(told["new listener"]["alarms"] == 0, told)
             shell(guest, "mkdir /tmp/made")
@@ -164,6 +166,29 @@ def others_cannot_ask(watch):
     socket = RUNTIME / f"watch-{watch.process.pid}.sock"
     expect(stat.S_IMODE(RUNTIME.stat().st_mode) == 0o700, "others may look into the directory")
     expect(stat.S_IMODE(socket.stat().st_mode) == 0o600, "others may ask")
+
+
+def terminal(guest):
+    """A watch reads its rules again at SIGHUP, and ends when that tells that its terminal has gone."""
+    with rules_of(LISTENER.replace("PORT", "4321")) as rules, tempfile.TemporaryFile() as errors:
+        pid, master = pty.fork()
+        if pid == 0:
+            os.dup2(errors.fileno(), 2)
+            os.execv(VMSIGHT, [VMSIGHT, "watch", str(guest.pid), "--rules", rules.name])
+        def said(text):
+            return text in os.pread(errors.fileno(), 1 << 20, 0)
+        def wait(what, condition):
+            deadline = time.monotonic() + PATIENCE
+            while not condition():
+                expect(time.monotonic() < deadline, f"{what}: {os.pread(errors.fileno(), 1 << 20, 0)}")
+                time.sleep(0.05)
+        wait("it does not begin", lambda: said(b"Ctrl-C ends"))
+        os.kill(pid, signal.SIGHUP)
+        wait("it does not read its rules again", lambda: said(b"0 added, 0 changed, 0 removed, 1 as before"))
+        os.close(master)
+        ended = []
+        wait("it outlives its terminal", lambda: ended.append(os.waitpid(pid, os.WNOHANG)) or ended[-1][0] == pid)
+        expect(ended[-1][1] == 0, f"status {ended[-1][1]}")
 
 
 # ---- actions ----
@@ -245,7 +270,45 @@ def pauses(guest, folder):
     guest.report()
 
 
+DENIED = """
+- rule: directory
+  desc: nobody makes directories
+  probe: kprobe:FUNCTION
+  condition: comm == mkdir
+  output: "pid=%tgid makes a directory"
+  priority: error
+  action: [deny]
+"""
+
+
+def refusing(guest, *functions):
+    """Of both vCPUs at once, again and again; others than the condition names are let through."""
+    for function in functions:
+        with rules_of(DENIED.replace("FUNCTION", function)) as rules:
+            with watching(guest, rules) as watch:
+                expect("--allow deny is not given" in watch.said(), watch.said())
+                expect("gone" in shell(guest, "mkdir /tmp/denied; rmdir /tmp/denied && echo gone"), "it is refused though nobody allowed it")
+            with watching(guest, rules, "--allow", "deny", "--engine", "gdbstub") as watch:
+                said = shell(guest, "mkdir /tmp/denied 2>&1; ls -d /tmp/denied 2>&1; touch /tmp/allowed && echo others")
+                expect("Operation not permitted" in said and "No such file" in said and "others" in said, said)
+                settles(lambda: len(alarms(watch, "directory")) == 1, "no alarm of what is refused", watch)
+                expect(all(one["evidence"]["denied"] is True for one in watch.alarms), watch.alarms)
+                many = "for i in $(seq 40); do mkdir /tmp/many-$i 2>/dev/null; done; true"
+                start(guest, f"sh -c '{many}'")
+                shell(guest, many)
+                settles(lambda: len(alarms(watch, "directory")) == 81, "not all of 81 are told", watch)
+                expect("many-" not in shell(guest, "ls /tmp"), "some were made")
+            expect("there" in shell(guest, "mkdir /tmp/denied && rmdir /tmp/denied && echo there"), f"{function} is refused for ever")
+            guest.report()
+    with rules_of(DENIED.replace("FUNCTION", "do_exit")) as rules, \
+            watching(guest, rules, "--allow", "deny", "--engine", "gdbstub") as watch:
+        expect("will not be taken: do_exit does not return a signed number" in watch.said(), watch.said())
+        shell(guest, "mkdir /tmp/denied && rmdir /tmp/denied")
+        settles(lambda: alarms(watch, "directory"), "the rule itself does not run", watch)
+
+
 def actions(guest):
+    refusing(guest, "__x64_sys_mkdir", "security_inode_mkdir")
     with tempfile.TemporaryDirectory() as folder:
         not_allowed(guest, folder)
         case_is_whole(guest, folder)
@@ -305,11 +368,11 @@ def kills(guest, count=5, seed=1):
     guest.report()
 
 
-PARTS = {"rules": changing_rules, "actions": actions, "all": all_vms, "kills": kills}
+PARTS = {"rules": changing_rules, "terminal": terminal, "actions": actions, "all": all_vms, "kills": kills}
 
 
-def test(*parts):
-    with Guest(kernel="6.1-cloud", backend="memfd", cpus=2, name="watch-life") as guest:
+def test(kernel, *parts):
+    with Guest(kernel=kernel, backend="memfd", cpus=2, name="watch-life") as guest:
         shell(guest, "echo x > /tmp/secret")
         for part in parts or PARTS:
             begun = time.monotonic()

@@ -14,10 +14,16 @@ constexpr std::size_t rip_at = 16 * 8, eflags_at = rip_at + 8, cs_at = eflags_at
 constexpr std::size_t gs_base_at = cs_at + 6 * 4 + 8, kernel_gs_base_at = gs_base_at + 8;
 constexpr std::size_t cr3_at = kernel_gs_base_at + 3 * 8;
 constexpr std::size_t needed = cr3_at + 8;
-constexpr unsigned rip_number = 16;
+constexpr unsigned rax_number = 0, rsp_number = 7, rip_number = 16;
 /// GDB has rbp before rsp.
 constexpr unsigned our_index(unsigned theirs) {
   return theirs == 6 ? reg::rbp : theirs == 7 ? reg::rsp : theirs;
+}
+
+std::string set_register(unsigned number, std::uint64_t value) {
+  std::string text = fmt::format("P{:x}=", number);
+  for (unsigned i = 0; i < 8; ++i) text += fmt::format("{:02x}", value >> (8 * i) & 0xff);
+  return text;
 }
 
 }  // namespace
@@ -46,10 +52,12 @@ Result<GdbRegisters> parse_gdb_registers(std::string_view answer) {
   return all;
 }
 
-std::string set_rip(std::uint64_t value) {
-  std::string text = fmt::format("P{:x}=", rip_number);
-  for (unsigned i = 0; i < 8; ++i) text += fmt::format("{:02x}", value >> (8 * i) & 0xff);
-  return text;
+std::string set_rip(std::uint64_t value) { return set_register(rip_number, value); }
+
+std::vector<std::string> return_at_once(std::uint64_t result, std::uint64_t stack,
+                                        std::uint64_t back) {
+  return {set_register(rax_number, result), set_register(rsp_number, stack + sizeof(back)),
+          set_rip(back)};
 }
 
 }  // namespace vmsight

@@ -3,6 +3,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "vmsight/probe.h"
 
@@ -18,5 +19,9 @@ Result<GdbRegisters> parse_gdb_registers(std::string_view answer);
 
 /// The order that sets RIP.
 std::string set_rip(std::uint64_t value);
+/// Those that have a function return `result` at once: the vCPU stands at its first instruction, with this stack
+/// pointer, and was called from before `back`, which is what lies there.
+std::vector<std::string> return_at_once(std::uint64_t result, std::uint64_t stack,
+                                        std::uint64_t back);
 
 }  // namespace vmsight
