@@ -141,6 +141,41 @@ TEST_F(ExecutablePages, ForgedTablesAndListsEnd) {
   expect_skipped(run("executable-pages"), "pack_list");
 }
 
+TEST_F(ExecutablePages, ForgedListsOfOwnersEnd) {
+  const struct {
+    GuestVirt head;
+    const char* told;
+  } lists[] = {
+      {*kernel_.symbol("bpf_kallsyms"), "bpf_kallsyms"},
+      {*kernel_.symbol("kprobe_insn_slots") + pages_of_cache(), "kprobe_insn_slots"},
+      {*kernel_.symbol("ftrace_ops_trampoline_list"), "ftrace_ops_trampoline_list"},
+  };
+  for (const auto& [head, told] : lists) {
+    const GuestVirt node = guest_.allocate(page_size) + 1024;
+    guest_.put(head, node.raw());
+    guest_.put(node, node.raw());  // never back to its head
+    expect_skipped(run("executable-pages"), told);
+    guest_.put(head, std::uint64_t{0xffffffffdead0000});
+    expect_skipped(run("executable-pages"), told);
+    guest_.link_list(head, {});
+  }
+  expect_clean(run("executable-pages"));
+}
+
+TEST_F(ExecutablePages, ForgedArraysOfThunksEnd) {
+  kernel_.made().no_longer_lack("its_array");
+  const GuestVirt array = *kernel_.symbol("its_pages"), pages = guest_.allocate(page_size);
+  map_code(place, 1);
+  guest_.put(pages, place);
+  kernel_.made().put(array, "its_array", "pages", pages.raw());
+  kernel_.made().put(array, "its_array", "num", std::uint32_t{1});
+  expect_clean(run("executable-pages"));
+  kernel_.made().put(array, "its_array", "num", ~std::uint32_t{0});
+  expect_clean(run("executable-pages"));  // so many are read, and no more
+  kernel_.made().put(array, "its_array", "pages", std::uint64_t{0xffffffffdead0000});
+  expect_skipped(run("executable-pages"), "its_pages");
+}
+
 // ---- code of modules ----
 
 class ModuleText : public test::Integrity {
