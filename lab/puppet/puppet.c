@@ -228,7 +228,7 @@ static const Command commands[] = {
     {"call",
      "NAME: a call that only attacks make, harmless where it was mended; its PID and result",
      run_call},
-    {"stick", "vfork|real-time|acct CPU SECONDS: a process that does not get on, after that time", run_stick},
+    {"stick", "vfork|real-time|acct|root CPU SECONDS: a process for detectors, after that time", run_stick},
     {"module", "NAME: load a kernel module", run_module},
     {"log", "TEXT: a line in the kernel's log", run_log},
     {"online", "use hot-plugged memory", run_online},
