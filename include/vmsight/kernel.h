@@ -136,6 +136,9 @@ class Kernel {
   virtual std::optional<GuestVirt> symbol(std::string_view name) = 0;
   /// All symbols of the kernel and its modules, sorted by address; decoded on first use.
   virtual Result<std::span<const Symbol>> symbols() = 0;
+  /// Modules have come or gone: symbols() and locate() read them anew when they are asked next. What they
+  /// gave before is valid no more.
+  virtual void forget_modules() = 0;
   /// The symbol that covers an address: name, offset. nullopt outside all text and data.
   struct Location {
     std::string_view name;

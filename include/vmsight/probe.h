@@ -214,9 +214,16 @@ using ProbeHandler = std::function<void(const ProbeEvent& event)>;
 
 inline constexpr std::uint64_t default_storm_limit = 500'000;
 
+/// A value of one's own at each hit: a name, and a C expression over the function's arguments by their types,
+/// "iocb->ki_filp->f_inode->i_ino", "((struct packet_sock *)sk)->tp_version", "current->cred->user_ns".
+struct ProbeField {
+  std::string name, expression;
+};
+
 struct ProbeRequest {
   std::string site;                 // as for parse_site()
   std::string filter;               // "pid == 12 && filename == \"/etc/passwd\"", "" for none
+  std::vector<ProbeField> fields;   // are told behind the arguments, and as these
   std::optional<std::int32_t> pid;  // of this process only; needed for user sites without a path
   std::uint8_t text_arguments =
       0;  // of user functions, whose types are not known: a bit for each that is a text

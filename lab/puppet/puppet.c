@@ -61,6 +61,10 @@ static int run_odd(char* argument) {
   (void)argument;
   return make_odd();
 }
+static int run_bpf(char* argument) {
+  (void)argument;
+  return make_bpf();
+}
 static int run_threads(char* argument) {
   (void)argument;
   return make_threads();
@@ -173,6 +177,14 @@ static int run_poweroff(char* argument) {
   return reboot(RB_POWER_OFF);
 }
 
+static int run_call(char* argument) { return call(argument ? argument : ""); }
+
+static int run_stick(char* argument) {
+  char* name = strsep(&argument, " ");
+  char* cpu = strsep(&argument, " ");
+  return stick(name ? name : "", cpu ? atoi(cpu) : 0, argument ? atoi(argument) : 0);
+}
+
 static int run_crash_kernel(char* argument) { return load_crash_kernel(argument ? argument : ""); }
 
 static int run_crash(char* argument) {
@@ -203,6 +215,7 @@ static const Command commands[] = {
     {"userns", "a process in a user namespace", run_userns},
     {"odd", "processes in rare states, places, ranks, with rare names and arguments", run_odd},
     {"threads", "processes whose threads differ: in files, directories, rights, life", run_threads},
+    {"bpf", "a process with programs of BPF: filters, and one at a kernel function", run_bpf},
     {"fork-storm", "on|off: fork and exec without end", run_fork_storm},
     {"zombies", "N: processes that are dead but not buried", run_zombies},
     {"reference",
@@ -212,6 +225,10 @@ static const Command commands[] = {
      "memory|disk|network|churn|jitter|clip|calls|getppid|told|forge N [ARGUMENT]: so much work, "
      "and how long it took",
      run_work},
+    {"call",
+     "NAME: a call that only attacks make, harmless where it was mended; its PID and result",
+     run_call},
+    {"stick", "vfork|real-time|acct CPU SECONDS: a process that does not get on, after that time", run_stick},
     {"module", "NAME: load a kernel module", run_module},
     {"log", "TEXT: a line in the kernel's log", run_log},
     {"online", "use hot-plugged memory", run_online},

@@ -91,10 +91,17 @@ int fork_storm(bool on);
 int make_container(void);
 int make_netns(void);
 int make_userns(void);
+int make_bpf(void);
 int make_odd(void);
 int make_threads(void);
 int make_reference(void);
 void quiet(void);  // ends all that scenes have started
+
+// ---- calls.c: what detectors wait for ----
+
+int call(const char* name);  // in a process of its own; prints its PID and what became of it
+// Starts a process that does not get on, on that CPU, after that time; prints its PID.
+int stick(const char* name, int cpu, int delay_s);
 
 // ---- crash.c ----
 

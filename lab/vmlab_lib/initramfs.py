@@ -18,7 +18,9 @@ PUPPET_SOURCES = Path(__file__).resolve().parent.parent / "puppet"
 BOOT_MODULES = ["virtio_pci", "virtio_mmio", "virtio_console", "virtio_net", "virtio_blk", "af_packet"]
 # ... and carried along for the puppet's `module NAME`.
 SPARE_MODULES = ["overlay", "dummy", "veth", "tun", "loop", "bridge", "vsock", "nbd", "zram",
-                 "crc32c_generic", "ext4"]
+                 "crc32c_generic", "ext4",
+                 # ... and for its `call NAME`.
+                 "algif_aead", "authencesn", "ip_tables", "nf_tables", "sch_prio", "cls_route"]
 # For the scenes of the network, and for ss, which asks each family by a module of its own.
 TOOL_MODULES = ["8021q", "macvlan", "ipip", "sit", "tcp_diag", "udp_diag", "raw_diag", "unix_diag", "packet_diag",
                 "netlink_diag"]

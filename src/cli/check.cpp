@@ -1,5 +1,8 @@
 // vmsight check VM: the integrity of a guest, once.
 #include <algorithm>
+#include <chrono>
+#include <set>
+#include <thread>
 
 #include "cli/attach.h"
 #include "cli/filters.h"
@@ -36,6 +39,11 @@ Json to_json(const Findings& all) {
           {"skipped", std::move(skipped)}};
 }
 
+std::function<std::vector<OwnTrap>()> own_traps_of(const Guest& guest) {
+  if (!guest.vm) return {};
+  return [vm = guest.vm.get()] { return read_own_traps(vm->info()); };
+}
+
 class CheckVerb : public Verb {
  public:
   void declare(CLI::App& app) override {
@@ -52,6 +60,11 @@ class CheckVerb : public Verb {
                    "compare the kernel's text with this file, which is made if there is none; "
                    "without it with what was seen when this build was checked first, in the cache")
         ->type_name("FILE");
+    app.add_option("--for", seconds_,
+                   "look again and again for so long; shows what was found in any look, also what "
+                   "only a change between two looks tells (credentials)")
+        ->type_name("SECONDS")
+        ->check(CLI::Range(0U, 86'400U));
     app.add_flag("--strict", strict_, "hints count too: exit status 1 if there is one");
   }
 
@@ -66,8 +79,9 @@ class CheckVerb : public Verb {
                   IntegrityChecker::create(
                       *guest.kernel, *guest.memory,
                       {.cache_directory = session.common.use_cache ? default_cache_directory() : "",
-                       .baseline_file = baseline_}));
-      VMSIGHT_TRY(findings, checker->run(names, nullptr));
+                       .baseline_file = baseline_,
+                       .own_traps = own_traps_of(guest)}));
+      VMSIGHT_TRY(findings, run_for(*checker, names));
       if (session.common.json)
         print_json(session.out, guest, findings);
       else
@@ -97,6 +111,25 @@ class CheckVerb : public Verb {
     }
     if (names.empty()) return usage_error("check: no check is left");
     return names;
+  }
+
+  /// What any of the looks found, once; the rest as the last one says it.
+  Result<Findings> run_for(IntegrityChecker& checker, std::span<const std::string> names) const {
+    using Clock = std::chrono::steady_clock;
+    const auto end = Clock::now() + std::chrono::seconds(seconds_);
+    Findings all;
+    std::set<std::pair<std::string_view, std::string>> told;
+    while (true) {
+      VMSIGHT_TRY(Findings now, checker.run(names, nullptr));
+      for (Finding& finding : now.findings) {
+        if (told.emplace(finding.check, finding.object).second && told.size() < max_told)
+          all.findings.push_back(std::move(finding));
+      }
+      all.reports = std::move(now.reports);
+      const auto left = end - Clock::now();
+      if (left <= Clock::duration::zero()) return all;
+      std::this_thread::sleep_for(std::min<Clock::duration>(left, std::chrono::seconds(1)));
+    }
   }
 
   /// Exit status 1, and a line on standard error, for what is more than a hint.
@@ -148,7 +181,9 @@ class CheckVerb : public Verb {
   }
 
   std::vector<std::string> only_, skip_;
+  static constexpr std::size_t max_told = 10'000;
   std::string baseline_;
+  unsigned seconds_ = 0;
   bool list_ = false, strict_ = false;
 };
 
@@ -162,6 +197,7 @@ extern const VerbInfo check_verb{
     .examples =
         "  vmsight check web1\n"
         "  vmsight check web1 --only syscall-table,modules,processes --json\n"
+        "  vmsight check web1 --only credentials --for 60\n"
         "  vmsight check --list\n",
     .vm = VmArgument::optional,
     .make = make_verb<CheckVerb>,

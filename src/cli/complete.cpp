@@ -38,6 +38,7 @@ void add_first_words(Candidates& candidates) {
 void add_topics(Candidates& candidates) {
   add_verbs(candidates);
   candidates.add("records", "the fields of --json and --format csv");
+  candidates.add("rules", "the fields of rules for watch");
 }
 
 /// Whether a word means itself to every shell. Shells put what we offer into the line that they will

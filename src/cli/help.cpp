@@ -66,8 +66,9 @@ std::string overview() {
   }
   return text +
          "\n`vmsight help VERB` or `vmsight VERB --help` shows the options of a verb,\n"
-         "`vmsight help records` the fields of --json and --format csv, `vmsight --version` the\n"
-         "version.\n"
+         "`vmsight help records` the fields of --json and --format csv, `vmsight help rules` "
+         "those\n"
+         "of rules for watch, `vmsight --version` the version.\n"
          "Exit status: 0 done, 1 failed, 2 wrong usage, 3 not possible on this host or VM.\n\n"
          "Examples:\n  vmsight list\n  vmsight ps web1\n";
 }

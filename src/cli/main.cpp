@@ -9,6 +9,7 @@
 #include "cli/verb.h"
 #include "render/reference.h"
 #include "render/report.h"
+#include "watch/rule_fields.h"
 
 namespace vmsight {
 namespace {
@@ -40,12 +41,13 @@ Error unknown_verb(std::string_view word) {
 
 bool is_help(std::string_view word) { return word == "help" || word == "--help" || word == "-h"; }
 
-/// What stands behind `vmsight help`: nothing, a verb, or "records".
+/// What stands behind `vmsight help`: nothing, a verb, "records" or "rules".
 Result<std::string> help_on(std::span<char* const> words) {
   if (words.size() > 1) return usage_error("help: more than one verb", "`vmsight help ps`");
   const std::string_view topic = words.empty() ? "help" : words.front();
   if (is_help(topic)) return overview();
   if (topic == "records") return records_reference();
+  if (topic == "rules") return detect::rules_reference();
   if (const VerbInfo* verb = find_verb(topic)) return help_of(*verb);
   return unknown_verb(topic);
 }

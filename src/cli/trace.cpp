@@ -40,6 +40,12 @@ class Trace : public Verb {
                    "!= < > && || ( )")
         ->group(filter_group)
         ->type_name("EXPR");
+    app.add_option("--field", field_texts_,
+                   "tell this too at each event, and let --filter name it: NAME=EXPRESSION, a C "
+                   "expression over the arguments, as ino=file->f_inode->i_ino")
+        ->group(format_group)
+        ->type_name("NAME=EXPR")
+        ->allow_extra_args(false);
     app.add_option("-p,--pid", pid_, "only this process of the guest, not its children")
         ->group(filter_group)
         ->type_name("PID");
@@ -102,6 +108,7 @@ class Trace : public Verb {
                          "for example kprobe:do_sys_openat2, or --syscalls");
     }
     session_ = &session;
+    VMSIGHT_TRY(fields_, parse_fields());
     return with_guest(session.common, [&](Guest& guest) -> Result<void> {
       if (!guest.vm) {
         return Error{.code = ErrorCode::unsupported, .message = "trace: an image does not run"};
@@ -124,9 +131,22 @@ class Trace : public Verb {
     return static_cast<std::uint8_t>(bits);
   }
 
+  Result<std::vector<ProbeField>> parse_fields() const {
+    std::vector<ProbeField> fields;
+    for (const std::string& text : field_texts_) {
+      const std::size_t equals = text.find('=');
+      if (equals == text.npos || equals == 0)
+        return usage_error("trace: --field is NAME=EXPRESSION",
+                           "for example ino=file->f_inode->i_ino");
+      fields.push_back({text.substr(0, equals), text.substr(equals + 1)});
+    }
+    return fields;
+  }
+
   ProbeRequest request(std::string site) const {
     return {.site = std::move(site),
             .filter = filter_,
+            .fields = fields_,
             .pid = pid_,
             .text_arguments = text_bits(),
             .symbols_files = symbols_files_,
@@ -449,6 +469,8 @@ class Trace : public Verb {
                sum.reloads);
   }
 
+  std::vector<std::string> field_texts_;
+  std::vector<ProbeField> fields_;
   std::vector<std::string> sites_, texts_;
   std::vector<std::string> symbols_files_;
   std::string filter_, perfetto_path_, engine_ = "auto";

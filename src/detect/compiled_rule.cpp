@@ -19,10 +19,43 @@ Value told(Value value, const FieldType& type) {
   return is_address ? Value(show(value, type)) : std::move(value);
 }
 
+constexpr std::string_view vm_field = "vm";
+
+class NamesWithVm final : public FieldNames {
+ public:
+  explicit NamesWithVm(const FieldNames& names) : names_(names) {}
+  std::optional<FieldType> find(std::string_view name) const override {
+    return name == vm_field ? FieldType{.kind = FieldType::Kind::text} : names_.find(name);
+  }
+  std::vector<std::string> all() const override {
+    std::vector<std::string> names = names_.all();
+    names.emplace_back(vm_field);
+    return names;
+  }
+
+ private:
+  const FieldNames& names_;
+};
+
+class FieldsWithVm final : public Fields {
+ public:
+  FieldsWithVm(const Fields& fields, const std::string& vm) : fields_(fields), vm_(vm) {}
+  Value get(std::string_view name) const override {
+    return name == vm_field ? Value(vm_) : fields_.get(name);
+  }
+
+ private:
+  const Fields& fields_;
+  const std::string& vm_;
+};
+
 }  // namespace
 
-Result<CompiledRule> CompiledRule::compile(Rule rule, const RuleSet& set, const FieldNames& names) {
+Result<CompiledRule> CompiledRule::compile(Rule rule, const RuleSet& set, const FieldNames& own,
+                                           std::string vm) {
   CompiledRule made;
+  made.vm_ = std::move(vm);
+  const NamesWithVm names(own);
   const ConditionContext context = set.context(names);
   auto condition = Condition::compile(rule.condition.text, context);
   if (!condition) return about_rule(rule, rule.condition.place, std::move(condition).error());
@@ -55,7 +88,8 @@ Result<void> CompiledRule::gather_fields(const FieldNames& names) {
   return {};
 }
 
-bool CompiledRule::matches(const Fields& fields, Memory& memory, std::uint64_t now_ns) const {
+bool CompiledRule::matches(const Fields& own, Memory& memory, std::uint64_t now_ns) const {
+  const FieldsWithVm fields(own, vm_);
   const auto is_excepted = [&] {
     return !rule_.exceptions.empty() && exceptions_.evaluate(fields);
   };
@@ -64,11 +98,12 @@ bool CompiledRule::matches(const Fields& fields, Memory& memory, std::uint64_t n
   return condition_.remembers() || !is_excepted();
 }
 
-Alarm CompiledRule::alarm(const Fields& fields, std::string vm, std::uint64_t time_ns) const {
+Alarm CompiledRule::alarm(const Fields& own, std::uint64_t time_ns) const {
+  const FieldsWithVm fields(own, vm_);
   Alarm alarm{.rule = rule_.name,
               .priority = rule_.priority,
               .tags = rule_.tags,
-              .vm = std::move(vm),
+              .vm = vm_,
               .time_ns = time_ns,
               .output = output_.render(fields),
               .first_ns = time_ns,
@@ -79,7 +114,8 @@ Alarm CompiledRule::alarm(const Fields& fields, std::string vm, std::uint64_t ti
   return alarm;
 }
 
-std::string CompiledRule::limit_key(const Fields& fields) const {
+std::string CompiledRule::limit_key(const Fields& own) const {
+  const FieldsWithVm fields(own, vm_);
   std::string key;
   if (!rule_.limit) return key;
   for (const std::string& name : rule_.limit->key) append_key(key, fields.get(name));

@@ -2,7 +2,7 @@
 //
 //   auto rule = CompiledRule::compile(rules.rules[i], rules, names);
 //   if (rule->matches(fields, memory, monotonic_ns()))
-//     alarms = limiter.add(rule->alarm(fields, vm, wall_clock_ns), rule->limit_key(fields),
+//     alarms = limiter.add(rule->alarm(fields, wall_clock_ns), rule->limit_key(fields),
 //                          rule->limit_every_ns(), monotonic_ns());
 #pragma once
 
@@ -19,8 +19,10 @@ namespace vmsight::detect {
 
 class CompiledRule {
  public:
-  /// usage: "FILE:LINE: rule "x": WHY" of the first thing that is wrong.
-  static Result<CompiledRule> compile(Rule rule, const RuleSet& set, const FieldNames& names);
+  /// Every rule has the field `vm`, the name of the VM, besides. usage: "FILE:LINE: rule "x": WHY" of the
+  /// first thing that is wrong.
+  static Result<CompiledRule> compile(Rule rule, const RuleSet& set, const FieldNames& names,
+                                      std::string vm = "");
 
   const Rule& rule() const { return rule_; }
   const Condition& condition() const { return condition_; }
@@ -30,7 +32,7 @@ class CompiledRule {
   bool matches(const Fields& fields, Memory& memory, std::uint64_t now_ns) const;
 
   /// With the values of all fields that the rule names. The caller may add evidence.
-  Alarm alarm(const Fields& fields, std::string vm, std::uint64_t time_ns) const;
+  Alarm alarm(const Fields& fields, std::uint64_t time_ns) const;
 
   /// What AlarmLimiter takes.
   std::string limit_key(const Fields& fields) const;
@@ -44,6 +46,7 @@ class CompiledRule {
   Result<void> gather_fields(const FieldNames& names);
 
   Rule rule_;
+  std::string vm_;
   Condition condition_, exceptions_;
   OutputTemplate output_;
   std::vector<OutputTemplate::Named> fields_;

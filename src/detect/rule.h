@@ -52,8 +52,8 @@ struct Heartbeat {
   enum class Per : std::uint8_t { vm, process };
   std::vector<std::string> probes;  // texts of sites
   std::uint64_t expect_ns = 0;      // the longest time from one hit to the next
-  std::uint64_t grace_ns = 0;       // and this much more, as the host may be busy
-  Per per = Per::vm;                // process: each process that ever came has its own
+  std::uint64_t grace_ns = 0;       // and this much more for the first, after the start
+  Per per = Per::process;           // each process for which the rule's condition holds, by itself
   friend bool operator==(const Heartbeat&, const Heartbeat&) = default;
 };
 
@@ -66,9 +66,17 @@ struct Progress {
   friend bool operator==(const Progress&, const Progress&) = default;
 };
 
+/// A value at a hit: a name, and a C expression over the function's arguments.
+struct RuleField {
+  std::string name;
+  PlacedText expression;
+  friend bool operator==(const RuleField&, const RuleField&) = default;
+};
+
 /// Hits of probes.
 struct ProbeRule {
-  std::vector<std::string> probes;  // texts of sites
+  std::vector<std::string> probes;  // texts of sites: of several those that the guest has
+  std::vector<RuleField> fields;    // each may name those before
   bool returns =
       false;  // the hit is matched when the function returns, with its result and duration
   friend bool operator==(const ProbeRule&, const ProbeRule&) = default;

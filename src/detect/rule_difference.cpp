@@ -54,6 +54,9 @@ class Definitions {
 Rule placeless(Rule rule) {
   rule.place = rule.condition.place = rule.output.place = {};
   for (Exception& exception : rule.exceptions) exception.place = {};
+  if (auto* probe = std::get_if<ProbeRule>(&rule.kind)) {
+    for (RuleField& field : probe->fields) field.expression.place = {};
+  }
   return rule;
 }
 

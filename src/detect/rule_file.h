@@ -11,9 +11,9 @@
 //
 // A rule has rule, desc, output, priority and one kind: heartbeat, progress, probe (with
 // `returns`), state or integrity; it may have condition, enabled, tags, exceptions, limit,
-// actions, references, false_positives, test. A later item, also of a later file, may override
+// action, references, false_positives, test. A later item, also of a later file, may override
 // those keys of an earlier one: `replace` all, `append` to condition, output, desc, tags,
-// exceptions, actions, references; the items of a list and the condition of a macro.
+// exceptions, action, references; the items of a list and the condition of a macro.
 #pragma once
 
 #include <string>

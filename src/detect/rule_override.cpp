@@ -37,7 +37,7 @@ Result<void> append_part(std::string_view key, const RuleParts& parts, Rule& rul
   if (key == "output") append_text(parts.output, rule.output);
   if (key == "desc" && parts.desc) rule.desc += " " + *parts.desc;
   if (key == "tags") append_tags(parts.tags, rule.tags);
-  if (key == "actions") append_items(parts.actions, rule.actions);
+  if (key == "action") append_items(parts.actions, rule.actions);
   if (key == "references") append_items(parts.references, rule.references);
   if (key != "exceptions" || !parts.exceptions) return {};
   return append_exceptions(rule.exceptions, *parts.exceptions);
@@ -53,7 +53,7 @@ Result<void> replace_part(std::string_view key, const RuleParts& parts, Rule& ru
   if (key == "output") put(parts.output, rule.output);
   if (key == "desc") put(parts.desc, rule.desc);
   if (key == "tags") put(parts.tags, rule.tags);
-  if (key == "actions") put(parts.actions, rule.actions);
+  if (key == "action") put(parts.actions, rule.actions);
   if (key == "references") put(parts.references, rule.references);
   if (key == "enabled") put(parts.enabled, rule.enabled);
   if (key == "priority") put(parts.priority, rule.priority);
@@ -89,7 +89,7 @@ std::optional<Override> read_override(YamlKeys& overrides, const YamlMember& mem
 const std::vector<OverrideKey>& rule_override_keys() {
   static const std::vector<OverrideKey> keys = {
       {"condition", true},  {"output", true},           {"desc", true},
-      {"tags", true},       {"exceptions", true},       {"actions", true},
+      {"tags", true},       {"exceptions", true},       {"action", true},
       {"references", true}, {"enabled", false},         {"priority", false},
       {"limit", false},     {"false_positives", false}, {"test", false},
       {"heartbeat", false}, {"progress", false},        {"probe", false},

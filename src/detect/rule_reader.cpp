@@ -4,7 +4,9 @@
 #include <algorithm>
 
 #include "base/text.h"
+#include "detect/condition.h"
 #include "kernel/guest_text.h"
+#include "probe/expression.h"
 
 namespace vmsight::detect {
 namespace {
@@ -60,15 +62,22 @@ std::optional<Action> parse_action(const std::string& text) {
 }
 
 std::optional<std::vector<Action>> read_actions(YamlKeys& keys) {
-  const auto texts = keys.texts("actions");
-  if (!texts) return std::nullopt;
+  constexpr std::string_view key = "action";
+  const YamlNode* node = keys.take(key);
+  if (node == nullptr) return std::nullopt;
+  const auto one = scalar_text(*node);
+  const auto texts = one ? std::optional(std::vector{*one}) : scalar_texts(*node);
+  if (!texts) {
+    keys.refuse(key, "a text, or a list of them, was expected");
+    return std::nullopt;
+  }
   std::vector<Action> actions;
   for (const std::string& text : *texts) {
     const auto action = parse_action(text);
     if (action) {
       actions.push_back(*action);
     } else {
-      keys.refuse("actions", fmt::format("\"{}\" is no action", escape_bytes(text)),
+      keys.refuse(key, fmt::format("\"{}\" is no action", escape_bytes(text)),
                   "actions are case, \"case core\", pause, snapshot, deny, \"run COMMAND\"");
     }
   }
@@ -85,7 +94,7 @@ RuleKind read_heartbeat(YamlKeys& keys) {
   made.per = keys.choice<Heartbeat::Per>(
                      "per", Need::optional,
                      {{"vm", Heartbeat::Per::vm}, {"process", Heartbeat::Per::process}})
-                 .value_or(Heartbeat::Per::vm);
+                 .value_or(Heartbeat::Per::process);
   return made;
 }
 
@@ -144,16 +153,43 @@ std::optional<RuleKind> read_map_kind(YamlKeys& keys, std::string_view kind, Rea
   return made;
 }
 
-std::optional<RuleKind> read_probe(YamlKeys& keys) {
+bool is_field_name(std::string_view name) {
+  const auto is_part = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
+  };
+  return !name.empty() && !(name[0] >= '0' && name[0] <= '9') &&
+         std::all_of(name.begin(), name.end(), is_part) && !is_reserved_word(name);
+}
+
+std::vector<RuleField> read_fields(YamlKeys& keys, const std::string& file) {
+  std::vector<RuleField> fields;
+  auto map = keys.map("fields");
+  if (!map) return fields;
+  for (const YamlMember& member : map->members()) {
+    if (!is_field_name(member.key)) map->refuse(member.key, "it cannot be the name of a field");
+    auto expression = placed(*map, member.key, file, Need::required);
+    if (!expression) continue;
+    if (auto tree = parse_expression(expression->text); !tree)
+      map->refuse(member.key, tree.error().message);
+    fields.push_back({member.key, *std::move(expression)});
+  }
+  map->finish();
+  return fields;
+}
+
+std::optional<RuleKind> read_probe(YamlKeys& keys, const std::string& file) {
   auto probes = keys.text_or_texts("probe", Need::optional);
   const auto returns = keys.boolean("returns");
-  if (returns && !keys.has("probe")) keys.refuse("returns", "only a rule with \"probe\" has it");
+  auto fields = read_fields(keys, file);
+  for (const std::string_view key : {"returns", "fields"}) {
+    if (keys.has(key) && !keys.has("probe")) keys.refuse(key, "only a rule with \"probe\" has it");
+  }
   if (!probes) return std::nullopt;
-  return ProbeRule{*std::move(probes), returns.value_or(false)};
+  return ProbeRule{*std::move(probes), std::move(fields), returns.value_or(false)};
 }
 
 /// Every kind's key is asked for, so that all of them are known.
-std::optional<RuleKind> read_kind(YamlKeys& keys, RuleItem item) {
+std::optional<RuleKind> read_kind(YamlKeys& keys, const std::string& file, RuleItem item) {
   std::vector<std::string_view> given;
   for (const std::string_view kind : kinds) {
     if (keys.has(kind)) given.push_back(kind);
@@ -164,7 +200,7 @@ std::optional<RuleKind> read_kind(YamlKeys& keys, RuleItem item) {
   };
   keep(read_map_kind(keys, "heartbeat", read_heartbeat));
   keep(read_map_kind(keys, "progress", read_progress));
-  keep(read_probe(keys));
+  keep(read_probe(keys, file));
   keep(read_map_kind(keys, "state", read_state));
   keep(read_map_kind(keys, "integrity", read_integrity));
   if (given.size() > 1) {
@@ -193,7 +229,7 @@ RuleParts read_rule_parts(YamlKeys& keys, const std::string& file, RuleItem item
   parts.references = keys.texts("references");
   parts.false_positives = keys.text("false_positives");
   parts.test = keys.text("test");
-  parts.kind = read_kind(keys, item);
+  parts.kind = read_kind(keys, file, item);
   return parts;
 }
 

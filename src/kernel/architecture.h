@@ -30,6 +30,13 @@ struct PageEntry {
   GuestPhys address;     // of the table below, or of the page
 };
 
+/// Pages of the kernel that lie side by side and may be executed.
+struct ExecutableRun {
+  GuestVirt start;
+  std::uint64_t size = 0;  // bytes
+  GuestVirt end() const { return start + size; }
+};
+
 /// Wrappers of system calls: a function `prefix` + name gets a pointer to the caller's registers.
 struct SystemCallWrappers {
   using Names = std::span<const std::pair<std::string_view, std::string_view>>;
@@ -68,6 +75,11 @@ struct Architecture {
   /// Entries first .. last of a table of a process, as its kernel understands them.
   void (*read_user_entries)(const std::byte* table, unsigned level, std::size_t first,
                             std::size_t last, std::span<PageEntry> into);
+  /// Appends what may be executed of the kernel's half from `first` on, up to and without `last`,
+  /// ascending, by the tables alone. `tables` is how many tables may be read, and gets what is left of
+  /// that; false if it was not enough, or a forged table gives more runs than any kernel has.
+  bool (*find_executable)(GuestMemory& memory, const AddressSpace& space, GuestVirt first,
+                          GuestVirt last, std::size_t& tables, std::vector<ExecutableRun>& into);
 
   // ---- the kernel's image ------------------------------------------------------------------
 

@@ -160,14 +160,23 @@ void LinuxKernel::add_module_symbols() {
 }
 
 Result<std::span<const Symbol>> LinuxKernel::symbols() {
-  if (!symbols_.empty()) return std::span<const Symbol>(symbols_);
-  VMSIGHT_TRY_VOID(add_kernel_symbols());
-  sort_nearly_sorted(symbols_);
+  if (modules_known_) return std::span<const Symbol>(symbols_);
+  if (symbols_.empty()) {
+    VMSIGHT_TRY_VOID(add_kernel_symbols());
+    sort_nearly_sorted(symbols_);
+  }
   const auto own = static_cast<std::ptrdiff_t>(symbols_.size());
   add_module_symbols();
   std::stable_sort(symbols_.begin() + own, symbols_.end(), by_address);
   std::inplace_merge(symbols_.begin(), symbols_.begin() + own, symbols_.end(), by_address);
+  modules_known_ = true;
   return std::span<const Symbol>(symbols_);
+}
+
+void LinuxKernel::forget_modules() {
+  std::erase_if(symbols_, [](const Symbol& symbol) { return !symbol.module.empty(); });
+  modules_.clear();
+  modules_known_ = false;
 }
 
 std::optional<Kernel::Location> LinuxKernel::locate(GuestVirt address) {

@@ -30,6 +30,7 @@ class LinuxKernel final : public Kernel {
 
   std::optional<GuestVirt> symbol(std::string_view name) override;
   Result<std::span<const Symbol>> symbols() override;
+  void forget_modules() override;
   std::optional<Location> locate(GuestVirt address) override;
 
   std::optional<Member> member(std::string_view type, std::string_view path) override;
@@ -91,6 +92,7 @@ class LinuxKernel final : public Kernel {
   Kallsyms::Text symbol_text_;
   std::vector<LoadedModule> modules_;
   std::vector<Symbol> symbols_;
+  bool modules_known_ = false;  // symbols_ has those of modules
 };
 
 }  // namespace vmsight

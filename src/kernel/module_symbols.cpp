@@ -21,6 +21,8 @@ constexpr std::uint64_t elf_symbol_size = 24;  // Elf64_Sym: u32 name ... u64 va
 struct ModuleLayout {
   Member list, name, kallsyms, symtab, num_symtab, strtab;
   std::optional<Member> typetab, state, mem, mem_base, mem_size, core_base, core_size;
+  std::optional<Member> core_text, init_base, init_text;
+  std::int64_t text_kind = 0, init_text_kind = 4;  // of mem[]: enum mod_mem_type
   std::optional<Member> exports, num_exports, export_value, export_name;
   std::uint64_t export_size = 0;
   std::optional<std::int64_t> unformed;
@@ -57,6 +59,11 @@ Result<ModuleLayout> resolve(Kernel& kernel) {
   layout.mem_size = kernel.member("module_memory", "size");
   layout.core_base = kernel.member("module", "core_layout.base");
   layout.core_size = kernel.member("module", "core_layout.size");
+  layout.core_text = kernel.member("module", "core_layout.text_size");
+  layout.init_base = kernel.member("module", "init_layout.base");
+  layout.init_text = kernel.member("module", "init_layout.text_size");
+  layout.text_kind = kernel.enumerator("MOD_TEXT").value_or(layout.text_kind);
+  layout.init_text_kind = kernel.enumerator("MOD_INIT_TEXT").value_or(layout.init_text_kind);
   layout.exports = kernel.member("module", "syms");
   layout.num_exports = kernel.member("module", "num_syms");
   layout.export_value = kernel.member("kernel_symbol", "value_offset");
@@ -89,8 +96,9 @@ class ModuleReader {
         static_cast<std::int64_t>(reader_.value(module, *layout_.state)) == *layout_.unformed)
       return std::nullopt;
     LoadedModule result;
+    result.at = module;
     result.name = string(module + layout_.name.offset);
-    result.memory = read_memory(module);
+    read_memory(module, result);
     if (extent == Extent::places) return reader_.ok() ? std::optional(result) : std::nullopt;
     read_exports(module);
     read_symbols(module, result);
@@ -101,22 +109,31 @@ class ModuleReader {
  private:
   std::string string(GuestVirt at) { return std::string(reader_.c_string(at, buffer_)); }
 
-  std::vector<LoadedModule::Range> read_memory(GuestVirt module) {
-    std::vector<LoadedModule::Range> memory;
-    const auto add = [&](std::uint64_t base, std::uint64_t size) {
-      if (base != 0 && size != 0 && size <= max_module_size)
-        memory.push_back({GuestVirt(base), size});
-    };
+  static void add_range(std::vector<LoadedModule::Range>& to, std::uint64_t base,
+                        std::uint64_t size) {
+    if (base != 0 && size != 0 && size <= max_module_size) to.push_back({GuestVirt(base), size});
+  }
+
+  void read_memory(GuestVirt module, LoadedModule& into) {
     if (layout_.mem && layout_.mem_base && layout_.mem_size && layout_.mem->count != 0) {
       const std::uint32_t stride = layout_.mem->size / layout_.mem->count;
       for (std::uint32_t i = 0; i < std::min(layout_.mem->count, 16U); ++i) {
         const GuestVirt at = module + layout_.mem->offset + i * stride;
-        add(reader_.value(at, *layout_.mem_base), reader_.value(at, *layout_.mem_size));
+        const std::uint64_t base = reader_.value(at, *layout_.mem_base);
+        const std::uint64_t size = reader_.value(at, *layout_.mem_size);
+        add_range(into.memory, base, size);
+        if (i == layout_.text_kind || i == layout_.init_text_kind) add_range(into.text, base, size);
       }
-    } else if (layout_.core_base && layout_.core_size) {
-      add(reader_.value(module, *layout_.core_base), reader_.value(module, *layout_.core_size));
+      return;
     }
-    return memory;
+    if (!layout_.core_base || !layout_.core_size) return;
+    const std::uint64_t base = reader_.value(module, *layout_.core_base);
+    add_range(into.memory, base, reader_.value(module, *layout_.core_size));
+    if (layout_.core_text) add_range(into.text, base, reader_.value(module, *layout_.core_text));
+    if (layout_.init_base && layout_.init_text) {
+      add_range(into.text, reader_.value(module, *layout_.init_base),
+                reader_.value(module, *layout_.init_text));
+    }
   }
 
   /// struct kernel_symbol holds distances from its own fields (CONFIG_HAVE_ARCH_PREL32).

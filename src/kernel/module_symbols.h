@@ -21,8 +21,10 @@ struct LoadedModule {
     GuestVirt start;
     std::uint64_t size = 0;
   };
+  GuestVirt at;  // struct module
   std::string name;
   std::vector<Range> memory;  // text and data
+  std::vector<Range> text;    // what of it may be executed, that of its start too while it is there
   std::vector<ModuleSymbol> symbols;
   bool contains(GuestVirt address) const;
 };

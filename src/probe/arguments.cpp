@@ -8,6 +8,7 @@
 #include "kernel/architecture.h"
 #include "kernel/guest_text.h"
 #include "kernel/type_print.h"
+#include "probe/expression.h"
 #include "probe/system_calls.h"
 
 namespace vmsight {
@@ -411,6 +412,14 @@ std::string enumerator_of(const Btf& btf, const ArgumentPlan& plan, std::uint64_
 
 ProbeValue decode(const Btf* btf, const ArgumentPlan& plan, const std::vector<Fetched>& fetched) {
   ProbeValue value{.plan = &plan, .text = {}, .names = {}};
+  if (plan.expression) {
+    const auto number = plan.expression->evaluate(fetched);
+    value.known = value.has_number = number.has_value();
+    value.number = number.value_or(0);
+    if (value.known && plan.shape == Shape::enumerator && btf != nullptr)
+      value.names = enumerator_of(*btf, plan, value.number);
+    return value;
+  }
   if (plan.value >= fetched.size()) return value;
   const Fetched& from = fetched[plan.value];
   value.known = from.ok;
@@ -561,7 +570,7 @@ FilterNames filter_names(const FunctionPlan& plan, bool at_return) {
     }
     for (std::size_t i = 0; i < plan.arguments.size(); ++i) {
       const ArgumentPlan& argument = plan.arguments[i];
-      if (argument.shape == Shape::opaque) continue;
+      if (argument.shape == Shape::opaque || argument.expression) continue;
       const auto index = static_cast<std::uint16_t>(argument.value);
       FilterName numeric{.term = {.field = Field::fetch,
                                   .index = index,

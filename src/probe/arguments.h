@@ -8,6 +8,7 @@
 // from it, by the kernel's own table of its system calls where it has one.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -22,6 +23,8 @@
 namespace vmsight {
 
 inline constexpr std::uint16_t max_argument_text = 256;
+
+class ProbeExpression;
 
 struct ArgumentPlan {
   enum class Shape : std::uint8_t {
@@ -46,6 +49,8 @@ struct ArgumentPlan {
   std::string structure;             // which is called so; "" if it has no name, or no members
   std::string problem;
   FlagKind flags = FlagKind::none;  // what its numbers are called; of system calls see FunctionPlan
+  std::shared_ptr<const ProbeExpression>
+      expression{};  // of a field that is computed: `value` is none
   // Of system calls:
   const UserRule* user = nullptr;    // what it points to, by
   std::vector<std::size_t> pointed;  // these fetches; of what the call fills, fetches_return

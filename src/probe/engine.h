@@ -31,19 +31,21 @@ namespace vmsight {
 ///   value   nothing more                  bytes   the `size` bytes at value
 ///   string  the bytes at value up to a NUL, at most `size`
 ///
-/// A null pointer on the way ends it: `ok`, with no bytes. An address below 2^63 is of the current
-/// task's user space.
+/// A null pointer on the way ends it: texts and bytes are `ok` and empty, of a value nothing is known.
+/// An address below 2^63 is of the current task's user space.
 struct ProbeFetch {
   enum class What : std::uint8_t { value, string, bytes };
   static constexpr std::size_t max_steps = 3;
   static constexpr std::uint16_t max_size = 4096;
+  static constexpr std::uint8_t of_task = 16;  // as base: the address of the task that runs
   What what = What::value;
-  std::uint8_t base = reg::rdi;  // index of a general register
+  std::uint8_t base = reg::rdi;  // index of a general register, or of_task
   std::uint8_t step_count = 0;
   std::array<std::int32_t, max_steps> steps{};
   std::int32_t offset = 0;
   std::uint16_t size = 0;   // bytes
   bool from_entry = false;  // at a return: the register as it was at the entry
+  friend bool operator==(const ProbeFetch&, const ProbeFetch&) = default;
 };
 struct Fetched {
   bool ok = false;          // false: not mapped, or not present at that moment

@@ -193,10 +193,12 @@ bool GdbLoop::is_of(const ProbeOrder& order, const Moment& moment) const {
                      });
 }
 
-void GdbLoop::fetch(std::span<const ProbeFetch> wanted, const ProbeRegisters& registers,
+void GdbLoop::fetch(std::span<const ProbeFetch> wanted, const Moment& moment,
                     const ProbeRegisters& at_entry, HitMemory& memory,
                     std::vector<Fetched>& into) const {
-  for (const ProbeFetch& one : wanted) into.push_back(memory.fetch(one, registers, at_entry));
+  for (const ProbeFetch& one : wanted) {
+    into.push_back(memory.fetch(one, moment.gdb.registers, at_entry, moment.who.task.task));
+  }
 }
 
 void GdbLoop::on_entry(Probe& probe, const Moment& moment, HitMemory& memory) {
@@ -206,7 +208,7 @@ void GdbLoop::on_entry(Probe& probe, const Moment& moment, HitMemory& memory) {
            .vcpu = moment.vcpu,
            .registers = registers,
            .task = moment.who.task}};
-  fetch(probe.order.fetches, registers, registers, memory, hit.fetched);
+  fetch(probe.order.fetches, moment, registers, memory, hit.fetched);
   const ProbeFilter& filter = probe.order.filter;
   const bool at_return = probe.order.site.at_return;
   const bool late = filters_at_return(probe.order) || (at_return && is_undecided(filter, hit));
@@ -278,7 +280,7 @@ void GdbLoop::tell_return(Call& call, const Moment& moment, HitMemory& memory) {
            .registers = registers,
            .task = call.task},
           std::move(call.fetched)};
-  fetch(probe.order.fetches_return, registers, call.registers, memory, hit.fetched_return);
+  fetch(probe.order.fetches_return, moment, call.registers, memory, hit.fetched_return);
   const bool late = call.undecided || filters_at_return(probe.order);
   if (late && !passes(probe.order.filter, hit)) {
     ++probe.counts.filtered;

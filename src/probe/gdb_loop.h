@@ -90,7 +90,7 @@ class GdbLoop {
   void tell_return(Call& call, const Moment& moment, HitMemory& memory);
   bool on_return(const Moment& moment, HitMemory& memory);
   void forget_call(const Call& call);
-  void fetch(std::span<const ProbeFetch> wanted, const ProbeRegisters& registers,
+  void fetch(std::span<const ProbeFetch> wanted, const Moment& moment,
              const ProbeRegisters& at_entry, HitMemory& memory, std::vector<Fetched>& into) const;
   void tell(Probe& probe, Hit hit);
   void deliver(bool standing, const ProbeEngine::Sink& sink, std::size_t& told);

@@ -31,12 +31,18 @@ std::optional<std::uint64_t> HitMemory::u64(std::uint64_t va) {
 }
 
 Fetched HitMemory::fetch(const ProbeFetch& wanted, const ProbeRegisters& registers,
-                         const ProbeRegisters& at_entry) {
+                         const ProbeRegisters& at_entry, GuestVirt task) {
   const ProbeRegisters& from = wanted.from_entry ? at_entry : registers;
   Fetched fetched;
-  if (wanted.base >= from.general.size() || !from.has(wanted.base)) return fetched;
-  fetched.value = from.general[wanted.base];
+  if (wanted.base == ProbeFetch::of_task) {
+    if (task.raw() == 0) return fetched;
+    fetched.value = task.raw();
+  } else {
+    if (wanted.base >= from.general.size() || !from.has(wanted.base)) return fetched;
+    fetched.value = from.general[wanted.base];
+  }
   for (std::size_t i = 0; i < wanted.step_count && i < wanted.steps.size(); ++i) {
+    if (fetched.value == 0 && wanted.what == ProbeFetch::What::value) return fetched;
     if (fetched.value == 0) break;
     const auto next =
         u64(fetched.value + static_cast<std::uint64_t>(std::int64_t{wanted.steps[i]}));

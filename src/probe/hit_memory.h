@@ -21,7 +21,7 @@ class HitMemory {
   std::size_t copy(std::uint64_t va, std::span<std::byte> into);
   std::optional<std::uint64_t> u64(std::uint64_t va);
   Fetched fetch(const ProbeFetch& wanted, const ProbeRegisters& registers,
-                const ProbeRegisters& at_entry);
+                const ProbeRegisters& at_entry, GuestVirt task);
 
  private:
   void read_string(Fetched& fetched, std::size_t size);

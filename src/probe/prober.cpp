@@ -9,6 +9,7 @@
 #include "kernel/module_symbols.h"
 #include "probe/arguments.h"
 #include "probe/engine.h"
+#include "probe/expression.h"
 #include "probe/kernel_sites.h"
 #include "probe/user_sites.h"
 
@@ -59,7 +60,9 @@ class EngineProber final : public Prober {
         Probe probe{.site = site,
                     .plan = plan_function(setting_.kernel, reader_, site, request.text_arguments),
                     .handler = shared};
-        auto made = order_for(request, probe);
+        auto planned = plan_fields(setting_.kernel, request.fields, probe.plan);
+        auto made =
+            planned ? order_for(request, probe) : Result<ProbeOrder>(std::move(planned).error());
         if (!made && may_skip && made.error().code == ErrorCode::usage) {
           no_fit = std::move(made).error();
           continue;

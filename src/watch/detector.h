@@ -22,6 +22,7 @@ struct Look {
   const State& state;  // has at least the parts that the detector asked for
   Kernel& kernel;
   Reader& reader;              // of the same view
+  const VmInfo* vm = nullptr;  // nullptr: an image
   std::uint64_t host_ns = 0;   // the host's monotonic clock
   std::uint64_t guest_ns = 0;  // how long the guest has run: stands while it is paused
   /// Where a task hangs, for a person: of one that sleeps the function that waits, of one that runs
@@ -60,6 +61,7 @@ class Detector {
 struct ProbedKernel {
   Kernel& kernel;
   Reader& reader;
+  std::string vm{};  // its name
 };
 
 /// The fields that rules of this kind can name. usage if the rule names what is none; not_found if the
@@ -75,7 +77,7 @@ Result<void> check_rule(const Rule& rule, const RuleSet& set);
 Result<std::unique_ptr<Detector>> make_state_detector(CompiledRule rule);
 Result<std::unique_ptr<Detector>> make_progress_detector(CompiledRule rule);
 Result<std::unique_ptr<Detector>> make_heartbeat_detector(CompiledRule rule);
-Result<std::unique_ptr<Detector>> make_probe_detector(CompiledRule rule);
+Result<std::unique_ptr<Detector>> make_probe_detector(CompiledRule rule, const ProbedKernel& guest);
 Result<std::unique_ptr<Detector>> make_integrity_detector(CompiledRule rule);
 Result<std::unique_ptr<FieldNames>> integrity_field_names(const Rule& rule);
 Result<std::unique_ptr<FieldNames>> state_field_names(const Rule& rule);

@@ -25,12 +25,12 @@ Result<std::unique_ptr<FieldNames>> field_names(const Rule& rule, const ProbedKe
 Result<std::unique_ptr<Detector>> make_detector(const Rule& rule, const RuleSet& set,
                                                 const ProbedKernel& guest) {
   VMSIGHT_TRY(const auto names, field_names(rule, &guest));
-  VMSIGHT_TRY(CompiledRule compiled, CompiledRule::compile(rule, set, *names));
+  VMSIGHT_TRY(CompiledRule compiled, CompiledRule::compile(rule, set, *names, guest.vm));
   return std::visit(
       Overloaded{[&](const StateRule&) { return make_state_detector(std::move(compiled)); },
                  [&](const Progress&) { return make_progress_detector(std::move(compiled)); },
                  [&](const Heartbeat&) { return make_heartbeat_detector(std::move(compiled)); },
-                 [&](const ProbeRule&) { return make_probe_detector(std::move(compiled)); },
+                 [&](const ProbeRule&) { return make_probe_detector(std::move(compiled), guest); },
                  [&](const Integrity&) { return make_integrity_detector(std::move(compiled)); }},
       rule.kind);
 }

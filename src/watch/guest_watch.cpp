@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "kernel/architecture.h"
 #include "kernel/guest_text.h"
+#include "kernel/module_symbols.h"
 #include "probe/arguments.h"
 #include "render/json.h"
 #include "render/json_writer.h"
@@ -102,9 +103,27 @@ void GuestWatch::note_once(Running& running, std::string reason) {
       fmt::format("{}: rule \"{}\": {}", escape_bytes(name_), running.rule.name, running.reason));
 }
 
+/// Symbols of modules are of those that were loaded when they were read.
+void GuestWatch::follow_modules(std::uint64_t now_ns) {
+  if (now_ns - modules_ns_ < retry_ns) return;
+  modules_ns_ = now_ns;
+  Reader reader(*guest_.memory, guest_.kernel->space());
+  const auto loaded = read_module_places(*guest_.kernel, reader);
+  if (!loaded) return;
+  std::vector<std::string> now;
+  for (const LoadedModule& module : *loaded) {
+    const std::uint64_t at = module.memory.empty() ? 0 : module.memory.front().start.raw();
+    now.push_back(fmt::format("{} {:#x}", module.name, at));
+  }
+  if (std::exchange(modules_, now) == now) return;
+  guest_.kernel->forget_modules();
+  unwinder_.reset();
+}
+
 /// What is not there yet may come: a module that is loaded, a program that is started.
 void GuestWatch::arm_pending(std::uint64_t now_ns) {
   if (is_suspended(now_ns)) return;
+  follow_modules(now_ns);
   for (const auto& running : running_) {
     if (!running->pending || running->broken || now_ns < running->next_try_ns) continue;
     running->next_try_ns = now_ns + retry_ns;
@@ -119,7 +138,8 @@ void GuestWatch::arm_pending(std::uint64_t now_ns) {
 
 Result<void> GuestWatch::make(Running& running) {
   Reader reader(*guest_.memory, guest_.kernel->space());
-  VMSIGHT_TRY(running.detector, make_detector(running.rule, *rules_.set, {*guest_.kernel, reader}));
+  VMSIGHT_TRY(running.detector,
+              make_detector(running.rule, *rules_.set, {*guest_.kernel, reader, name_}));
   return {};
 }
 
@@ -192,14 +212,28 @@ Result<void> GuestWatch::step(std::chrono::milliseconds patience) {
   if (looked) count_hits();
   deliver_found();
   if (looked || looked.error().code != ErrorCode::vm_gone) return looked;
-  return follow_reboot();
+  look_after_probes();
+  return follow_reboot(looked.error());
+}
+
+/// Probes that are gone are armed anew, as after a reboot; but first those are asked who tell a reboot from
+/// a guest that removes them.
+void GuestWatch::look_after_probes() {
+  for (const auto& running : running_) {
+    const auto* checks = std::get_if<Integrity>(&running->rule.kind);
+    const bool is_asked =
+        checks != nullptr && std::ranges::find(checks->checks, "own-traps") != checks->checks.end();
+    running->next_look_ns = is_asked ? 0 : ~0ULL;
+  }
+  static_cast<void>(look(monotonic_ns()));
+  deliver_found();
 }
 
 /// The VM goes on, so it is the guest that is another one now.
-Result<void> GuestWatch::follow_reboot() {
+Result<void> GuestWatch::follow_reboot(const Error& why) {
   if (!guest_.vm) return Error{.code = ErrorCode::vm_gone, .message = name_ + " has ended"};
   VMSIGHT_TRY_VOID(guest_.vm->check_alive());
-  options_.note(fmt::format("{}: the guest reboots", escape_bytes(name_)));
+  options_.note(fmt::format("{}: {}; it is attached to anew", escape_bytes(name_), why.message));
   prober_.reset();
   running_.clear();
   suspended_ = false;
@@ -231,12 +265,14 @@ std::uint64_t GuestWatch::next_due_ns() const {
 /// One state for all detectors whose time has come.
 Result<void> GuestWatch::look(std::uint64_t now_ns) {
   unsigned parts = 0;
+  bool any_due = false;
   for (const auto& running : running_) {
     if (!running->detector) continue;
     const bool is_due = running->detector->every_ns() != 0 && now_ns >= running->next_look_ns;
     if (is_due) parts |= running->detector->parts();
+    any_due |= is_due;
   }
-  if (parts == 0) return {};
+  if (!any_due) return {};
   StateOptions options;
   options.parts = parts | part_os;
   const Stopwatch reading;
@@ -266,6 +302,7 @@ Look GuestWatch::make_look(Reader& reader, std::uint64_t now_ns) {
   return {.state = state_,
           .kernel = *guest_.kernel,
           .reader = reader,
+          .vm = guest_.vm ? &guest_.vm->info() : nullptr,
           .host_ns = now_ns,
           .guest_ns = guest_time(reader),
           .where = [this, &reader](GuestVirt task, std::int32_t cpu,
@@ -352,7 +389,7 @@ void GuestWatch::raise(Running& running, Detection detection) {
   }
   if (found_.size() >= max_found) return;
   const CompiledRule& rule = running.detector->rule();
-  Found found{.alarm = rule.alarm(detection.fields, name_, wall_clock_ns()),
+  Found found{.alarm = rule.alarm(detection.fields, wall_clock_ns()),
               .key = rule.limit_key(detection.fields),
               .by = &running,
               .pid = detection.pid};

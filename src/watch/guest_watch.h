@@ -99,9 +99,11 @@ class GuestWatch {
   nlohmann::json status_of(const Running& running, const std::vector<ProbeInfo>& probes) const;
   bool is_suspended(std::uint64_t now_ns);
   void disarm_what_stops();
-  Result<void> follow_reboot();
+  void look_after_probes();
+  Result<void> follow_reboot(const Error& why);
   Result<void> open_prober();
   void arm_pending(std::uint64_t now_ns);
+  void follow_modules(std::uint64_t now_ns);
   Result<void> make(Running& running);
   Result<void> arm(Running& running);
   Result<void> check_denial(std::span<const ProbeRequest> requests);
@@ -134,6 +136,8 @@ class GuestWatch {
       rule_by_name_;  // also those that were taken away: sums may be to come
   std::vector<Found> found_;
   std::uint64_t counted_ns_ = 0;
+  std::uint64_t modules_ns_ = 0;        // when they were looked at last
+  std::vector<std::string> modules_{};  // that were loaded then
   std::uint64_t readings_ = 0, reading_ns_ = 0;  // of the state
   bool suspended_ = false;                       // by pause(), with nothing armed
   std::uint64_t next_run_check_ns_ = 0;

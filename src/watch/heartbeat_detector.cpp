@@ -89,7 +89,9 @@ class HeartbeatDetector final : public Detector {
       const bool is_silent = silent(timer, look.guest_ns);
       const FieldValues own({Row{"silence", Value(silence(timer, look.guest_ns))}});
       const JoinedFields fields(own, of_process);
-      if (is_silent && rule_.matches(fields, memory_, look.guest_ns)) {
+      // Without a condition it is about those that beat at all.
+      const bool is_meant = timer.has_beaten || !rule_.rule().condition.text.empty();
+      if (is_silent && is_meant && rule_.matches(fields, memory_, look.guest_ns)) {
         raise({.fields = fields,
                .pid = process.pid,
                .object = fmt::format("{}/{}", process.pid, process.start_time_ns)});

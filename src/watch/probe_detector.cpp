@@ -1,5 +1,9 @@
 // Rules about hits of probes: conditions on what the vCPU knew there.
-#include "probe/arguments.h"
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "probe/expression.h"
 #include "probe/kernel_sites.h"
 #include "watch/detector.h"
 #include "watch/record_fields.h"
@@ -26,20 +30,93 @@ FieldType type_of(const ArgumentPlan& argument) {
           .bits = argument.bits};
 }
 
-/// Arguments by the names that the function has in this guest.
-Result<void> add_arguments(const std::string& text, const ProbedKernel& guest,
-                           std::vector<RecordFieldNames::Row>& rows) {
+/// A site that the guest has.
+struct PlannedSite {
+  std::string text;
+  FunctionPlan plan;  // with the rule's fields behind the arguments
+  bool at_return = false;
+  std::vector<ProbeField> fields;  // those that its function can have
+};
+
+/// With `returns` a function is told when it returns.
+std::string site_text(const ProbeRule& rule, const std::string& text) {
+  for (const std::string_view entry : {"kprobe:", "uprobe:"}) {
+    if (rule.returns && text.starts_with(entry))
+      return fmt::format("{}ret{}", entry[0], std::string_view(text).substr(1));
+  }
+  return text;
+}
+
+Result<PlannedSite> plan_site(const std::string& text, const ProbedKernel& guest) {
   VMSIGHT_TRY(const Site site, parse_site(text));
   ProbeSite found{.user = site.user, .at_return = site.at_return};
   if (!site.user) {
     VMSIGHT_TRY(const auto sites, find_kernel_sites(guest.kernel, site));
     if (!sites.empty()) found = sites.front();
   }
-  const FunctionPlan plan = plan_function(guest.kernel, guest.reader, found);
-  for (const ArgumentPlan& argument : plan.arguments)
+  return PlannedSite{.text = text,
+                     .plan = plan_function(guest.kernel, guest.reader, found),
+                     .at_return = site.at_return,
+                     .fields = {}};
+}
+
+/// Of fields that the function cannot have: why the first cannot be had.
+std::optional<Error> add_fields(const ProbeRule& rule, const ProbedKernel& guest,
+                                PlannedSite& site) {
+  std::optional<Error> first;
+  const FunctionPlan bare = site.plan;
+  for (const RuleField& field : rule.fields) {
+    std::vector<ProbeField> more = site.fields;
+    more.push_back({field.name, field.expression.text});
+    FunctionPlan grown = bare;
+    if (auto done = plan_fields(guest.kernel, more, grown); !done) {
+      if (first) continue;
+      first = std::move(done).error();
+      first->message = fmt::format("{}: {}", to_string(field.expression.place), first->message);
+      continue;
+    }
+    site.plan = std::move(grown);
+    site.fields = std::move(more);
+  }
+  return first;
+}
+
+bool has_argument(const PlannedSite& site, std::string_view name) {
+  return std::ranges::any_of(site.plan.arguments,
+                             [&](const ArgumentPlan& argument) { return argument.name == name; });
+}
+
+/// Of several sites those that the guest has. not_found if it has none of them now; unsupported if no
+/// function can have one of the fields.
+Result<std::vector<PlannedSite>> plan_sites(const ProbeRule& rule, const ProbedKernel& guest) {
+  std::vector<PlannedSite> sites;
+  std::optional<Error> absent, unfit;
+  for (const std::string& text : rule.probes) {
+    auto site = plan_site(site_text(rule, text), guest);
+    if (!site && site.error().code == ErrorCode::not_found && rule.probes.size() > 1) {
+      absent = std::move(site).error();
+      continue;
+    }
+    if (!site) return std::move(site).error();
+    if (auto wrong = add_fields(rule, guest, *site)) unfit = std::move(wrong);
+    sites.push_back(*std::move(site));
+  }
+  if (sites.empty() && absent) return *absent;
+  for (const RuleField& field : rule.fields) {
+    const auto has_it = [&](const PlannedSite& site) { return has_argument(site, field.name); };
+    if (!unfit || std::ranges::any_of(sites, has_it)) continue;
+    unfit->code = ErrorCode::unsupported;
+    return *unfit;
+  }
+  return sites;
+}
+
+std::vector<RecordFieldNames::Row> rows_of(const PlannedSite& site) {
+  std::vector<RecordFieldNames::Row> rows;
+  for (const ArgumentPlan& argument : site.plan.arguments)
     rows.emplace_back(argument.name, type_of(argument));
-  if (plan.result && site.at_return) rows.emplace_back("retval", type_of(*plan.result));
-  return {};
+  if (site.plan.result && site.at_return) rows.emplace_back("retval", type_of(*site.plan.result));
+  return rows;
 }
 
 class OfEvent final : public Fields {
@@ -70,27 +147,32 @@ class OfEvent final : public Fields {
   const ProbeEvent& event_;
 };
 
+/// What the engine can judge of a condition, it judges where the hit happens.
+std::string filter_of(const Condition& condition, const PlannedSite& site) {
+  constexpr std::size_t most = 12;     // terms, and
+  constexpr std::size_t longest = 60;  // bytes of one: engines have not much room for texts
+  constexpr std::string_view of_every_hit[] = {"pid", "tgid", "comm", "cpu"};
+  const FilterNames names = filter_names(site.plan, site.at_return);
+  std::string filter;
+  std::size_t count = 0;
+  for (const ConditionTerm& term : condition.terms()) {
+    const bool known = std::ranges::find(of_every_hit, term.name) != std::end(of_every_hit) ||
+                       names(term.name).has_value();
+    if (!known || term.text.size() > longest || count++ == most) continue;
+    filter += filter.empty() ? term.text : " && " + term.text;
+  }
+  return filter;
+}
+
 class ProbeDetector final : public Detector {
  public:
-  explicit ProbeDetector(CompiledRule rule)
-      : rule_(std::move(rule)), how_(std::get<ProbeRule>(rule_.rule().kind)) {}
+  ProbeDetector(CompiledRule rule, std::vector<ProbeRequest> requests)
+      : rule_(std::move(rule)), requests_(std::move(requests)) {}
 
   const CompiledRule& rule() const override { return rule_; }
   unsigned parts() const override { return 0; }
   std::uint64_t every_ns() const override { return 0; }
-
-  /// What the engine can judge, it judges where the hit happens.
-  std::vector<ProbeRequest> probes() const override {
-    std::string filter;
-    for (const ConditionTerm& term : rule_.condition().terms()) {
-      if (term.name == "function" || term.name == "duration_ns") continue;
-      filter += filter.empty() ? term.text : " && " + term.text;
-    }
-    std::vector<ProbeRequest> requests;
-    for (const std::string& site : how_.probes)
-      requests.push_back({.site = site, .filter = filter});
-    return requests;
-  }
+  std::vector<ProbeRequest> probes() const override { return requests_; }
 
   void look(const Look&, const Raise&) override {}
   void counted(std::uint64_t) override {}
@@ -111,27 +193,42 @@ class ProbeDetector final : public Detector {
 
  private:
   CompiledRule rule_;
-  ProbeRule how_;
+  std::vector<ProbeRequest> requests_;
   Memory memory_;
 };
 
 }  // namespace
 
 Result<std::unique_ptr<FieldNames>> probe_field_names(const Rule& rule, const ProbedKernel* guest) {
+  const ProbeRule& how = std::get<ProbeRule>(rule.kind);
   std::vector<RecordFieldNames::Row> rows = rows_of_hits();
-  for (const std::string& text : std::get<ProbeRule>(rule.kind).probes) {
-    if (guest == nullptr) {
+  if (guest == nullptr) {
+    for (const std::string& text : how.probes) {
       VMSIGHT_TRY(const Site site, parse_site(text));
       static_cast<void>(site);
-    } else {
-      VMSIGHT_TRY_VOID(add_arguments(text, *guest, rows));
+    }
+    for (const RuleField& field : how.fields)
+      rows.emplace_back(field.name, FieldType{.kind = FieldType::Kind::untyped});
+  } else {
+    VMSIGHT_TRY(const auto sites, plan_sites(how, *guest));
+    for (const PlannedSite& site : sites) {
+      const auto own = rows_of(site);
+      rows.insert(rows.end(), own.begin(), own.end());
     }
   }
   return std::unique_ptr<FieldNames>(std::make_unique<RecordFieldNames>(std::move(rows), false));
 }
 
-Result<std::unique_ptr<Detector>> make_probe_detector(CompiledRule rule) {
-  return std::unique_ptr<Detector>(std::make_unique<ProbeDetector>(std::move(rule)));
+Result<std::unique_ptr<Detector>> make_probe_detector(CompiledRule rule,
+                                                      const ProbedKernel& guest) {
+  VMSIGHT_TRY(const auto sites, plan_sites(std::get<ProbeRule>(rule.rule().kind), guest));
+  std::vector<ProbeRequest> requests;
+  for (const PlannedSite& site : sites) {
+    requests.push_back(
+        {.site = site.text, .filter = filter_of(rule.condition(), site), .fields = site.fields});
+  }
+  return std::unique_ptr<Detector>(
+      std::make_unique<ProbeDetector>(std::move(rule), std::move(requests)));
 }
 
 }  // namespace vmsight::detect

@@ -28,9 +28,10 @@ SyntheticGuest::SyntheticGuest(SyntheticOptions options)
   next_free_ = options_.ram.front().start + std::min(mib, options_.ram.front().size / 4);
   root_ = allocate_phys(page_size, page_size);
   for (const RamRange& range : memory_.ram().ranges()) {
-    map_window(direct(range.start), range.start, range.size);
+    const std::uint64_t flags = options_.direct_map_executes ? 0 : pte::no_execute;
+    map_window(direct(range.start), range.start, range.size, flags);
   }
-  map_window(options_.image, options_.image_phys, options_.image_size);
+  map_window(options_.image, options_.image_phys, options_.image_size, 0);
 }
 
 AddressSpace SyntheticGuest::space() const {
@@ -132,14 +133,15 @@ void SyntheticGuest::map_in(GuestPhys root, GuestVirt va, GuestPhys pa, MapSize 
   memory_.put(table + 8 * table_index(va, leaf), pa.raw() | flags | large);
 }
 
-void SyntheticGuest::map_window(GuestVirt va, GuestPhys pa, std::uint64_t size) {
+void SyntheticGuest::map_window(GuestVirt va, GuestPhys pa, std::uint64_t size,
+                                std::uint64_t flags) {
   for (std::uint64_t done = 0; done < size;) {
     const std::uint64_t left = size - done;
     const std::uint64_t both = (va.raw() + done) | (pa.raw() + done);
     const MapSize step = both % gib == 0 && left >= gib             ? MapSize::page_1g
                          : both % (2 * mib) == 0 && left >= 2 * mib ? MapSize::page_2m
                                                                     : MapSize::page_4k;
-    map(va + done, pa + done, step);
+    map(va + done, pa + done, step, pte::present | pte::writable | flags);
     done += static_cast<std::uint64_t>(step);
   }
 }

@@ -36,6 +36,7 @@ struct SyntheticOptions {
   GuestVirt image{0xffffffff81000000};        // 2 MiB aligned
   GuestPhys image_phys{16 * mib};             // the same
   std::uint64_t image_size = 8 * mib;         // the same
+  bool direct_map_executes = true;            // kernels forbid that
 };
 
 class SyntheticGuest {
@@ -97,7 +98,7 @@ class SyntheticGuest {
  private:
   unsigned levels() const { return options_.five_level ? 5 : 4; }
   GuestPhys next_table(GuestPhys entry);
-  void map_window(GuestVirt va, GuestPhys pa, std::uint64_t size);
+  void map_window(GuestVirt va, GuestPhys pa, std::uint64_t size, std::uint64_t flags);
 
   SyntheticOptions options_;
   ByteMemory memory_;

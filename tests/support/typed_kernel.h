@@ -44,6 +44,7 @@ class TypedKernel final : public Kernel {
   Result<std::span<const Symbol>> symbols() override {
     return std::span<const Symbol>(all_symbols_);
   }
+  void forget_modules() override {}
   /// Only within 4 KiB after a symbol.
   std::optional<Location> locate(GuestVirt address) override {
     for (const auto& [name, at] : symbols_) {

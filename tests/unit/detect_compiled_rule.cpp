@@ -106,9 +106,9 @@ TEST(CompiledRule, MakesAlarms) {
   RuleSet set = good(
       "- rule: x\n  desc: d\n  output: \"%comm at %task\"\n  priority: critical\n  tags: [t]\n"
       "  probe: p\n  condition: uid == 1\n  limit: {key: [pid, uid], every: 5s}\n");
-  const auto made = CompiledRule::compile(set.rules.at(0), set, names());
+  const auto made = CompiledRule::compile(set.rules.at(0), set, names(), "web");
   ASSERT_TRUE(made);
-  const Alarm alarm = made->alarm(event("a\n", 1), "web", 77);
+  const Alarm alarm = made->alarm(event("a\n", 1), 77);
   EXPECT_EQ(alarm.rule, "x");
   EXPECT_EQ(alarm.priority, Priority::critical);
   EXPECT_THAT(alarm.tags, ElementsAre("t"));
@@ -127,6 +127,23 @@ TEST(CompiledRule, MakesAlarms) {
   EXPECT_EQ(made->limit_key(event("a", 1)), made->limit_key(event("b", 1)));
   EXPECT_EQ(compiled("").limit_every_ns(), 0u);
   EXPECT_EQ(compiled("").limit_key(event("a", 1)), "");
+}
+
+TEST(CompiledRule, EveryRuleHasTheVmAsAField) {
+  RuleSet set = good(
+      "- rule: x\n  desc: d\n  output: \"%vm: %comm\"\n  priority: critical\n  probe: p\n"
+      "  condition: vm startswith web\n  limit: {key: [vm], every: 5s}\n"
+      "  exceptions: [{name: backup, fields: [vm], values: [[web-bak]]}]\n");
+  Memory memory;
+  const auto web = CompiledRule::compile(set.rules.at(0), set, names(), "web");
+  const auto backup = CompiledRule::compile(set.rules.at(0), set, names(), "web-bak");
+  const auto mail = CompiledRule::compile(set.rules.at(0), set, names(), "mail");
+  ASSERT_TRUE(web && backup && mail);
+  EXPECT_TRUE(web->matches(event("a", 1), memory, 1));
+  EXPECT_FALSE(backup->matches(event("a", 1), memory, 1));
+  EXPECT_FALSE(mail->matches(event("a", 1), memory, 1));
+  EXPECT_EQ(web->alarm(event("a", 1), 7).output, "web: a");
+  EXPECT_NE(web->limit_key(event("a", 1)), mail->limit_key(event("a", 1)));
 }
 
 TEST(CompiledRule, ErrorsSayFileLineRuleAndWhy) {

@@ -9,115 +9,19 @@
 
 #include "detect/integrity/integrity_check.h"
 #include "detect/integrity/text_baseline.h"
-#include "unit/state_made_up_kernel.h"
+#include "probe/kvm/trampoline.h"
+#include "unit/detect_checked_kernel.h"
 
 namespace vmsight::detect_integrity_test {
 namespace {
 
+using test::CheckedKernel;
+using test::Integrity;
 using test::MadeUpKernel;
 using test::SyntheticGuest;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-
-/// The kernel made by hand, with a list of symbols, sizes of some, and a build-id.
-class CheckedKernel final : public Kernel {
- public:
-  explicit CheckedKernel(SyntheticGuest& guest) : made_(guest) {}
-  MadeUpKernel& made() { return made_; }
-  /// In ascending order of addresses.
-  void add(std::string_view name, GuestVirt at) {
-    symbols_.push_back({.name = name, .type = 't', .address = at});
-    made_.set_symbol(std::string(name), at);
-  }
-  void set_size(std::string_view symbol, std::uint64_t size) { sizes_[symbol] = size; }
-
-  const std::string& banner() const override { return made_.banner(); }
-  const std::string& build_id() const override { return build_id_; }
-  const AddressSpace& space() const override { return made_.space(); }
-  const AttachReport& attach_report() const override { return made_.attach_report(); }
-  std::optional<GuestVirt> symbol(std::string_view name) override { return made_.symbol(name); }
-  std::optional<std::uint64_t> symbol_size(std::string_view name) override {
-    const auto found = sizes_.find(name);
-    return found == sizes_.end() ? std::nullopt : std::optional(found->second);
-  }
-  Result<std::span<const Symbol>> symbols() override { return std::span<const Symbol>(symbols_); }
-  std::optional<Location> locate(GuestVirt) override { return std::nullopt; }
-  std::optional<Member> member(std::string_view type, std::string_view path) override {
-    return made_.member(type, path);
-  }
-  std::optional<std::uint64_t> type_size(std::string_view type) override {
-    return made_.type_size(type);
-  }
-  std::optional<std::int64_t> enumerator(std::string_view name) override {
-    return made_.enumerator(name);
-  }
-  Result<const Btf*> btf() override { return made_.btf(); }
-  Result<const Btf*> btf_of(std::string_view module) override { return made_.btf_of(module); }
-  GuestVirt page_offset() const override { return made_.page_offset(); }
-  GuestVirt vmemmap() const override { return made_.vmemmap(); }
-  std::span<const std::uint64_t> per_cpu_offsets() const override {
-    return made_.per_cpu_offsets();
-  }
-  Result<void> check_running() override { return {}; }
-  Result<void> save_cache() override { return {}; }
-
- private:
-  MadeUpKernel made_;
-  std::string build_id_ = "0123abcd";
-  std::vector<Symbol> symbols_;
-  std::map<std::string_view, std::uint64_t> sizes_;
-};
-
-class Integrity : public ::testing::Test {
- protected:
-  Integrity() : kernel_(guest_) {
-    kernel_.add("_stext", text());
-    kernel_.add("asm_exc_page_fault", text(0x10));
-    kernel_.add("__x64_sys_read", text(0x40));
-    kernel_.add("__x64_sys_execve", text(0x80));
-    kernel_.add("do_exit", text(0xc0));
-    kernel_.add("_etext", text(0x2000));
-    for (const char* lacking :
-         {"ia32_sys_call_table", "x32_sys_call_table", "syscalls_metadata", "module.mem",
-          "__start___jump_table", "__start_static_call_sites", "__smp_locks", "ftrace_pages_start",
-          "kprobe_table", "boot_cpu_data", "pv_ops"})
-      kernel_.made().lack(lacking);
-    guest_.link_list(*kernel_.symbol("modules"), {});
-  }
-  GuestVirt text(std::uint64_t offset = 0) const { return guest_.image(offset); }
-
-  Findings run(const std::string& name, const State* state = nullptr,
-               IntegrityOptions options = {}) {
-    options.pause = std::chrono::milliseconds(0);
-    auto checker = IntegrityChecker::create(kernel_, guest_.memory(), std::move(options));
-    EXPECT_TRUE(checker);
-    auto found = (*checker)->run(std::vector<std::string>{name}, state);
-    EXPECT_TRUE(found) << found.error().message;
-    return *std::move(found);
-  }
-  static std::vector<std::string> objects(const Findings& all) {
-    std::vector<std::string> objects;
-    for (const Finding& finding : all.findings) objects.push_back(finding.object);
-    return objects;
-  }
-  /// Nothing found, and the check was done.
-  static void expect_clean(const Findings& all) {
-    EXPECT_THAT(objects(all), IsEmpty());
-    ASSERT_EQ(all.reports.size(), 1U);
-    EXPECT_TRUE(all.reports[0].done) << all.reports[0].note;
-    EXPECT_GT(all.reports[0].looked_at, 0U);
-  }
-  static void expect_skipped(const Findings& all, const std::string& why) {
-    EXPECT_THAT(objects(all), IsEmpty());
-    ASSERT_EQ(all.reports.size(), 1U);
-    EXPECT_FALSE(all.reports[0].done);
-    EXPECT_THAT(all.reports[0].note, HasSubstr(why));
-  }
-
-  SyntheticGuest guest_;
-  CheckedKernel kernel_;
-};
 
 TEST_F(Integrity, UnknownChecksAreRefused) {
   auto checker = IntegrityChecker::create(kernel_, guest_.memory());
@@ -385,6 +289,55 @@ TEST_F(ProcessViews, HiddenFromAllButACpuIsFound) {
   EXPECT_THAT(all.findings[0].sources, ElementsAre("rq.curr"));
 }
 
+TEST_F(ProcessViews, HiddenFromAllButARunQueueIsFound) {
+  kernel_.made().set_cpus({64, 4096});
+  const auto head = [&](std::uint64_t cpu) {
+    return *kernel_.symbol("runqueues") + kernel_.made().offset("rq", "cfs_tasks") + cpu;
+  };
+  guest_.put(tasks_[1] + at("thread_pid"), numbers_[tasks_[1]].raw());
+  guest_.link_list(head(4096), {});
+  guest_.link_list(head(64), std::vector{tasks_[1] + at("se.group_node")});
+  expect_clean(run("processes"));
+  link(without(1), without(1), without(1));
+  const Findings all = run("processes");
+  EXPECT_THAT(objects(all), ElementsAre("process 2"));
+  EXPECT_THAT(all.findings[0].sources, ElementsAre("rq.cfs_tasks"));
+  // A task that moved while the list was walked leads to another CPU's list.
+  guest_.put(tasks_[1] + at("se.group_node"), head(4096).raw());
+  EXPECT_THAT(objects(run("processes")), ElementsAre("process 2"));
+  guest_.put(tasks_[1] + at("se.group_node"), (tasks_[1] + at("se.group_node")).raw());
+  EXPECT_THAT(objects(run("processes")), ElementsAre("process 2"));
+}
+
+TEST_F(ProcessViews, HiddenFromAllButASlabIsFound) {
+  const GuestVirt cache = guest_.allocate(4096), pages = guest_.allocate(1U << 20, 4096);
+  kernel_.made().set_vmemmap(pages);
+  kernel_.made().set_size("page", 64);
+  guest_.put(*kernel_.symbol("task_struct_cachep"), cache.raw());
+  const auto put_cache = [&](const char* member, std::uint32_t value) {
+    kernel_.made().put(cache, "kmem_cache", member, value);
+  };
+  const GuestVirt task = tasks_[1];
+  put_cache("size", 2048);
+  put_cache("oo", 1);
+  put_cache("min", 0);
+  put_cache("red_left_pad", static_cast<std::uint32_t>(task.page_offset()));
+  const std::uint64_t frame = (task - kernel_.page_offset()) / page_size;
+  guest_.put(pages + frame * 64 + kernel_.made().offset("slab", "slab_cache"), cache.raw());
+  guest_.put(task + at("thread_pid"), numbers_[task].raw());
+  link(without(1), without(1), without(1));
+  const Findings all = run("processes");
+  EXPECT_THAT(objects(all), ElementsAre("process 2"));
+  EXPECT_THAT(all.findings[0].sources, ElementsAre("task_struct_cachep"));
+  guest_.put(task + at("thread_pid"), numbers_[tasks_[0]].raw());  // still its parent's copy
+  expect_clean(run("processes"));
+  put_cache("oo", 0xffff);
+  put_cache("size", 512);
+  expect_clean(run("processes"));
+  put_cache("min", ~0U);
+  EXPECT_THAT(run("processes").reports[0].note, HasSubstr("makes no sense"));
+}
+
 TEST_F(ProcessViews, WhatDiesIsNotFound) {
   guest_.put(tasks_[1] + at("exit_state"), std::uint32_t{0x10});  // EXIT_DEAD
   guest_.put(tasks_[2] + at("thread_pid"), std::uint64_t{0});
@@ -436,23 +389,101 @@ TEST_F(Integrity, HelpersThatAreUnusualAreHints) {
   EXPECT_THAT(all.findings[0].what, HasSubstr("/tmp/x"));
 }
 
-TEST_F(Integrity, ProgramsWithTheKernelsCredentialsAreFound) {
-  State state;
-  Process process;
-  process.pid = 7;
-  process.comm = "shell";
-  process.task = guest_.allocate(1024);
-  state.processes.push_back(process);
-  kernel_.made().put(process.task, "task_struct", "pid", std::uint32_t{7});
-  kernel_.made().put(process.task, "task_struct", "mm", std::uint64_t{1});
-  kernel_.made().put(process.task, "task_struct", "flags", std::uint32_t{0});
-  expect_clean(run("credentials", &state));
-  kernel_.made().put(process.task, "task_struct", "real_cred", kernel_.symbol("init_cred")->raw());
-  const Findings all = run("credentials", &state);
+// ---- credentials ----
+
+class Credentials : public Integrity {
+ protected:
+  Credentials() {
+    kernel_.made().start_at("cred", 8);
+    Process process;
+    process.pid = 7;
+    process.comm = "shell";
+    process.task = guest_.allocate(1024);
+    state_.processes.push_back(process);
+    put("pid", std::uint32_t{7});
+    put("mm", std::uint64_t{1});
+    put("real_cred", cred_.raw());
+    put("cred", cred_.raw());
+    put_ids(1000);
+    auto made =
+        IntegrityChecker::create(kernel_, guest_.memory(), {.pause = std::chrono::milliseconds(0)});
+    checker_ = *std::move(made);
+  }
+  template <typename T>
+  void put(const char* member, T value) {
+    kernel_.made().put(state_.processes[0].task, "task_struct", member, value);
+  }
+  void put_cred(const char* member, std::uint64_t value) {
+    kernel_.made().put(cred_, "cred", member, value);
+  }
+  void put_ids(std::uint32_t id) {
+    for (const char* member : {"uid", "euid", "suid", "fsuid"}) put_cred(member, id);
+  }
+  Findings look() {
+    const std::vector<std::string> names{"credentials"};
+    return *checker_->run(names, &state_);
+  }
+
+  State state_;
+  GuestVirt cred_ = guest_.allocate(1024);
+  std::unique_ptr<IntegrityChecker> checker_;
+};
+
+TEST_F(Credentials, OfTheKernelAreFound) {
+  expect_clean(look());
+  put("real_cred", kernel_.symbol("init_cred")->raw());
+  const Findings all = look();
   EXPECT_THAT(objects(all), ElementsAre("process 7"));
   EXPECT_EQ(all.findings[0].sureness, Sureness::certain);
-  kernel_.made().put(process.task, "task_struct", "flags", std::uint32_t{0x00200000});
-  EXPECT_THAT(objects(run("credentials", &state)), IsEmpty());
+  put("flags", std::uint32_t{0x00200000});
+  EXPECT_THAT(objects(look()), IsEmpty());
+}
+
+TEST_F(Credentials, BecomingRootIsFoundUntilItIsOver) {
+  expect_clean(look());
+  put_ids(0);
+  for (int i = 0; i < 2; ++i) {
+    const Findings all = look();
+    ASSERT_THAT(objects(all), ElementsAre("process 7"));
+    EXPECT_EQ(all.findings[0].sureness, Sureness::certain);
+    EXPECT_THAT(all.findings[0].what, HasSubstr("was changed"));
+  }
+  put_ids(1000);
+  expect_clean(look());
+  put("real_cred", guest_.allocate(1024).raw());  // another cred, of zeros
+  EXPECT_THAT(objects(look()), ElementsAre("process 7"));
+}
+
+TEST_F(Credentials, WaysThatTheKernelGivesAreNotFound) {
+  expect_clean(look());
+  put_ids(0);
+  put("self_exec_id", std::uint64_t{1});  // a set-uid program
+  expect_clean(look());
+  put_ids(1000);
+  put_cred("cap_permitted", 1ULL << 7);  // CAP_SETUID
+  put("self_exec_id", std::uint64_t{2});
+  expect_clean(look());
+  put("real_cred", guest_.allocate(1024).raw());
+  expect_clean(look());
+  put("real_cred", cred_.raw());
+  put_ids(1000);
+  put_cred("suid", 0);
+  put_cred("cap_permitted", 0);
+  put("start_boottime", std::uint64_t{5});  // another process
+  expect_clean(look());
+  put_cred("euid", 0);
+  EXPECT_THAT(look().findings,
+              ::testing::Each(::testing::Field(&Finding::sureness, Sureness::hint)));
+}
+
+TEST_F(Credentials, MoreCapabilitiesAreFound) {
+  expect_clean(look());
+  put_cred("cap_permitted", 1);
+  EXPECT_THAT(look().findings[0].what, HasSubstr("capabilities 0x1"));
+  put_cred("user_ns", 0x1234);
+  put("real_cred", cred_.raw());
+  EXPECT_THAT(look().findings,
+              ::testing::Each(::testing::Field(&Finding::sureness, Sureness::hint)));
 }
 
 TEST_F(Integrity, DeletedProgramsAndPacketSocketsAreHints) {
@@ -483,6 +514,171 @@ TEST_F(Integrity, TablesOfFunctionsOutsideCodeAreFound) {
   expect_clean(run("function-pointers"));
   kernel_.made().put(table, "seq_operations", "show", std::uint64_t{0xffffffffc0123000});
   EXPECT_THAT(objects(run("function-pointers")), ElementsAre("tcp4_seq_ops.show"));
+}
+
+// ---- places of tracers ----
+
+class FtraceSites : public Integrity {
+ protected:
+  FtraceSites() {
+    kernel_.made().no_longer_lack("ftrace_pages_start");
+    kernel_.made().set_size("dyn_ftrace", 16);
+    kernel_.made().set("dyn_ftrace", "ip", {0, 8, 0, 0, 1});
+    kernel_.made().set_symbol("ftrace_caller", text(0x400));
+    kernel_.made().set_symbol("ftrace_regs_caller", text(0x500));
+    kernel_.made().set_symbol("__fentry__", text(0x600));
+    guest_.put(*kernel_.symbol("ftrace_pages_start"), page_.raw());
+    kernel_.made().put(page_, "ftrace_page", "next", std::uint64_t{0});
+    kernel_.made().put(page_, "ftrace_page", "records", records_.raw());
+    kernel_.made().put(page_, "ftrace_page", "index", std::uint32_t{2});
+    guest_.put(records_, text(0xc0).raw());
+    guest_.put(records_ + 16, text(0x100).raw());
+    const GuestVirt end = *kernel_.symbol("ftrace_list_end");
+    guest_.put(*kernel_.symbol("ftrace_ops_list"), tracer_.raw());
+    kernel_.made().put(tracer_, "ftrace_ops", "next", end.raw());
+    kernel_.made().put(tracer_, "ftrace_ops", "trampoline", trampoline_.raw());
+    guest_.put(*kernel_.symbol("direct_functions"), std::uint64_t{0});
+    guest_.link_list(*kernel_.symbol("bpf_kallsyms"), {});
+    for (const std::uint64_t at : {0xc0U, 0x100U}) put_code(at, "\x0f\x1f\x44\x00\x00");
+  }
+  template <std::size_t size>
+  void put_code(std::uint64_t at, const char (&code)[size]) {
+    guest_.write(text(at), std::as_bytes(std::span(code, size - 1)));
+  }
+  void put_branch(std::uint64_t at, char opcode, GuestVirt target) {
+    put_code(at, {opcode, 0});
+    guest_.put(text(at) + 1, static_cast<std::uint32_t>(target - (text(at) + 5)));
+  }
+
+  GuestVirt page_ = guest_.allocate(4096), records_ = guest_.allocate(4096);
+  GuestVirt tracer_ = guest_.allocate(1024), trampoline_{0xffffffffc0777000};
+};
+
+TEST_F(FtraceSites, OfNopsAndKnownTracersAreClean) {
+  expect_clean(run("ftrace-sites"));
+  for (const GuestVirt known : {text(0x400), text(0x500), text(0x600), trampoline_}) {
+    put_branch(0xc0, '\xe8', known);
+    expect_clean(run("ftrace-sites"));
+  }
+}
+
+TEST_F(FtraceSites, CallsOfOthersAreFound) {
+  for (const GuestVirt other : {text(0x404), trampoline_ + 16, GuestVirt(0xffffffffc0123000)}) {
+    put_branch(0xc0, '\xe8', other);
+    const Findings all = run("ftrace-sites");
+    EXPECT_THAT(objects(all), ElementsAre("site do_exit"));
+    EXPECT_EQ(all.findings[0].sureness, Sureness::certain);
+  }
+  put_branch(0xc0, '\xe9', text(0x80));
+  put_code(0x100, "\x50\x90\x90\x90\x90");
+  EXPECT_THAT(objects(run("ftrace-sites")), ElementsAre("site do_exit", "site do_exit+0x40"));
+  put_code(0x100, "\xcc\x90\x90\x90\x90");  // it is patched just now
+  EXPECT_EQ(run("ftrace-sites").findings[1].sureness, Sureness::hint);
+}
+
+TEST_F(FtraceSites, DirectCallsAreOfThatPlaceOnly) {
+  const GuestVirt hash = guest_.allocate(4096), buckets = guest_.allocate(4096),
+                  entry = guest_.allocate(4096), direct{0xffffffffc0999000};
+  guest_.put(*kernel_.symbol("direct_functions"), hash.raw());
+  kernel_.made().put(hash, "ftrace_hash", "size_bits", std::uint64_t{1});
+  kernel_.made().put(hash, "ftrace_hash", "buckets", buckets.raw());
+  guest_.put(buckets + 8, (entry + kernel_.made().offset("ftrace_func_entry", "hlist")).raw());
+  kernel_.made().put(entry, "ftrace_func_entry", "ip", text(0x100).raw());
+  kernel_.made().put(entry, "ftrace_func_entry", "direct", direct.raw());
+  put_branch(0x100, '\xe8', direct);
+  expect_clean(run("ftrace-sites"));
+  put_branch(0xc0, '\xe8', direct);
+  EXPECT_THAT(objects(run("ftrace-sites")), ElementsAre("site do_exit"));
+  const GuestVirt link = entry + kernel_.made().offset("ftrace_func_entry", "hlist");
+  guest_.put(link, link.raw());
+  expect_skipped(run("ftrace-sites"), "direct_functions");
+  kernel_.made().put(hash, "ftrace_hash", "size_bits", std::uint64_t{60});
+  expect_skipped(run("ftrace-sites"), "direct_functions");
+}
+
+TEST_F(FtraceSites, AProbeThatNobodyArmedIsFound) {
+  put_code(0xc0, "\x3e\x3e\x3e\x0f\x08");
+  const Findings all = run("ftrace-sites");
+  ASSERT_THAT(objects(all), ElementsAre("site do_exit"));
+  EXPECT_THAT(all.findings[0].what, HasSubstr("no vmsight has armed"));
+}
+
+TEST_F(FtraceSites, ForgedRecordsEnd) {
+  kernel_.made().put(page_, "ftrace_page", "next", page_.raw());
+  expect_skipped(run("ftrace-sites"), "no end");
+  kernel_.made().put(page_, "ftrace_page", "index", ~std::uint32_t{0});
+  expect_skipped(run("ftrace-sites"), "no end");
+}
+
+// ---- vmsight's own traps ----
+
+class OwnTraps : public FtraceSites {
+ protected:
+  OwnTraps() {
+    kernel_.made().set_symbol("_etext", guest_.image(8 << 20));
+    put_code(0xc0, "\x3e\x3e\x3e\x0f\x08");
+    traps_ = {{text(0xc0), std::string(trap), "\x0f\x1f\x44"},
+              {text(0x100), Trampoline::jump(text(0x100), text(0x800)), ""}};
+    put_text(0x100, traps_[1].code);
+    put_text(0x800, Trampoline::code(text(0x800), text(0x100)));
+    tick();
+    auto made = IntegrityChecker::create(
+        kernel_, guest_.memory(),
+        {.own_traps = [this] { return traps_; }, .pause = std::chrono::milliseconds(0)});
+    checker_ = *std::move(made);
+  }
+  void tick() { guest_.put(*kernel_.symbol("jiffies_64"), ++ticks_); }
+  void put_text(std::uint64_t at, std::string_view code) {
+    guest_.write(text(at), std::as_bytes(std::span(code)));
+  }
+  Findings look() {
+    const std::vector<std::string> names{"own-traps"};
+    return *checker_->run(names, nullptr);
+  }
+  static constexpr std::string_view trap{"\x3e\x3e\x3e\x0f\x08", 5};
+  std::vector<OwnTrap> traps_;
+  std::uint64_t ticks_ = 1000;
+  std::unique_ptr<IntegrityChecker> checker_;
+};
+
+TEST_F(OwnTraps, ThatAreThereAreClean) { expect_clean(look()); }
+
+TEST_F(OwnTraps, RemovedAndChangedOnesAreFound) {
+  expect_clean(look());
+  tick();
+  put_text(0xc0, "\x0f\x1f\x44");
+  EXPECT_THAT(objects(look()), ElementsAre("probe do_exit"));
+  put_text(0xc0, trap);
+  expect_clean(look());
+  tick();
+  put_text(0x803, "\x90");
+  EXPECT_THAT(objects(look()), ElementsAre("probe do_exit+0x40"));
+}
+
+TEST_F(OwnTraps, AGuestWhoseClockStandsHasRemovedNothing) {
+  expect_clean(look());
+  put_text(0xc0, "\x90");
+  expect_skipped(look(), "reboots");
+}
+
+TEST_F(OwnTraps, CopiesAreFoundAlsoAcrossPages) {
+  put_text(0x2000 - 2, trap);
+  put_text(0x5000, Trampoline::code(text(0x5000), text(0x6000)));
+  const Findings all = look();
+  EXPECT_EQ(objects(all),
+            (std::vector<std::string>{fmt::format("copy {:#x}", text(0x2000 - 2).raw()),
+                                      fmt::format("copy {:#x}", text(0x5000).raw())}));
+  // One that an earlier probe left leads back to its function.
+  put_text(0x2000 - 2, std::string(5, '\x90'));
+  put_text(0x5000, Trampoline::code(text(0x5000), text(0xc0)));
+  expect_clean(look());
+}
+
+TEST_F(OwnTraps, AreNoFindingsOfOtherChecks) {
+  const std::vector<std::string> names{"ftrace-sites"};
+  const Findings all = *checker_->run(names, nullptr);
+  expect_clean(all);
+  EXPECT_THAT(all.reports[0].note, HasSubstr("2 sites"));
 }
 
 // ---- text ----

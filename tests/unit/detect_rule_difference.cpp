@@ -15,7 +15,7 @@ constexpr const char* text =
     "  state: {of: processes, when: present, every: 1s}\n"
     "  condition: is_shell and pid > 1\n"
     "  limit: {key: [pid], every: 5m}\n"
-    "  actions: [case]\n"
+    "  action: [case]\n"
     "  exceptions: [{name: e, fields: [comm], comps: [in], values: [[[cron]]]}]\n";
 
 /// Whether the rule is the same after `from` has become `to` in the text.

@@ -66,24 +66,24 @@ TEST(RuleFileErrors, SayFileLineRuleAndWhy) {
        "r.yaml:6: rule \"x\": key \"returns\": only a rule with \"probe\" has it"},
       {rule("x", "  probe: a\n  limit: {key: pid}\n"),
        "r.yaml:6: rule \"x\": it needs the key \"limit.every\""},
-      {rule("x", "  probe: a\n  actions: [explode]\n"),
-       "r.yaml:6: rule \"x\": key \"actions\": \"explode\" is no action",
+      {rule("x", "  probe: a\n  action: [explode]\n"),
+       "r.yaml:6: rule \"x\": key \"action\": \"explode\" is no action",
        "actions are case, \"case core\", pause, snapshot, deny, \"run COMMAND\""},
-      {rule("x", "  probe: a\n  actions: ['run  ']\n"),
-       "r.yaml:6: rule \"x\": key \"actions\": \"run  \" is no action"},
-      {rule("x", "  state: {of: processes, when: present}\n  actions: [deny]\n"),
+      {rule("x", "  probe: a\n  action: ['run  ']\n"),
+       "r.yaml:6: rule \"x\": key \"action\": \"run  \" is no action"},
+      {rule("x", "  state: {of: processes, when: present}\n  action: [deny]\n"),
        "r.yaml:1: rule \"x\": deny: a call can be refused only where a function of the kernel "
        "begins"},
-      {rule("x", "  probe: kretprobe:f\n  actions: [deny]\n"),
+      {rule("x", "  probe: kretprobe:f\n  action: [deny]\n"),
        "r.yaml:1: rule \"x\": deny: a call can be refused only where a function of the kernel "
        "begins"},
-      {rule("x", "  probe: kprobe:f+4\n  actions: [deny]\n"),
+      {rule("x", "  probe: kprobe:f+4\n  action: [deny]\n"),
        "r.yaml:1: rule \"x\": deny: a call can be refused only where a function of the kernel "
        "begins"},
-      {rule("x", "  probe: [kprobe:f, 'uprobe:/bin/sh:f']\n  actions: [deny]\n"),
+      {rule("x", "  probe: [kprobe:f, 'uprobe:/bin/sh:f']\n  action: [deny]\n"),
        "r.yaml:1: rule \"x\": deny: a call can be refused only where a function of the kernel "
        "begins"},
-      {rule("x", "  probe: kprobe:f\n  returns: true\n  actions: [deny]\n"),
+      {rule("x", "  probe: kprobe:f\n  returns: true\n  action: [deny]\n"),
        "r.yaml:1: rule \"x\": deny: a call can be refused only where a function of the kernel "
        "begins"},
       {"- rule: x\n  desc: d\n  output: o\n  priority: urgent\n  probe: a\n",

@@ -48,7 +48,7 @@ TEST(RuleFile, ReadsAllOfARule) {
         - [bash, cron]
         - [sh, at]
   limit: {key: [uid, comm], every: 30s}
-  actions: [case, pause, snapshot, "run /usr/bin/logger  -t x"]
+  action: [case, pause, snapshot, "run /usr/bin/logger  -t x"]
   references: [https://example.org/1, https://example.org/2]
   false_positives: cron
   test: start one
@@ -85,8 +85,8 @@ TEST(RuleFile, ReadsAllOfARule) {
 }
 
 TEST(RuleFile, ACallIsRefusedWhereAFunctionBegins) {
-  const RuleSet set = good(rule("x", "  probe: kprobe:f\n  actions: [deny]\n") +
-                           rule("y", "  probe: [kprobe:f, 'kprobe:m:g']\n  actions: [deny]\n"));
+  const RuleSet set = good(rule("x", "  probe: kprobe:f\n  action: [deny]\n") +
+                           rule("y", "  probe: [kprobe:f, 'kprobe:m:g']\n  action: [deny]\n"));
   ASSERT_THAT(set.rules, SizeIs(2));
   EXPECT_EQ(to_string(set.rules[0].actions.at(0)), "deny");
 }
@@ -119,7 +119,7 @@ TEST(RuleFile, HasFiveKinds) {
   const auto& i = std::get<Integrity>(set.rules[4].kind);
   EXPECT_THAT(i.checks, ElementsAre("idt", "text"));
   EXPECT_EQ(i.every_ns, 10 * second);
-  EXPECT_EQ(std::get<Heartbeat>(set.rules[5].kind).per, Heartbeat::Per::vm);
+  EXPECT_EQ(std::get<Heartbeat>(set.rules[5].kind).per, Heartbeat::Per::process);
   EXPECT_EQ(std::get<Progress>(set.rules[6].kind).cpu_percent, std::nullopt);
   EXPECT_EQ(std::get<StateRule>(set.rules[7].kind).every_ns, 5 * second);
   EXPECT_THAT(std::get<Integrity>(set.rules[8].kind).checks, ElementsAre("all"));

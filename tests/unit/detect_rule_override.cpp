@@ -23,7 +23,7 @@ const std::string base = R"(
   output: o
   priority: notice
   tags: [t]
-  actions: [case]
+  action: [case]
   references: [r]
   limit: {every: 1s}
   probe: kprobe:x
@@ -50,7 +50,7 @@ TEST(RuleOverrides, AppendAndReplace) {
   output: more
   desc: e
   tags: [t, u]
-  actions: [pause]
+  action: [pause]
   references: [s]
   priority: critical
   enabled: false
@@ -63,7 +63,7 @@ TEST(RuleOverrides, AppendAndReplace) {
     output: append
     desc: append
     tags: append
-    actions: append
+    action: append
     references: append
     priority: replace
     enabled: replace
@@ -97,9 +97,9 @@ TEST(RuleOverrides, ReplaceTexts) {
   const RuleSet set = changed(
       "- list: l\n  items: [b]\n  override: {items: replace}\n"
       "- macro: m\n  condition: pid == 1\n  override: {condition: replace}\n"
-      "- rule: x\n  condition: uid == 1\n  output: p\n  desc: e\n  tags: []\n  actions: []\n"
+      "- rule: x\n  condition: uid == 1\n  output: p\n  desc: e\n  tags: []\n  action: []\n"
       "  references: []\n  exceptions: []\n  probe: [a, b]\n  returns: true\n"
-      "  override: {condition: replace, output: replace, desc: replace, tags: replace, actions: "
+      "  override: {condition: replace, output: replace, desc: replace, tags: replace, action: "
       "replace, references: replace, exceptions: replace, probe: replace}\n");
   EXPECT_THAT(messages(set), IsEmpty());
   EXPECT_THAT(set.lists.at("l"), ElementsAre("b"));

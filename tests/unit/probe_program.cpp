@@ -115,7 +115,7 @@ class ProbeProgram : public ::testing::Test {
     registers.known = reg::all_general;
     std::vector<Fetched> all;
     for (const ProbeFetch& fetch : fetches)
-      all.push_back(memory.fetch(fetch, registers, registers));
+      all.push_back(memory.fetch(fetch, registers, registers, GuestVirt()));
     return all;
   }
 

@@ -25,6 +25,7 @@ class MadeUpKernel final : public Kernel {
   void set_size(const std::string& type, std::uint64_t size) { sizes_[type] = size; }
   /// This kernel lacks it: a symbol, a type, or "type.path".
   void lack(const std::string& name) { lacking_.insert(name); }
+  void no_longer_lack(const std::string& name) { lacking_.erase(name); }
   void set_symbol(const std::string& name, GuestVirt at) { symbols_[name] = at; }
   void set_enumerator(const std::string& name, std::int64_t value) { enumerators_[name] = value; }
   void set_vmemmap(GuestVirt at) { vmemmap_ = at; }
@@ -69,6 +70,7 @@ class MadeUpKernel final : public Kernel {
   const AddressSpace& space() const override { return space_; }
   const AttachReport& attach_report() const override { return report_; }
   Result<std::span<const Symbol>> symbols() override { return std::span<const Symbol>(); }
+  void forget_modules() override {}
   std::optional<Location> locate(GuestVirt) override { return std::nullopt; }
   std::optional<std::int64_t> enumerator(std::string_view name) override {
     const auto found = enumerators_.find(name);

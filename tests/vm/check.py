@@ -1,19 +1,21 @@
 #!/usr/bin/env python3
-"""check.py KERNEL... - `vmsight check` finds nothing in a guest as it is, and what is planted in it by name.
+"""check.py [reboot] KERNEL... - `vmsight check` finds nothing in a guest as it is, and what is planted in it by name.
 
-A guest that is clean stays so while it traces its own functions and loads a module. Then its memory is written
-from outside, as somebody who has its kernel could: an entry of the table of system calls, a byte of code that
-never runs, the links of a process's neighbours, modprobe_path. Each is found by the check that is for it, and gone
-when what was there is back. At the end the guest lives: it forks, and its own list of processes is whole.
+A guest that is clean stays so while it traces its own functions, filters packets by BPF and loads a module. Then its
+memory is written from outside, as somebody who has its kernel could: one place for each check, at most, of which
+nothing runs meanwhile. Each is found by the check that is for it, and gone when what was there is back. At the end the
+guest lives: it forks, and its own list of processes is whole. With `reboot`: nothing is found after reboots.
 """
 import json
 import os
 import re
 import struct
+import subprocess
 import tempfile
+import time
 from contextlib import contextmanager
 
-from harness import Guest, expect, main, run, vmsight
+from harness import VMSIGHT, Guest, expect, main, run, vmsight
 
 TRACER = "mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null; cd /sys/kernel/tracing"
 
@@ -38,6 +40,19 @@ class Memory:
         found = re.search(r"gpa: (0x[0-9a-f]+)", said)
         expect(found, f"{address:#x} is not mapped: {said}")
         return self.ram + int(found[1], 16)
+
+    def page_table_entry(self, address):
+        """Where on the host the entry lies that maps a page of 4 KiB."""
+        with self.guest.qmp() as qmp:
+            said = qmp.command("human-monitor-command", **{"command-line": "info registers"})
+        levels = 5 if int(re.search(r"CR4=([0-9a-f]+)", said)[1], 16) >> 12 & 1 else 4  # LA57
+        table = int(re.search(r"CR3=([0-9a-f]+)", said)[1], 16)
+        for level in reversed(range(levels)):
+            place = self.ram + (table & 0xffffffffff000) + 8 * (address >> 12 + 9 * level & 511)
+            table = struct.unpack("<Q", os.pread(self.file, 8, place))[0]
+            expect(table & 1, f"{address:#x} is not mapped")
+            expect(level == 0 or not table & 0x80, f"{address:#x} is in a large page")
+        return place
 
     def read(self, address, size):
         return os.pread(self.file, size, self.host(address))
@@ -98,6 +113,26 @@ class Checker:
         print(f"{self.label}: {found[0]['what']}")
         if sure == "hint":
             self.look("--only", check, "--strict", status=1)
+        return found[0]
+
+
+def quad(value):
+    return struct.pack("<Q", value)
+
+
+def unlinked(memory, link):
+    """Places that take an entry off its list: its neighbours become each other's."""
+    after, before = memory.pointer(link), memory.pointer(link + 8)
+    return (before, quad(after)), (after + 8, quad(before))
+
+
+def task_of(guest, pid):
+    processes = json.loads(vmsight("state", guest.pid, "--json"))["processes"]
+    return next(int(one["task"], 16) for one in processes if one["pid"] == pid)
+
+
+def start(guest, command):
+    return int(guest.puppet(f"sh {command} >/dev/null 2>&1 & echo $!").split()[-1])
 
 
 def stays_clean(guest, checker):
@@ -115,6 +150,8 @@ def stays_clean(guest, checker):
     checker.clean("with another module")
     guest.puppet("sh rmmod nbd || rmmod zram")
     checker.clean("without it again")
+    guest.puppet("bpf")
+    checker.clean("with programs of BPF")
 
 
 def hook_system_call(guest, memory, checker):
@@ -135,17 +172,169 @@ def change_code(guest, memory, checker):
     checker.clean("the code is as it was", "--only", "kernel-text")
 
 
+def hook_function(guest, memory, checker):
+    """A call where the kernel keeps a place for tracers, of a function that is none."""
+    function, wrong = symbol(guest, "__x64_sys_acct"), symbol(guest, "ksys_read")
+    code = memory.read(function, 4)
+    site = function + (4 if code in (b"\xf3\x0f\x1e\xfa", b"\x66\x0f\x1f\x00") else 0)
+    with memory.changed((site, b"\xe8" + struct.pack("<i", wrong - site - 5))):
+        checker.finds("ftrace-sites", "site __x64_sys_acct")
+    checker.clean("the function is as it was", "--only", "ftrace-sites")
+
+
+def hook_static_call(guest, memory, checker):
+    """The trampoline of a trace point that is off: by kernel-text alone it may be anything."""
+    trampoline = symbol(guest, "__SCT__tp_func_module_load")
+    jump = b"\xe9" + struct.pack("<i", symbol(guest, "init_task") - trampoline - 5)
+    with memory.changed((trampoline, jump)):
+        checker.finds("patch-sites", "site __SCT__tp_func_module_load")
+        checker.clean("what is patched", "--only", "kernel-text")
+    checker.clean("the trampoline is as it was", "--only", "patch-sites")
+
+
+def change_interrupt(guest, memory, checker):
+    gate, elsewhere = symbol(guest, "idt_table") + 16 * 4, symbol(guest, "init_task")  # overflow: not in 64-bit code
+    low, high = struct.unpack("<QQ", memory.read(gate, 16))
+    low = low & 0x0000ffffffff0000 | elsewhere & 0xffff | (elsewhere >> 16 & 0xffff) << 48
+    with memory.changed((gate, struct.pack("<QQ", low, high & ~0xffffffff | elsewhere >> 32))):
+        checker.finds("idt", "idt_table[4]")
+    checker.clean("the gate is as it was", "--only", "idt")
+
+
+def change_handlers(guest, memory, checker):
+    """Of a probe that nobody comes to, and of the tracer by which the kernel implements it."""
+    guest.puppet(f"sh {TRACER} && echo 'p:integ vfs_statfs' > kprobe_events && echo 1 > events/kprobes/integ/enable")
+    elsewhere = symbol(guest, "init_task")
+    chains = struct.unpack("<64Q", memory.read(symbol(guest, "kprobe_table"), 512))
+    probe = next(filter(None, chains)) - offset(guest, "kprobe", "hlist")
+    with memory.changed((probe + offset(guest, "kprobe", "pre_handler"), quad(elsewhere))):
+        checker.finds("kprobes", f"kprobe {probe:#x} pre_handler")
+    tracer = memory.pointer(symbol(guest, "ftrace_ops_list"))
+    with memory.changed((tracer + offset(guest, "ftrace_ops", "func"), quad(elsewhere))):
+        checker.finds("ftrace-handlers", f"ftrace_ops {tracer:#x}")
+    checker.clean("handlers are as they were", "--only", "kprobes,ftrace-handlers")
+    guest.puppet(f"sh {TRACER} && echo 0 > events/kprobes/integ/enable && echo > kprobe_events")
+
+
+def change_module(guest, memory, checker):
+    """A module is taken off the list, a byte of its code is another, and a page of its data may be executed."""
+    guest.puppet("sh insmod /modules/nbd.ko || insmod /modules/zram.ko")
+    checker.clean("with a module", "--only", "module-text")
+    first = memory.pointer(symbol(guest, "modules"))  # the one that was loaded last
+    module = first - offset(guest, "module", "list")
+    name = memory.read(module + offset(guest, "module", "name"), 56).split(b"\0")[0].decode()
+    expect(name in ("nbd", "zram"), f"the module is {name}")
+    with memory.changed(*unlinked(memory, first)):
+        checker.finds("modules", f"module {name}")
+    code = symbol(guest, {"nbd": "nbd_ioctl", "zram": "zram_reset_device"}[name]) + 24
+    before = memory.read(code, 1)
+    with memory.changed((code, bytes([before[0] ^ 0xff]))):
+        checker.finds("module-text", f"[{name}]")
+    entry = memory.page_table_entry(module)
+    value = struct.unpack("<Q", os.pread(memory.file, 8, entry))[0]
+    expect(value >> 63, f"a page of data may be executed: {value:#x}")
+    try:
+        os.pwrite(memory.file, quad(value & ~(1 << 63)), entry)
+        checker.finds("executable-pages", f"pages gva:{module & ~0xfff:#x}")
+    finally:
+        os.pwrite(memory.file, quad(value), entry)
+    checker.clean("the module is as it was", "--only", "modules,module-text,executable-pages")
+    guest.puppet(f"sh rmmod {name}")
+    checker.clean("without the module", "--only", "modules,module-text,executable-pages")
+
+
+def hook_security(guest, memory, checker):
+    """What is asked before the clock is set."""
+    if " static_calls_table" in run("sym", guest.pid, "static_calls_table").stdout.decode():
+        slot = symbol(guest, "static_calls_table") + offset(guest, "lsm_static_calls_table", "settime")
+        entry = memory.pointer(slot + offset(guest, "lsm_static_call", "hl"))
+    else:
+        entry = memory.pointer(symbol(guest, "security_hook_heads") + offset(guest, "security_hook_heads", "settime"))
+        entry -= offset(guest, "security_hook_list", "list")
+    with memory.changed((entry + offset(guest, "security_hook_list", "hook"), quad(symbol(guest, "init_task")))):
+        checker.finds("lsm-hooks", "hook settime")
+    checker.clean("the hook is as it was", "--only", "lsm-hooks")
+
+
+def change_pointer(guest, memory, checker):
+    show = symbol(guest, "tcp4_seq_ops") + offset(guest, "seq_operations", "show")
+    with memory.changed((show, quad(symbol(guest, "init_task")))):
+        checker.finds("function-pointers", "tcp4_seq_ops.show")
+    checker.clean("the table is as it was", "--only", "function-pointers")
+
+
 def hide_process(guest, memory, checker):
     """Its neighbours in the list of tasks are made each other's; the process runs on."""
-    pid = int(guest.puppet("sh sleep 1000 >/dev/null 2>&1 & echo $!").split()[0])
-    processes = json.loads(vmsight("state", guest.pid, "--json"))["processes"]
-    task = next(int(one["task"], 16) for one in processes if one["pid"] == pid)
-    link = task + offset(guest, "task_struct", "tasks")
-    after, before = memory.pointer(link), memory.pointer(link + 8)
-    with memory.changed((before, struct.pack("<Q", after)), (after + 8, struct.pack("<Q", before))):
+    pid = start(guest, "sleep 1000")
+    with memory.changed(*unlinked(memory, task_of(guest, pid) + offset(guest, "task_struct", "tasks"))):
         checker.finds("processes", f"process {pid}")
     checker.clean("the process is back", "--only", "processes")
     guest.puppet(f"sh kill {pid}")
+
+
+def place_of_pid(guest, memory, pid):
+    """Where the kernel's table of PIDs has a PID."""
+    place = symbol(guest, "init_pid_ns") + offset(guest, "pid_namespace", "idr") + offset(guest, "xarray", "xa_head")
+    while (entry := memory.pointer(place)) & 3 == 2:
+        node = entry - 2
+        shift = memory.read(node + offset(guest, "xa_node", "shift"), 1)[0]
+        place = node + offset(guest, "xa_node", "slots") + 8 * (pid >> shift & 63)
+    return place
+
+
+def hide_running(guest, memory, checker):
+    """A process that is nowhere but where it must be to run."""
+    pid = start(guest, "sh -c 'while :; do :; done'")
+    task = task_of(guest, pid)
+    with memory.changed(*unlinked(memory, task + offset(guest, "task_struct", "tasks")),
+                        *unlinked(memory, task + offset(guest, "task_struct", "sibling")),
+                        (place_of_pid(guest, memory, pid), quad(0))):
+        sources = set(checker.finds("processes", f"process {pid}")["sources"])
+        expect("task_struct_cachep" in sources and sources & {"rq.curr", "rq.cfs_tasks"}, sources)
+        expect(not sources & {"init_task.tasks", "init_pid_ns.idr", "task_struct.children"}, sources)
+    checker.clean("the process is back", "--only", "processes")
+    guest.puppet(f"sh kill -9 {pid}")
+
+
+def change_credentials(guest, memory, checker):
+    """A program of nobody's becomes root between two looks."""
+    pid = start(guest, "sleep 1000")
+    task = task_of(guest, pid)
+    cred = memory.pointer(task + offset(guest, "task_struct", "real_cred"))
+    ids = cred + offset(guest, "cred", "uid")  # eight of them, gids too
+    permitted = cred + offset(guest, "cred", "cap_permitted")
+    with memory.changed((permitted, quad(0)), (ids, struct.pack("<8I", *[1000] * 8))):
+        checker.clean("credentials at first", "--only", "credentials", "--for", "2")
+        looking = subprocess.Popen([VMSIGHT, "check", str(guest.pid), "--json", "--only", "credentials", "--for", "9"],
+                                   stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        time.sleep(4)  # its first look has been
+        memory.write(ids, bytes(32))
+        findings = json.loads(looking.communicate(timeout=60)[0])["findings"]
+        expect([(one["object"], one["sure"]) for one in findings] == [(f"process {pid}", "certain")], findings)
+        print(f"{checker.label}: {findings[0]['what']}")
+    checker.clean("credentials again", "--only", "credentials", "--for", "2")
+    guest.puppet(f"sh kill {pid}")
+
+
+def run_deleted(guest, memory, checker):
+    pid = start(guest, "sh -c 'cp /bin/busybox /tmp/busybox-gone; exec /tmp/busybox-gone sleep 1000'")
+    guest.puppet("sh while [ ! -e /tmp/busybox-gone ] || ! pidof busybox-gone; do sleep 0.1; done; rm /tmp/busybox-gone")
+    checker.finds("deleted-executables", f"process {pid}", "hint")
+    guest.puppet(f"sh kill {pid}")
+    expect(not checker.look("--only", "deleted-executables")["findings"], "still a hint")
+
+
+def open_packet_socket(guest, memory, checker):
+    """Others in the guest have such sockets, too."""
+    def owners():
+        return {one["pid"] for one in checker.look("--only", "packet-sockets")["findings"]}
+    guest.puppet("sh ip link set lo up")
+    pid = start(guest, "udhcpc -f -i lo -t 1000")
+    guest.puppet(f"sh while ! ls -l /proc/{pid}/fd | grep -q socket; do sleep 0.1; done")
+    expect(pid in owners(), f"the packet socket of {pid} is not found")
+    checker.look("--only", "packet-sockets", "--strict", status=1)
+    guest.puppet(f"sh kill {pid}")
+    expect(pid not in owners(), "still a hint")
 
 
 def change_helper(guest, memory, checker):
@@ -168,7 +357,9 @@ def check(kernel):
         try:
             guest.puppet("reference")
             stays_clean(guest, checker)
-            for plant in (hook_system_call, change_code, hide_process, change_helper):
+            for plant in (hook_system_call, change_interrupt, change_code, hook_function, hook_static_call,
+                          change_handlers, change_module, hook_security, change_pointer, hide_process, hide_running,
+                          change_credentials, change_helper, run_deleted, open_packet_socket):
                 plant(guest, memory, checker)
             checker.clean("at the end")
             is_healthy(guest)
@@ -177,7 +368,27 @@ def check(kernel):
     print(f"{kernel}: done")
 
 
+def survives_reboots(kernel):
+    """A baseline holds for each boot of its build, wherever the kernel is moved to."""
+    with Guest(kernel=kernel, backend="memfd", cpus=2, name=f"check-{kernel}") as guest, \
+            tempfile.TemporaryDirectory() as folder:
+        checker = Checker(guest, folder, kernel)
+        checker.clean("at first")
+        places = {symbol(guest, "_stext")}
+        for boot in ("second", "third"):
+            guest.reboot()
+            places.add(symbol(guest, "_stext"))
+            document = checker.clean(f"the {boot} boot")
+            expect(not document["skipped"], f"{kernel}: skipped: {document['skipped']}")
+        expect(len(places) > 1, f"{kernel}: the kernel is where it was: {places}")
+    print(f"{kernel}: nothing is found after reboots")
+
+
 def checks(*kernels):
+    if kernels[0] == "reboot":
+        for kernel in kernels[1:]:
+            survives_reboots(kernel)
+        return
     vmsight("check", "--list")
     for kernel in kernels:
         check(kernel)

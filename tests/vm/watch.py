@@ -88,8 +88,8 @@ class Watch:
         expect(self.process.wait(20) == 0, f"exit status {self.process.returncode}: {self.said()}")
 
 
-def settles(condition, message, watch):
-    deadline = time.monotonic() + PATIENCE
+def settles(condition, message, watch, patience=PATIENCE):
+    deadline = time.monotonic() + patience
     while not condition():
         expect(time.monotonic() < deadline, f"{message}; {watch.said()}")
         time.sleep(0.05)

@@ -194,7 +194,7 @@ def terminal(guest):
 # ---- actions ----
 
 def acting(*actions):
-    return SECRET + f"  actions: {json.dumps(list(actions))}\n"
+    return SECRET + f"  action: {json.dumps(list(actions))}\n"
 
 
 def run_state(guest):
@@ -277,7 +277,7 @@ DENIED = """
   condition: comm == mkdir
   output: "pid=%tgid makes a directory"
   priority: error
-  actions: [deny]
+  action: [deny]
 """
 
 

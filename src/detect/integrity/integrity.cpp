@@ -13,8 +13,8 @@
 namespace vmsight {
 namespace {
 
-constexpr unsigned looks_needed = 3;
-constexpr unsigned max_rounds = 6;  // with those that met what was changing
+constexpr unsigned torn_rounds =
+    3;  // looks that met what was changing, beside those that must agree
 
 using Chosen = std::vector<const IntegrityCheck*>;
 
@@ -54,7 +54,8 @@ class LinuxIntegrityChecker final : public IntegrityChecker {
     std::vector<Course> courses;
     for (const IntegrityCheck* check : chosen) courses.push_back({.check = check});
     bool live = memory_.is_live();
-    for (unsigned round = 0; round < max_rounds; ++round) {
+    const unsigned rounds = rounds_for(chosen);
+    for (unsigned round = 0; round < rounds; ++round) {
       if (round > 0) std::this_thread::sleep_for(options_.pause);
       VMSIGHT_TRY_VOID(look_once(courses, state));
       live = memory_.is_live();
@@ -73,6 +74,12 @@ class LinuxIntegrityChecker final : public IntegrityChecker {
   }
 
  private:
+  static unsigned rounds_for(const Chosen& chosen) {
+    unsigned looks = 0;
+    for (const IntegrityCheck* check : chosen) looks = std::max(looks, check->looks);
+    return looks + torn_rounds;
+  }
+
   Result<void> read_state(unsigned needed, State& into) {
     if (!states_) {
       VMSIGHT_TRY(states_, StateReader::create(kernel_, memory_));
@@ -92,7 +99,7 @@ class LinuxIntegrityChecker final : public IntegrityChecker {
     bool is_open() const {
       const bool doubtful = std::ranges::any_of(
           findings, [](const Finding& finding) { return finding.sureness != Sureness::hint; });
-      return torn || looks == 0 || (doubtful && looks < looks_needed);
+      return torn || looks == 0 || (doubtful && looks < check->looks);
     }
   };
 
@@ -101,6 +108,7 @@ class LinuxIntegrityChecker final : public IntegrityChecker {
       reader_.flush();
       VMSIGHT_TRY_VOID(kernel_.check_running());
       const auto places = KernelPlaces::read(kernel_, reader_);
+      const auto own_traps = options_.own_traps ? options_.own_traps() : std::vector<OwnTrap>();
       for (Course& course : courses) {
         if (course.looks != 0 && !course.is_open()) continue;
         Look look{.kernel = kernel_,
@@ -108,6 +116,8 @@ class LinuxIntegrityChecker final : public IntegrityChecker {
                   .places = places ? *places : no_places_,
                   .options = options_,
                   .state = state,
+                  .own_traps = own_traps,
+                  .memory = remembered_,
                   .check = course.check->info.name};
         take(course, look, places ? run_one(*course.check, look) : Result<void>(places.error()));
       }
@@ -155,6 +165,7 @@ class LinuxIntegrityChecker final : public IntegrityChecker {
   Reader reader_;
   IntegrityOptions options_;
   KernelPlaces no_places_;
+  IntegrityMemory remembered_;
   std::unique_ptr<StateReader> states_;
 };
 

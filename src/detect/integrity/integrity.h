@@ -3,11 +3,13 @@
 //   integrity_check.cpp's table ---> IntegrityChecker::run() ---> findings, what was checked, what was not
 //
 // Everything is read from outside and nothing is changed. A check that finds something on a guest
-// that runs looks again: only what is there in three looks, over more than 100 ms, is a finding.
+// that runs looks again: only what is there in three looks, over more than 100 ms, is a finding; some
+// checks need more.
 #pragma once
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -15,6 +17,7 @@
 #include <string_view>
 #include <vector>
 
+#include "detect/integrity/own_traps.h"
 #include "vmsight/kernel.h"
 #include "vmsight/memory.h"
 #include "vmsight/state.h"
@@ -65,6 +68,9 @@ struct IntegrityOptions {
   std::string cache_directory;
   /// The file to compare with instead; made if there is none.
   std::string baseline_file;
+  /// Which traps in the guest's code are vmsight's own, asked at each look: read_own_traps() of a VM.
+  /// Without it there are none.
+  std::function<std::vector<OwnTrap>()> own_traps{};
   /// Between two looks at what was found on a guest that runs.
   std::chrono::milliseconds pause{70};
 };

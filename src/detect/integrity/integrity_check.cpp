@@ -5,19 +5,20 @@
 namespace vmsight {
 
 extern const IntegrityCheck syscall_table_check, idt_check, modules_check, processes_check,
-    kernel_text_check, ftrace_handlers_check, kprobes_check, credentials_check, helpers_check,
-    deleted_executables_check, packet_sockets_check, function_pointers_check;
+    kernel_text_check, module_text_check, ftrace_sites_check, patch_sites_check,
+    executable_pages_check, lsm_hooks_check, ftrace_handlers_check, kprobes_check,
+    function_pointers_check, credentials_check, helpers_check, deleted_executables_check,
+    packet_sockets_check, own_traps_check;
 
 namespace {
 
 const std::vector<IntegrityCheck>& table() {
   static const std::vector<IntegrityCheck> checks = {
-      syscall_table_check,  idt_check,
-      modules_check,        processes_check,
-      kernel_text_check,    ftrace_handlers_check,
-      kprobes_check,        credentials_check,
-      helpers_check,        deleted_executables_check,
-      packet_sockets_check, function_pointers_check};
+      syscall_table_check,     idt_check,         modules_check,         processes_check,
+      kernel_text_check,       module_text_check, ftrace_sites_check,    patch_sites_check,
+      executable_pages_check,  lsm_hooks_check,   ftrace_handlers_check, kprobes_check,
+      function_pointers_check, credentials_check, helpers_check,         deleted_executables_check,
+      packet_sockets_check,    own_traps_check};
   return checks;
 }
 

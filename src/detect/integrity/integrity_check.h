@@ -5,7 +5,9 @@
 #include <vector>
 
 #include "detect/integrity/integrity.h"
+#include "detect/integrity/integrity_memory.h"
 #include "detect/integrity/kernel_places.h"
+#include "detect/integrity/own_traps.h"
 #include "vmsight/reader.h"
 
 namespace vmsight {
@@ -17,6 +19,8 @@ struct Look {
   const KernelPlaces& places;
   const IntegrityOptions& options;
   const State* state;  // with the parts that the check declares
+  const std::vector<OwnTrap>& own_traps;
+  IntegrityMemory& memory;
   std::string_view check;
   std::vector<Finding> findings{};
   std::string note{};
@@ -36,6 +40,7 @@ struct IntegrityCheck {
   unsigned parts = 0;  // of the state
   /// An error says why the check could not be done. The reader has no fault when it begins.
   Result<void> (*run)(Look& look) = nullptr;
+  unsigned looks = 3;  // that must agree on a guest that runs
 };
 
 std::span<const IntegrityCheck> integrity_check_table();

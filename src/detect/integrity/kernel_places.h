@@ -25,6 +25,7 @@ class KernelPlaces {
   bool is_code(GuestVirt address) const {
     return in_kernel_text(address) || module_at(address) != nullptr;
   }
+  std::span<const LoadedModule> modules() const { return modules_; }
   /// Why the list of modules is not complete; "" if it is.
   const std::string& modules_problem() const { return modules_problem_; }
 

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "detect/integrity/integrity_check.h"
+#include "detect/integrity/runtime_constants.h"
 #include "detect/integrity/text_baseline.h"
 #include "detect/integrity/text_patches.h"
 #include "kernel/bytes.h"
@@ -14,8 +15,8 @@ namespace {
 constexpr std::size_t max_changes = 1U << 20;
 constexpr std::size_t max_functions = 200;  // findings
 
-/// What decides how a kernel patches itself at boot: the features of its CPU, and which
-/// hypervisor it thinks it is on.
+/// What decides how a kernel patches itself at boot: the features of its CPU, which hypervisor it
+/// thinks it is on, and how large its hash tables are.
 std::uint64_t variant_of(Look& look) {
   std::string words;
   const auto add = [&](std::uint64_t word) { words.append(fmt::format("{:x} ", word)); };
@@ -25,6 +26,9 @@ std::uint64_t variant_of(Look& look) {
     for (std::uint32_t i = 0; i < std::min(features->count, 64U); ++i)
       add(look.reader.u32(*cpu + features->offset + i * 4));
   }
+  look.reader.clear_fault();
+  // Of the size of RAM; the kernel shifts by it in its code.
+  if (const auto shift = look.kernel.symbol("d_hash_shift")) add(look.reader.u32(*shift));
   look.reader.clear_fault();
   const auto operations = look.kernel.symbol("pv_ops");
   const auto size = look.kernel.type_size("paravirt_patch_template");
@@ -85,10 +89,19 @@ void compare_with_baseline(Look& look, const TextBaseline& before, const TextBas
   if (!patches.missing().empty())
     look.note = fmt::format("not readable, so they explain nothing: {}", patches.missing());
   std::size_t told = 0;
+  RuntimeConstants constants(look.kernel, look.reader);
+  std::uint64_t explained = 0;  // up to here, by a trampoline or a constant
   for (const TextChange& change : compare_text(before, now, max_changes)) {
     std::uint64_t first = 0, count = 0;
     for (std::uint64_t i = change.offset; i < change.offset + change.size; ++i) {
-      if (patches.explains(now.base + i)) continue;
+      const GuestVirt at = now.base + i;
+      if (i < explained || patches.explains(at)) continue;
+      const auto trampoline = patches.trampoline_end(look.reader, at);
+      const auto constant = constants.end_of(before.text, now.text, i);
+      if (trampoline || constant) {
+        explained = trampoline ? *trampoline - now.base : *constant;
+        continue;
+      }
       if (count++ == 0) first = i;
     }
     if (count != 0 && told++ < max_functions) tell_change(look, first, count, before, now);
@@ -106,17 +119,23 @@ Result<void> check_kernel_text(Look& look) {
     return Error{ErrorCode::unsupported, "there is no cache for a baseline: give --baseline FILE"};
   const std::string path =
       in_cache ? baseline_path(look.options.cache_directory, now) : look.options.baseline_file;
+  const auto remembered = look.memory.baselines.find(path);
+  if (remembered != look.memory.baselines.end() && remembered->second.build_id == now.build_id) {
+    compare_with_baseline(look, remembered->second, now);
+    return {};
+  }
   auto baseline = find_baseline(path, now);
   if (!baseline && baseline.error().code == ErrorCode::not_found) {
     if (auto saved = save_baseline(path, now); !saved)
       return Error{ErrorCode::unsupported, saved.error().message};
     if (in_cache) prune_baselines(look.options.cache_directory);
     look.note = "the baseline was taken now: from here on changes are seen";
+    look.memory.baselines[path] = now;
     return {};
   }
   // Another look would not mend it.
   if (!baseline) return Error{ErrorCode::unsupported, baseline.error().message};
-  compare_with_baseline(look, *baseline, now);
+  compare_with_baseline(look, look.memory.baselines[path] = *std::move(baseline), now);
   return {};
 }
 

@@ -1,5 +1,5 @@
-// processes: who is in the list of tasks, in the table of PIDs, on a CPU, and among the children
-// of somebody. What is born or dies is in some of them only for a moment; section by section the
+// processes: who is in the list of tasks, in the table of PIDs, on a CPU, waiting for one, among the
+// children of somebody, and in the memory that the kernel has for tasks. What is born or dies is in some of them only for a moment; section by section the
 // kernel's order is: PID table, children, list - and all three are left under one lock.
 #include <algorithm>
 #include <array>
@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "detect/integrity/integrity_check.h"
+#include "detect/integrity/task_slabs.h"
 #include "state/lists.h"
 #include "state/tasks.h"
 
@@ -22,11 +23,13 @@ constexpr unsigned radix_slots = 64, radix_depth = 5;  // XA_CHUNK_SIZE; PIDs ha
 struct TaskSource {
   std::string_view name, what;
 };
-enum : unsigned { in_list, in_pids, on_cpu, in_children, source_count };
+enum : unsigned { in_list, in_pids, on_cpu, in_children, in_queue, in_slab, source_count };
 constexpr TaskSource task_sources[] = {{"init_task.tasks", "the list of tasks"},
                                        {"init_pid_ns.idr", "the table of PIDs"},
                                        {"rq.curr", "the CPUs"},
-                                       {"task_struct.children", "the children of any process"}};
+                                       {"task_struct.children", "the children of any process"},
+                                       {"rq.cfs_tasks", "the run queues"},
+                                       {"task_struct_cachep", "the slabs of tasks"}};
 
 struct TaskSeen {
   std::array<bool, source_count> in{};
@@ -48,6 +51,10 @@ class Views {
     self.sibling_ = members.offset("task_struct", "sibling");
     self.curr_ = members.symbol("runqueues") + members.offset("rq", "curr");
     VMSIGHT_TRY_VOID(members.check());
+    const Offset queue = members.find("rq", "cfs_tasks");
+    self.queued_ = members.find("task_struct", "se.group_node");
+    self.has_queues_ = queue != absent && self.queued_ != absent;
+    if (self.has_queues_) self.queue_ = members.symbol("runqueues") + queue;
     return self;
   }
 
@@ -56,7 +63,8 @@ class Views {
     VMSIGHT_TRY_VOID(read_pids());
     read_cpus();
     VMSIGHT_TRY_VOID(read_children());
-    return {};
+    read_queues();
+    return read_slabs();
   }
 
   void compare() {
@@ -140,6 +148,45 @@ class Views {
     }
   }
 
+  /// Those that wait for a CPU. The lists change as fast as the guest runs: what of them cannot be read
+  /// now is not missed, and a walk that was led to another CPU's list ends there.
+  void read_queues() {
+    std::set<GuestVirt> heads;
+    const auto offsets = look_.kernel.per_cpu_offsets();
+    for (std::size_t cpu = 0; has_queues_ && cpu < offsets.size(); ++cpu) {
+      if (offsets[cpu] != 0) heads.insert(look_.kernel.per_cpu(queue_, cpu));
+    }
+    for (const GuestVirt head : heads) {
+      std::size_t count = 0;
+      walk_list(reader(), head, [&](GuestVirt node) {
+        if (heads.contains(node) || ++count > max_tasks) return reader().set_fault(node);
+        if (is_its_pids(node - queued_)) seen_[node - queued_].in[in_queue] = true;
+      });
+      reader().clear_fault();
+    }
+  }
+
+  Result<void> read_slabs() {
+    const auto limit = for_each_task_slot(look_.kernel, reader(), [&](GuestVirt task) {
+      if (is_its_pids(task)) seen_[task].in[in_slab] = true;
+    });
+    reader().clear_fault();
+    look_.note = limit ? *limit : limit.error().message;
+    return {};
+  }
+
+  /// Whether the PID that a task says it has is its own. It is not of memory that was a task, or that
+  /// becomes one: that is still the parent's copy.
+  bool is_its_pids(GuestVirt task) {
+    const GuestVirt pid = reader().pointer(task + tasks_.at().thread_pid);
+    const bool is_one =
+        reader().ok() && pid != GuestVirt() &&
+        reader().pointer(pid + pid_tasks_) == task + pid_links_;  // PIDTYPE_PID is the first
+    const bool readable = reader().ok();
+    reader().clear_fault();
+    return is_one && readable;
+  }
+
   Result<void> read_children() {
     std::vector<GuestVirt> parents{tasks_.init_task()};
     for (const auto& [task, seen] : seen_) parents.push_back(task);
@@ -191,7 +238,7 @@ class Views {
     if ((task->exit_state & dead) != 0 || !task->has_pid || !task->has_signals) return;
     const bool is_leader = task->pid == task->tgid;
     if (threads_.contains(at)) seen.in[in_list] = true;
-    std::array<bool, source_count> expected{true, true, false, is_leader};
+    std::array<bool, source_count> expected{true, true, false, is_leader, false, false};
     if (!is_leader && !seen.in[in_list]) {
       // Threads are found by their process; whoever hides that hides them too, and is told itself.
       expected[in_list] = false;
@@ -214,6 +261,9 @@ class Views {
   GuestVirt idr_{}, curr_{};
   Offset node_shift_ = 0, node_slots_ = 0, pid_tasks_ = 0, pid_links_ = 0, children_ = 0,
          sibling_ = 0;
+  GuestVirt queue_{};
+  Offset queued_ = 0;
+  bool has_queues_ = false;
   std::map<GuestVirt, TaskSeen> seen_;
   std::set<GuestVirt> threads_;
 };
@@ -229,8 +279,8 @@ Result<void> check_processes(Look& look) {
 
 extern const IntegrityCheck processes_check{
     .info = {.name = "processes",
-             .what =
-                 "the list of tasks, the table of PIDs, CPUs and parents tell the same processes",
+             .what = "the list of tasks, the table of PIDs, CPUs, run queues, parents and slabs "
+                     "tell the same",
              .family = "processes"},
     .run = check_processes,
 };

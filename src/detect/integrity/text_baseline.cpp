@@ -20,9 +20,9 @@
 namespace vmsight {
 namespace {
 
-constexpr std::uint64_t max_file = 256U << 20, max_baseline_text = 256U << 20;
+constexpr std::uint64_t max_file = 256U << 20;
 constexpr std::size_t max_files = 32, max_header = 1024;
-constexpr std::string_view baseline_magic = "vmsight-text 1 ", baseline_suffix = ".text";
+constexpr std::string_view baseline_magic = "vmsight-text 1 ";
 
 Error damaged(std::string_view what) {
   return {.code = ErrorCode::bad_data, .message = fmt::format("the baseline's file {}", what)};
@@ -140,8 +140,9 @@ std::size_t end_of_moved(std::span<const std::byte> before, std::span<const std:
 
 }  // namespace
 
-std::string baseline_path(const std::string& directory, const TextBaseline& of) {
-  return fmt::format("{}/{}-{:016x}{}", directory, of.build_id, of.variant, baseline_suffix);
+std::string baseline_path(const std::string& directory, const TextBaseline& of,
+                          std::string_view suffix) {
+  return fmt::format("{}/{}-{:016x}{}", directory, of.build_id, of.variant, suffix);
 }
 
 Result<TextBaseline> load_baseline(const std::string& path) {
@@ -167,13 +168,13 @@ Result<void> save_baseline(const std::string& path, const TextBaseline& baseline
   return {};
 }
 
-void prune_baselines(const std::string& directory) {
+void prune_baselines(const std::string& directory, std::string_view suffix) {
   namespace fs = std::filesystem;
   std::vector<std::pair<fs::file_time_type, fs::path>> files;
   std::error_code error;
   for (fs::directory_iterator at(directory, error), end; !error && at != end; at.increment(error)) {
     std::error_code unknown;
-    if (at->path().extension() == baseline_suffix)
+    if (at->path().extension() == suffix)
       files.emplace_back(at->last_write_time(unknown), at->path());
   }
   std::ranges::sort(files, std::greater{});

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "vmsight/address.h"
@@ -25,14 +26,18 @@ struct TextBaseline {
   std::vector<std::byte> text;
 };
 
+inline constexpr std::string_view text_suffix = ".text", modules_suffix = ".modules";
+inline constexpr std::uint64_t max_baseline_text = 256U << 20;
+
 /// The file of a build in the cache.
-std::string baseline_path(const std::string& directory, const TextBaseline& of);
+std::string baseline_path(const std::string& directory, const TextBaseline& of,
+                          std::string_view suffix = text_suffix);
 
 /// not_found if there is no such file; bad_data or permission say why it is not used.
 Result<TextBaseline> load_baseline(const std::string& path);
 /// Replaces the file in one step. In a cache directory the oldest baselines go if they are many.
 Result<void> save_baseline(const std::string& path, const TextBaseline& baseline);
-void prune_baselines(const std::string& directory);
+void prune_baselines(const std::string& directory, std::string_view suffix = text_suffix);
 
 /// Where two texts differ, as runs of bytes, other than by the distance that all of the kernel was
 /// moved: an address in an instruction (4 or 8 bytes) differs by it, forwards or backwards.

@@ -7,10 +7,12 @@
 //   kprobes            kprobe_table                  1 byte, or 5 if it was made a jump
 //   BPF dispatchers    bpf_dispatcher_*_func         their entry
 //
+// Modules have such tables of their own: jump_entries, static_call_sites, smp_alt_modules.
 // What else is patched (alternatives, returns, call padding) is patched at boot only.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,6 +28,9 @@ class TextPatches {
   static TextPatches read(Kernel& kernel, Reader& reader, const KernelPlaces& places);
 
   bool explains(GuestVirt address) const;
+  /// Where the trampoline of a return probe of vmsight ends that begins here; nullopt if there is none. It
+  /// stays when its probe is gone, and does nothing but go on in the function.
+  std::optional<GuestVirt> trampoline_end(Reader& reader, GuestVirt address) const;
   std::size_t size() const { return ranges_.size(); }
   const std::string& missing() const { return missing_; }
 
@@ -38,6 +43,10 @@ class TextPatches {
   }
   void add_table(Kernel& kernel, Reader& reader, const char* first, const char* last,
                  std::uint32_t entry_size, std::uint64_t patched);
+  void add_entries(Reader& reader, GuestVirt start, std::uint64_t count, std::uint32_t entry_size,
+                   std::uint64_t patched);
+  void add_modules(Kernel& kernel, Reader& reader, const KernelPlaces& places);
+  void add_module_locks(Kernel& kernel, Reader& reader);
   void add_ftrace(Kernel& kernel, Reader& reader);
   void add_kprobes(Kernel& kernel, Reader& reader);
   void add_symbols(const KernelPlaces& places);

@@ -45,7 +45,56 @@ PageEntry decode_user_entry(std::uint64_t entry, unsigned level) {
   return decoded;
 }
 
+constexpr std::size_t max_runs = 1U << 16;
+
+/// Goes down the tables, depth first, so what it finds is in ascending order.
+struct ExecutableSearch {
+  GuestMemory& memory;
+  std::uint64_t first, last;  // half-open
+  std::size_t& tables;
+  std::vector<ExecutableRun>& into;
+  std::size_t found = 0;
+
+  bool table(GuestPhys at, unsigned level, std::uint64_t base) {
+    if (tables == 0) return false;
+    --tables;
+    const std::byte* page = memory.page(at);
+    if (page == nullptr) return true;
+    std::array<std::uint64_t, entries_per_table> entries;
+    for (std::size_t i = 0; i < entries.size(); ++i) entries[i] = entry_at(page, i);
+    for (std::size_t i = 0; i < entries.size(); ++i) {
+      const std::uint64_t start = base + (i << level_shift(level));
+      if (start >= last || start + ((1ULL << level_shift(level)) - 1) < first) continue;
+      if ((entries[i] & (entry_present | entry_no_execute)) != entry_present) continue;
+      const bool is_page = level == 0 || (entries[i] & entry_large) != 0;
+      if (is_page && level > 2) continue;  // reserved: no 512 GiB pages
+      if (is_page ? !add(start, 1ULL << level_shift(level))
+                  : !table(GuestPhys(entries[i] & entry_address), level - 1, start))
+        return false;
+    }
+    return true;
+  }
+
+  bool add(std::uint64_t start, std::uint64_t size) {
+    if (found != 0 && into.back().end().raw() == start) {
+      into.back().size += size;
+      return true;
+    }
+    into.push_back({GuestVirt(start), size});
+    return ++found < max_runs;
+  }
+};
+
 }  // namespace
+
+bool find_executable(GuestMemory& memory, const AddressSpace& space, GuestVirt first,
+                     GuestVirt last, std::size_t& tables, std::vector<ExecutableRun>& into) {
+  ExecutableSearch search{memory, first.raw(), last.raw(), tables, into};
+  // The upper half begins with ones down to the highest bit that the tables translate.
+  const std::uint64_t sign = ~0ULL << level_shift(space.levels());
+  const GuestPhys root(space.root().raw() & entry_address);
+  return search.table(root, space.levels() - 1, sign);
+}
 
 std::optional<AddressSpace::Walk> walk(GuestMemory& memory, const AddressSpace& space, GuestVirt va,
                                        std::vector<GuestPhys>* tables) {

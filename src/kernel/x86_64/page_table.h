@@ -1,6 +1,7 @@
 // x86-64 page tables: what their entries say.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <cstring>
 #include <optional>
@@ -38,5 +39,7 @@ std::optional<AddressSpace::Walk> walk(GuestMemory& memory, const AddressSpace& 
                                        std::vector<GuestPhys>* tables);
 void read_user_entries(const std::byte* table, unsigned level, std::size_t first, std::size_t last,
                        std::span<PageEntry> into);
+bool find_executable(GuestMemory& memory, const AddressSpace& space, GuestVirt first,
+                     GuestVirt last, std::size_t& tables, std::vector<ExecutableRun>& into);
 
 }  // namespace vmsight::x86

@@ -132,6 +132,7 @@ constinit const Architecture x86_64{
     .index_bits = x86::bits_per_level,
     .level_shift = x86::level_shift,
     .read_user_entries = x86::read_user_entries,
+    .find_executable = x86::find_executable,
     .image_base = x86::ImageDirectory::start,
     .kernel_page_table = "init_top_pgt",
     .crash_flag =

@@ -295,14 +295,19 @@ CHECKED_ONCE int run_fetch(struct scratch* s, const struct probe* probe, __u32 w
   note->at = s->used;
 
   const __u32 base = fetch->base & 15;
-  if (!fetch->from_entry && !(s->event.known >> base & 1)) return 0;
-  __u64 value = fetch->from_entry ? s->entry_registers[base] : s->event.registers[base];
+  const bool of_task = fetch->base == fetch_of_task;
+  if (of_task && !find(&s->who, who_task)) return 0;
+  if (!of_task && !fetch->from_entry && !(s->event.known >> base & 1)) return 0;
+  __u64 value = of_task             ? s->who.task
+                : fetch->from_entry ? s->entry_registers[base]
+                                    : s->event.registers[base];
   bool is_null = false;
   for (int i = 0; i < max_fetch_steps; ++i) {
     if (i >= fetch->step_count || is_null) break;
     is_null = value == 0;
     if (!is_null && !read_host(&value, 8, to_host(s, value + (__s64)fetch->steps[i]))) return 0;
   }
+  if (is_null && fetch->what == fetch_value) return 0;  // what stands behind it is not known
   is_null = is_null || value == 0;
   if (!is_null) value += (__s64)fetch->offset;
   head->value = note->value = value;

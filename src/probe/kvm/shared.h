@@ -83,6 +83,7 @@ enum { fetched_value = 1, fetched_all = 2 };
 
 // As ProbeFetch.
 enum fetch_what { fetch_value, fetch_string, fetch_bytes };
+enum { fetch_of_task = 16 };  // as base: not a register, but the task that runs
 struct fetch {
   __u8 what, base, step_count, from_entry;
   __u16 size, unused;

@@ -78,14 +78,16 @@ void describe_current(const Vm& vm, Kernel& kernel, Reader& reader, GuestVirt cu
 }
 
 Result<fetch> describe_fetch(const ProbeOrder& order, const ProbeFetch& from) {
-  if (from.step_count > max_fetch_steps || from.size > max_fetch_size || from.base > 15) {
+  if (from.step_count > max_fetch_steps || from.size > max_fetch_size ||
+      from.base > fetch_of_task) {
     return too_much(order, "it reads too much");
   }
   fetch to{};
   to.what = from.what == ProbeFetch::What::value    ? fetch_value
             : from.what == ProbeFetch::What::string ? fetch_string
                                                     : fetch_bytes;
-  to.base = to_kvm[from.base];
+  static_assert(fetch_of_task == ProbeFetch::of_task);
+  to.base = from.base == ProbeFetch::of_task ? __u8{fetch_of_task} : to_kvm[from.base];
   to.step_count = from.step_count;
   to.from_entry = from.from_entry;
   to.size = from.size;
