@@ -381,12 +381,13 @@ TEST_F(Integrity, HelpersThatAreUnusualAreHints) {
   write("core_pattern", std::string_view("core\0", 5));
   write("poweroff_cmd", std::string_view("/sbin/poweroff\0", 15));
   expect_clean(run("usermode-helpers"));
-  write("modprobe_path", std::string_view("/tmp/x\0", 7));
+  write("modprobe_path", std::string_view("/opt/x\0", 7));
   write("core_pattern", std::string_view("|/tmp/y\0", 8));
   const Findings all = run("usermode-helpers");
   EXPECT_THAT(objects(all), ElementsAre("modprobe_path", "core_pattern"));
   EXPECT_EQ(all.findings[0].sureness, Sureness::hint);
-  EXPECT_THAT(all.findings[0].what, HasSubstr("/tmp/x"));
+  EXPECT_THAT(all.findings[0].what, HasSubstr("/opt/x"));
+  EXPECT_EQ(all.findings[1].sureness, Sureness::likely);
 }
 
 // ---- credentials ----

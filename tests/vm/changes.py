@@ -32,8 +32,8 @@ def told(watch, rule, fields, patience):
 
 def scenes(guest, watch):
     quiet(watch, 12)
-    program = start(guest, "sh -c 'cp /bin/busybox /tmp/gone; exec /tmp/gone sleep 1000'")
-    shell(guest, "sleep 0.5; rm /tmp/gone")
+    program = start(guest, "sh -c 'cp /bin/busybox /tmp/busybox-gone; exec /tmp/busybox-gone sleep 1000'")
+    shell(guest, "sleep 0.5; rm /tmp/busybox-gone")
     alarm = told(watch, "deleted program runs", {"pid": program}, 5)
     expect(alarm["evidence"]["process"]["pid"] == program, alarm["evidence"])
 

@@ -338,7 +338,7 @@ def open_packet_socket(guest, memory, checker):
 
 
 def change_helper(guest, memory, checker):
-    with memory.changed((symbol(guest, "modprobe_path"), b"/tmp/evil\0")):
+    with memory.changed((symbol(guest, "modprobe_path"), b"/opt/evil\0")):
         checker.finds("usermode-helpers", "modprobe_path", "hint")
     expect(not checker.clean("modprobe_path is as it was", "--only", "usermode-helpers")["findings"], "still a hint")
 

@@ -30,6 +30,15 @@ bool matches(std::string_view pattern, std::string_view value) {
   return value.starts_with(pattern.substr(0, pattern.size() - 1));
 }
 
+/// Where programs of the system are not: anybody may write there, or what is there is gone after a boot.
+bool is_odd_place(std::string_view program) {
+  constexpr std::string_view places[] = {"/tmp/", "/var/tmp/", "/dev/",
+                                         "/run/", "/proc/",    "/home/"};
+  if (program.starts_with('|')) program.remove_prefix(1);
+  return !program.starts_with('/') ||
+         std::ranges::any_of(places, [&](std::string_view at) { return program.starts_with(at); });
+}
+
 Result<void> check_helpers(Look& look) {
   for (const Setting& setting : settings) {
     const auto at = look.kernel.symbol(setting.symbol);
@@ -51,7 +60,7 @@ Result<void> check_helpers(Look& look) {
                                    setting.when),
                .object = std::string(setting.symbol),
                .sources = {std::string(setting.symbol)},
-               .sureness = Sureness::hint,
+               .sureness = is_odd_place(value) ? Sureness::likely : Sureness::hint,
                .address = *at});
   }
   if (look.looked_at == 0) return lacks("modprobe_path that can be read");
