@@ -71,8 +71,8 @@ class Watch:
         *lines, self.rest = self.rest.split(b"\n")
         self.alarms += map(json.loads, lines)
 
-    def started(self):
-        settles(lambda: "Ctrl-C ends" in self.said(), "watch does not begin", self)
+    def started(self, patience=PATIENCE):
+        settles(lambda: "Ctrl-C ends" in self.said(), "watch does not begin", self, patience)
 
     def wait(self, rule, pid):
         def found():
