@@ -54,7 +54,7 @@ class Detector {
 
   virtual void look(const Look& look, const Raise& raise) = 0;
   virtual void hit(const ProbeEvent& event, const Raise& raise) = 0;
-  /// How often the probes of this request were hit so far, where they are only counted.
+  /// How often the probes of this request were hit so far, and its filter passed, where they are only counted.
   virtual void counted(const ProbeRequest& request, std::uint64_t hits) = 0;
 };
 

@@ -405,14 +405,14 @@ void GuestWatch::count_hits() {
   for (const auto& running : running_) {
     std::uint64_t all = 0;
     for (const Armed& armed : std::vector(running->armed)) {  // what has ended is taken out
-      std::uint64_t hits = 0;
+      std::uint64_t passed = 0;  // the filter: hits of others are no heartbeat of a process
       for (const ProbeInfo& probe : *probes) {
         if (std::ranges::find(armed.ids, probe.id) == armed.ids.end()) continue;
-        hits += probe.counts.hits;
+        all += probe.counts.hits;
+        passed += probe.counts.hits - std::min(probe.counts.filtered, probe.counts.hits);
         tell_end(*running, probe);
       }
-      if (running->detector) running->detector->counted(armed.request, hits);
-      all += hits;
+      if (running->detector) running->detector->counted(armed.request, passed);
     }
     running->hits = std::max(running->hits, all);
   }

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """fifty.py ROUNDS KERNEL - one rule of each kind fires each time that there is something, and never otherwise.
 
-Times are shortened (a heartbeat 3 s, progress 3 s, records each 0.5 s, integrity each 2 s). In each round a worker is
+Times are shortened (a heartbeat 3 s, progress 3 s, records each 0.5 s, integrity each 2 s); since a guest under TCG whose
+forks are probed by the gdbstub may take 3 s for a fork, the rule about progress is about one program. In each round a worker is
 stopped, a program spins, a file is opened, a deleted program runs and modprobe_path is changed, all at once; then all is
 as before, and each rule must have told it once.
 """
@@ -22,6 +23,7 @@ RULES = """
 - rule: spins
   desc: a program spins
   progress: {of: process, cpu: 20%, for: 3s}
+  condition: cmdline contains "do :; done"
   output: "%pid spins at %symbol"
   priority: warning
 - rule: opens
@@ -78,7 +80,8 @@ def test(rounds, kernel):
             shell(guest, f"kill -9 {worker} {spinner} {gone}")
             time.sleep(2.5)
             watch.read()
-            expect(len(watch.alarms) == before + len(wanted), f"round {number}: {watch.alarms[before:]}")
+            told = [(alarm["rule"], alarm["output"]) for alarm in watch.alarms[before:]]
+            expect(len(told) == len(wanted), f"round {number}: {told}")
             for rule, taken in seen.items():
                 slowest[rule] = max(slowest.get(rule, 0), taken)
         watch.end()
