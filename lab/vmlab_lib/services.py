@@ -44,8 +44,9 @@ def start(guest, names=tuple(START)):
 
 
 def pids_of(guest, name):
-    """Of the processes that run the program, the oldest first."""
-    return sorted(map(int, shell(guest, f"busybox pidof {name} || :").split()))
+    """Of the processes that run the program, the oldest first; none that has ended."""
+    return sorted(map(int, shell(guest, f"for pid in $(busybox pidof {name}); do ls /proc/$pid/exe; done 2>/dev/null"
+                                        " | busybox grep -o '[0-9]*' || :").split()))
 
 
 def pid_of(guest, name):
