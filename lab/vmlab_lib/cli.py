@@ -94,6 +94,7 @@ def parser():
     verb.add_argument("--agent", action="store_true", help="vmsight's agent and qemu-guest-agent, with their ports")
     verb.add_argument("--disk", metavar="RAW", help="a virtio-blk device with this image")
     verb.add_argument("--workloads", action="store_true", help="Debian's x264 and nginx at /debian, an empty disk, a network")
+    verb.add_argument("--services", action="store_true", help="Debian's nginx, redis, cron and PostgreSQL at /debian, a network")
     verb.add_argument("--forward", type=int, default=0, metavar="PORT", help="of the host's loopback, to the guest's port 80")
     verb.set_defaults(run=boot)
 

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import agents, disk, initramfs, qemus, workload_disk
+from . import agents, disk, initramfs, qemus, service_disk, workload_disk
 from .errors import LabError
 
 BACKENDS = ["anon", "memfd", "file", "numa"]
@@ -35,6 +35,7 @@ class Options:
     agent: bool = False       # vmsight's agent and qemu-guest-agent in the guest, with their ports
     tools: bool = False       # Debian's ip, ss, ps, lsof and more (tools.py), and the scenes that need them
     workloads: bool = False   # Debian's x264 and nginx, an empty disk, a network: see workloads/
+    services: bool = False    # Debian's nginx, redis, cron and PostgreSQL, and a network: see services.py
     forward: int = 0          # a port of the host's loopback that leads to the guest's port 80
     qemu_args: tuple = ()
 
@@ -44,7 +45,7 @@ class Options:
             raise LabError("microvm has no firmware that boots a disk", "take --machine pc or q35")
         if self.installed and self.agent:
             raise LabError("the Debian on the disk holds no agents", "take a kernel, as 6.1-cloud")
-        self.net = self.net or self.workloads or bool(self.forward)
+        self.net = self.net or self.workloads or self.services or bool(self.forward)
 
     @property
     def installed(self):
@@ -109,19 +110,20 @@ def devices(options, home):
         arguments += ["-drive", f"if=none,id=disk,format=raw,file={options.disk}",
                       "-device", f"virtio-blk-{bus},drive=disk"]
     if options.workloads:
-        arguments += workload_disks(bus, home)
+        scratch = home / "scratch"
+        with open(scratch, "wb") as out:
+            out.truncate(SCRATCH_SIZE)
+        arguments += named_disk(bus, "workloads", workload_disk.image(), ",readonly=on")
+        arguments += named_disk(bus, "scratch", scratch)
+    if options.services:
+        arguments += named_disk(bus, "services", service_disk.image(), ",readonly=on")
     return arguments
 
 
-def workload_disks(bus, home):
+def named_disk(bus, name, path, how=""):
     """The guest tells them apart by their serial numbers."""
-    scratch = home / "scratch"
-    with open(scratch, "wb") as out:
-        out.truncate(SCRATCH_SIZE)
-    return ["-drive", f"if=none,id=workloads,format=raw,readonly=on,file={workload_disk.image()}",
-            "-device", f"virtio-blk-{bus},drive=workloads,serial=workloads",
-            "-drive", f"if=none,id=scratch,format=raw,file={scratch}",
-            "-device", f"virtio-blk-{bus},drive=scratch,serial=scratch"]
+    return ["-drive", f"if=none,id={name},format=raw{how},file={path}",
+            "-device", f"virtio-blk-{bus},drive={name},serial={name}"]
 
 
 LAB_MONITOR = """[chardev "lab"]

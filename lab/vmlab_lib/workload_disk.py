@@ -36,32 +36,41 @@ LEFT_OUT = ["usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/per
 def image():
     """The disk, from the cache or made now. Boot it with readonly=on: guests share it."""
     key = digest(NGINX.encode(), " ".join(PACKAGES + LEFT_OUT).encode(), str(CONTENT).encode())
-    disk = cache_dir() / f"workloads-{SUITE}-{key}.raw"
+    return cached("workloads", key, fill)
+
+
+def cached(name, key, fill_root):
+    """A disk of that label, whose file system `fill_root` makes."""
+    disk = cache_dir() / f"{name}-{SUITE}-{key}.raw"
     if not disk.exists():
         with locked("apt"):
             if not disk.exists():
-                for old in cache_dir().glob("workloads-*.raw"):
+                for old in cache_dir().glob(f"{name}-*.raw"):
                     old.unlink()
-                build(disk)
+                build(disk, name, fill_root)
     return disk
 
 
-def build(disk):
-    work = cache_dir() / "workloads-work"
+def build(disk, name, fill_root):
+    work = cache_dir() / f"{name}-work"
     shutil.rmtree(work, ignore_errors=True)
     root = work / "root"
     root.mkdir(parents=True)
     try:
-        apt = PrivateApt()
-        apt.unpack(apt.closure_in(SUITE, PACKAGES), root)
-        finish(root)
+        fill_root(root)
         partial = work / "disk.raw"
         used = sum(entry.lstat().st_size + 4096 for entry in root.rglob("*"))
-        run("mke2fs", "-q", "-F", "-t", "ext4", "-O", "^has_journal", "-L", "workloads", "-d", root, partial,
+        run("mke2fs", "-q", "-F", "-t", "ext4", "-O", "^has_journal", "-L", name, "-d", root, partial,
             f"{used * 13 // 10240 + 16384}k", env={**os.environ, "PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin"})
         partial.replace(disk)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def fill(root):
+    apt = PrivateApt()
+    apt.unpack(apt.closure_in(SUITE, PACKAGES), root)
+    finish(root)
 
 
 def finish(root):

@@ -88,6 +88,7 @@ struct StateRule {
   std::string of;  // the part's key in the JSON document: "processes", "sockets"
   When when = When::present;
   std::uint64_t every_ns = 1'000'000'000;
+  std::uint64_t for_ns = 0;  // of the guest's running time: how long one must be `present`
   friend bool operator==(const StateRule&, const StateRule&) = default;
 };
 

@@ -133,6 +133,9 @@ RuleKind read_state(YamlKeys& keys) {
   made.of = keys.text("of", Need::required).value_or("");
   made.when = keys.choice<When>("when", Need::required, choices).value_or(When::present);
   made.every_ns = keys.duration("every", Need::optional).value_or(made.every_ns);
+  made.for_ns = keys.duration("for", Need::optional).value_or(0);
+  if (made.for_ns != 0 && made.when != When::present)
+    keys.refuse("for", "only what is present can be so for a time");
   return made;
 }
 

@@ -1,5 +1,6 @@
 // Rules about records of the state: one that is there, has come, has gone or has changed.
 #include <map>
+#include <optional>
 #include <set>
 
 #include "watch/detector.h"
@@ -72,6 +73,8 @@ class StateDetector final : public Detector {
     std::string changing;                               // of what would be a change
     std::vector<std::pair<std::string, Value>> values;  // of what the rule names, when it goes
     bool raised = false;
+    std::optional<std::uint64_t>
+        since_ns{};  // of the guest's running time: at each look since then the condition held
   };
 
   void see(const Look& look, const Record& record, std::map<std::string, Known>& now,
@@ -81,19 +84,31 @@ class StateDetector final : public Detector {
     const bool is_new = before == known_.end();
     Known known{.changing = how_.when == When::changed ? changing_of(record) : "",
                 .values = {},
-                .raised = !is_new && before->second.raised};
+                .raised = !is_new && before->second.raised,
+                .since_ns = is_new ? std::nullopt : before->second.since_ns};
     const OfRecord<Record> fields(look.state, record);
     if (how_.when == When::gone) known.values = values_of(fields);
     const bool has_changed = !is_new && before->second.changing != known.changing;
     const bool is_asked = how_.when == When::present ||
                           (how_.when == When::appeared && is_new && has_looked_) ||
                           (how_.when == When::changed && has_changed);
-    const bool holds = is_asked && rule_.matches(fields, memory_, look.guest_ns);
+    const bool is_so = is_asked && rule_.matches(fields, memory_, look.guest_ns);
+    const bool holds = has_lasted(is_so, look.guest_ns, known.since_ns);
     if (holds && !(how_.when == When::present && known.raised)) {
       raise({.fields = fields, .pid = pid(record), .object = {}});
     }
     if (how_.when == When::present) known.raised = holds;
     now.emplace(std::move(identity), std::move(known));
+  }
+
+  /// Whether what is so now has been so at each look for as long as the rule asks for.
+  bool has_lasted(bool is_so, std::uint64_t now_ns, std::optional<std::uint64_t>& since_ns) const {
+    if (!is_so) {
+      since_ns.reset();
+      return false;
+    }
+    if (!since_ns || now_ns < *since_ns) since_ns = now_ns;
+    return now_ns - *since_ns >= how_.for_ns;
   }
 
   static std::int32_t pid(const Record& record) {

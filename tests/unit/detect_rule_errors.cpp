@@ -51,6 +51,8 @@ TEST(RuleFileErrors, SayFileLineRuleAndWhy) {
       {rule("x", "  state: {of: sockets, when: often}\n"),
        "r.yaml:5: rule \"x\": key \"state.when\": \"often\" is none of present, appeared, gone, "
        "changed"},
+      {rule("x", "  state: {of: sockets, when: gone, for: 5s}\n"),
+       "r.yaml:5: rule \"x\": key \"state.for\": only what is present can be so for a time"},
       {rule("x", "  state: {of: sockets}\n"),
        "r.yaml:5: rule \"x\": it needs the key \"state.when\""},
       {rule("x", "  progress: {of: cat, for: 1s}\n"),

@@ -100,8 +100,9 @@ TEST(RuleFile, HasFiveKinds) {
            rule("h2", "  heartbeat: {probe: [a, b], expect: 1h}\n") +
            rule("p2", "  progress: {of: cpu, for: 100ms}\n") +
            rule("s2", "  state: {of: modules, when: gone, every: 5s}\n") +
-           rule("i2", "  integrity: {check: all, every: 1m}\n"));
-  ASSERT_THAT(set.rules, SizeIs(9));
+           rule("i2", "  integrity: {check: all, every: 1m}\n") +
+           rule("s3", "  state: {of: sockets, when: present, for: 30s}\n"));
+  ASSERT_THAT(set.rules, SizeIs(10));
   const auto& h = std::get<Heartbeat>(set.rules[0].kind);
   EXPECT_THAT(h.probes, ElementsAre("kprobe:x"));
   EXPECT_EQ(h.expect_ns, 10 * second);
@@ -116,6 +117,7 @@ TEST(RuleFile, HasFiveKinds) {
   EXPECT_EQ(s.of, "sockets");
   EXPECT_EQ(s.when, StateRule::When::appeared);
   EXPECT_EQ(s.every_ns, second);
+  EXPECT_EQ(s.for_ns, 0u);
   const auto& i = std::get<Integrity>(set.rules[4].kind);
   EXPECT_THAT(i.checks, ElementsAre("idt", "text"));
   EXPECT_EQ(i.every_ns, 10 * second);
@@ -123,6 +125,7 @@ TEST(RuleFile, HasFiveKinds) {
   EXPECT_EQ(std::get<Progress>(set.rules[6].kind).cpu_percent, std::nullopt);
   EXPECT_EQ(std::get<StateRule>(set.rules[7].kind).every_ns, 5 * second);
   EXPECT_THAT(std::get<Integrity>(set.rules[8].kind).checks, ElementsAre("all"));
+  EXPECT_EQ(std::get<StateRule>(set.rules[9].kind).for_ns, 30 * second);
 }
 
 TEST(RuleFile, EmptyFilesAndDocumentsHaveNoRules) {

@@ -50,10 +50,10 @@ PATIENCE = 20  # seconds; each rule's own time is 5 s at most
 
 
 class Watch:
-    """A running `vmsight watch`, whose alarms can be waited for."""
+    """A running `vmsight watch`, whose alarms can be waited for. Without rules it runs those that ship."""
 
     def __init__(self, guest, rules, *options):
-        self.start(str(guest.pid), "--rules", rules, *options)
+        self.start(str(guest.pid), *(["--rules", rules] if rules else []), *options)
 
     def start(self, *arguments):
         self.errors = tempfile.TemporaryFile()

@@ -70,13 +70,13 @@ def read_pairs(text):
 
 MOUNT = """busybox mkdir -p /debian &&
 for disk in /sys/block/vd*; do
-  [ "$(cat $disk/serial)" = workloads ] && busybox mount -o ro /dev/${disk##*/} /debian;
+  case "$(cat $disk/serial)" in workloads|services) busybox mount -o ro /dev/${disk##*/} /debian ;; esac;
 done;
 for folder in proc dev run tmp; do busybox mount -o bind /$folder /debian/$folder || exit 1; done"""
 
 
 def mount_debian(guest):
-    """/debian in the guest; a second time costs nothing."""
+    """/debian in the guest, from the disk of the workloads or of the services; a second time costs nothing."""
     if guest.puppet("sh ls /debian 2>/dev/null || :").strip():
         return
     for module in ("crc32c_generic", "ext4"):
