@@ -2,8 +2,6 @@
 // function where the mistake was with arguments that the kernel refuses today.
 #include <errno.h>
 #include <fcntl.h>
-#include <net/if.h>
-#include <netinet/in.h>
 #include <linux/if_alg.h>
 #include <linux/if_packet.h>
 #include <linux/keyctl.h>
@@ -14,6 +12,8 @@
 #include <linux/pkt_cls.h>
 #include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
+#include <net/if.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -31,9 +31,7 @@
 
 #include "puppet.h"
 
-static int own_network(void) {
-  return unshare(CLONE_NEWNET) || bring_up("lo") ? -1 : 0;
-}
+static int own_network(void) { return unshare(CLONE_NEWNET) || bring_up("lo") ? -1 : 0; }
 
 // ---- pipes, keys, programs, files ----
 
@@ -132,9 +130,8 @@ static int call_urgent(void) {
 
 static int call_algorithm(void) {
   const int crypto = socket(AF_ALG, SOCK_SEQPACKET, 0);
-  const struct sockaddr_alg name = {.salg_family = AF_ALG,
-                                    .salg_type = "aead",
-                                    .salg_name = "authencesn(hmac(sha256),cbc(aes))"};
+  const struct sockaddr_alg name = {
+      .salg_family = AF_ALG, .salg_type = "aead", .salg_name = "authencesn(hmac(sha256),cbc(aes))"};
   return crypto < 0 ? -1 : bind(crypto, (const struct sockaddr*)&name, sizeof(name));
 }
 
@@ -143,7 +140,8 @@ static int call_compat_tables(void) {
   if (unshare(CLONE_NEWUSER | CLONE_NEWNET)) return -1;
   const int raw = socket(AF_INET, SOCK_RAW, IPPROTO_RAW);
   if (raw < 0) return -1;
-  char* low = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+  char* low =
+      mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
   if (low == MAP_FAILED) return -1;
   strcpy(low, "filter");
   long result = 366;  // setsockopt of i386; its first argument is in EBX
@@ -220,7 +218,8 @@ static int ask(int protocol, const Message* message, int answers) {
 }
 
 static void of_netfilter(Message* message, int family, int resource) {
-  const struct nfgenmsg head = {.nfgen_family = (unsigned char)family, .res_id = htons((unsigned short)resource)};
+  const struct nfgenmsg head = {.nfgen_family = (unsigned char)family,
+                                .res_id = htons((unsigned short)resource)};
   put(message, &head, sizeof(head));
 }
 static struct nlmsghdr* begin_tables(Message* message, int type) {
@@ -336,9 +335,7 @@ static int stick_real_time(void) {
 }
 
 // A system call that nobody makes: where the code behind it was changed, the CPU goes there.
-static int stick_acct(void) {
-  return (int)syscall(SYS_acct, NULL);
-}
+static int stick_acct(void) { return (int)syscall(SYS_acct, NULL); }
 
 // A user who becomes root, by the number that the kernel has saved.
 static int stick_root(void) {
@@ -351,7 +348,10 @@ static int stick_root(void) {
 static const struct {
   const char* name;
   int (*make)(void);
-} sticks[] = {{"vfork", stick_vfork}, {"real-time", stick_real_time}, {"acct", stick_acct}, {"root", stick_root}};
+} sticks[] = {{"vfork", stick_vfork},
+              {"real-time", stick_real_time},
+              {"acct", stick_acct},
+              {"root", stick_root}};
 
 int stick(const char* name, int cpu, int delay_s) {
   for (size_t i = 0; i < COUNT(sticks); i++) {
@@ -361,7 +361,8 @@ int stick(const char* name, int cpu, int delay_s) {
       become_actor();
       prctl(PR_SET_NAME, "stick");
       on_cpu(cpu);
-      usleep(300 * 1000 + delay_s * 1000 * 1000);  // the answer is out first: the CPU may be the line's
+      usleep(300 * 1000 +
+             delay_s * 1000 * 1000);  // the answer is out first: the CPU may be the line's
       _exit(sticks[i].make() < 0 ? errno : 0);
     }
     channel_print("pid=%d\n", pid);
