@@ -1,5 +1,9 @@
 // Calls that only attacks make, as far as they are harmless on a kernel that is mended: each enters the
 // function where the mistake was with arguments that the kernel refuses today.
+#include <net/if.h>
+#include <netinet/in.h>
+
+// The kernel's headers come behind: they know what is in those above.
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_alg.h>
@@ -12,8 +16,6 @@
 #include <linux/pkt_cls.h>
 #include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
-#include <net/if.h>
-#include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
