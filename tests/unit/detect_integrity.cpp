@@ -563,6 +563,15 @@ TEST_F(FtraceSites, OfNopsAndKnownTracersAreClean) {
   }
 }
 
+TEST_F(FtraceSites, ATracerThatIsSwitchedOffHasItsPlacesUntilTheyArePatched) {
+  put_branch(0xc0, '\xe8', trampoline_);
+  guest_.put(*kernel_.symbol("ftrace_ops_list"), kernel_.symbol("ftrace_list_end")->raw());
+  guest_.put(*kernel_.symbol("removed_ops"), tracer_.raw());
+  expect_clean(run("ftrace-sites"));
+  guest_.put(*kernel_.symbol("removed_ops"), std::uint64_t{0});
+  EXPECT_THAT(objects(run("ftrace-sites")), ElementsAre("site do_exit"));
+}
+
 TEST_F(FtraceSites, CallsOfOthersAreFound) {
   for (const GuestVirt other : {text(0x404), trampoline_ + 16, GuestVirt(0xffffffffc0123000)}) {
     put_branch(0xc0, '\xe8', other);

@@ -3,7 +3,7 @@
 //   a NOP                          nobody traces the function
 //   call __fentry__                as the compiler left it: a return
 //   call ftrace_caller, ...        the kernel's own entries of tracers
-//   call a trampoline              of a tracer in ftrace_ops_list
+//   call a trampoline              of a tracer in ftrace_ops_list, or in removed_ops
 //   call or jmp, in BPF            of direct_functions, or a dispatcher of BPF
 //   a probe of vmsight             by the journal of changes
 //   int3, and the rest of these    the kernel patches it just now
@@ -76,7 +76,7 @@ void tell_site(Look& look, GuestVirt site, const SiteCode& code) {
   const std::string function = look.places.name(site);
   const std::string_view text(reinterpret_cast<const char*>(code.data()), code.size());
   Finding finding{.object = fmt::format("site {}", function),
-                  .sources = {"ftrace_pages_start", "ftrace_ops_list", "journal"},
+                  .sources = {"ftrace_pages_start", "ftrace_ops_list", "removed_ops", "journal"},
                   .sureness = Sureness::certain,
                   .address = site};
   const auto target = target_of(site, code);

@@ -57,6 +57,10 @@ Result<std::vector<FtraceTracer>> read_ftrace_tracers(Kernel& kernel, Reader& re
     tracers.push_back(tracer.read(reader, at));
     at = reader.pointer(at + tracer.next);
   }
+  // One that is switched off leaves the list first, and then its places.
+  const auto leaving = kernel.symbol("removed_ops");
+  if (leaving && (at = reader.pointer(*leaving)) != GuestVirt())
+    tracers.push_back(tracer.read(reader, at));
   if (!reader.ok()) return faulty("ftrace_ops_list");
   return tracers;
 }

@@ -2,6 +2,7 @@
 //
 //   ftrace_pages_start   places: a NOP or a call at the beginning of each function
 //   ftrace_ops_list      tracers: a handler, and often a trampoline of their own that calls it
+//   removed_ops          the tracer that is just being switched off: not in the list any more
 //   ftrace_ops_trampoline_list   trampolines, also of tracers that are switched off
 //   direct_functions     places that call something else at once: trampolines of BPF
 #pragma once
@@ -23,7 +24,7 @@ struct FtraceTracer {
   GuestVirt direct;  // what its places call instead; 0: nothing
 };
 
-/// unsupported if the kernel has none; fault if the list cannot be read or has no end.
+/// Also the one that is just being switched off. unsupported if the kernel has none; fault if the list cannot be read or has no end.
 Result<std::vector<FtraceTracer>> read_ftrace_tracers(Kernel& kernel, Reader& reader);
 
 /// Those with a trampoline that was made for them, in use or not. Empty if the kernel has no such list;
