@@ -63,9 +63,9 @@ class SinkProcess {
   void run(const OpenSinks& open) {
     if (!receive()) return;
     auto opened = open();
-    if (opened) sinks_ = *std::move(opened);
-    answer(opened ? Result<void>() : opened.error());
-    if (!opened) return;
+    if (!opened) return answer(std::move(opened).error());
+    sinks_ = *std::move(opened);
+    answer({});
     while (const auto message = receive()) serve(*message);
     static_cast<void>(each([](AlarmSink& sink) { return sink.flush(); }));
   }
