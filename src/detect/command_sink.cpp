@@ -161,7 +161,7 @@ class RequestedCommandsSink final : public AlarmSink {
 
 }  // namespace
 
-Result<std::unique_ptr<AlarmSink>> open_requested_commands_sink(std::string hostname) {
+Result<std::unique_ptr<AlarmSink>> open_requested_commands_sink(const std::string& hostname) {
   using namespace std::chrono_literals;
   const auto send = [hostname](std::span<const Alarm> alarms, int stop) {
     Result<void> first;

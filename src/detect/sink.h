@@ -79,7 +79,8 @@ struct CommandOptions {
 Result<std::unique_ptr<AlarmSink>> open_command_sink(CommandOptions options);
 
 /// Runs what each alarm says itself (Alarm::commands), some of them at once, as open_command_sink() does.
-Result<std::unique_ptr<AlarmSink>> open_requested_commands_sink(std::string hostname = host_name());
+Result<std::unique_ptr<AlarmSink>> open_requested_commands_sink(
+    const std::string& hostname = host_name());
 
 struct JournaldOptions {
   std::string path = "/run/systemd/journal/socket";  // a datagram socket
