@@ -317,7 +317,16 @@ Result<void> GuestWatch::look(std::uint64_t now_ns) {
     running->next_look_ns = std::max(running->next_look_ns + every_ns, now_ns + every_ns / 2);
     look_by(*running, look);
   }
-  return {};
+  return check_found();
+}
+
+/// What was found in memory in which the kernel is no more, since the guest reboots, is dropped.
+Result<void> GuestWatch::check_found() {
+  if (found_.empty()) return {};
+  State still;
+  auto read = state_reader_->read({.parts = part_os}, still);
+  if (!read && read.error().code == ErrorCode::vm_gone) found_.clear();
+  return read;
 }
 
 /// What it is about is told when it begins, not at each look.
@@ -343,6 +352,7 @@ Look GuestWatch::make_look(Reader& reader, std::uint64_t now_ns) {
           .vm = guest_.vm ? &guest_.vm->info() : nullptr,
           .host_ns = now_ns,
           .guest_ns = guest_time(reader),
+          .guest_now_ns = [this, &reader] { return guest_time(reader); },
           .where = [this, &reader](GuestVirt task, std::int32_t cpu,
                                    bool runs) { return place_of(reader, task, cpu, runs); },
           .halted_by_somebody = [this] { return halted_by_somebody(); }};

@@ -117,6 +117,7 @@ class GuestWatch {
   void tell_end(Running& running, const ProbeInfo& probe);
   void note_once(Running& running, std::string reason);
   Result<void> look(std::uint64_t now_ns);
+  Result<void> check_found();
   void look_by(Running& running, const Look& look);
   Look make_look(Reader& reader, std::uint64_t now_ns);
   void count_hits();

@@ -2,7 +2,9 @@
 #include "detect/integrity/integrity.h"
 
 #include <algorithm>
+#include <set>
 
+#include "base/clock.h"
 #include "vmsight/guest.h"
 #include "watch/detector.h"
 #include "watch/record_fields.h"
@@ -41,10 +43,22 @@ class IntegrityDetector final : public Detector {
     }
     const auto found = checker_->run(names_, &look.state);
     if (!found) return;
-    for (const Finding& finding : found->findings) tell(finding, look, raise);
+    const std::uint64_t moved_ns = look.guest_now_ns() - look.guest_ns;
+    const bool runs = moved_ns != 0 && moved_ns <= 2 * (monotonic_ns() - look.host_ns) + slack_ns;
+    std::set<std::string> doubtful;
+    for (const Finding& finding : found->findings) {
+      std::string object = object_of(finding);
+      if (runs || doubtful_.contains(object)) tell(finding, look, raise);
+      doubtful.insert(std::move(object));
+    }
+    doubtful_ = std::move(doubtful);
   }
 
  private:
+  static std::string object_of(const Finding& finding) {
+    return std::string(finding.check) + " " + finding.object;
+  }
+
   void tell(const Finding& finding, const Look& look, const Raise& raise) {
     const FieldValues fields(
         {Row{"check", Value(std::string(finding.check))}, Row{"what", Value(finding.what)},
@@ -55,7 +69,7 @@ class IntegrityDetector final : public Detector {
     if (!rule_.matches(fields, memory_, look.guest_ns)) return;
     raise({.fields = fields,
            .pid = finding.pid.value_or(0),
-           .object = std::string(finding.check) + " " + finding.object,
+           .object = object_of(finding),
            .evidence = {{"sources", finding.sources}}});
   }
 
@@ -64,6 +78,10 @@ class IntegrityDetector final : public Detector {
   std::vector<std::string> names_;  // none: all
   Memory memory_;
   std::unique_ptr<IntegrityChecker> checker_;
+  static constexpr std::uint64_t slack_ns = 1'000'000'000;  // ticks that were due come at once
+  /// What the look before found. While a guest reboots its old kernel lies in memory and is written over, piece
+  /// by piece; its clock stands, or is overwritten. What is found then is told if the next look finds it, too.
+  std::set<std::string> doubtful_;
 };
 
 }  // namespace

@@ -5,7 +5,6 @@
   listener    nginx, stopped: "connections wait" tells when somebody connects, as it ships
   cron        cron and its jobs, with a shortened time: a job that lasts is no cron; 130 s would be twice its minute
   postgres    PostgreSQL's processes, with shortened times
-  systemd     journald in a Debian with systemd, with 150 s: before systemd itself ends it, after 180 s. KERNEL is `disk`
 
 Nothing is told before, while the servers rest and while they work.
 """
@@ -139,20 +138,13 @@ def postgres(guest):
         expect(services.sql(guest, "select count(*) from t").strip() == "2000", "PostgreSQL does not answer")
 
 
-def systemd(guest):
-    rule = "service of systemd silent"
-    with Watched(guest, [rule], faster(rule, 150, 60, '"kprobe:unix_dgram_sendmsg"')) as watch:
-        quiet(watch, 310)
-        stops(guest, watch, rule, int(shell(guest, "pidof systemd-journald")), 150)
-
-
-PARTS = {"redis": redis, "listener": listener, "cron": cron, "postgres": postgres, "systemd": systemd}
+PARTS = {"redis": redis, "listener": listener, "cron": cron, "postgres": postgres}
 
 
 def test(parts, *kernels):
     for kernel in kernels:
         for part in parts.split(","):
-            with Guest(kernel=kernel, backend="memfd", cpus=2, services=kernel != "disk", mem="1G", forward=free_port()) as guest:
+            with Guest(kernel=kernel, backend="memfd", cpus=2, services=True, mem="1G", forward=free_port()) as guest:
                 PARTS[part](guest)
                 guest.report()  # it lives
             print(f"{kernel}: {part} done", flush=True)
