@@ -77,7 +77,7 @@ void try_rules(const RuleSet& set, std::string_view text) {
     Memory memory({.keys = 8, .times = 64});
     compiled->matches(values(text), memory, 1);
     static_cast<void>(compiled->limit_key(values(text)));
-    const Alarm alarm = compiled->alarm(values(text), "vm", 1);
+    const Alarm alarm = compiled->alarm(values(text), 1);
     for (const auto format : {AlarmFormat::text, AlarmFormat::json, AlarmFormat::ocsf}) {
       VMSIGHT_CHECK(format_alarm(alarm, format, "host").find('\n') == std::string::npos);
     }

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <iterator>
+#include <optional>
 #include <set>
 #include <thread>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -44,6 +46,7 @@ class LinuxIntegrityChecker final : public IntegrityChecker {
 
   Result<Findings> run(std::span<const std::string> names, const State* state) override {
     VMSIGHT_TRY(const Chosen chosen, choose(names));
+    VMSIGHT_TRY_VOID(check_started());
     State own;
     if (const unsigned needed = parts(names); state == nullptr && needed != 0) {
       if (const auto read = read_state(needed, own); read)
@@ -74,6 +77,24 @@ class LinuxIntegrityChecker final : public IntegrityChecker {
   }
 
  private:
+  /// Until it runs programs a kernel writes its own code, and protects nothing.
+  Result<void> check_started() {
+    const auto at = kernel_.symbol("system_state");
+    const auto running = kernel_.enumerator("SYSTEM_RUNNING");
+    if (!at || !running) return {};
+    std::optional<std::uint32_t> now;
+    VMSIGHT_TRY_VOID(in_one_view(memory_, [&]() -> Result<void> {
+      Reader reader(memory_, kernel_.space());
+      const std::uint32_t state = reader.u32(*at);
+      if (reader.ok()) now = state;
+      return {};
+    }));
+    if (!now || std::cmp_greater_equal(*now, *running)) return {};
+    return Error{.code = ErrorCode::unsupported,
+                 .message = "check: the guest's kernel is still starting, and protects nothing yet",
+                 .hint = "try again when its first program runs"};
+  }
+
   static unsigned rounds_for(const Chosen& chosen) {
     unsigned looks = 0;
     for (const IntegrityCheck* check : chosen) looks = std::max(looks, check->looks);
