@@ -400,6 +400,9 @@ class FieldPlanner {
       return wrong("[] needs a pointer or an array, with elements of a known size");
     Meaning made{.form = Meaning::Form::object, .type = *target, .chain = pointer.chain};
     if (index.constant) {
+      const auto number = static_cast<std::int64_t>(*index.constant);
+      if (number > INT32_MAX || number < -INT32_MAX || size > INT32_MAX)
+        return wrong("it reaches too far from where a pointer points to");
       return moved(made, static_cast<std::int64_t>(*index.constant * size));
     }
     const std::uint64_t fits =
@@ -499,7 +502,10 @@ class FieldPlanner {
       const auto target = target_of(left.type);
       const std::uint64_t size = target ? size_of(*target) : 1;
       if (size == 0) return wrong("what the pointer points to has no known size");
-      const auto by = static_cast<std::int64_t>(*right.constant * size);
+      const auto count = static_cast<std::int64_t>(*right.constant);
+      if (count > INT32_MAX || count < -INT32_MAX || size > INT32_MAX)
+        return wrong("it reaches too far from where a pointer points to");
+      const std::int64_t by = count * static_cast<std::int64_t>(size);
       return moved(left, node.text == "+" ? by : -by);
     }
     if (adds && is_pointer(left.type) && !is_pointer(right.type))

@@ -237,6 +237,7 @@ TEST_F(Expressions, SayWhatIsWrong) {
   EXPECT_NE(wrong("&nothing").find("no symbol"), std::string::npos);
   EXPECT_NE(wrong("file + raw").find("only constants"), std::string::npos);
   EXPECT_NE(wrong("file[0x7fffffffffff].size").find("too far"), std::string::npos);
+  EXPECT_NE(wrong("file - 0x8000000000000000").find("too far"), std::string::npos);
   EXPECT_NE(wrong("1 +").find("at character 4"), std::string::npos);
   EXPECT_NE(wrong("(1").find("not closed"), std::string::npos);
   EXPECT_NE(wrong("1 1").find("makes no sense"), std::string::npos);
