@@ -367,9 +367,9 @@ class FieldPlanner {
     object.bit_offset =
         place->bit_size != 0 ? static_cast<std::uint32_t>(place->bit_offset % 8) : 0;
     object.bit_size = place->bit_size;
-    const auto by = static_cast<std::int64_t>(place->bit_offset / 8);
-    if (object.form == Meaning::Form::object) return moved(object, by);
-    object.offset += by;
+    const std::uint64_t by = place->bit_offset / 8;
+    if (object.form == Meaning::Form::object) return moved(object, by, 1);
+    object.offset += static_cast<std::int64_t>(by);
     return object;
   }
 
@@ -384,11 +384,15 @@ class FieldPlanner {
     return element_of(start, index, count);
   }
 
-  static Made moved(Meaning from, std::int64_t by) {
+  /// By so many elements of that size.
+  static Made moved(Meaning from, std::uint64_t count, std::uint64_t size) {
     constexpr std::int64_t most = INT32_MAX;
-    if (by > most || by < -most || std::abs(from.chain.offset + by) > most)
+    const auto by = static_cast<std::int64_t>(count);
+    const bool is_near = by <= most && by >= -most && size <= INT32_MAX;
+    const std::int64_t bytes = is_near ? by * static_cast<std::int64_t>(size) : INT64_MAX;
+    if (!is_near || bytes > most || bytes < -most || std::abs(from.chain.offset + bytes) > most)
       return wrong("it reaches too far from where a pointer points to");
-    from.chain.offset += by;
+    from.chain.offset += bytes;
     return from;
   }
 
@@ -400,10 +404,7 @@ class FieldPlanner {
       return wrong("[] needs a pointer or an array, with elements of a known size");
     Meaning made{.form = Meaning::Form::object, .type = *target, .chain = pointer.chain};
     if (index.constant) {
-      const auto number = static_cast<std::int64_t>(*index.constant);
-      if (number > INT32_MAX || number < -INT32_MAX || size > INT32_MAX)
-        return wrong("it reaches too far from where a pointer points to");
-      return moved(made, static_cast<std::int64_t>(*index.constant * size));
+      return moved(made, *index.constant, size);
     }
     const std::uint64_t fits =
         std::min<std::uint64_t>(max_block / size, count == 0 ? ~0ULL : count);
@@ -502,11 +503,7 @@ class FieldPlanner {
       const auto target = target_of(left.type);
       const std::uint64_t size = target ? size_of(*target) : 1;
       if (size == 0) return wrong("what the pointer points to has no known size");
-      const auto count = static_cast<std::int64_t>(*right.constant);
-      if (count > INT32_MAX || count < -INT32_MAX || size > INT32_MAX)
-        return wrong("it reaches too far from where a pointer points to");
-      const std::int64_t by = count * static_cast<std::int64_t>(size);
-      return moved(left, node.text == "+" ? by : -by);
+      return moved(left, node.text == "+" ? *right.constant : 0 - *right.constant, size);
     }
     if (adds && is_pointer(left.type) && !is_pointer(right.type))
       return wrong("only constants are added to a pointer; write p[i] for an element");

@@ -175,6 +175,11 @@ Result<void> GuestWatch::check_denial(std::span<const ProbeRequest> requests) {
   return {};
 }
 
+bool GuestWatch::Running::has(const ProbeRequest& request) const {
+  return std::ranges::any_of(armed,
+                             [&](const Armed& one) { return is_same(one.request, request); });
+}
+
 bool GuestWatch::Running::has(ProbeId id) const {
   return std::ranges::any_of(
       armed, [&](const Armed& one) { return std::ranges::find(one.ids, id) != one.ids.end(); });
@@ -201,8 +206,7 @@ Result<void> GuestWatch::arm(Running& running) {
       options_.may_deny && std::ranges::any_of(running.rule.actions, &is_denial);
   const auto can = shall_deny ? check_denial(requests) : Result<void>();
   for (const ProbeRequest& request : requests) {
-    const auto is_it = [&](const Armed& one) { return is_same(one.request, request); };
-    if (std::ranges::any_of(running.armed, is_it)) continue;
+    if (running.has(request)) continue;
     VMSIGHT_TRY(auto ids, add(running, request, shall_deny && can));
     running.armed.push_back({request, std::move(ids)});
   }
@@ -336,10 +340,7 @@ void GuestWatch::look_by(Running& running, const Look& look) {
   running.detector->look(look, [&](Detection found) { raise(running, std::move(found)); });
   running.over_there = std::exchange(running.now_there, {});
   const auto wanted = running.detector->probes();
-  const auto is_armed = [&](const ProbeRequest& request) {
-    return std::ranges::any_of(running.armed,
-                               [&](const Armed& one) { return is_same(one.request, request); });
-  };
+  const auto is_armed = [&](const ProbeRequest& request) { return running.has(request); };
   if (wanted.size() == running.armed.size() && std::ranges::all_of(wanted, is_armed)) return;
   running.pending = !running.broken;
   running.next_try_ns = 0;
@@ -448,8 +449,7 @@ void GuestWatch::raise(Running& running, Detection detection) {
   const CompiledRule& rule = running.detector->rule();
   Found found{.alarm = rule.alarm(detection.fields, wall_clock_ns()),
               .key = rule.limit_key(detection.fields),
-              .by = &running,
-              .pid = detection.pid};
+              .by = &running};
   found.alarm.evidence = std::move(detection.evidence);
   found.alarm.pid = detection.pid;
   ++running.alarms;
@@ -485,8 +485,8 @@ void GuestWatch::deliver_found() {
     const CompiledRule& rule = found.by->detector->rule();
     for (Alarm& alarm :
          limiter_.add(std::move(found.alarm), found.key, rule.limit_every_ns(), now_ns)) {
-      if (found.pid > 0 && looked_at++ < with_evidence) {
-        if (auto evidence = evidence_of(found.pid); evidence.is_object()) {
+      if (alarm.pid > 0 && looked_at++ < with_evidence) {
+        if (auto evidence = evidence_of(alarm.pid); evidence.is_object()) {
           alarm.evidence.update(evidence);
         }
       }

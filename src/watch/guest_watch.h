@@ -81,6 +81,7 @@ class GuestWatch {
     Rule rule;
     std::unique_ptr<Detector> detector;  // nullptr: what it probes is not there yet
     std::vector<Armed> armed;
+    bool has(const ProbeRequest& request) const;
     bool has(ProbeId id) const;
     bool pending = false;  // its sites are not there yet
     bool broken = false;   // it cannot be had; said once
@@ -93,7 +94,6 @@ class GuestWatch {
     Alarm alarm;
     std::string key;
     Running* by = nullptr;
-    std::int32_t pid = 0;
   };
 
   Result<void> attach_guest();

@@ -31,16 +31,14 @@ class HeartbeatDetector final : public Detector {
   std::vector<ProbeRequest> probes() const override {
     std::vector<ProbeRequest> requests;
     for (const std::string& site : how_.probes) {
-      if (!is_per_process() || !has_looked_ || !is_told()) {
-        if (!is_per_process() || !has_looked_) {
-          requests.push_back({.site = site, .counts_only = true});
-          continue;
-        }
+      if (!is_per_process() || !has_looked_) {
+        requests.push_back({.site = site, .counts_only = true});
+      } else if (is_told()) {
+        requests.push_back({.site = site});
+      } else {
         for (const std::int32_t pid : members_)
           requests.push_back({.site = site, .pid = pid, .counts_only = true});
-        continue;
       }
-      requests.push_back({.site = site});
     }
     return requests;
   }
