@@ -24,14 +24,7 @@ class Monitor : public Verb {
         ->group("Schedule")
         ->type_name("HZ")
         ->check(CLI::Range(0.0, 1e6));
-    app.add_option("-n,--count", options_.count, "end after N views")
-        ->group("Schedule")
-        ->type_name("N")
-        ->check(positive());
-    app.add_option("-d,--duration", options_.duration_s, "end after this time")
-        ->group("Schedule")
-        ->type_name("SECONDS")
-        ->check(positive());
+    declare_end(app, "views", options_.count, options_.duration_s);
     app.add_flag("-c,--changes", changes_, "only what changed since the view before")
         ->group(filter_group);
     app.add_option("--parts", parts_, "only these keys of the state document, as open_files")

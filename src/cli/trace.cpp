@@ -49,14 +49,7 @@ class Trace : public Verb {
     app.add_option("-p,--pid", pid_, "only this process of the guest, not its children")
         ->group(filter_group)
         ->type_name("PID");
-    app.add_option("-n,--count", count_, "end after N events")
-        ->group("Schedule")
-        ->type_name("N")
-        ->check(positive());
-    app.add_option("-d,--duration", duration_s_, "end after this time")
-        ->group("Schedule")
-        ->type_name("SECONDS")
-        ->check(positive());
+    declare_end(app, "events", count_, duration_s_);
     app.add_option("--rate-limit", rate_limit_,
                    "show at most so many events a second of each probe (default all)")
         ->group("Schedule")

@@ -87,6 +87,10 @@ inline CLI::Validator positive() {
           "POSITIVE"};
 }
 
+/// --count and --duration of what goes on until it is told to end; `what` is counted: "events".
+void declare_end(CLI::App& app, std::string_view what, std::optional<std::uint64_t>& count,
+                 std::optional<double>& duration_s);
+
 inline constexpr const char* filter_group = "Filters";
 inline constexpr const char* format_group = "Format";
 

@@ -118,4 +118,16 @@ void declare_verb(CLI::App& app, const VerbInfo& info, Verb& verb, CommonOptions
   if (!info.refuses.empty()) app.get_option(std::string(info.refuses))->group("");
 }
 
+void declare_end(CLI::App& app, std::string_view what, std::optional<std::uint64_t>& count,
+                 std::optional<double>& duration_s) {
+  app.add_option("-n,--count", count, fmt::format("end after N {}", what))
+      ->group("Schedule")
+      ->type_name("N")
+      ->check(positive());
+  app.add_option("-d,--duration", duration_s, "end after this time")
+      ->group("Schedule")
+      ->type_name("SECONDS")
+      ->check(positive());
+}
+
 }  // namespace vmsight

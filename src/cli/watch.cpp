@@ -117,14 +117,7 @@ class Watch : public Verb {
     app.add_flag("--status", status_,
                  "say what running watches do in the VM, or in all: rules, sites, hits, cost")
         ->group("How");
-    app.add_option("-n,--count", count_, "end after N alarms")
-        ->group("Schedule")
-        ->type_name("N")
-        ->check(positive());
-    app.add_option("-d,--duration", duration_s_, "end after this time")
-        ->group("Schedule")
-        ->type_name("SECONDS")
-        ->check(positive());
+    declare_end(app, "alarms", count_, duration_s_);
   }
 
   Result<void> run(Session& session) override {
@@ -370,7 +363,7 @@ class Watch : public Verb {
     const auto list = list_vms();
     for (const VmInfo& vm : list ? list->vms : std::vector<VmInfo>()) {
       const bool is_known = std::ranges::any_of(guests_, [&](const auto& watched) {
-        return watched->vm.pid == vm.pid && watched->vm.start_time == vm.start_time;
+        return watched->vm == ProcessId{vm.pid, vm.start_time};
       });
       if (is_known) continue;
       Watched& watched = add(std::to_string(vm.pid));

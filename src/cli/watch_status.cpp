@@ -10,6 +10,7 @@
 #include <cstring>
 #include <filesystem>
 
+#include "base/sealed_file.h"
 #include "base/socket_fd.h"
 #include "base/text.h"
 #include "host/process.h"
@@ -61,15 +62,6 @@ std::vector<std::string> sockets_in(const std::string& directory) {
   }
   std::ranges::sort(paths);
   return paths;
-}
-
-UniqueFd sealed_document(const std::string& text) {
-  UniqueFd file(::memfd_create("vmsight-status", MFD_CLOEXEC | MFD_ALLOW_SEALING));
-  const bool written =
-      file && ::write(file.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size());
-  constexpr int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
-  if (!written || ::fcntl(file.get(), F_ADD_SEALS, seals) != 0) return UniqueFd();
-  return file;
 }
 
 // ---- asking ------------------------------------------------------------------------------------
@@ -212,9 +204,9 @@ void WatchStatusSocket::serve(const std::function<std::string()>& document) cons
     const UniqueFd peer(::accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC));
     if (!peer) return;
     if (!is_our_user(peer.get())) continue;
-    const UniqueFd file = sealed_document(document());
+    const auto file = sealed_file("vmsight-status", document());
     constexpr std::byte one{1};
-    if (file) static_cast<void>(send_with_fd(peer.get(), {&one, 1}, file.get()));
+    if (file) static_cast<void>(send_with_fd(peer.get(), {&one, 1}, file->get()));
   }
 }
 

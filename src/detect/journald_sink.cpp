@@ -1,7 +1,5 @@
 // Alarms to systemd's journal, in its native protocol: https://systemd.io/JOURNAL_NATIVE_PROTOCOL/
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -9,6 +7,7 @@
 #include <cstring>
 
 #include "base/os.h"
+#include "base/sealed_file.h"
 #include "detect/losses.h"
 #include "detect/sink.h"
 #include "kernel/guest_text.h"
@@ -28,20 +27,6 @@ void append_field(std::string& entry, std::string_view key, std::string_view val
   }
   entry += value;
   entry += '\n';
-}
-
-/// What the entry is too large for a datagram: a file that nobody can change any more.
-UniqueFd sealed_file_of(std::string_view entry) {
-  UniqueFd file(::memfd_create("vmsight-alarm", MFD_CLOEXEC | MFD_ALLOW_SEALING));
-  while (file && !entry.empty()) {
-    const ssize_t written = ::write(file.get(), entry.data(), entry.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written <= 0) return UniqueFd();
-    entry.remove_prefix(static_cast<std::size_t>(written));
-  }
-  constexpr int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL;
-  if (file && ::fcntl(file.get(), F_ADD_SEALS, seals) != 0) return UniqueFd();
-  return file;
 }
 
 class JournaldSink final : public AlarmSink {
@@ -65,8 +50,9 @@ class JournaldSink final : public AlarmSink {
     const std::string entry = entry_of(alarm);
     bool sent = send(entry, -1);
     if (!sent && (errno == EMSGSIZE || errno == ENOBUFS)) {
-      const UniqueFd file = sealed_file_of(entry);
-      sent = file && send("", file.get());
+      auto file = sealed_file("vmsight-alarm", entry);  // as the protocol has what is too large
+      if (!file) return losses_.lose(std::move(file).error());
+      sent = send("", file->get());
     }
     if (!sent) return losses_.lose(os_error(errno, action()));
     losses_.delivered();

@@ -19,6 +19,7 @@ namespace vmsight {
 struct ProcessId {
   pid_t pid = 0;
   std::uint64_t start_time = 0;  // clock ticks after the host's boot, /proc/PID/stat field 22
+  friend bool operator==(const ProcessId&, const ProcessId&) = default;
 };
 
 /// A whole file of /proc, at most `limit` bytes. vm_gone if the process has ended, permission if

@@ -18,6 +18,7 @@
 
 #include "base/clock.h"
 #include "base/own_program.h"
+#include "base/sealed_file.h"
 #include "base/socket_fd.h"
 
 namespace vmsight {
@@ -33,17 +34,6 @@ constexpr const char* program_name = "vmsight-guard";
 UniqueFd pidfd_of(pid_t pid) {
   UniqueFd fd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
   if (fd) ::fcntl(fd.get(), F_SETFD, FD_CLOEXEC);
-  return fd;
-}
-
-/// A memfd that nobody can change any more.
-Result<UniqueFd> sealed(const std::string& text) {
-  UniqueFd fd(::memfd_create("vmsight-guard", MFD_CLOEXEC | MFD_ALLOW_SEALING));
-  if (!fd) return os_error(errno, "make a memfd");
-  if (::write(fd.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()) ||
-      ::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) != 0) {
-    return os_error(errno, "fill a memfd");
-  }
   return fd;
 }
 
@@ -131,7 +121,7 @@ Result<std::unique_ptr<Guard>> Guard::start(const ProcessId& vm, const GuardSetu
   VMSIGHT_TRY(const std::string program, own_program(program_name, "VMSIGHT_GUARD"));
   json config = setup.config;
   config["vm"] = {{"pid", vm.pid}, {"start_time", vm.start_time}};
-  VMSIGHT_TRY(const UniqueFd config_fd, sealed(config.dump()));
+  VMSIGHT_TRY(const UniqueFd config_fd, sealed_file(program_name, config.dump()));
   std::array<int, 2> ends{};
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0) {
     return os_error(errno, "make a socket pair");
@@ -179,7 +169,7 @@ Result<std::uint64_t> Guard::ask(GuardRequest request, const json& payload) {
         .code = ErrorCode::unsupported,
         .message = fmt::format("change the VM: {} bytes at once are too much", text.size())};
   }
-  VMSIGHT_TRY(const UniqueFd memory, sealed(text));
+  VMSIGHT_TRY(const UniqueFd memory, sealed_file(program_name, text));
   return exchange({.request = request, .payload_size = static_cast<std::uint32_t>(text.size())},
                   memory.get());
 }

@@ -53,24 +53,19 @@ void tidy_up(const Record& record) {
   }
 }
 
-bool is_same(const ProcessId& a, const ProcessId& b) {
-  return a.pid == b.pid && a.start_time == b.start_time;
-}
-
 }  // namespace
 
 std::vector<Record> changes_on_purpose(const ProcessId& vm) {
   std::vector<Record> records = read_journal();
-  std::erase_if(records, [&](const Record& record) {
-    return !record.change.on_purpose || !is_same(record.vm, vm);
-  });
+  std::erase_if(records,
+                [&](const Record& record) { return !record.change.on_purpose || record.vm != vm; });
   return records;
 }
 
 std::vector<Recovery> recover(const std::optional<ProcessId>& vm) {
   std::vector<Recovery> all;
   for (const Record& record : read_journal()) {
-    if (vm && !is_same(*vm, record.vm)) continue;
+    if (vm && *vm != record.vm) continue;
     if (has_ended(record.vm)) {
       tidy_up(record);
       continue;

@@ -24,8 +24,7 @@ bool is_young(const std::string& path) {
 std::vector<OwnTrap> read_own_traps(const VmInfo& vm) {
   std::vector<OwnTrap> traps;
   for (const Record& record : read_journal()) {
-    const bool is_of_vm = record.vm.pid == vm.pid && record.vm.start_time == vm.start_time;
-    if (!is_of_vm || record.change.kind != probes_change.name) continue;
+    if (record.vm != ProcessId{vm.pid, vm.start_time} || record.change.kind != probes_change.name) continue;
     const auto patches = parse_patches(record.change.payload);
     if (!patches) continue;
     const bool is_new = is_young(record.path);
