@@ -23,14 +23,28 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr std::uint64_t second_ns = 1'000'000'000;
-constexpr std::uint64_t retry_ns = 5 * second_ns;  // for sites that are not there yet
-constexpr std::size_t max_found = 10'000;          // alarms of one round
+constexpr std::uint64_t retry_ns =
+    5 * second_ns;  // for modules and programs that are not there yet
+constexpr std::uint64_t never_ns = ~0ULL;
+constexpr std::size_t max_found = 10'000;  // alarms of one round
 
 bool is_denial(const Action& action) { return action.kind == Action::Kind::deny; }
 
 bool is_same(const ProbeRequest& a, const ProbeRequest& b) {
   return a.site == b.site && a.filter == b.filter && a.pid == b.pid &&
          a.counts_only == b.counts_only;
+}
+
+/// It probes a program, too; functions of the kernel come with a module only.
+bool probes_programs(const Rule& rule) {
+  const auto* probe = std::get_if<ProbeRule>(&rule.kind);
+  const auto* heartbeat = std::get_if<Heartbeat>(&rule.kind);
+  const auto is_of_program = [](const std::string& text) {
+    const auto site = parse_site(text);
+    return site && site->user;
+  };
+  return (probe != nullptr && std::ranges::any_of(probe->probes, is_of_program)) ||
+         (heartbeat != nullptr && std::ranges::any_of(heartbeat->probes, is_of_program));
 }
 
 template <typename Record>
@@ -123,6 +137,7 @@ void GuestWatch::follow_modules(std::uint64_t now_ns) {
   if (std::exchange(modules_, now) == now) return;
   guest_.kernel->forget_modules();
   unwinder_.reset();
+  for (const auto& running : running_) running->next_try_ns = 0;
 }
 
 /// What is not there yet may come: a module that is loaded, a program that is started.
@@ -131,7 +146,7 @@ void GuestWatch::arm_pending(std::uint64_t now_ns) {
   follow_modules(now_ns);
   for (const auto& running : running_) {
     if (!running->pending || running->broken || now_ns < running->next_try_ns) continue;
-    running->next_try_ns = now_ns + retry_ns;
+    running->next_try_ns = probes_programs(running->rule) ? now_ns + retry_ns : never_ns;
     auto done = running->detector ? Result<void>() : make(*running);
     if (done) done = arm(*running);
     running->pending = !done;
@@ -257,7 +272,7 @@ void GuestWatch::look_after_probes() {
     const auto* checks = std::get_if<Integrity>(&running->rule.kind);
     const bool is_asked =
         checks != nullptr && std::ranges::find(checks->checks, "own-traps") != checks->checks.end();
-    running->next_look_ns = is_asked ? 0 : ~0ULL;
+    running->next_look_ns = is_asked ? 0 : never_ns;
   }
   static_cast<void>(look(monotonic_ns()));
   deliver_found();
@@ -285,7 +300,7 @@ Result<void> GuestWatch::follow_reboot(const Error& why) {
 }
 
 std::uint64_t GuestWatch::next_due_ns() const {
-  std::uint64_t due = ~0ULL;
+  std::uint64_t due = never_ns;
   for (const auto& running : running_) {
     if (running->detector && running->detector->every_ns() != 0)
       due = std::min(due, running->next_look_ns);
