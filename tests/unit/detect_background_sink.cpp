@@ -14,6 +14,7 @@
 #include <filesystem>
 #include <fstream>
 #include <sstream>
+#include "support/in_folder.h"
 
 namespace vmsight::detect_background_sink_test {
 namespace {
@@ -163,27 +164,14 @@ TEST(BackgroundSink, SendsBatches) {
 
 // ---- commands ----
 
-class Commands : public testing::Test {
+class Commands : public test::InFolder {
  protected:
-  void SetUp() override {
-    std::string pattern = testing::TempDir() + "vmsight-commands-XXXXXX";
-    ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
-    folder_ = pattern;
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-  std::string path(const std::string& name) const { return folder_ + "/" + name; }
-  static std::string content(const std::string& path) {
-    std::ostringstream all;
-    all << std::ifstream(path).rdbuf();
-    return all.str();
-  }
   static std::unique_ptr<AlarmSink> opened(CommandOptions options) {
     options.hostname = "h";
     auto sink = open_command_sink(std::move(options));
     EXPECT_TRUE(sink) << sink.error().message;
     return *std::move(sink);
   }
-  std::string folder_;
 };
 
 TEST_F(Commands, GetTheAlarmAsJson) {

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "support/in_folder.h"
 #include "unit/detect_rules.h"
 
 namespace vmsight::detect_rule_file_test {
@@ -206,20 +207,13 @@ TEST(RuleFileErrors, WhatIsWrongIsNotTakenForAText) {
 
 // ---- files ----
 
-class RuleFiles : public testing::Test {
+class RuleFiles : public test::InFolder {
  protected:
-  void SetUp() override {
-    std::string pattern = testing::TempDir() + "vmsight-rules-XXXXXX";
-    ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
-    folder_ = pattern;
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
   std::string write(const std::string& name, const std::string& text) {
     const std::string path = folder_ + "/" + name;
     std::ofstream(path) << text;
     return path;
   }
-  std::string folder_;
 };
 
 TEST_F(RuleFiles, OfAFolderAreReadInOrder) {

@@ -14,6 +14,7 @@
 #include <sstream>
 
 #include "base/os.h"
+#include "support/in_folder.h"
 
 namespace vmsight::detect_sink_test {
 namespace {
@@ -34,25 +35,15 @@ Alarm alarm(std::string output) {
           .evidence = nullptr};
 }
 
-class Sinks : public testing::Test {
+class Sinks : public test::InFolder {
  protected:
   void SetUp() override {
     std::signal(SIGPIPE, SIG_IGN);
-    std::string pattern = testing::TempDir() + "vmsight-sinks-XXXXXX";
-    ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
-    folder_ = pattern;
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-  std::string path(const std::string& name) const { return folder_ + "/" + name; }
-  static std::string content(const std::string& path) {
-    std::ostringstream all;
-    all << std::ifstream(path).rdbuf();
-    return all.str();
+    InFolder::SetUp();
   }
   static std::string line(const std::string& output) {
     return "1970-01-01T00:00:00.000000007Z: Critical r: " + output + " (vm=web)\n";
   }
-  std::string folder_;
 };
 
 // ---- files ----

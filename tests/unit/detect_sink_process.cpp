@@ -17,6 +17,7 @@
 #include "base/os.h"
 #include "base/socket_fd.h"
 #include "detect/sink.h"
+#include "support/in_folder.h"
 
 namespace vmsight::detect_sink_process_test {
 namespace {
@@ -37,20 +38,8 @@ Alarm alarm(std::string output) {
           .evidence = nullptr};
 }
 
-class OwnProcess : public testing::Test {
+class OwnProcess : public test::InFolder {
  protected:
-  void SetUp() override {
-    std::string pattern = testing::TempDir() + "vmsight-alarms-XXXXXX";
-    ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
-    folder_ = pattern;
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-  std::string path(const std::string& name) const { return folder_ + "/" + name; }
-  static std::string content(const std::string& path) {
-    std::ostringstream all;
-    all << std::ifstream(path).rdbuf();
-    return all.str();
-  }
   /// What `path` holds, once it holds anything.
   static std::string content_to_come(const std::string& path) {
     for (int i = 0; i < 500 && content(path).empty(); ++i) ::usleep(10'000);
@@ -66,7 +55,6 @@ class OwnProcess : public testing::Test {
       return sinks;
     };
   }
-  std::string folder_;
 };
 
 TEST_F(OwnProcess, DeliversAndIsAnother) {
