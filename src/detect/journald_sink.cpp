@@ -1,13 +1,9 @@
 // Alarms to systemd's journal, in its native protocol: https://systemd.io/JOURNAL_NATIVE_PROTOCOL/
 #include <fmt/format.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 #include <cerrno>
-#include <cstring>
 
-#include "base/os.h"
 #include "base/sealed_file.h"
+#include "detect/datagram_socket.h"
 #include "detect/losses.h"
 #include "detect/sink.h"
 #include "kernel/guest_text.h"
@@ -31,30 +27,13 @@ void append_field(std::string& entry, std::string_view key, std::string_view val
 
 class JournaldSink final : public AlarmSink {
  public:
-  explicit JournaldSink(JournaldOptions options) : options_(std::move(options)) {}
+  explicit JournaldSink(JournaldOptions options)
+      : options_(std::move(options)), socket_(options_.path) {}
 
-  Result<void> open() {
-    if (options_.path.size() >= sizeof address_.sun_path) {
-      return Error{.code = ErrorCode::usage, .message = action() + ": the path is too long"};
-    }
-    std::memcpy(address_.sun_path, options_.path.data(), options_.path.size());
-    socket_ = UniqueFd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    if (!socket_) return os_error(errno, action());
-    // An empty datagram is no entry: it only tells whether somebody is there.
-    if (!send("", -1)) return os_error(errno, action());
-    return {};
-  }
+  Result<void> connect() { return socket_.connect(); }
 
-  /// A journald that was started again has another socket at the same path: each entry goes to the path.
   Result<void> deliver(const Alarm& alarm) override {
-    const std::string entry = entry_of(alarm);
-    bool sent = send(entry, -1);
-    if (!sent && (errno == EMSGSIZE || errno == ENOBUFS)) {
-      auto file = sealed_file("vmsight-alarm", entry);  // as the protocol has what is too large
-      if (!file) return losses_.lose(std::move(file).error());
-      sent = send("", file->get());
-    }
-    if (!sent) return losses_.lose(os_error(errno, action()));
+    if (auto sent = send(entry_of(alarm)); !sent) return losses_.lose(std::move(sent).error());
     losses_.delivered();
     return {};
   }
@@ -62,27 +41,14 @@ class JournaldSink final : public AlarmSink {
   std::uint64_t lost() const override { return losses_.count(); }
 
  private:
-  std::string action() const { return fmt::format("send to {}", escape_bytes(options_.path)); }
-
-  bool send(std::string_view bytes, int descriptor) {
-    iovec data{const_cast<char*>(bytes.data()), bytes.size()};
-    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-    msghdr message{};
-    message.msg_name = &address_;
-    message.msg_namelen =
-        static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + options_.path.size() + 1);
-    message.msg_iov = &data;
-    message.msg_iovlen = bytes.empty() ? 0 : 1;
-    if (descriptor >= 0) {
-      message.msg_control = control;
-      message.msg_controllen = sizeof control;
-      cmsghdr* header = CMSG_FIRSTHDR(&message);
-      header->cmsg_level = SOL_SOCKET;
-      header->cmsg_type = SCM_RIGHTS;
-      header->cmsg_len = CMSG_LEN(sizeof(int));
-      std::memcpy(CMSG_DATA(header), &descriptor, sizeof descriptor);
-    }
-    return ::sendmsg(socket_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0;
+  /// What is too large for a datagram comes as a file that nobody can change.
+  Result<void> send(const std::string& entry) {
+    auto sent = socket_.send(entry);
+    const bool is_large =
+        !sent && (sent.error().os_errno == EMSGSIZE || sent.error().os_errno == ENOBUFS);
+    if (!is_large) return sent;
+    VMSIGHT_TRY(const UniqueFd file, sealed_file("vmsight-alarm", entry));
+    return socket_.send("", file.get());
   }
 
   std::string entry_of(const Alarm& alarm) const {
@@ -99,8 +65,7 @@ class JournaldSink final : public AlarmSink {
   }
 
   JournaldOptions options_;
-  sockaddr_un address_{.sun_family = AF_UNIX, .sun_path = {}};
-  UniqueFd socket_;
+  DatagramSocket socket_;
   Losses losses_;
 };
 
@@ -108,7 +73,7 @@ class JournaldSink final : public AlarmSink {
 
 Result<std::unique_ptr<AlarmSink>> open_journald_sink(JournaldOptions options) {
   auto sink = std::make_unique<JournaldSink>(std::move(options));
-  VMSIGHT_TRY_VOID(sink->open());
+  VMSIGHT_TRY_VOID(sink->connect());
   return std::unique_ptr<AlarmSink>(std::move(sink));
 }
 

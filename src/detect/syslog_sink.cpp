@@ -1,15 +1,11 @@
 // Alarms as datagrams to syslog or journald.
 #include <fmt/format.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 #include <array>
-#include <cerrno>
-#include <cstring>
 #include <ctime>
 
-#include "base/os.h"
 #include "base/units.h"
+#include "detect/datagram_socket.h"
 #include "detect/losses.h"
 #include "detect/sink.h"
 #include "kernel/guest_text.h"
@@ -41,34 +37,14 @@ std::string rfc5424_header(const SyslogOptions& options, unsigned priority, std:
 
 class SyslogSink final : public AlarmSink {
  public:
-  explicit SyslogSink(SyslogOptions options) : options_(std::move(options)) {}
+  explicit SyslogSink(SyslogOptions options)
+      : options_(std::move(options)), socket_(options_.path) {}
 
-  Result<void> connect() {
-    sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
-    if (options_.path.size() >= sizeof address.sun_path) {
-      return Error{.code = ErrorCode::usage, .message = action() + ": the path is too long"};
-    }
-    std::memcpy(address.sun_path, options_.path.data(), options_.path.size());
-    UniqueFd fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    if (!fd) return os_error(errno, action());
-    if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
-      return os_error(errno, action());
-    }
-    socket_ = std::move(fd);
-    return {};
-  }
+  Result<void> connect() { return socket_.connect(); }
 
   Result<void> deliver(const Alarm& alarm) override {
-    const std::string message = message_of(alarm);
-    bool sent = send(message);
-    // A daemon that was started again has another socket.
-    if (!sent && errno != EAGAIN && errno != EMSGSIZE) {
-      if (auto connected = connect(); !connected) {
-        return losses_.lose(std::move(connected).error());
-      }
-      sent = send(message);
-    }
-    if (!sent) return losses_.lose(os_error(errno, action()));
+    if (auto sent = socket_.send(message_of(alarm)); !sent)
+      return losses_.lose(std::move(sent).error());
     losses_.delivered();
     return {};
   }
@@ -76,12 +52,6 @@ class SyslogSink final : public AlarmSink {
   std::uint64_t lost() const override { return losses_.count(); }
 
  private:
-  std::string action() const { return fmt::format("send to {}", escape_bytes(options_.path)); }
-
-  bool send(const std::string& message) const {
-    return ::send(socket_.get(), message.data(), message.size(), MSG_NOSIGNAL | MSG_DONTWAIT) >= 0;
-  }
-
   std::string message_of(const Alarm& alarm) const {
     const unsigned priority =
         static_cast<unsigned>(options_.facility) * 8 + static_cast<unsigned>(alarm.priority);
@@ -95,7 +65,7 @@ class SyslogSink final : public AlarmSink {
   }
 
   SyslogOptions options_;
-  UniqueFd socket_;
+  DatagramSocket socket_;
   Losses losses_;
 };
 

@@ -13,7 +13,15 @@ from pathlib import Path
 
 from harness import VMSIGHT, Guest, expect, main, run, vmsight
 
-RULES = """
+SECRET = """
+- rule: opens secret
+  desc: a file that nobody should open
+  probe: kprobe:do_sys_openat2
+  condition: filename == "/tmp/secret" and comm == cat
+  output: "pid=%tgid opens %filename"
+  priority: error
+"""
+RULES = SECRET + """
 - rule: silent worker
   desc: a worker that started programs again and again does not any more
   heartbeat: {probe: "kprobe:kernel_clone", expect: 3s, grace: 5s, per: process}
@@ -25,12 +33,6 @@ RULES = """
   progress: {of: process, cpu: 20%, for: 3s}
   output: "pid=%pid spins at %symbol"
   priority: warning
-- rule: opens secret
-  desc: a file that nobody should open
-  probe: kprobe:do_sys_openat2
-  condition: filename == "/tmp/secret" and comm == cat
-  output: "pid=%tgid opens %filename"
-  priority: error
 - rule: deleted program
   desc: a deleted program runs
   state: {of: processes, when: present, every: 500ms}

@@ -22,17 +22,9 @@ from pathlib import Path
 
 import remains
 from harness import VMSIGHT, Guest, expect, main, run, vmsight
-from watch import PATIENCE, Watch, settles, shell, start
+from watch import PATIENCE, SECRET, Watch, settles, shell, start
 
 RUNTIME = Path("/run/vmsight") if os.geteuid() == 0 else Path(os.environ["XDG_RUNTIME_DIR"]) / "vmsight"
-SECRET = """
-- rule: opens secret
-  desc: a file that nobody should open
-  probe: kprobe:do_sys_openat2
-  condition: filename == "/tmp/secret" and comm == cat
-  output: "pid=%tgid opens %filename"
-  priority: error
-"""
 LISTENER = """
 - rule: new listener
   desc: somebody listens
