@@ -122,7 +122,7 @@ Result<void> explain_rule(Session& session, const RuleSet& set, const std::strin
     const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
     session.out.print("{:<16} {}\n", key, for_terminal(text));
   }
-  VMSIGHT_TRY(const auto names, field_names(*rule, nullptr));
+  VMSIGHT_TRY(const auto names, field_names(*rule));
   session.out.print("{:<16} {}\n", "fields", fmt::join(names->all(), " "));
   return {};
 }

@@ -67,10 +67,11 @@ struct ProbedKernel {
   std::string vm{};  // its name
 };
 
-/// The fields that rules of this kind can name. usage if the rule names what is none; not_found if the
-/// guest lacks its function now. Of a probe without a guest only those that every hit has.
-Result<std::unique_ptr<FieldNames>> field_names(const Rule& rule, const ProbedKernel* guest);
-/// usage, with file and line, for a condition or output that makes no sense; else as above.
+/// The fields that this rule can name, as far as that is known without a guest: of a probe those that every
+/// hit has, and the rule's own. usage if the rule names what is none.
+Result<std::unique_ptr<FieldNames>> field_names(const Rule& rule);
+/// usage, with file and line, for a condition or output that makes no sense; not_found if the guest lacks the
+/// rule's functions now; unsupported if they cannot have its fields.
 Result<std::unique_ptr<Detector>> make_detector(const Rule& rule, const RuleSet& set,
                                                 const ProbedKernel& guest);
 /// What can be said of a rule without a guest: of a probe's condition only whether it is well formed.
@@ -80,13 +81,14 @@ Result<void> check_rule(const Rule& rule, const RuleSet& set);
 Result<std::unique_ptr<Detector>> make_state_detector(CompiledRule rule);
 Result<std::unique_ptr<Detector>> make_progress_detector(CompiledRule rule);
 Result<std::unique_ptr<Detector>> make_heartbeat_detector(CompiledRule rule);
-Result<std::unique_ptr<Detector>> make_probe_detector(CompiledRule rule, const ProbedKernel& guest);
+Result<std::unique_ptr<Detector>> make_probe_detector(const Rule& rule, const RuleSet& set,
+                                                      const ProbedKernel& guest);
 Result<std::unique_ptr<Detector>> make_integrity_detector(CompiledRule rule);
 Result<std::unique_ptr<FieldNames>> integrity_field_names(const Rule& rule);
 Result<std::unique_ptr<FieldNames>> state_field_names(const Rule& rule);
 std::unique_ptr<FieldNames> progress_field_names(const Rule& rule);
 std::unique_ptr<FieldNames> heartbeat_field_names(const Rule& rule);
-Result<std::unique_ptr<FieldNames>> probe_field_names(const Rule& rule, const ProbedKernel* guest);
+Result<std::unique_ptr<FieldNames>> probe_field_names(const Rule& rule);
 
 /// `first` wins over `second`.
 class JoinedFields final : public Fields {

@@ -199,36 +199,36 @@ class ProbeDetector final : public Detector {
 
 }  // namespace
 
-Result<std::unique_ptr<FieldNames>> probe_field_names(const Rule& rule, const ProbedKernel* guest) {
+Result<std::unique_ptr<FieldNames>> probe_field_names(const Rule& rule) {
   const ProbeRule& how = std::get<ProbeRule>(rule.kind);
   std::vector<RecordFieldNames::Row> rows = rows_of_hits();
-  if (guest == nullptr) {
-    for (const std::string& text : how.probes) {
-      VMSIGHT_TRY(const Site site, parse_site(text));
-      static_cast<void>(site);
-    }
-    for (const RuleField& field : how.fields)
-      rows.emplace_back(field.name, FieldType{.kind = FieldType::Kind::untyped});
-  } else {
-    VMSIGHT_TRY(const auto sites, plan_sites(how, *guest));
-    for (const PlannedSite& site : sites) {
-      const auto own = rows_of(site);
-      rows.insert(rows.end(), own.begin(), own.end());
-    }
+  for (const std::string& text : how.probes) {
+    VMSIGHT_TRY(const Site site, parse_site(text));
+    static_cast<void>(site);
   }
+  for (const RuleField& field : how.fields)
+    rows.emplace_back(field.name, FieldType{.kind = FieldType::Kind::untyped});
   return std::unique_ptr<FieldNames>(std::make_unique<RecordFieldNames>(std::move(rows), false));
 }
 
-Result<std::unique_ptr<Detector>> make_probe_detector(CompiledRule rule,
+Result<std::unique_ptr<Detector>> make_probe_detector(const Rule& rule, const RuleSet& set,
                                                       const ProbedKernel& guest) {
-  VMSIGHT_TRY(const auto sites, plan_sites(std::get<ProbeRule>(rule.rule().kind), guest));
+  VMSIGHT_TRY(const auto sites, plan_sites(std::get<ProbeRule>(rule.kind), guest));
+  std::vector<RecordFieldNames::Row> rows = rows_of_hits();
+  for (const PlannedSite& site : sites) {
+    const auto own = rows_of(site);
+    rows.insert(rows.end(), own.begin(), own.end());
+  }
+  const RecordFieldNames names(std::move(rows), false);
+  VMSIGHT_TRY(CompiledRule compiled, CompiledRule::compile(rule, set, names, guest.vm));
   std::vector<ProbeRequest> requests;
   for (const PlannedSite& site : sites) {
-    requests.push_back(
-        {.site = site.text, .filter = filter_of(rule.condition(), site), .fields = site.fields});
+    requests.push_back({.site = site.text,
+                        .filter = filter_of(compiled.condition(), site),
+                        .fields = site.fields});
   }
   return std::unique_ptr<Detector>(
-      std::make_unique<ProbeDetector>(std::move(rule), std::move(requests)));
+      std::make_unique<ProbeDetector>(std::move(compiled), std::move(requests)));
 }
 
 }  // namespace vmsight::detect

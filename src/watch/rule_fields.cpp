@@ -34,7 +34,7 @@ bool is_of_process(std::string_view name) { return name.starts_with("proc."); }
 /// One line for each type, with the names that have it.
 void add(std::string& text, std::string_view heading, RuleKind kind) {
   const Rule rule{.kind = std::move(kind)};
-  const auto names = field_names(rule, nullptr);
+  const auto names = field_names(rule);
   if (!names) return;
   text +=
       fmt::format("{}### {}\n\n| type | fields |\n|---|---|\n", text.empty() ? "" : "\n", heading);
