@@ -24,7 +24,8 @@ bool is_young(const std::string& path) {
 std::vector<OwnTrap> read_own_traps(const VmInfo& vm) {
   std::vector<OwnTrap> traps;
   for (const Record& record : read_journal()) {
-    if (record.vm != ProcessId{vm.pid, vm.start_time} || record.change.kind != probes_change.name) continue;
+    if (record.vm != ProcessId{vm.pid, vm.start_time} || record.change.kind != probes_change.name)
+      continue;
     const auto patches = parse_patches(record.change.payload);
     if (!patches) continue;
     const bool is_new = is_young(record.path);
