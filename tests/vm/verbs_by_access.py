@@ -53,6 +53,7 @@ VERBS = {
     "stack": ["stack", "--all", "--json"],
     "print": ["print", "init_task", "--depth", "2"],
     "print, of a module": ["print", "(*(struct virtio_driver *)&virtio_net:virtio_net_driver).driver.name"],
+    "check": ["check", "--json"],
     "type": ["type", "task_struct"],
     "sym": ["sym", "init_task"],
     "read": ["read", "linux_banner", "64"],
@@ -74,6 +75,7 @@ class Scene:
             guest.puppet(command)
         maps = json.loads(vmsight("pmap", guest.pid, "1", "--json"))["memory_maps"]
         top = next(int(area["end"], 16) for area in maps if area["path"] == "[stack]")
+        vmsight("check", guest.pid)  # the first one says that it has taken a baseline
         self.values = {"PID": "1", "STACK": hex(top - 256)}
 
     @contextlib.contextmanager
