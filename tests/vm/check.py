@@ -15,9 +15,7 @@ import tempfile
 import time
 from contextlib import contextmanager
 
-from harness import VMSIGHT, Guest, expect, main, run, vmsight
-
-TRACER = "mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null; cd /sys/kernel/tracing"
+from harness import TRACE_FUNCTIONS, TRACE_NOTHING, TRACER, VMSIGHT, Guest, expect, main, run, vmsight
 
 
 class Memory:
@@ -140,9 +138,9 @@ def stays_clean(guest, checker):
     # Kernels without a part have no check of it; the others must not be skipped unseen.
     expect(not first["skipped"], f"{checker.label}: skipped: {first['skipped']}")
     checker.clean("again")
-    guest.puppet(f"sh {TRACER} && echo function > current_tracer")
+    guest.puppet(f"sh {TRACE_FUNCTIONS}")
     checker.clean("while functions are traced")
-    guest.puppet(f"sh {TRACER} && echo nop > current_tracer")
+    guest.puppet(f"sh {TRACE_NOTHING}")
     guest.puppet(f"sh {TRACER} && echo 'p:integ vfs_statfs' > kprobe_events && echo 1 > events/kprobes/integ/enable")
     checker.clean("with a kprobe")
     guest.puppet(f"sh {TRACER} && echo 0 > events/kprobes/integ/enable && echo > kprobe_events")

@@ -4,6 +4,7 @@ The oracle is always the guest's own word (lab/), never a second reading of ours
 """
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -14,11 +15,18 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "lab"))
 
 from vmlab_lib import truth  # noqa: E402
-from vmlab_lib.guest import Guest  # noqa: E402,F401
+from vmlab_lib import guest as lab_guest  # noqa: E402
+from vmlab_lib.errors import LabError  # noqa: E402
+from vmlab_lib.line import LineTimeout  # noqa: E402
 
 VMSIGHT = os.environ.get("VMSIGHT", str(ROOT / "build" / "vmsight"))
 # Programs of the tests that use the library lie elsewhere than the guard that was built with it.
 os.environ.setdefault("VMSIGHT_GUARD", str(Path(VMSIGHT).resolve().parent / "vmsight-guard"))
+# Commands of a guest's shell. All functions are not traced at once: an emulated guest of two processors on a busy host
+# then needs longer for its timer's interrupt than for a tick, and never gets out (seen without any look from outside).
+TRACER = "mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null; cd /sys/kernel/tracing"
+TRACE_FUNCTIONS = f"{TRACER} && echo '__x64_sys_* vfs_* tcp_* do_*' > set_ftrace_filter && echo function > current_tracer"
+TRACE_NOTHING = f"{TRACER} && echo nop > current_tracer"
 SKIPPED = 77  # CTest's SKIP_RETURN_CODE; tests/run.sh turns a skip into a failure
 
 
@@ -29,6 +37,29 @@ class Failure(AssertionError):
 def expect(condition, message):
     if not condition:
         raise Failure(message)
+
+
+class Guest(lab_guest.Guest):
+    """The lab's; of one that no longer answers it is said where its processors and tasks are."""
+
+    def __exit__(self, failure, *details):
+        if failure is LineTimeout:
+            print(self._where_it_is(), file=sys.stderr)
+        super().__exit__(failure, *details)
+
+    def _where_it_is(self):
+        said = ["---- the guest that does not answer, its console at the end", self.console()[-2000:].decode(errors="replace")]
+        try:
+            with self.qmp() as qmp:
+                for _ in range(3):
+                    registers = qmp.command("human-monitor-command", **{"command-line": "info registers -a"})
+                    said.append("---- " + " ".join(re.findall(r"CPU#\d+|R[IS]P=\w+|HLT=\d|RFL=\w+", registers)))
+                    time.sleep(0.5)
+            stacks = run("stack", self.pid, "--all")
+            said += ["---- stacks", stacks.stdout.decode(errors="replace"), stacks.stderr.decode(errors="replace")]
+        except (LabError, OSError, subprocess.SubprocessError) as error:
+            said.append(f"nothing more: {error}")
+        return "\n".join(said)
 
 
 def run(*arguments, timeout=120, environment=None):

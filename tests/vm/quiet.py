@@ -14,7 +14,7 @@ import sys
 import time
 from collections import Counter
 
-from harness import Guest, expect, main
+from harness import TRACE_FUNCTIONS, TRACE_NOTHING, TRACER, Guest, expect, main
 from services import ask
 from vmlab_lib import services
 from vmlab_lib.services import shell
@@ -28,7 +28,6 @@ EXPECTED = [("module loaded", r"module (nbd|zram|zsmalloc) \(", "the load insert
             ("new listener", r"(nginx|redis-server|postgres) pid=\d+ listens on \S+:(80|6379|5432)$", "they start after the reboot")]
 SLOWED = [("spinning process", r"(busybox|redis-server|bash|ls|cat|sh|ps) pid=\d+ spins", "its calls are trapped by engine gdbstub")]
 POSTGRES_FROM = 300  # seconds: it starts slowly
-TRACER = "mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null; cd /sys/kernel/tracing;"
 FILES = """for i in 1 2 3; do
   cat /proc/self/maps | sort | head -n 5 > /tmp/quiet; dd if=/dev/zero of=/tmp/quiet-2 bs=64k count=20 2>/dev/null;
   mkdir -p /tmp/quiet.d/a/b; cp /tmp/quiet /tmp/quiet.d/a/b; busybox mv /tmp/quiet-2 /tmp/quiet.d; busybox find /tmp/quiet.d | busybox xargs ls -l
@@ -57,11 +56,11 @@ def commands(guest):
 
 
 def tracing(guest):
-    shell(guest, f"{TRACER} echo function > current_tracer && sleep 1; echo nop > current_tracer")
+    shell(guest, f"{TRACE_FUNCTIONS} && sleep 1; {TRACE_NOTHING}")
 
 
 def kprobes(guest):
-    shell(guest, f"{TRACER} echo 'p:quiet vfs_statfs' > kprobe_events && echo 1 > events/kprobes/quiet/enable && df > /dev/null;"
+    shell(guest, f"{TRACER} && echo 'p:quiet vfs_statfs' > kprobe_events && echo 1 > events/kprobes/quiet/enable && df > /dev/null;"
                  " sleep 1; echo 0 > events/kprobes/quiet/enable; echo > kprobe_events")
 
 
