@@ -347,13 +347,38 @@ static int stick_root(void) {
   for (;;) pause();
 }
 
+// A socket that listens on port 4323 and is on its way to nobody: no process has it.
+static int stick_sent(void) {
+  const struct sockaddr_in any = {.sin_family = AF_INET, .sin_port = htons(4323)};
+  const int listener = socket(AF_INET, SOCK_STREAM, 0);
+  int ends[2];
+  if (bind(listener, (const struct sockaddr*)&any, sizeof(any)) || listen(listener, 1)) return -1;
+  if (socketpair(AF_UNIX, SOCK_DGRAM, 0, ends)) return -1;
+  union {
+    struct cmsghdr header;
+    char space[CMSG_SPACE(sizeof(int))];
+  } control = {.header = {.cmsg_len = CMSG_LEN(sizeof(int)),
+                          .cmsg_level = SOL_SOCKET,
+                          .cmsg_type = SCM_RIGHTS}};
+  memcpy(CMSG_DATA(&control.header), &listener, sizeof(listener));
+  struct iovec byte = {.iov_base = "", .iov_len = 1};
+  const struct msghdr message = {.msg_iov = &byte,
+                                 .msg_iovlen = 1,
+                                 .msg_control = &control,
+                                 .msg_controllen = sizeof(control)};
+  if (sendmsg(ends[0], &message, 0) < 0) return -1;
+  close(listener);
+  for (;;) pause();
+}
+
 static const struct {
   const char* name;
   int (*make)(void);
 } sticks[] = {{"vfork", stick_vfork},
               {"real-time", stick_real_time},
               {"acct", stick_acct},
-              {"root", stick_root}};
+              {"root", stick_root},
+              {"sent", stick_sent}};
 
 int stick(const char* name, int cpu, int delay_s) {
   for (size_t i = 0; i < COUNT(sticks); i++) {

@@ -41,6 +41,9 @@ def scenes(guest, watch):
     alarm = told(watch, "new listener", {"pid": listener, "local_port": 4321}, 5)
     expect(any(socket["state"] == "LISTEN" for socket in alarm["evidence"]["sockets"]), alarm["evidence"])
 
+    sender = stick(guest, "sent")
+    told(watch, "listener of no process", {"local_port": 4323}, 20)
+
     sniffer = start(guest, "udhcpc -f -i lo -t 1000 -T 100 -s /bin/true")
     told(watch, "packet socket", {"pid": sniffer}, 5)
 
@@ -52,7 +55,7 @@ def scenes(guest, watch):
 
     with Memory(guest).changed((symbol(guest, "modprobe_path"), b"/tmp/x\0")):
         told(watch, "kernel integrity", {"check": "usermode-helpers"}, 25)
-    shell(guest, f"kill -9 {program} {listener} {sniffer} {user}")
+    shell(guest, f"kill -9 {program} {listener} {sender} {sniffer} {user}")
     before = len(watch.alarms)
     quiet(watch, 12)
     expect(len(watch.alarms) == before, watch.alarms[before:])
