@@ -17,7 +17,7 @@ namespace VMSIGHT_PUBLIC vmsight {
 
 /// What the bytes of a segment are that its image does not hold.
 enum class ImageRest : std::uint8_t {
-  absent,  // they were left out: nobody knows them, and reading them fails
+  missing,  // they were left out: nobody knows them, and reading them fails
   zeros,
 };
 
@@ -28,7 +28,7 @@ struct ImageSegment {
   std::uint64_t size = 0;  // bytes of guest memory
   std::uint64_t file_offset = 0;
   std::uint64_t file_size = 0;  // bytes in the file; `rest` says what the others are
-  ImageRest rest = ImageRest::absent;
+  ImageRest rest = ImageRest::missing;
 };
 
 /// The bytes of an image, wherever they come from; defined in src/image.

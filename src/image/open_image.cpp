@@ -46,7 +46,7 @@ Result<RamMap> ram_of(const std::vector<ImageSegment>& segments) {
 /// What lies beyond the bytes of a segment is absent, or zero if the user says so.
 void settle_absent(Image& image, const ImageOptions& options) {
   for (ImageSegment& segment : image.segments) {
-    if (segment.rest != ImageRest::absent) continue;
+    if (segment.rest != ImageRest::missing) continue;
     if (options.absent_is_zero)
       segment.rest = ImageRest::zeros;
     else

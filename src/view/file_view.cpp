@@ -40,7 +40,7 @@ void add_segment(MappedMemory::Parts& parts, const ImageSegment& segment, int fd
                                                             file.size() - segment.file_offset});
   const bool truncated = held < std::min(segment.file_size, segment.size);
   const std::uint64_t whole = held & ~(page_size - 1);
-  const bool absent = segment.rest == ImageRest::absent && segment.file_size < segment.size;
+  const bool absent = segment.rest == ImageRest::missing && segment.file_size < segment.size;
   if (whole > 0) {
     parts.ranges.push_back({segment.start, whole, file.data() + segment.file_offset});
   }

@@ -178,7 +178,7 @@ class UnpackedMemory final : public GuestMemory {
       const std::size_t held = offset < segment->file_size
                                    ? std::min<std::uint64_t>(length, segment->file_size - offset)
                                    : 0;
-      if (held < length && segment->rest == ImageRest::absent) return not_ram(from + held);
+      if (held < length && segment->rest == ImageRest::missing) return not_ram(from + held);
       VMSIGHT_TRY_VOID(bytes_->read(segment->file_offset + offset, into.first(held)));
       std::memset(into.data() + held, 0, length - held);
       into = into.subspan(length);

@@ -13,6 +13,8 @@ Result<ActivityReader> ActivityReader::resolve(Kernel& kernel) {
       .voluntary = members.offset("task_struct", "nvcsw"),
       .involuntary = members.offset("task_struct", "nivcsw"),
       .ran = members.offset("task_struct", "se.sum_exec_runtime"),
+      .reads = members.find("task_struct", "ioac.syscr"),  // CONFIG_TASK_XACCT
+      .writes = members.find("task_struct", "ioac.syscw"),
       .switches = members.offset("rq", "nr_switches"),
       .running = members.offset("rq", "nr_running"),
       .current = members.offset("rq", "curr"),
@@ -27,9 +29,12 @@ Result<ActivityReader> ActivityReader::resolve(Kernel& kernel) {
 std::optional<TaskActivity> ActivityReader::read_task(Reader& reader, GuestVirt task,
                                                       std::int32_t pid) const {
   reader.clear_fault();
-  const TaskActivity activity{.voluntary = reader.u64(task + at_.voluntary),
-                              .involuntary = reader.u64(task + at_.involuntary),
-                              .ran_ns = reader.u64(task + at_.ran)};
+  TaskActivity activity{.voluntary = reader.u64(task + at_.voluntary),
+                        .involuntary = reader.u64(task + at_.involuntary),
+                        .ran_ns = reader.u64(task + at_.ran)};
+  for (const Offset calls : {at_.reads, at_.writes}) {
+    if (calls != absent) activity.transfers += reader.u64(task + calls);
+  }
   const bool is_same = static_cast<std::int32_t>(reader.u32(task + at_.pid)) == pid && reader.ok();
   reader.clear_fault();
   return is_same ? std::optional(activity) : std::nullopt;

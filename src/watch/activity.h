@@ -12,6 +12,8 @@ namespace vmsight::detect {
 
 struct TaskActivity {
   std::uint64_t voluntary = 0, involuntary = 0;  // switches
+  std::uint64_t transfers =
+      0;                     // system calls that read or write; 0 where the kernel does not count
   std::uint64_t ran_ns = 0;  // on a CPU; the kernel adds to it at ticks and switches
 };
 
@@ -36,7 +38,7 @@ class ActivityReader {
 
  private:
   struct Offsets {
-    Offset pid, comm, voluntary, involuntary, ran;
+    Offset pid, comm, voluntary, involuntary, ran, reads, writes;
     Offset switches, running, current, idle;
   } at_{};
   GuestVirt run_queues_, timers_;

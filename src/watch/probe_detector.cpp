@@ -90,18 +90,18 @@ bool has_argument(const PlannedSite& site, std::string_view name) {
 /// function can have one of the fields.
 Result<std::vector<PlannedSite>> plan_sites(const ProbeRule& rule, const ProbedKernel& guest) {
   std::vector<PlannedSite> sites;
-  std::optional<Error> absent, unfit;
+  std::optional<Error> missing, unfit;
   for (const std::string& text : rule.probes) {
     auto site = plan_site(site_text(rule, text), guest);
     if (!site && site.error().code == ErrorCode::not_found && rule.probes.size() > 1) {
-      absent = std::move(site).error();
+      missing = std::move(site).error();
       continue;
     }
     if (!site) return std::move(site).error();
     if (auto wrong = add_fields(rule, guest, *site)) unfit = std::move(wrong);
     sites.push_back(*std::move(site));
   }
-  if (sites.empty() && absent) return *absent;
+  if (sites.empty() && missing) return *missing;
   for (const RuleField& field : rule.fields) {
     const auto has_it = [&](const PlannedSite& site) { return has_argument(site, field.name); };
     if (!unfit || std::ranges::any_of(sites, has_it)) continue;

@@ -111,7 +111,7 @@ class ProgressDetector final : public Detector {
         group.whole = false;
         continue;
       }
-      group.moves += activity->voluntary;
+      group.moves += activity->voluntary + activity->transfers;
       group.ran_ns += activity->ran_ns;
       if (group.busiest == nullptr || activity->ran_ns > group.busiest_ns) {
         group.busiest = &thread;

@@ -29,7 +29,7 @@ Image take_image(test::FuzzInput& input) {
                               .size = take_number(input),
                               .file_offset = take_number(input),
                               .file_size = take_number(input),
-                              .rest = (count & 1) != 0 ? ImageRest::zeros : ImageRest::absent});
+                              .rest = (count & 1) != 0 ? ImageRest::zeros : ImageRest::missing});
     ranges.push_back({.start = image.segments.back().start, .size = image.segments.back().size});
     // The RAM map may disagree with the segments.
     if (auto ram = RamMap::from(ranges)) image.ram = *ram;

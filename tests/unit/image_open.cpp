@@ -221,7 +221,7 @@ TEST(ElfCore, WhatADumpLeftOutIsAbsentAndCounted) {
   ASSERT_TRUE(image) << image.error().message;
   EXPECT_EQ(image->segments[1].file_size, 0u);
   EXPECT_EQ(image->segments[1].size, 64 * mebibyte);
-  EXPECT_EQ(image->segments[1].rest, ImageRest::absent);
+  EXPECT_EQ(image->segments[1].rest, ImageRest::missing);
   EXPECT_EQ(image->absent_bytes, 64 * mebibyte + 3 * 4096);
   ASSERT_EQ(image->problems.size(), 1u) << "it is said once";
   EXPECT_THAT(image->problems[0], HasSubstr("67121152 bytes of memory (64 MiB) were left out"));
