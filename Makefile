@@ -61,7 +61,7 @@ check: need-check
 check-long: need-check
 	$(MAKE) everything
 	$(MAKE) sanitized
-	tests/run.sh $(BUILD) -j $(JOBS)
+	tests/run.sh $(BUILD) $(ARGUMENTS) -j $(JOBS)
 
 # Unit tests and fuzz corpora under ASan and UBSan; CTest runs them from $(BUILD).
 sanitized:

@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
 # Runs the tests of one build directory and prints CTest's own summary.
 #
-#   tests/run.sh BUILD_DIR [CTEST OPTIONS...]
+#   tests/run.sh BUILD_DIR [--resume] [CTEST OPTIONS...]
+#
+# Which tests have passed is kept for the sources as they are; --resume leaves those out, so that a
+# run of hours can be done in parts.
 #
 # Each test runs once, and one that fails fails the whole. So does one that was skipped or did not
 # run: a cell of the matrix that could not be checked is not a pass. VMSIGHT_ALLOW_SKIPS=1 lets a
@@ -15,7 +18,32 @@ shift
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
-ctest --test-dir "$build" --output-on-failure "$@" | tee "$log"
+sources=$({ git rev-parse HEAD && git diff HEAD; } 2>/dev/null | sha256sum | cut -c1-16)
+passed=$build/Testing/passed-$sources
+mkdir -p "$build/Testing"
+if [ "${1:-}" = --resume ]; then
+  shift
+  git rev-parse HEAD > /dev/null || { echo "tests/run.sh: --resume needs git to know the sources" >&2; exit 2; }
+  touch "$passed"
+  numbers=$(ctest --test-dir "$build" -N "$@" | sed -nE 's/^ *Test +#([0-9]+): (.*)$/\1 \2/p' |
+    awk 'NR == FNR {done[$0]; next} {number = $1; sub(/^[0-9]+ /, "")} !($0 in done) {printf ",%s", number}' "$passed" -)
+  printf '%s tests of these sources passed before\n' "$(sort -u "$passed" | wc -l)"
+  [ -n "$numbers" ] || exit 0
+  others=()  # numbers would be counted among what a filter leaves
+  while [ $# -gt 0 ]; do
+    case $1 in
+      -L | -LE | -R | -E) shift ;;
+      *) others+=("$1") ;;
+    esac
+    shift
+  done
+  set -- ${others[@]+"${others[@]}"} -I "0,0,0$numbers"
+else
+  rm -f "$passed"
+fi
+
+ctest --test-dir "$build" --output-on-failure "$@" | tee "$log" >(
+  sed -unE 's/^ *[0-9]+\/[0-9]+ +Test +#[0-9]+: (.*[^. ]) \.+ +Passed .*/\1/p' >> "$passed")
 status=${PIPESTATUS[0]}
 
 printf '\nThe slowest tests, in seconds:\n'
