@@ -32,12 +32,12 @@ def shell(guest, command, timeout=BOOT_PATIENCE):
     return guest.puppet("sh " + command, timeout=timeout).decode(errors="replace")
 
 
-def start(guest, names=tuple(START)):
-    """{name: PID} of those; they run when this returns."""
+def start(guest, names=tuple(START), patience=BOOT_PATIENCE):
+    """{name: PID} of those; they run when this returns. Each may take so many seconds."""
     mount_debian(guest)
     for name in names:
         command = START[name].replace("CHROOT", ENTER).replace("POSTGRES", AS_POSTGRES)
-        said = shell(guest, " ".join(command.split()))
+        said = shell(guest, " ".join(command.split()), patience)
         if not pids_of(guest, name):
             raise LabError(f"{name} does not start: {said[-600:]}")
     return {name: pid_of(guest, name) for name in names}

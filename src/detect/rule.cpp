@@ -90,7 +90,7 @@ std::optional<Priority> parse_priority(std::string_view text) {
 
 std::string_view kind_name(const RuleKind& kind) {
   constexpr std::array<std::string_view, std::variant_size_v<RuleKind>> names = {
-      "heartbeat", "progress", "probe", "state", "integrity"};
+      "heartbeat", "progress", "probe", "state", "integrity", "loop"};
   return names.at(kind.index());
 }
 

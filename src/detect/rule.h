@@ -66,6 +66,15 @@ struct Progress {
   friend bool operator==(const Progress&, const Progress&) = default;
 };
 
+/// What a task enters and must leave: an alarm if it does not, or goes round in it too often.
+struct Loop {
+  std::string entry, exit;   // texts of sites
+  std::string body;          // the same; "": turns are not counted
+  std::uint64_t for_ns = 0;  // of the guest's running time; 0: no bound
+  std::uint64_t turns = 0;   // hits of the body; 0: no bound
+  friend bool operator==(const Loop&, const Loop&) = default;
+};
+
 /// A value at a hit: a name, and a C expression over the function's arguments.
 struct RuleField {
   std::string name;
@@ -99,8 +108,8 @@ struct Integrity {
   friend bool operator==(const Integrity&, const Integrity&) = default;
 };
 
-using RuleKind = std::variant<Heartbeat, Progress, ProbeRule, StateRule, Integrity>;
-/// The key in the file: "heartbeat", "progress", "probe", "state", "integrity".
+using RuleKind = std::variant<Heartbeat, Progress, ProbeRule, StateRule, Integrity, Loop>;
+/// The key in the file: "heartbeat", "progress", "probe", "state", "integrity", "loop".
 std::string_view kind_name(const RuleKind& kind);
 std::string_view to_string(Heartbeat::Per per);
 std::string_view to_string(Progress::Of of);  // "kernel-thread"

@@ -93,7 +93,7 @@ const std::vector<OverrideKey>& rule_override_keys() {
       {"references", true}, {"enabled", false},         {"priority", false},
       {"limit", false},     {"false_positives", false}, {"test", false},
       {"heartbeat", false}, {"progress", false},        {"probe", false},
-      {"state", false},     {"integrity", false}};
+      {"state", false},     {"integrity", false},       {"loop", false}};
   return keys;
 }
 

@@ -7,13 +7,15 @@
 #include "detect/condition.h"
 #include "kernel/guest_text.h"
 #include "probe/expression.h"
+#include "vmsight/probe.h"
 
 namespace vmsight::detect {
 namespace {
 
 using Need = YamlKeys::Need;
 
-constexpr std::string_view kinds[] = {"heartbeat", "progress", "probe", "state", "integrity"};
+constexpr std::string_view kinds[] = {"heartbeat", "progress",  "probe",
+                                      "state",     "integrity", "loop"};
 
 std::optional<PlacedText> placed(YamlKeys& keys, std::string_view key, const std::string& file,
                                  Need need) {
@@ -146,6 +148,39 @@ RuleKind read_integrity(YamlKeys& keys) {
   return made;
 }
 
+std::optional<std::uint64_t> read_count(YamlKeys& keys, std::string_view key) {
+  const auto text = keys.text(key);
+  if (!text) return std::nullopt;
+  const auto number = parse_whole<std::uint64_t>(*text);
+  if (number && *number > 0) return number;
+  keys.refuse(key, "a whole number above 0 was expected");
+  return std::nullopt;
+}
+
+RuleKind read_loop(YamlKeys& keys) {
+  Loop made;
+  made.entry = keys.text("entry", Need::required).value_or("");
+  made.exit = keys.text("exit", Need::required).value_or("");
+  made.body = keys.text("body").value_or("");
+  made.for_ns = keys.duration("for", Need::optional).value_or(0);
+  made.turns = read_count(keys, "turns").value_or(0);
+  for (const std::string_view key : {"entry", "exit", "body"}) {
+    const auto text = keys.text(key);
+    if (!text || text->empty()) continue;
+    const auto site = parse_site(*text);
+    if (!site) keys.refuse(key, site.error().message);
+    if (site && site->is_pattern()) keys.refuse(key, "one place was expected, not a pattern");
+  }
+  if (!made.entry.empty() &&
+      (made.entry == made.exit || made.entry == made.body || made.exit == made.body))
+    keys.refuse("exit", "entry, body and exit are different places");
+  if (!keys.has("for") && !keys.has("turns"))
+    keys.refuse("exit", "nothing bounds it", "write `for`, or `body` and `turns`");
+  if (keys.has("turns") != keys.has("body"))
+    keys.refuse(keys.has("turns") ? "turns" : "body", "turns are hits of the body: write both");
+  return made;
+}
+
 using ReadKind = RuleKind (*)(YamlKeys&);
 
 std::optional<RuleKind> read_map_kind(YamlKeys& keys, std::string_view kind, ReadKind read) {
@@ -206,6 +241,7 @@ std::optional<RuleKind> read_kind(YamlKeys& keys, const std::string& file, RuleI
   keep(read_probe(keys, file));
   keep(read_map_kind(keys, "state", read_state));
   keep(read_map_kind(keys, "integrity", read_integrity));
+  keep(read_map_kind(keys, "loop", read_loop));
   if (given.size() > 1) {
     keys.refuse(given[1], fmt::format("it is a rule of the kind \"{}\" already", given[0]),
                 "write a rule for each kind");

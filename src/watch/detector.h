@@ -55,7 +55,7 @@ class Detector {
   virtual std::vector<ProbeRequest> probes() const = 0;
 
   virtual void look(const Look& look, const Raise& raise) = 0;
-  virtual void hit(const ProbeEvent& event, const Raise& raise) = 0;
+  virtual void hit(const ProbeRequest& request, const ProbeEvent& event, const Raise& raise) = 0;
   /// How often the probes of this request were hit so far, and its filter passed, where they are only counted.
   virtual void counted(const ProbeRequest& request, std::uint64_t hits) = 0;
 };
@@ -81,6 +81,7 @@ Result<void> check_rule(const Rule& rule, const RuleSet& set);
 Result<std::unique_ptr<Detector>> make_state_detector(CompiledRule rule);
 Result<std::unique_ptr<Detector>> make_progress_detector(CompiledRule rule);
 Result<std::unique_ptr<Detector>> make_heartbeat_detector(CompiledRule rule);
+Result<std::unique_ptr<Detector>> make_loop_detector(CompiledRule rule);
 Result<std::unique_ptr<Detector>> make_probe_detector(const Rule& rule, const RuleSet& set,
                                                       const ProbedKernel& guest);
 Result<std::unique_ptr<Detector>> make_integrity_detector(CompiledRule rule);
@@ -88,6 +89,7 @@ Result<std::unique_ptr<FieldNames>> integrity_field_names(const Rule& rule);
 Result<std::unique_ptr<FieldNames>> state_field_names(const Rule& rule);
 std::unique_ptr<FieldNames> progress_field_names(const Rule& rule);
 std::unique_ptr<FieldNames> heartbeat_field_names(const Rule& rule);
+std::unique_ptr<FieldNames> loop_field_names();
 Result<std::unique_ptr<FieldNames>> probe_field_names(const Rule& rule);
 
 /// `first` wins over `second`.

@@ -17,6 +17,7 @@ Result<std::unique_ptr<FieldNames>> field_names(const Rule& rule) {
   return std::visit(Overloaded{[&](const StateRule&) { return state_field_names(rule); },
                                [&](const Progress&) { return Names(progress_field_names(rule)); },
                                [&](const Heartbeat&) { return Names(heartbeat_field_names(rule)); },
+                               [&](const Loop&) { return Names(loop_field_names()); },
                                [&](const ProbeRule&) { return probe_field_names(rule); },
                                [&](const Integrity&) { return integrity_field_names(rule); }},
                     rule.kind);
@@ -34,6 +35,7 @@ Result<std::unique_ptr<Detector>> make_detector(const Rule& rule, const RuleSet&
       Overloaded{[&](const StateRule&) { return make_state_detector(std::move(compiled)); },
                  [&](const Progress&) { return make_progress_detector(std::move(compiled)); },
                  [&](const Heartbeat&) { return make_heartbeat_detector(std::move(compiled)); },
+                 [&](const Loop&) { return make_loop_detector(std::move(compiled)); },
                  [&](const Integrity&) { return make_integrity_detector(std::move(compiled)); },
                  [&](const ProbeRule&) { return make_probe_detector(rule, set, guest); }},
       rule.kind);

@@ -39,12 +39,14 @@ bool is_same(const ProbeRequest& a, const ProbeRequest& b) {
 bool probes_programs(const Rule& rule) {
   const auto* probe = std::get_if<ProbeRule>(&rule.kind);
   const auto* heartbeat = std::get_if<Heartbeat>(&rule.kind);
+  const auto* loop = std::get_if<Loop>(&rule.kind);
   const auto is_of_program = [](const std::string& text) {
     const auto site = parse_site(text);
     return site && site->user;
   };
   return (probe != nullptr && std::ranges::any_of(probe->probes, is_of_program)) ||
-         (heartbeat != nullptr && std::ranges::any_of(heartbeat->probes, is_of_program));
+         (heartbeat != nullptr && std::ranges::any_of(heartbeat->probes, is_of_program)) ||
+         (loop != nullptr && is_of_program(loop->entry));
 }
 
 template <typename Record>
@@ -232,9 +234,9 @@ Result<void> GuestWatch::arm(Running& running) {
 
 Result<std::vector<ProbeId>> GuestWatch::add(Running& running, ProbeRequest request, bool denies) {
   request.standing = denies;
-  return prober_->add({&request, 1}, [this, &running, denies](const ProbeEvent& event) {
+  return prober_->add({&request, 1}, [this, &running, request, denies](const ProbeEvent& event) {
     ++running.told;
-    running.detector->hit(event, [&](Detection found) {
+    running.detector->hit(request, event, [&](Detection found) {
       if (denies && event.refusal != nullptr) *event.refusal = -EPERM;
       if (denies) found.evidence["denied"] = event.refusal != nullptr;
       raise(running, std::move(found));

@@ -43,7 +43,7 @@ class HeartbeatDetector final : public Detector {
     return requests;
   }
 
-  void hit(const ProbeEvent& event, const Raise&) override {
+  void hit(const ProbeRequest&, const ProbeEvent& event, const Raise&) override {
     const auto known = processes_.find(event.hit.task.tgid);
     if (known != processes_.end()) known->second.beat = true;
   }

@@ -25,7 +25,7 @@ class IntegrityDetector final : public Detector {
   unsigned parts() const override { return IntegrityChecker::parts(names_); }
   std::uint64_t every_ns() const override { return how_.every_ns; }
   std::vector<ProbeRequest> probes() const override { return {}; }
-  void hit(const ProbeEvent&, const Raise&) override {}
+  void hit(const ProbeRequest&, const ProbeEvent&, const Raise&) override {}
   void counted(const ProbeRequest&, std::uint64_t) override {}
 
   /// A check that cannot be done finds nothing; `vmsight check` says why.

@@ -6,20 +6,11 @@
 #include "probe/expression.h"
 #include "probe/kernel_sites.h"
 #include "watch/detector.h"
+#include "watch/hit_fields.h"
 #include "watch/record_fields.h"
 
 namespace vmsight::detect {
 namespace {
-
-/// What every hit has.
-std::vector<RecordFieldNames::Row> rows_of_hits() {
-  return {{"comm", {.kind = FieldType::Kind::text}},
-          {"function", {.kind = FieldType::Kind::text}},
-          {"pid", {.kind = FieldType::Kind::signed_number, .bits = 32}},
-          {"tgid", {.kind = FieldType::Kind::signed_number, .bits = 32}},
-          {"cpu", {.kind = FieldType::Kind::number, .bits = 32}},
-          {"duration_ns", {.kind = FieldType::Kind::number}}};
-}
 
 FieldType type_of(const ArgumentPlan& argument) {
   using Shape = ArgumentPlan::Shape;
@@ -119,49 +110,10 @@ std::vector<RecordFieldNames::Row> rows_of(const PlannedSite& site) {
   return rows;
 }
 
-class OfEvent final : public Fields {
- public:
-  explicit OfEvent(const ProbeEvent& event) : event_(event) {}
-  Value get(std::string_view name) const override {
-    const ProbeHit& hit = event_.hit;
-    if (name == "comm") return std::string(hit.task.name());
-    if (name == "tgid") return std::int64_t{hit.task.tgid};
-    if (name == "pid") return std::int64_t{hit.task.pid};
-    if (name == "cpu") return std::uint64_t{hit.vcpu};
-    if (name == "function") return std::string(event_.function);
-    if (name == "duration_ns") return hit.at_return ? Value(hit.duration_ns) : Value();
-    if (name == "retval") return event_.result ? of(*event_.result) : Value();
-    for (const ProbeArgument& argument : event_.arguments) {
-      if (argument.name == name) return of(argument);
-    }
-    return {};
-  }
-
- private:
-  static Value of(const ProbeArgument& argument) {
-    if (!argument.known) return {};
-    if (argument.is_text && argument.bytes) return std::string(*argument.bytes);
-    if (argument.is_signed) return static_cast<std::int64_t>(argument.number);
-    return argument.number;
-  }
-  const ProbeEvent& event_;
-};
-
 /// What the engine can judge of a condition, it judges where the hit happens.
 std::string filter_of(const Condition& condition, const PlannedSite& site) {
-  constexpr std::size_t most = 12;     // terms, and
-  constexpr std::size_t longest = 60;  // bytes of one: engines have not much room for texts
-  constexpr std::string_view of_every_hit[] = {"pid", "tgid", "comm", "cpu"};
   const FilterNames names = filter_names(site.plan, site.at_return);
-  std::string filter;
-  std::size_t count = 0;
-  for (const ConditionTerm& term : condition.terms()) {
-    const bool known = std::ranges::find(of_every_hit, term.name) != std::end(of_every_hit) ||
-                       names(term.name).has_value();
-    if (!known || term.text.size() > longest || count++ == most) continue;
-    filter += filter.empty() ? term.text : " && " + term.text;
-  }
-  return filter;
+  return filter_of(condition, [&](std::string_view name) { return names(name).has_value(); });
 }
 
 class ProbeDetector final : public Detector {
@@ -176,8 +128,8 @@ class ProbeDetector final : public Detector {
 
   void look(const Look&, const Raise&) override {}
   void counted(const ProbeRequest&, std::uint64_t) override {}
-  void hit(const ProbeEvent& event, const Raise& raise) override {
-    const OfEvent fields(event);
+  void hit(const ProbeRequest&, const ProbeEvent& event, const Raise& raise) override {
+    const HitFields fields(event);
     if (!rule_.matches(fields, memory_, event.hit.time_ns)) return;
     nlohmann::json arguments = nlohmann::json::object();
     for (const ProbeArgument& argument : event.arguments) {

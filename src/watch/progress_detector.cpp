@@ -43,7 +43,7 @@ class ProgressDetector final : public Detector {
     return std::clamp<std::uint64_t>(how_.for_ns / 5, 100'000'000, 2'000'000'000);
   }
   std::vector<ProbeRequest> probes() const override { return {}; }
-  void hit(const ProbeEvent&, const Raise&) override {}
+  void hit(const ProbeRequest&, const ProbeEvent&, const Raise&) override {}
   void counted(const ProbeRequest&, std::uint64_t) override {}
 
   void look(const Look& look, const Raise& raise) override {

@@ -65,6 +65,7 @@ std::string rules_reference() {
   add(text, "`progress` of `process`, `kernel-thread` and `task`", Progress{});
   add(text, "`progress` of `cpu` and `runqueue`", Progress{.of = Of::cpu});
   add(text, "`progress` of `guest`", Progress{.of = Of::guest});
+  add(text, "`loop`", Loop{});
   add(text, "`integrity`", Integrity{});
   each_kind([&](const auto& kind) {
     add(text, fmt::format("`state` of `{}`", kind.key), StateRule{.of = std::string(kind.key)});

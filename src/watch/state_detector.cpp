@@ -55,7 +55,7 @@ class StateDetector final : public Detector {
   }
   std::uint64_t every_ns() const override { return how_.every_ns; }
   std::vector<ProbeRequest> probes() const override { return {}; }
-  void hit(const ProbeEvent&, const Raise&) override {}
+  void hit(const ProbeRequest&, const ProbeEvent&, const Raise&) override {}
   void counted(const ProbeRequest&, std::uint64_t) override {}
 
   void look(const Look& look, const Raise& raise) override {

@@ -92,7 +92,7 @@ TEST(RuleFile, ACallIsRefusedWhereAFunctionBegins) {
   EXPECT_EQ(to_string(set.rules[0].actions.at(0)), "deny");
 }
 
-TEST(RuleFile, HasFiveKinds) {
+TEST(RuleFile, HasSixKinds) {
   const RuleSet set =
       good(rule("h", "  heartbeat: {probe: kprobe:x, expect: 10s, grace: 500ms, per: process}\n") +
            rule("p", "  progress: {of: kernel-thread, cpu: 20%, for: 1m}\n") + rule("k") +
@@ -102,8 +102,11 @@ TEST(RuleFile, HasFiveKinds) {
            rule("p2", "  progress: {of: cpu, for: 100ms}\n") +
            rule("s2", "  state: {of: modules, when: gone, every: 5s}\n") +
            rule("i2", "  integrity: {check: all, every: 1m}\n") +
-           rule("s3", "  state: {of: sockets, when: present, for: 30s}\n"));
-  ASSERT_THAT(set.rules, SizeIs(10));
+           rule("s3", "  state: {of: sockets, when: present, for: 30s}\n") +
+           rule("l",
+                "  loop: {entry: kprobe:f, exit: kretprobe:f, for: 5s, body: kprobe:f+4, turns: "
+                "9}\n"));
+  ASSERT_THAT(set.rules, SizeIs(11));
   const auto& h = std::get<Heartbeat>(set.rules[0].kind);
   EXPECT_THAT(h.probes, ElementsAre("kprobe:x"));
   EXPECT_EQ(h.expect_ns, 10 * second);
@@ -127,6 +130,11 @@ TEST(RuleFile, HasFiveKinds) {
   EXPECT_EQ(std::get<StateRule>(set.rules[7].kind).every_ns, 5 * second);
   EXPECT_THAT(std::get<Integrity>(set.rules[8].kind).checks, ElementsAre("all"));
   EXPECT_EQ(std::get<StateRule>(set.rules[9].kind).for_ns, 30 * second);
+  EXPECT_EQ(std::get<Loop>(set.rules[10].kind), (Loop{.entry = "kprobe:f",
+                                                      .exit = "kretprobe:f",
+                                                      .body = "kprobe:f+4",
+                                                      .for_ns = 5 * second,
+                                                      .turns = 9}));
 }
 
 TEST(RuleFile, EmptyFilesAndDocumentsHaveNoRules) {

@@ -25,7 +25,8 @@ BOOT_MODULES = "virtio|virtio_ring|virtio_pci\\w*|virtio_\\w+|net_failover|failo
 EXPECTED = [("module loaded", r"module (nbd|zram|zsmalloc) \(", "the load inserts it"),
             ("module loaded", rf"module ({BOOT_MODULES}) \(", "the guest boots again, and mounts the disk of its services"),
             ("new listener", r"(nginx|redis-server|postgres) pid=\d+ listens on \S+:(80|6379|5432)$", "they start after the reboot")]
-POSTGRES_FROM = 300  # seconds: it starts slowly
+POSTGRES_FROM = 300  # seconds: it starts slowly, and after the reboot under the probes:
+PROBED_PATIENCE = 900  # initdb runs programs and pipes, and engine gdbstub stops the guest at each
 FILES = """for i in 1 2 3; do
   cat /proc/self/maps | sort | head -n 5 > /tmp/quiet; dd if=/dev/zero of=/tmp/quiet-2 bs=64k count=20 2>/dev/null;
   mkdir -p /tmp/quiet.d/a/b; cp /tmp/quiet /tmp/quiet.d/a/b; busybox mv /tmp/quiet-2 /tmp/quiet.d; busybox find /tmp/quiet.d | busybox xargs ls -l
@@ -85,7 +86,8 @@ class Alarms:
 
 
 def begin_services(guest, seconds):
-    services.start(guest, [name for name in services.START if name != "postgres" or seconds >= POSTGRES_FROM])
+    services.start(guest, [name for name in services.START if name != "postgres" or seconds >= POSTGRES_FROM],
+                   PROBED_PATIENCE)
     services.crontab(guest, "* * * * * date >> /tmp/cron.log", "* * * * * sleep 90")
 
 
