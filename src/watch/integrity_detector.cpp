@@ -2,6 +2,7 @@
 #include "detect/integrity/integrity.h"
 
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "base/clock.h"
@@ -52,9 +53,31 @@ class IntegrityDetector final : public Detector {
       doubtful.insert(std::move(object));
     }
     doubtful_ = std::move(doubtful);
+    for (const CheckReport& report : found->reports) look_after(report, look, raise);
   }
 
  private:
+  /// A kernel changes its code for a moment. One that seems to do it for long hides from the check.
+  void look_after(const CheckReport& report, const Look& look, const Raise& raise) {
+    if (!report.changing) {
+      changing_since_ns_.erase(std::string(report.check));
+      return;
+    }
+    const auto [since, is_new] =
+        changing_since_ns_.try_emplace(std::string(report.check), look.guest_ns);
+    if (look.guest_ns < since->second) since->second = look.guest_ns;
+    if (look.guest_ns - since->second < longest_change_ns) return;
+    tell({.check = report.check,
+          .what = "the kernel holds a lock under which it changes its code, so that findings are "
+                  "not told from changes",
+          .object = "lock",
+          .sources = {"text_mutex and the like"},
+          .sureness = Sureness::likely,
+          .address = {},
+          .pid = {}},
+         look, raise);
+  }
+
   static std::string object_of(const Finding& finding) {
     return std::string(finding.check) + " " + finding.object;
   }
@@ -77,6 +100,8 @@ class IntegrityDetector final : public Detector {
   Integrity how_;
   std::vector<std::string> names_;  // none: all
   Memory memory_;
+  static constexpr std::uint64_t longest_change_ns = 60'000'000'000;
+  std::map<std::string, std::uint64_t> changing_since_ns_;  // of checks; the guest's running time
   std::unique_ptr<IntegrityChecker> checker_;
   static constexpr std::uint64_t slack_ns = 1'000'000'000;  // ticks that were due come at once
   /// What the look before found. While a guest reboots its old kernel lies in memory and is written over, piece

@@ -586,6 +586,17 @@ TEST_F(FtraceSites, CallsOfOthersAreFound) {
   EXPECT_EQ(run("ftrace-sites").findings[1].sureness, Sureness::hint);
 }
 
+TEST_F(FtraceSites, WhatTheKernelChangesJustNowIsNoFinding) {
+  put_branch(0xc0, '\xe8', text(0x404));
+  for (const std::string_view lock : {"text_mutex", "static_call_mutex", "ftrace_lock"}) {
+    const GuestVirt at = *kernel_.symbol(lock);
+    kernel_.made().put(at, "mutex", "owner", std::uint64_t{0xffff888012345001});
+    expect_skipped(run("ftrace-sites"), "was changing its code");
+    kernel_.made().put(at, "mutex", "owner", std::uint64_t{0});
+    EXPECT_THAT(objects(run("ftrace-sites")), ElementsAre("site do_exit"));
+  }
+}
+
 TEST_F(FtraceSites, DirectCallsAreOfThatPlaceOnly) {
   const GuestVirt hash = guest_.allocate(4096), buckets = guest_.allocate(4096),
                   entry = guest_.allocate(4096), direct{0xffffffffc0999000};

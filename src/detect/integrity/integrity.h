@@ -53,6 +53,7 @@ struct CheckReport {
   bool done = false;
   std::string note;  // why it was skipped, or what limits it; "" if there is nothing to say
   std::uint64_t looked_at = 0;  // entries, processes, bytes ...
+  bool changing = false;  // skipped: the kernel held the locks under which it changes its code
 };
 
 struct Findings {

@@ -40,7 +40,8 @@ struct IntegrityCheck {
   unsigned parts = 0;  // of the state
   /// An error says why the check could not be done. The reader has no fault when it begins.
   Result<void> (*run)(Look& look) = nullptr;
-  unsigned looks = 3;  // that must agree on a guest that runs
+  bool of_code = false;  // which the kernel changes itself, while it holds locks that say so
+  unsigned looks = 3;    // that must agree on a guest that runs
 };
 
 std::span<const IntegrityCheck> integrity_check_table();

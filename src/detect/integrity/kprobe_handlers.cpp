@@ -37,6 +37,7 @@ extern const IntegrityCheck kprobes_check{
              .what = "kprobes call the kernel or listed modules",
              .family = "kernel"},
     .run = check_kprobes,
+    .of_code = true,
 };
 
 }  // namespace vmsight
