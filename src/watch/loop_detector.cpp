@@ -64,30 +64,34 @@ class LoopDetector final : public Detector {
   }
 
   void look(const Look& look, const Raise& raise) override {
-    for (auto& [tid, task] : inside_) task.seen = false;
+    for (auto& [tid, task] : inside_) ++task.missed;
     for (const Thread& thread : look.state.threads) {
       const auto at = inside_.find(thread.pid);
       if (at == inside_.end()) continue;
       Inside& task = at->second;
-      task.seen = true;
-      if (task.start_ns && *task.start_ns != thread.start_time_ns) task.seen = false;
+      const bool is_another = task.start_ns && *task.start_ns != thread.start_time_ns;
+      task.missed = is_another ? most_missed : 0;
+      if (is_another) continue;
       task.start_ns = thread.start_time_ns;
       if (task.since_ns == 0 || look.guest_ns < task.since_ns) task.since_ns = look.guest_ns;
       if (how_.for_ns != 0 && look.guest_ns - task.since_ns > how_.for_ns)
         tell(look, thread, task, raise);
     }
-    std::erase_if(inside_, [](const auto& entry) { return !entry.second.seen; });
+    std::erase_if(inside_, [](const auto& entry) { return entry.second.missed >= most_missed; });
   }
 
  private:
   static constexpr std::size_t most_tasks = 10'000;
+  /// Looks in a row: one alone may have met a list that was changing.
+  static constexpr unsigned most_missed = 2;
 
   struct Inside {
     unsigned depth = 0;          // entries that were not left
     std::uint64_t turns = 0;     // hits of the body
     std::uint64_t since_ns = 0;  // of the guest's running time; 0: it was not looked at yet
     std::optional<std::uint64_t> start_ns{};  // of the task: another with its number has another
-    bool seen = false, told = false;
+    unsigned missed = 0;                      // looks in a row that did not have it
+    bool told = false;                        // of its turns
   };
 
   /// The function of the entry, as the rule names it.
