@@ -25,8 +25,6 @@ struct Look {
   const VmInfo* vm = nullptr;  // nullptr: an image
   std::uint64_t host_ns = 0;   // the host's monotonic clock
   std::uint64_t guest_ns = 0;  // how long the guest has run: stands while it is paused
-  /// The same, read again: it has moved if the kernel runs.
-  std::function<std::uint64_t()> guest_now_ns;
   /// Where a task hangs, for a person: of one that sleeps the function that waits, of one that runs
   /// the place where its CPU is; "" if that cannot be told. Costs a question to QEMU's monitor.
   std::function<std::string(GuestVirt task, std::int32_t cpu, bool runs)> where;

@@ -277,7 +277,10 @@ void GuestWatch::look_after_probes() {
     running->next_look_ns = is_asked ? 0 : never_ns;
   }
   static_cast<void>(look(monotonic_ns()));
-  deliver_found();
+  for (int i = 0; i < 20 && !found_.empty(); ++i) {  // a second: a guest that runs has ticks
+    if (i != 0) ::usleep(50'000);
+    deliver_found();
+  }
 }
 
 /// The VM goes on, so it is the guest that is another one now.
@@ -286,6 +289,7 @@ Result<void> GuestWatch::follow_reboot(const Error& why) {
   VMSIGHT_TRY_VOID(guest_.vm->check_alive());
   options_.note(fmt::format("{}: {}; it is attached to anew", escape_bytes(name_), why.message));
   prober_.reset();
+  found_.clear();
   running_.clear();
   suspended_ = false;
   Result<void> opened;
@@ -310,6 +314,8 @@ std::uint64_t GuestWatch::next_due_ns() const {
       due = std::min(due, running->next_try_ns);
   }
   if (const auto sum = limiter_.next_due_ns()) due = std::min(due, *sum);
+  constexpr std::uint64_t doubt_ns = 50'000'000;  // between questions whether the kernel lives on
+  if (!found_.empty()) due = std::min(due, monotonic_ns() + doubt_ns);
   return due;
 }
 
@@ -338,7 +344,29 @@ Result<void> GuestWatch::look(std::uint64_t now_ns) {
     running->next_look_ns = std::max(running->next_look_ns + every_ns, now_ns + every_ns / 2);
     look_by(*running, look);
   }
+  date_found();
   return check_found();
+}
+
+void GuestWatch::date_found() {
+  Reader reader(*guest_.memory, guest_.kernel->space());
+  for (Found& found : found_) {
+    if (!found.by_look || found.host_ns != 0) continue;
+    found.guest_ns = guest_time(reader);
+    found.host_ns = monotonic_ns();
+  }
+}
+
+/// A guest that was reset has no kernel, and its memory is overwritten piece by piece until another one is
+/// found there. Its clock stands, or is no clock any more.
+bool GuestWatch::lives_on(const Found& found) {
+  constexpr std::uint64_t slack_ns = second_ns, longest_reboot_ns = 20 * second_ns;
+  const std::uint64_t waited_ns = monotonic_ns() - found.host_ns;
+  if (waited_ns > longest_reboot_ns) return true;  // it stands, and its kernel is still there
+  Reader reader(*guest_.memory, guest_.kernel->space());
+  const std::uint64_t moved_ns = guest_time(reader) - found.guest_ns;
+  if (moved_ns != 0 && moved_ns <= 2 * waited_ns + slack_ns) return true;
+  return !halted_by_somebody().empty();
 }
 
 /// What was found in memory in which the kernel is no more, since the guest reboots, is dropped.
@@ -354,7 +382,9 @@ Result<void> GuestWatch::check_found() {
 void GuestWatch::look_by(Running& running, const Look& look) {
   ++running.looks;
   running.now_there.clear();
+  is_looking_ = true;
   running.detector->look(look, [&](Detection found) { raise(running, std::move(found)); });
+  is_looking_ = false;
   running.over_there = std::exchange(running.now_there, {});
   const auto wanted = running.detector->probes();
   const auto is_armed = [&](const ProbeRequest& request) { return running.has(request); };
@@ -370,7 +400,6 @@ Look GuestWatch::make_look(Reader& reader, std::uint64_t now_ns) {
           .vm = guest_.vm ? &guest_.vm->info() : nullptr,
           .host_ns = now_ns,
           .guest_ns = guest_time(reader),
-          .guest_now_ns = [this, &reader] { return guest_time(reader); },
           .where = [this, &reader](GuestVirt task, std::int32_t cpu,
                                    bool runs) { return place_of(reader, task, cpu, runs); },
           .halted_by_somebody = [this] { return halted_by_somebody(); }};
@@ -469,6 +498,8 @@ void GuestWatch::raise(Running& running, Detection detection) {
               .by = &running};
   found.alarm.evidence = std::move(detection.evidence);
   found.alarm.pid = detection.pid;
+  // Progress is of what stands.
+  found.by_look = is_looking_ && !std::holds_alternative<Progress>(running.rule.kind);
   ++running.alarms;
   found_.push_back(std::move(found));
 }
@@ -494,11 +525,15 @@ nlohmann::json GuestWatch::evidence_of(std::int32_t pid) {
   return evidence;
 }
 
-void GuestWatch::deliver_found() {
+void GuestWatch::deliver_found(Doubt doubt) {
   constexpr std::size_t with_evidence = 16;  // of one round: reading it takes time
   const std::uint64_t now_ns = monotonic_ns();
   std::size_t looked_at = 0;
   for (Found& found : std::exchange(found_, {})) {
+    if (found.by_look && doubt == Doubt::waits && !lives_on(found)) {
+      found_.push_back(std::move(found));
+      continue;
+    }
     const CompiledRule& rule = found.by->detector->rule();
     for (Alarm& alarm :
          limiter_.add(std::move(found.alarm), found.key, rule.limit_every_ns(), now_ns)) {
@@ -517,7 +552,7 @@ void GuestWatch::deliver_found() {
 Result<void> GuestWatch::finish() {
   Result<void> done;
   if (prober_) done = prober_->finish();
-  deliver_found();
+  deliver_found(Doubt::is_told);
   for (const Alarm& alarm : limiter_.flush()) options_.alarm(alarm, rule_by_name_.at(alarm.rule));
   return done;
 }

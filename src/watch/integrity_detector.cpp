@@ -3,9 +3,7 @@
 
 #include <algorithm>
 #include <map>
-#include <set>
 
-#include "base/clock.h"
 #include "vmsight/guest.h"
 #include "watch/detector.h"
 #include "watch/record_fields.h"
@@ -44,15 +42,7 @@ class IntegrityDetector final : public Detector {
     }
     const auto found = checker_->run(names_, &look.state);
     if (!found) return;
-    const std::uint64_t moved_ns = look.guest_now_ns() - look.guest_ns;
-    const bool runs = moved_ns != 0 && moved_ns <= 2 * (monotonic_ns() - look.host_ns) + slack_ns;
-    std::set<std::string> doubtful;
-    for (const Finding& finding : found->findings) {
-      std::string object = object_of(finding);
-      if (runs || doubtful_.contains(object)) tell(finding, look, raise);
-      doubtful.insert(std::move(object));
-    }
-    doubtful_ = std::move(doubtful);
+    for (const Finding& finding : found->findings) tell(finding, look, raise);
     for (const CheckReport& report : found->reports) look_after(report, look, raise);
   }
 
@@ -103,10 +93,6 @@ class IntegrityDetector final : public Detector {
   static constexpr std::uint64_t longest_change_ns = 60'000'000'000;
   std::map<std::string, std::uint64_t> changing_since_ns_;  // of checks; the guest's running time
   std::unique_ptr<IntegrityChecker> checker_;
-  static constexpr std::uint64_t slack_ns = 1'000'000'000;  // ticks that were due come at once
-  /// What the look before found. While a guest reboots its old kernel lies in memory and is written over, piece
-  /// by piece; its clock stands, or is overwritten. What is found then is told if the next look finds it, too.
-  std::set<std::string> doubtful_;
 };
 
 }  // namespace

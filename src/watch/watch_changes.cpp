@@ -18,6 +18,7 @@ constexpr std::uint64_t run_check_ns = 1'000'000'000;  // between questions whet
 }  // namespace
 
 Result<RuleChanges> GuestWatch::replace_rules(WatchedRules rules) {
+  deliver_found(Doubt::is_told);  // by rules that may go now
   RuleChanges changes;
   std::map<std::string, std::unique_ptr<Running>> before;
   for (auto& running : running_) before[running->rule.name] = std::move(running);
