@@ -175,7 +175,11 @@ Result<void> AgentPort::exchange(std::string_view out, const Take& take, Millise
       return Error{.code = ErrorCode::bad_data, .message = "read from the agent: endless answer"};
     }
     const short events = out.empty() ? POLLIN : POLLIN | POLLOUT;
-    const auto deadline = std::min(Clock::now() + patience, last);
+    const auto now = Clock::now();
+    if (now >= last) {  // there may always be something to read
+      return Error{.code = ErrorCode::timeout, .message = "wait for the agent: no answer in time"};
+    }
+    const auto deadline = std::min(now + patience, last);
     VMSIGHT_TRY_VOID(wait_for(socket_.get(), events, deadline, "the agent"));
     VMSIGHT_TRY_VOID(send(out));
     VMSIGHT_TRY_VOID(receive(most));
