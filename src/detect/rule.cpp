@@ -88,10 +88,22 @@ std::optional<Priority> parse_priority(std::string_view text) {
   return std::nullopt;
 }
 
-std::string_view kind_name(const RuleKind& kind) {
-  constexpr std::array<std::string_view, std::variant_size_v<RuleKind>> names = {
+std::span<const std::string_view> rule_kinds() {
+  static constexpr std::array<std::string_view, std::variant_size_v<RuleKind>> names = {
       "heartbeat", "progress", "probe", "state", "integrity", "loop"};
-  return names.at(kind.index());
+  return names;
+}
+
+std::string_view kind_name(const RuleKind& kind) { return rule_kinds()[kind.index()]; }
+
+std::vector<std::string> probe_sites(const RuleKind& kind) {
+  if (const auto* probe = std::get_if<ProbeRule>(&kind)) return probe->probes;
+  if (const auto* heartbeat = std::get_if<Heartbeat>(&kind)) return heartbeat->probes;
+  const auto* loop = std::get_if<Loop>(&kind);
+  if (loop == nullptr) return {};
+  std::vector<std::string> sites{loop->entry, loop->exit};
+  if (!loop->body.empty()) sites.push_back(loop->body);
+  return sites;
 }
 
 std::string_view to_string(Heartbeat::Per per) {

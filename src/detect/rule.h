@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -111,6 +112,9 @@ struct Integrity {
 using RuleKind = std::variant<Heartbeat, Progress, ProbeRule, StateRule, Integrity, Loop>;
 /// The key in the file: "heartbeat", "progress", "probe", "state", "integrity", "loop".
 std::string_view kind_name(const RuleKind& kind);
+std::span<const std::string_view> rule_kinds();
+/// Texts of the sites that a rule probes; none of other kinds.
+std::vector<std::string> probe_sites(const RuleKind& kind);
 std::string_view to_string(Heartbeat::Per per);
 std::string_view to_string(Progress::Of of);  // "kernel-thread"
 std::string_view to_string(StateRule::When when);

@@ -87,13 +87,15 @@ std::optional<Override> read_override(YamlKeys& overrides, const YamlMember& mem
 }  // namespace
 
 const std::vector<OverrideKey>& rule_override_keys() {
-  static const std::vector<OverrideKey> keys = {
-      {"condition", true},  {"output", true},           {"desc", true},
-      {"tags", true},       {"exceptions", true},       {"action", true},
-      {"references", true}, {"enabled", false},         {"priority", false},
-      {"limit", false},     {"false_positives", false}, {"test", false},
-      {"heartbeat", false}, {"progress", false},        {"probe", false},
-      {"state", false},     {"integrity", false},       {"loop", false}};
+  static const std::vector<OverrideKey> keys = [] {
+    std::vector<OverrideKey> all = {
+        {"condition", true},  {"output", true},           {"desc", true},
+        {"tags", true},       {"exceptions", true},       {"action", true},
+        {"references", true}, {"enabled", false},         {"priority", false},
+        {"limit", false},     {"false_positives", false}, {"test", false}};
+    for (const std::string_view kind : rule_kinds()) all.push_back({kind, false});
+    return all;
+  }();
   return keys;
 }
 

@@ -14,9 +14,6 @@ namespace {
 
 using Need = YamlKeys::Need;
 
-constexpr std::string_view kinds[] = {"heartbeat", "progress",  "probe",
-                                      "state",     "integrity", "loop"};
-
 std::optional<PlacedText> placed(YamlKeys& keys, std::string_view key, const std::string& file,
                                  Need need) {
   auto text = keys.text(key, need);
@@ -157,20 +154,23 @@ std::optional<std::uint64_t> read_count(YamlKeys& keys, std::string_view key) {
   return std::nullopt;
 }
 
+/// The text of one site, "" if there is none.
+std::string read_site(YamlKeys& keys, std::string_view key, Need need) {
+  auto text = keys.text(key, need).value_or("");
+  if (text.empty()) return text;
+  const auto site = parse_site(text);
+  if (!site) keys.refuse(key, site.error().message);
+  if (site && site->is_pattern()) keys.refuse(key, "one place was expected, not a pattern");
+  return text;
+}
+
 RuleKind read_loop(YamlKeys& keys) {
   Loop made;
-  made.entry = keys.text("entry", Need::required).value_or("");
-  made.exit = keys.text("exit", Need::required).value_or("");
-  made.body = keys.text("body").value_or("");
+  made.entry = read_site(keys, "entry", Need::required);
+  made.exit = read_site(keys, "exit", Need::required);
+  made.body = read_site(keys, "body", Need::optional);
   made.for_ns = keys.duration("for", Need::optional).value_or(0);
   made.turns = read_count(keys, "turns").value_or(0);
-  for (const std::string_view key : {"entry", "exit", "body"}) {
-    const auto text = keys.text(key);
-    if (!text || text->empty()) continue;
-    const auto site = parse_site(*text);
-    if (!site) keys.refuse(key, site.error().message);
-    if (site && site->is_pattern()) keys.refuse(key, "one place was expected, not a pattern");
-  }
   if (!made.entry.empty() &&
       (made.entry == made.exit || made.entry == made.body || made.exit == made.body))
     keys.refuse("exit", "entry, body and exit are different places");
@@ -229,7 +229,7 @@ std::optional<RuleKind> read_probe(YamlKeys& keys, const std::string& file) {
 /// Every kind's key is asked for, so that all of them are known.
 std::optional<RuleKind> read_kind(YamlKeys& keys, const std::string& file, RuleItem item) {
   std::vector<std::string_view> given;
-  for (const std::string_view kind : kinds) {
+  for (const std::string_view kind : rule_kinds()) {
     if (keys.has(kind)) given.push_back(kind);
   }
   std::optional<RuleKind> made;
@@ -246,7 +246,7 @@ std::optional<RuleKind> read_kind(YamlKeys& keys, const std::string& file, RuleI
     keys.refuse(given[1], fmt::format("it is a rule of the kind \"{}\" already", given[0]),
                 "write a rule for each kind");
   } else if (given.empty() && item == RuleItem::definition) {
-    keys.missing(fmt::format("one of the keys {}", fmt::join(kinds, ", ")));
+    keys.missing(fmt::format("one of the keys {}", fmt::join(rule_kinds(), ", ")));
   }
   return made;
 }

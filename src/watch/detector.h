@@ -90,6 +90,9 @@ std::unique_ptr<FieldNames> heartbeat_field_names(const Rule& rule);
 std::unique_ptr<FieldNames> loop_field_names();
 Result<std::unique_ptr<FieldNames>> probe_field_names(const Rule& rule);
 
+/// "11.5s", as alarms say how long something has been so.
+std::string seconds_text(std::uint64_t ns);
+
 /// `first` wins over `second`.
 class JoinedFields final : public Fields {
  public:

@@ -1,5 +1,7 @@
 #include "watch/detector.h"
 
+#include <fmt/format.h>
+
 namespace vmsight::detect {
 namespace {
 
@@ -11,6 +13,10 @@ template <typename... Cases>
 Overloaded(Cases...) -> Overloaded<Cases...>;
 
 }  // namespace
+
+std::string seconds_text(std::uint64_t ns) {
+  return fmt::format("{:.1f}s", static_cast<double>(ns) / 1e9);
+}
 
 Result<std::unique_ptr<FieldNames>> field_names(const Rule& rule) {
   using Names = Result<std::unique_ptr<FieldNames>>;

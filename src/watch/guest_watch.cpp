@@ -37,16 +37,10 @@ bool is_same(const ProbeRequest& a, const ProbeRequest& b) {
 
 /// It probes a program, too; functions of the kernel come with a module only.
 bool probes_programs(const Rule& rule) {
-  const auto* probe = std::get_if<ProbeRule>(&rule.kind);
-  const auto* heartbeat = std::get_if<Heartbeat>(&rule.kind);
-  const auto* loop = std::get_if<Loop>(&rule.kind);
-  const auto is_of_program = [](const std::string& text) {
+  return std::ranges::any_of(probe_sites(rule.kind), [](const std::string& text) {
     const auto site = parse_site(text);
     return site && site->user;
-  };
-  return (probe != nullptr && std::ranges::any_of(probe->probes, is_of_program)) ||
-         (heartbeat != nullptr && std::ranges::any_of(heartbeat->probes, is_of_program)) ||
-         (loop != nullptr && is_of_program(loop->entry));
+  });
 }
 
 template <typename Record>
@@ -239,7 +233,7 @@ Result<std::vector<ProbeId>> GuestWatch::add(Running& running, ProbeRequest requ
     running.detector->hit(request, event, [&](Detection found) {
       if (denies && event.refusal != nullptr) *event.refusal = -EPERM;
       if (denies) found.evidence["denied"] = event.refusal != nullptr;
-      raise(running, std::move(found));
+      raise(running, std::move(found), std::nullopt);
     });
   });
 }
@@ -344,29 +338,22 @@ Result<void> GuestWatch::look(std::uint64_t now_ns) {
     running->next_look_ns = std::max(running->next_look_ns + every_ns, now_ns + every_ns / 2);
     look_by(*running, look);
   }
-  date_found();
   return check_found();
 }
 
-void GuestWatch::date_found() {
+GuestWatch::Moment GuestWatch::now() {
   Reader reader(*guest_.memory, guest_.kernel->space());
-  for (Found& found : found_) {
-    if (!found.by_look || found.host_ns != 0) continue;
-    found.guest_ns = guest_time(reader);
-    found.host_ns = monotonic_ns();
-  }
+  return {.host_ns = monotonic_ns(), .guest_ns = guest_time(reader)};
 }
 
 /// A guest that was reset has no kernel, and its memory is overwritten piece by piece until another one is
 /// found there. Its clock stands, or is no clock any more.
-bool GuestWatch::lives_on(const Found& found) {
+bool GuestWatch::lives_on(const Moment& seen, const Moment& now) {
   constexpr std::uint64_t slack_ns = second_ns, longest_reboot_ns = 20 * second_ns;
-  const std::uint64_t waited_ns = monotonic_ns() - found.host_ns;
+  const std::uint64_t waited_ns = now.host_ns - seen.host_ns;
+  const std::uint64_t moved_ns = now.guest_ns - seen.guest_ns;
   if (waited_ns > longest_reboot_ns) return true;  // it stands, and its kernel is still there
-  Reader reader(*guest_.memory, guest_.kernel->space());
-  const std::uint64_t moved_ns = guest_time(reader) - found.guest_ns;
-  if (moved_ns != 0 && moved_ns <= 2 * waited_ns + slack_ns) return true;
-  return !halted_by_somebody().empty();
+  return moved_ns != 0 && moved_ns <= 2 * waited_ns + slack_ns;
 }
 
 /// What was found in memory in which the kernel is no more, since the guest reboots, is dropped.
@@ -382,9 +369,11 @@ Result<void> GuestWatch::check_found() {
 void GuestWatch::look_by(Running& running, const Look& look) {
   ++running.looks;
   running.now_there.clear();
-  is_looking_ = true;
-  running.detector->look(look, [&](Detection found) { raise(running, std::move(found)); });
-  is_looking_ = false;
+  const bool is_of_progress = std::holds_alternative<Progress>(running.rule.kind);
+  running.detector->look(look, [&](Detection found) {
+    // Progress is of what stands.
+    raise(running, std::move(found), is_of_progress ? std::nullopt : std::optional(now()));
+  });
   running.over_there = std::exchange(running.now_there, {});
   const auto wanted = running.detector->probes();
   const auto is_armed = [&](const ProbeRequest& request) { return running.has(request); };
@@ -486,7 +475,7 @@ void GuestWatch::tell_end(Running& running, const ProbeInfo& probe) {
   running.pending = true;  // the module may come back
 }
 
-void GuestWatch::raise(Running& running, Detection detection) {
+void GuestWatch::raise(Running& running, Detection detection, std::optional<Moment> seen) {
   if (!detection.object.empty()) {
     running.now_there.insert(detection.object);
     if (running.over_there.contains(detection.object)) return;
@@ -495,11 +484,10 @@ void GuestWatch::raise(Running& running, Detection detection) {
   const CompiledRule& rule = running.detector->rule();
   Found found{.alarm = rule.alarm(detection.fields, wall_clock_ns()),
               .key = rule.limit_key(detection.fields),
-              .by = &running};
+              .by = &running,
+              .seen = seen};
   found.alarm.evidence = std::move(detection.evidence);
   found.alarm.pid = detection.pid;
-  // Progress is of what stands.
-  found.by_look = is_looking_ && !std::holds_alternative<Progress>(running.rule.kind);
   ++running.alarms;
   found_.push_back(std::move(found));
 }
@@ -525,15 +513,27 @@ nlohmann::json GuestWatch::evidence_of(std::int32_t pid) {
   return evidence;
 }
 
+/// What can be told; the rest waits.
+std::vector<GuestWatch::Found> GuestWatch::take_found(Doubt doubt) {
+  const auto was_seen = [](const Found& found) { return found.seen.has_value(); };
+  if (doubt == Doubt::is_told || std::ranges::none_of(found_, was_seen))
+    return std::exchange(found_, {});
+  const Moment at = now();
+  const auto is_sure = [&](const Found& found) { return !found.seen || lives_on(*found.seen, at); };
+  if (!std::ranges::all_of(found_, is_sure) && !halted_by_somebody().empty())
+    return std::exchange(found_, {});
+  const auto doubtful = std::stable_partition(found_.begin(), found_.end(), is_sure);
+  std::vector<Found> sure(std::make_move_iterator(found_.begin()),
+                          std::make_move_iterator(doubtful));
+  found_.erase(found_.begin(), doubtful);
+  return sure;
+}
+
 void GuestWatch::deliver_found(Doubt doubt) {
   constexpr std::size_t with_evidence = 16;  // of one round: reading it takes time
   const std::uint64_t now_ns = monotonic_ns();
   std::size_t looked_at = 0;
-  for (Found& found : std::exchange(found_, {})) {
-    if (found.by_look && doubt == Doubt::waits && !lives_on(found)) {
-      found_.push_back(std::move(found));
-      continue;
-    }
+  for (Found& found : take_found(doubt)) {
     const CompiledRule& rule = found.by->detector->rule();
     for (Alarm& alarm :
          limiter_.add(std::move(found.alarm), found.key, rule.limit_every_ns(), now_ns)) {

@@ -90,12 +90,15 @@ class GuestWatch {
     std::uint64_t hits = 0, told = 0;  // of its probes; those that its condition was asked about
     std::set<std::string> over_there, now_there;  // objects of the look before, and of this one
   };
+  enum class Doubt : std::uint8_t { waits, is_told };
+  struct Moment {
+    std::uint64_t host_ns = 0, guest_ns = 0;
+  };
   struct Found {
     Alarm alarm;
     std::string key;
     Running* by = nullptr;
-    bool by_look = false;  // what a state said: told when the kernel that said it lives on
-    std::uint64_t host_ns = 0, guest_ns = 0;  // when it was seen
+    std::optional<Moment> seen{};  // by a look: told when the kernel that it was read from lives on
   };
 
   Result<void> attach_guest();
@@ -120,13 +123,13 @@ class GuestWatch {
   void note_once(Running& running, std::string reason);
   Result<void> look(std::uint64_t now_ns);
   Result<void> check_found();
-  void date_found();
-  bool lives_on(const Found& found);
+  Moment now();
+  static bool lives_on(const Moment& seen, const Moment& now);
+  std::vector<Found> take_found(Doubt doubt);
   void look_by(Running& running, const Look& look);
   Look make_look(Reader& reader, std::uint64_t now_ns);
   void count_hits();
-  void raise(Running& running, Detection detection);
-  enum class Doubt : std::uint8_t { waits, is_told };
+  void raise(Running& running, Detection detection, std::optional<Moment> seen);
   void deliver_found(Doubt doubt = Doubt::waits);
   nlohmann::json evidence_of(std::int32_t pid);
   std::uint64_t guest_time(Reader& reader);
@@ -149,7 +152,6 @@ class GuestWatch {
   std::map<std::string, Rule>
       rule_by_name_;  // also those that were taken away: sums may be to come
   std::vector<Found> found_;
-  bool is_looking_ = false;  // a detector does; else what is found is found by hits
   std::uint64_t counted_ns_ = 0;
   std::uint64_t modules_ns_ = 0;                 // when they were looked at last
   std::vector<std::string> modules_{};           // that were loaded then

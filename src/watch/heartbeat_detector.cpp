@@ -90,7 +90,7 @@ class HeartbeatDetector final : public Detector {
     return now_ns - timer.last_ns > allowed;
   }
   static std::string silence(const Timer& timer, std::uint64_t now_ns) {
-    return fmt::format("{:.1f}s", static_cast<double>(now_ns - timer.last_ns) / 1e9);
+    return seconds_text(now_ns - timer.last_ns);
   }
 
   /// A rule without a condition is about those that beat at all, which only their hits tell.

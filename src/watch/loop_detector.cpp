@@ -98,14 +98,13 @@ class LoopDetector final : public Detector {
   std::string entered() const { return how_.entry.substr(how_.entry.find(':') + 1); }
 
   void tell(const Look& look, const Thread& thread, const Inside& task, const Raise& raise) {
-    const double standing_s = static_cast<double>(look.guest_ns - task.since_ns) / 1e9;
     const std::string where =
         look.where ? look.where(thread.task, thread.cpu, thread.state == 'R') : "";
     const FieldValues fields(
         {Row{"comm", Value(std::string(thread.comm))}, Row{"pid", Value(std::int64_t{thread.pid})},
          Row{"tgid", Value(std::int64_t{thread.tgid})}, Row{"cpu", Value(std::int64_t{thread.cpu})},
          Row{"function", Value(entered())}, Row{"turns", Value(task.turns)},
-         Row{"standing", Value(fmt::format("{:.1f}s", standing_s))},
+         Row{"standing", Value(seconds_text(look.guest_ns - task.since_ns))},
          Row{"symbol", where.empty() ? Value() : Value(where)}});
     if (!rule_.matches(fields, memory_, look.guest_ns)) return;
     raise({.fields = fields,

@@ -23,10 +23,6 @@ struct Standstill {
   bool seen = false;           // in this look
 };
 
-std::string seconds(std::uint64_t ns) {
-  return fmt::format("{:.1f}s", static_cast<double>(ns) / 1e9);
-}
-
 class ProgressDetector final : public Detector {
  public:
   explicit ProgressDetector(CompiledRule rule)
@@ -148,7 +144,7 @@ class ProgressDetector final : public Detector {
          Row{"comm", Value(std::string(thread.comm))},
          Row{"state", Value(std::string(1, thread.state))},
          Row{"cpu", Value(std::int64_t{thread.cpu})}, Row{"cpu_percent", Value(percent_)},
-         Row{"standing", Value(seconds(stood_ns_))}});
+         Row{"standing", Value(seconds_text(stood_ns_))}});
     const Where where(look, thread.task, thread.cpu, runs);
     const JoinedFields with_place(own, where);
     const OfProcess of_process(process);
@@ -175,7 +171,7 @@ class ProgressDetector final : public Detector {
            Row{"pid", pid_value(look, activity.current)},
            Row{"comm", Value(reader_->name_of(look.reader, activity.current))},
            Row{"waiting", Value(std::uint64_t{activity.running})},
-           Row{"standing", Value(seconds(stood_ns_))}});
+           Row{"standing", Value(seconds_text(stood_ns_))}});
       const Where where(look, activity.current, static_cast<std::int32_t>(cpu), true);
       const JoinedFields fields(own, where);
       if (rule_.matches(fields, memory_, look.guest_ns)) raise({.fields = fields, .object = key});
@@ -194,7 +190,7 @@ class ProgressDetector final : public Detector {
       standing_.clear();  // no alarm while it is paused, nor for the time that it was
       return;
     }
-    const FieldValues own({Row{"standing", Value(seconds(stood_ns_))}});
+    const FieldValues own({Row{"standing", Value(seconds_text(stood_ns_))}});
     const Where where(look, GuestVirt(), 0, true);
     const JoinedFields fields(own, where);
     if (rule_.matches(fields, memory_, look.host_ns)) raise({.fields = fields, .object = "guest"});

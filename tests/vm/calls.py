@@ -7,12 +7,11 @@ the guests run by real KVM on the lab's nested host, and are probed by engine kv
 """
 import json
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-from harness import VMSIGHT, Guest, expect, main, vmsight
+from harness import VMSIGHT, Guest, expect, main_nested, vmsight
 from probe_kvm import outer_run
 from watch import Watch, settles, shell
 
@@ -146,7 +145,4 @@ def inner(_, *kernels):
 
 
 if __name__ == "__main__":
-    inside = sys.argv[-1] == "inside"
-    if inside:
-        sys.argv.pop()
-    main(inner if inside else test)
+    main_nested(test, inner)

@@ -111,3 +111,11 @@ def main(test):
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     print(f"PASSED in {time.monotonic() - begun:.0f} s, "
           f"{sum(one.ru_utime + one.ru_stime for one in used):.0f} s of processors")
+
+
+def main_nested(outer, inner):
+    """main() of a test that runs itself on the nested host, with `inside` behind its arguments: `inner` is for there."""
+    inside = sys.argv[-1] == "inside"
+    if inside:
+        sys.argv.pop()
+    main(inner if inside else outer)

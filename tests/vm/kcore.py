@@ -6,10 +6,9 @@ Runs in a guest of the lab, whose userland is this machine's: what /proc says th
 import json
 import os
 import re
-import sys
 from pathlib import Path
 
-from harness import ROOT, VMSIGHT, expect, main, vmsight
+from harness import ROOT, VMSIGHT, expect, main_nested, vmsight
 from vmlab_lib import initramfs, nested
 from vmlab_lib.kernels import fetch
 
@@ -81,7 +80,4 @@ def outer():
 
 
 if __name__ == "__main__":
-    inside = sys.argv[-1] == "inside"
-    if inside:
-        sys.argv.pop()
-    main(inner if inside else outer)
+    main_nested(outer, inner)

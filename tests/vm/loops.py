@@ -4,14 +4,13 @@
 Opening a FIFO that nobody writes to is a function that is not left; one that gets its writer is. A directory of many
 entries is a loop of many turns; a small one is not. With `kvm` the guests run by real KVM on the lab's nested host.
 """
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-from harness import Guest, expect, main
+from harness import Guest, expect, main_nested
 from probe_kvm import outer_run
-from watch import Watch, quiet, shell, start
+from watch import quiet, shell, start, watching
 
 RULES = """
 - rule: open does not end
@@ -62,14 +61,8 @@ def looped(kernel, **options):
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as rules, Guest(kernel=kernel, backend="memfd", cpus=2, **options) as guest:
         rules.write(RULES)
         rules.flush()
-        watch = Watch(guest, rules.name, "--engine", "auto")
-        try:
-            watch.started()
+        with watching(guest, rules.name, "--engine", "auto") as watch:
             scenes(guest, watch)
-            watch.end()
-        finally:
-            watch.process.kill()
-            watch.process.wait()
         guest.report()
 
 
@@ -87,7 +80,4 @@ def inner(_, *kernels):
 
 
 if __name__ == "__main__":
-    inside = sys.argv[-1] == "inside"
-    if inside:
-        sys.argv.pop()
-    main(inner if inside else test)
+    main_nested(test, inner)

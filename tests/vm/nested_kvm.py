@@ -4,10 +4,9 @@
 Runs itself there: the outer part starts the host, the inner one boots a guest with KVM.
 """
 import os
-import sys
 from pathlib import Path
 
-from harness import ROOT, VMSIGHT, Failure, Guest, check_truth, expect, main, vmsight
+from harness import ROOT, VMSIGHT, Failure, Guest, check_truth, expect, main_nested, vmsight
 from techniques import SINCE_9
 from vmlab_lib import initramfs, nested
 from vmlab_lib.kernels import fetch
@@ -60,7 +59,4 @@ def outer(kernel, backend, *techniques):
 
 
 if __name__ == "__main__":
-    inside = sys.argv[-1] == "inside"
-    if inside:
-        sys.argv.pop()
-    main(inner if inside else outer)
+    main_nested(outer, inner)

@@ -4,14 +4,12 @@
 Under real stock KVM on the lab's nested host, by engine kvm; what a hostile guest would do is done to its memory from
 outside. While probes are armed no other check finds anything. A guest that reboots raises no alarm, and is probed again.
 """
-import json
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 from check import Checker, Memory, symbol
-from harness import Guest, expect, main
+from harness import Guest, expect, main_nested
 from probe_kvm import outer_run
 from watch import Watch, settles
 
@@ -128,7 +126,4 @@ def inner(_, *kernels):
 
 
 if __name__ == "__main__":
-    inside = sys.argv[-1] == "inside"
-    if inside:
-        sys.argv.pop()
-    main(inner if inside else lambda *kernels: outer_run(Path(__file__), "all", *kernels))
+    main_nested(lambda *kernels: outer_run(Path(__file__), "all", *kernels), inner)

@@ -34,7 +34,7 @@ from pathlib import Path
 
 import lease
 import study
-from harness import ROOT, VMSIGHT, Guest, expect, main, run, vmsight
+from harness import ROOT, TRACE_NOTHING, TRACER, VMSIGHT, Guest, expect, main_nested, run, vmsight
 from trace import Tracer, check_missed, check_module, check_order, check_reset, compare, status, system_call, told_calls
 from vmlab_lib import initramfs, nested
 from vmlab_lib.kernels import fetch
@@ -240,8 +240,7 @@ def check_leases(guest, kernel, count=LEASES):
 
 
 def check_refuse(guest, kernel):
-    guest.puppet("sh mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null; cd /sys/kernel/tracing &&"
-                 " echo vfs_statfs > set_ftrace_filter && echo function > current_tracer")
+    guest.puppet(f"sh {TRACER} && echo vfs_statfs > set_ftrace_filter && echo function > current_tracer")
     other = Tracer(guest, "kprobe:vfs_fsync_range", "--engine", "kvm")
     for site, said in (("kprobe:vfs_statfs", "the guest traces this function itself"),
                        ("kprobe:vfs_fsync_range", "another probe is there already"),
@@ -252,7 +251,7 @@ def check_refuse(guest, kernel):
         expect(done.returncode != 0 and said in done.stderr.decode(), f"{site}: {done.returncode} {done.stderr}")
         print(f"{kernel}: refused: {done.stderr.decode().splitlines()[0]}", flush=True)
     other.end()
-    guest.puppet("sh cd /sys/kernel/tracing && echo nop > current_tracer")
+    guest.puppet(f"sh {TRACE_NOTHING}")
     expect(not records(guest), f"records are left: {records(guest)}")
 
 
@@ -370,7 +369,4 @@ def outer_run(program, what, *kernels):
 
 
 if __name__ == "__main__":
-    inside = sys.argv[-1] == "inside"
-    if inside:
-        sys.argv.pop()
-    main(inner if inside else lambda *arguments: outer_run(Path(__file__), *arguments))
+    main_nested(lambda *arguments: outer_run(Path(__file__), *arguments), inner)

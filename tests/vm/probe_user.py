@@ -16,12 +16,11 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
 
-from harness import ROOT, VMSIGHT, Guest, expect, main, run, vmsight
+from harness import VMSIGHT, Guest, expect, main_nested, run, vmsight
 from probe_kvm import answers, drive, outer_run, records, wait
 from trace import Tracer, status
 from vmlab_lib import initramfs
@@ -275,7 +274,4 @@ def inner(what, *kernels):
 
 
 if __name__ == "__main__":
-    inside = sys.argv[-1] == "inside"
-    if inside:
-        sys.argv.pop()
-    main(inner if inside else lambda *arguments: outer_run(Path(__file__), *arguments))
+    main_nested(lambda *arguments: outer_run(Path(__file__), *arguments), inner)

@@ -18,7 +18,7 @@ from services import ask
 from vmlab_lib import services
 from vmlab_lib.services import shell
 from vmlab_lib.workloads import free_port
-from watch import Watch
+from watch import watching
 
 BOOT_MODULES = "virtio|virtio_ring|virtio_pci\\w*|virtio_\\w+|net_failover|failover|af_packet|packet|ext4|jbd2|mbcache|crc\\w+"
 # (rule, what it says, why): what happens here and is to be told.
@@ -107,9 +107,7 @@ def work(guest, alarms, until):
 def watched(rules, seconds, kernel):
     with Guest(kernel=kernel, backend="memfd", cpus=2, services=True, mem="1G", forward=free_port()) as guest:
         begin_services(guest, seconds)
-        watch = Watch(guest, None, "--engine", "auto", *(["--disable", "emergency"] if rules == "few" else []))
-        try:
-            watch.started()
+        with watching(guest, None, "--engine", "auto", *(["--disable", "emergency"] if rules == "few" else [])) as watch:
             alarms, begun = Alarms(watch), time.monotonic()
             rounds = work(guest, alarms, begun + seconds / 2)
             guest.reboot()
@@ -120,13 +118,9 @@ def watched(rules, seconds, kernel):
             took = time.monotonic() - begun
             loads = alarms.by_reason[EXPECTED[0][0], EXPECTED[0][2]]
             expect(loads >= rounds, f"{rounds} modules were loaded, {loads} told")
-            watch.end()
-            for (rule, reason), count in alarms.by_reason.items():
-                print(f"{kernel}: {count} expected: {rule}: {reason}")
-            print(f"{kernel}, {rules} rules: {took:.0f} s, {rounds} rounds and a reboot, no other alarm; watch said: {watch.said()}", flush=True)
-        finally:
-            watch.process.kill()
-            watch.process.wait()
+        for (rule, reason), count in alarms.by_reason.items():
+            print(f"{kernel}: {count} expected: {rule}: {reason}")
+        print(f"{kernel}, {rules} rules: {took:.0f} s, {rounds} rounds and a reboot, no other alarm; watch said: {watch.said()}", flush=True)
         guest.report()  # it lives
 
 

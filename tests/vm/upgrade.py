@@ -6,7 +6,7 @@ the program of the new package is not told of when it is started. The emergency 
 guest for their probes, and the time that it stands counts as the time of the program that runs just then.
 """
 from harness import Guest, expect, main
-from watch import Watch, quiet, settles
+from watch import quiet, settles, watching
 
 CONTROL = "Package: lab-ticker\\nVersion: {0}\\nArchitecture: all\\nMaintainer: lab <lab@localhost>\\nDescription: a program\\n"
 UNIT = "[Service]\\nExecStart=/usr/bin/lab-ticker {0}000\\n"
@@ -49,14 +49,8 @@ def test():
         for version in (1, 2):
             command(guest, PACK.format(version))
         command(guest, "dpkg -i /root/ticker-1.deb && systemctl start lab-ticker")
-        watch = Watch(guest, None, "--disable", "emergency")
-        try:
-            watch.started()
+        with watching(guest, None, "--disable", "emergency") as watch:
             upgraded(guest, watch)
-            watch.end()
-        finally:
-            watch.process.kill()
-            watch.process.wait()
         guest.report()
 
 

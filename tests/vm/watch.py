@@ -9,6 +9,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 from harness import VMSIGHT, Guest, expect, main, run, vmsight
@@ -88,6 +89,19 @@ class Watch:
     def end(self):
         self.process.send_signal(signal.SIGINT)
         expect(self.process.wait(20) == 0, f"exit status {self.process.returncode}: {self.said()}")
+
+
+@contextmanager
+def watching(guest, rules, *options):
+    """A Watch that has begun; it ends as by Ctrl-C, and without a failure with status 0."""
+    watch = Watch(guest, rules, *options)
+    try:
+        watch.started()
+        yield watch
+        watch.end()
+    finally:
+        watch.process.kill()
+        watch.process.wait()
 
 
 def settles(condition, message, watch, patience=PATIENCE):

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import remains
 from harness import VMSIGHT, Guest, expect, main, run, vmsight
-from watch import PATIENCE, SECRET, Watch, settles, shell, start
+from watch import PATIENCE, SECRET, Watch, settles, shell, start, watching
 
 RUNTIME = Path("/run/vmsight") if os.geteuid() == 0 else Path(os.environ["XDG_RUNTIME_DIR"]) / "vmsight"
 LISTENER = """
@@ -54,18 +54,6 @@ def write(file, *rules):
     file.truncate()
     file.write("".join(rules))
     file.flush()
-
-
-@contextmanager
-def watching(guest, rules, *options):
-    watch = Watch(guest, rules.name, *options)
-    try:
-        watch.started()
-        yield watch
-        watch.end()
-    finally:
-        watch.process.kill()
-        watch.process.wait()
 
 
 def alarms(watch, rule):
@@ -110,7 +98,7 @@ def reload(watch, said):
 def changing_rules(guest):
     with rules_of(SECRET, LISTENER.replace("PORT", "4321")) as rules:
         plan = dry_run(guest, rules)
-        with watching(guest, rules) as watch:
+        with watching(guest, rules.name) as watch:
             opens_secret(guest, watch, 1)
             whole, told = status(guest, watch)
             expect(whole["alarms"] == 1 and whole["cpu_ns"] > 0 and whole["memory_bytes"] > 1 << 20, whole)
@@ -195,7 +183,7 @@ def run_state(guest):
 
 
 def not_allowed(guest, folder):
-    with rules_of(acting("pause", "snapshot", f"run touch {folder}/ran", "case")) as rules, watching(guest, rules) as watch:
+    with rules_of(acting("pause", "snapshot", f"run touch {folder}/ran", "case")) as rules, watching(guest, rules.name) as watch:
         for action in ("pause", "snapshot", "run touch"):
             expect(f'its action "{action}' in watch.said(), f"{action} is not said beforehand: {watch.said()}")
         expect("--cases names no directory" in watch.said(), watch.said())
@@ -209,7 +197,7 @@ def not_allowed(guest, folder):
 def case_is_whole(guest, folder):
     """Alarm, state, log, stacks and core; what it says of the process is so."""
     with rules_of(acting("case core", f"run cat > {folder}/ran")) as rules, \
-            watching(guest, rules, "--cases", f"{folder}/cases", "--allow", "run") as watch:
+            watching(guest, rules.name, "--cases", f"{folder}/cases", "--allow", "run") as watch:
         shell(guest, "mkfifo /tmp/hold; echo watched > /dev/kmsg; echo x > /tmp/secret")
         reader = start(guest, "cat /tmp/secret /tmp/hold")
         watch.wait("opens secret", reader)
@@ -232,7 +220,7 @@ def case_is_whole(guest, folder):
 
 def pauses(guest, folder):
     with rules_of(acting("pause", "snapshot")) as rules, \
-            watching(guest, rules, "--cases", f"{folder}/cases", "--allow", "pause,snapshot") as watch:
+            watching(guest, rules.name, "--cases", f"{folder}/cases", "--allow", "pause,snapshot") as watch:
         expect("will not be taken" not in watch.said(), watch.said())
         start(guest, "sh -c 'sleep 0.3; cat /tmp/secret'")
         settles(lambda: run_state(guest) == "paused", "it is not paused", watch)
@@ -277,10 +265,10 @@ def refusing(guest, *functions):
     """Of both vCPUs at once, again and again; others than the condition names are let through."""
     for function in functions:
         with rules_of(DENIED.replace("FUNCTION", function)) as rules:
-            with watching(guest, rules) as watch:
+            with watching(guest, rules.name) as watch:
                 expect("--allow deny is not given" in watch.said(), watch.said())
                 expect("gone" in shell(guest, "mkdir /tmp/denied; rmdir /tmp/denied && echo gone"), "it is refused though nobody allowed it")
-            with watching(guest, rules, "--allow", "deny", "--engine", "gdbstub") as watch:
+            with watching(guest, rules.name, "--allow", "deny", "--engine", "gdbstub") as watch:
                 said = shell(guest, "mkdir /tmp/denied 2>&1; ls -d /tmp/denied 2>&1; touch /tmp/allowed && echo others")
                 expect("Operation not permitted" in said and "No such file" in said and "others" in said, said)
                 settles(lambda: len(alarms(watch, "directory")) == 1, "no alarm of what is refused", watch)
@@ -293,7 +281,7 @@ def refusing(guest, *functions):
             expect("there" in shell(guest, "mkdir /tmp/denied && rmdir /tmp/denied && echo there"), f"{function} is refused for ever")
             guest.report()
     with rules_of(DENIED.replace("FUNCTION", "do_exit")) as rules, \
-            watching(guest, rules, "--allow", "deny", "--engine", "gdbstub") as watch:
+            watching(guest, rules.name, "--allow", "deny", "--engine", "gdbstub") as watch:
         expect("will not be taken: do_exit does not return a signed number" in watch.said(), watch.said())
         shell(guest, "mkdir /tmp/denied && rmdir /tmp/denied")
         settles(lambda: alarms(watch, "directory"), "the rule itself does not run", watch)
