@@ -64,6 +64,11 @@ Result<QmpClient::Event> MonitorSession::wait_event(std::string_view name, Milli
   return client_.wait_event(name, patience);
 }
 
+Result<std::uint64_t> MonitorSession::resets() {
+  const std::lock_guard lock(mutex_);
+  return client_.resets();
+}
+
 Result<std::string> MonitorSession::human(std::string command_line, Milliseconds patience) {
   VMSIGHT_TRY(const auto answer, execute(QmpClient::human(std::move(command_line)), patience));
   return human_text(answer);

@@ -43,6 +43,7 @@ class MonitorSession {
   Result<nlohmann::json> execute(Command command, Milliseconds patience = QmpClient::command_time);
   std::vector<Event> take_events();
   Result<Event> wait_event(std::string_view name, Milliseconds patience);
+  Result<std::uint64_t> resets();
 
   /// What a command of the human monitor says, with plain newlines.
   Result<std::string> human(std::string command_line,

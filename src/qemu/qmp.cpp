@@ -90,12 +90,19 @@ std::string QmpClient::to_line(const Command& command) {
 
 Result<json> QmpClient::answer_to(const Command& command, std::uint64_t id,
                                   Clock::time_point deadline) {
-  while (true) {
+  for (std::size_t unwanted = 0;; ++unwanted) {
+    VMSIGHT_TRY_VOID(check_flood(deadline, unwanted));
     VMSIGHT_TRY(json answer, receive(deadline));
     keep_event(answer);
     if (answer.value("id", json()) != id) continue;  // or an answer that nobody waits for any more
     return returned_value("QMP", command.name, std::move(answer));
   }
+}
+
+/// What had come before the deadline is looked at; one that never stops talking is not waited for.
+Result<void> QmpClient::check_flood(Clock::time_point deadline, std::size_t unwanted) const {
+  if (unwanted < max_events || Clock::now() < deadline) return {};
+  return Error{.code = ErrorCode::timeout, .message = "wait for QMP: no answer in time"};
 }
 
 /// {"event": "STOP", "data": {}, "timestamp": {"seconds": 1, "microseconds": 2}}
@@ -110,6 +117,7 @@ void QmpClient::keep_event(const json& message) {
       event.time_us = seconds.get<std::uint64_t>() * 1'000'000 + rest.get<std::uint64_t>();
     }
   }
+  if (event.name == "RESET") ++resets_;
   if (events_.size() >= max_events) events_.pop_front();
   events_.push_back(std::move(event));
 }
@@ -123,7 +131,8 @@ std::vector<QmpClient::Event> QmpClient::take_events() {
 
 Result<QmpClient::Event> QmpClient::wait_event(std::string_view name, Milliseconds patience) {
   const auto deadline = Clock::now() + patience;
-  while (true) {
+  for (std::size_t unwanted = 0;; ++unwanted) {
+    VMSIGHT_TRY_VOID(check_flood(deadline, unwanted));
     const auto found = std::find_if(events_.begin(), events_.end(),
                                     [&](const Event& event) { return event.name == name; });
     if (found != events_.end()) {
@@ -133,6 +142,17 @@ Result<QmpClient::Event> QmpClient::wait_event(std::string_view name, Millisecon
     }
     VMSIGHT_TRY(const json message, receive(deadline));
     keep_event(message);
+  }
+}
+
+Result<std::uint64_t> QmpClient::resets() {
+  const auto deadline = Clock::now();
+  for (std::size_t read = 0;; ++read) {
+    VMSIGHT_TRY_VOID(check_flood(deadline, read));
+    const auto message = receive(deadline);
+    if (!message && message.error().code == ErrorCode::timeout) return resets_;
+    if (!message) return message.error();
+    keep_event(*message);
   }
 }
 

@@ -64,6 +64,9 @@ class QmpClient {
   /// The first event with this name that has not been taken yet. Others stay where they are.
   Result<Event> wait_event(std::string_view name, Milliseconds patience);
 
+  /// How often QEMU has told of a reset of the machine since the connection was made. Waits for nothing.
+  Result<std::uint64_t> resets();
+
   /// Whether the connection broke: nothing will be answered any more.
   bool broken() const { return broken_; }
 
@@ -77,6 +80,7 @@ class QmpClient {
   Result<nlohmann::json> answer_to(const Command& command, std::uint64_t id,
                                    Clock::time_point deadline);
   Result<nlohmann::json> receive(Clock::time_point deadline);
+  Result<void> check_flood(Clock::time_point deadline, std::size_t unwanted) const;
   Result<nlohmann::json> take_line(std::size_t end);
   void keep_event(const nlohmann::json& message);
   Result<void> send(std::string_view text, Clock::time_point deadline, int descriptor = -1);
@@ -86,6 +90,7 @@ class QmpClient {
   std::string received_;  // what follows the last line taken
   std::uint64_t last_id_ = 0;
   std::deque<Event> events_;
+  std::uint64_t resets_ = 0;
   bool broken_ = false;
 };
 

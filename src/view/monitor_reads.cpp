@@ -49,6 +49,7 @@ Result<std::unique_ptr<MonitorReads>> MonitorReads::open(const Vm& vm, Way way) 
   }
   std::unique_ptr<MonitorReads> source(new MonitorReads(vm, way));
   VMSIGHT_TRY(source->session_, MonitorSession::of(vm.info()));
+  VMSIGHT_TRY(source->resets_, source->session_->resets());
   auto files = SaveFiles::make(source->session_, vm);
   if (files) {
     source->files_ = *std::move(files);
@@ -117,6 +118,16 @@ Result<void> MonitorReads::read_by_saving(ReadPlan& plan, std::span<const ReadPl
     plan.deliver(runs[i], bytes_);
   }
   return {};
+}
+
+Result<void> MonitorReads::health() {
+  VMSIGHT_TRY_VOID(vm_.check_alive());
+  const auto resets = session_->resets();
+  if (!resets) return explain(resets.error());
+  if (std::exchange(resets_, *resets) == *resets) return {};
+  return Error{.code = ErrorCode::vm_gone,
+               .message = "the guest was reset",
+               .hint = "attach again when it is up"};
 }
 
 Result<std::vector<PhysRange>> MonitorReads::populated() {

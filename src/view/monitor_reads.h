@@ -30,7 +30,8 @@ class MonitorReads final : public PageSource {
   /// All RAM: the monitor does not tell which of it is populated.
   Result<std::vector<PhysRange>> populated() override;
   Result<void> scan(GuestPhys from, std::span<std::byte> into) override;
-  Result<void> health() override { return vm_.check_alive(); }
+  /// vm_gone, once, also for a guest that was reset: until it has written over its old memory, that looks alive.
+  Result<void> health() override;
   std::uint64_t calls() const override { return calls_; }
   bool is_live() const override { return true; }
   bool is_passive() const override { return false; }
@@ -53,6 +54,7 @@ class MonitorReads final : public PageSource {
   std::vector<SaveFile> saved_;     // one for each command of a batch
   std::vector<std::byte> bytes_;    // of one run
   std::uint64_t calls_ = 0;
+  std::uint64_t resets_ = 0;  // of which was told
 };
 
 }  // namespace vmsight

@@ -6,6 +6,7 @@
 #include <sys/un.h>
 #include <cstring>
 #include <filesystem>
+#include <thread>
 
 #include "replay/fake_qmp.h"
 
@@ -112,6 +113,49 @@ TEST(QmpClient, EventsDoNotPileUp) {
   ASSERT_TRUE(client);
   ASSERT_TRUE(client->execute({"cont"}));
   EXPECT_EQ(client->take_events().size(), 256u);
+}
+
+TEST(QmpClient, CountsResetsThatAreThereToRead) {
+  Pair pair(R"({"QMP": {}})"
+            "\n"
+            R"({"event": "RESET", "data": {"guest": true}})"
+            "\n");
+  auto client = QmpClient::negotiate(std::move(pair.ours));
+  ASSERT_TRUE(client);
+  EXPECT_EQ(client->resets().value(), 1u);
+  EXPECT_EQ(client->resets().value(), 1u);
+  constexpr std::string_view again =
+      R"({"event": "RESET"})"
+      "\n"
+      R"({"id": 2, "return": {}})"
+      "\n";
+  ASSERT_EQ(::send(pair.theirs.get(), again.data(), again.size(), 0),
+            static_cast<ssize_t>(again.size()));
+  ASSERT_TRUE(client->execute({"cont"}, 20ms));
+  EXPECT_TRUE(client->wait_event("RESET", 20ms));  // who takes it leaves it counted
+  EXPECT_EQ(client->resets().value(), 2u);
+}
+
+TEST(QmpClient, OneThatNeverStopsTalkingIsATimeout) {
+  Pair pair(R"({"QMP": {}})"
+            "\n");
+  auto client = QmpClient::negotiate(std::move(pair.ours));
+  ASSERT_TRUE(client);
+  std::thread talker([end = pair.theirs.get()] {
+    std::string said;
+    while (said.size() < 32768) said += "{}\n";
+    while (::send(end, said.data(), said.size(), MSG_NOSIGNAL) > 0) continue;
+  });
+  const auto answer = client->execute({"cont"}, 20ms);
+  const auto event = client->wait_event("STOP", 20ms);
+  const auto resets = client->resets();
+  ::shutdown(pair.theirs.get(), SHUT_RDWR);
+  talker.join();
+  ASSERT_FALSE(answer);
+  EXPECT_EQ(answer.error().code, ErrorCode::timeout);
+  ASSERT_FALSE(event);
+  EXPECT_EQ(event.error().code, ErrorCode::timeout);
+  if (!resets) EXPECT_EQ(resets.error().code, ErrorCode::timeout);
 }
 
 TEST(QmpClient, PassesADescriptor) {
