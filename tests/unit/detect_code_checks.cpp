@@ -62,6 +62,32 @@ TEST_F(ExecutablePages, ThatNobodyOwnsAreFoundAsRuns) {
   EXPECT_THAT(all.findings[1].what, HasSubstr("3 executable pages"));
 }
 
+TEST_F(ExecutablePages, WhatAModuleWasStartedFromIsOnItsWay) {
+  map_code(place, 3);
+  const GuestVirt list = *kernel_.symbol("init_free_list");
+  guest_.put(list, std::uint64_t{0xffff888012345000});  // nobody has begun
+  expect_skipped(run("executable-pages"), "was changing its code");
+  guest_.put(list, std::uint64_t{0});
+  const auto offset = [&](std::string_view type, std::string_view member) {
+    return kernel_.made().offset(type, member);
+  };
+  const GuestVirt kthreadd = guest_.allocate(page_size), task = guest_.allocate(page_size),
+                  kthread = guest_.allocate(page_size), worker = guest_.allocate(page_size);
+  guest_.put(*kernel_.symbol("kthreadd_task"), kthreadd.raw());
+  guest_.link_list(kthreadd + offset("task_struct", "children"),
+                   std::vector{task + offset("task_struct", "sibling")});
+  kernel_.made().put(task, "task_struct", "flags", std::uint64_t{0x200020});
+  kernel_.made().put(task, "task_struct", "worker_private", kthread.raw());
+  kernel_.made().put(kthread, "kthread", "data", worker.raw());
+  kernel_.made().put(worker, "worker", "current_func", kernel_.symbol("do_free_init")->raw());
+  expect_skipped(run("executable-pages"), "was changing its code");  // a worker is about to
+  kernel_.made().put(worker, "worker", "current_func", std::uint64_t{0});
+  EXPECT_EQ(run("executable-pages").findings.size(), 1U);
+  guest_.put(task + offset("task_struct", "sibling"),
+             (task + offset("task_struct", "sibling")).raw());  // in circles: nobody is seen
+  EXPECT_EQ(run("executable-pages").findings.size(), 1U);
+}
+
 TEST_F(ExecutablePages, InTheDirectMapAreFound) {
   const GuestVirt at = guest_.allocate(page_size, page_size);
   const auto entry = guest_.entry_of(guest_.root(), at);

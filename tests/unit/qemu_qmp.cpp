@@ -124,11 +124,10 @@ TEST(QmpClient, CountsResetsThatAreThereToRead) {
   ASSERT_TRUE(client);
   EXPECT_EQ(client->resets().value(), 1u);
   EXPECT_EQ(client->resets().value(), 1u);
-  constexpr std::string_view again =
-      R"({"event": "RESET"})"
-      "\n"
-      R"({"id": 2, "return": {}})"
-      "\n";
+  constexpr std::string_view again = R"({"event": "RESET"})"
+                                     "\n"
+                                     R"({"id": 2, "return": {}})"
+                                     "\n";
   ASSERT_EQ(::send(pair.theirs.get(), again.data(), again.size(), 0),
             static_cast<ssize_t>(again.size()));
   ASSERT_TRUE(client->execute({"cont"}, 20ms));
@@ -155,7 +154,7 @@ TEST(QmpClient, OneThatNeverStopsTalkingIsATimeout) {
   EXPECT_EQ(answer.error().code, ErrorCode::timeout);
   ASSERT_FALSE(event);
   EXPECT_EQ(event.error().code, ErrorCode::timeout);
-  if (!resets) EXPECT_EQ(resets.error().code, ErrorCode::timeout);
+  EXPECT_TRUE(resets || resets.error().code == ErrorCode::timeout);
 }
 
 TEST(QmpClient, PassesADescriptor) {

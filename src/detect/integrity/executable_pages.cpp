@@ -124,6 +124,7 @@ extern const IntegrityCheck executable_pages_check{
              .what = "executable memory of the kernel belongs to its text, modules, BPF or tracers",
              .family = "kernel"},
     .run = check_executable_pages,
+    .doubtful_during = KernelChanges::module_start,
     .looks = 8,  // half a second: a module's start is freed some time after nobody owns it
 };
 

@@ -33,7 +33,7 @@ extern const IntegrityCheck ftrace_handlers_check{
              .what = "function tracers call the kernel or listed modules",
              .family = "kernel"},
     .run = check_ftrace_handlers,
-    .of_code = true,
+    .doubtful_during = KernelChanges::code,
 };
 
 }  // namespace vmsight

@@ -134,7 +134,7 @@ extern const IntegrityCheck ftrace_sites_check{
              .what = "functions begin with a NOP, or with the call of a tracer that is known",
              .family = "kernel"},
     .run = check_ftrace_sites,
-    .of_code = true,
+    .doubtful_during = KernelChanges::code,
 };
 
 }  // namespace vmsight

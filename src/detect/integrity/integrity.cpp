@@ -18,12 +18,6 @@ namespace {
 constexpr unsigned torn_rounds =
     3;  // looks that met what was changing, beside those that must agree
 
-/// Held while the kernel changes its code, from the tables that say how it shall be until all places are so:
-/// kernel/extable.c, jump_label.c, static_call_inline.c, tracepoint.c, kprobes.c and trace/ftrace.c.
-constexpr std::string_view code_locks[] = {"text_mutex",        "jump_label_mutex",
-                                           "static_call_mutex", "tracepoints_mutex",
-                                           "kprobe_mutex",      "ftrace_lock"};
-
 using Chosen = std::vector<const IntegrityCheck*>;
 
 Result<Chosen> choose(std::span<const std::string> names) {
@@ -101,24 +95,6 @@ class LinuxIntegrityChecker final : public IntegrityChecker {
                  .hint = "try again when its first program runs"};
   }
 
-  /// By now: what the look has read before is not asked.
-  bool changes_code() {
-    if (!locks_) {
-      locks_.emplace();
-      const auto owner = kernel_.member("mutex", "owner");
-      for (const std::string_view name : code_locks) {
-        const auto lock = kernel_.symbol(name);
-        if (owner && lock) locks_->push_back(*lock + owner->offset);
-      }
-    }
-    Reader reader(memory_, kernel_.space());
-    return std::ranges::any_of(*locks_, [&](GuestVirt owner) {
-      const bool held = reader.u64(owner) != 0 && reader.ok();
-      reader.clear_fault();
-      return held;
-    });
-  }
-
   static unsigned rounds_for(const Chosen& chosen) {
     unsigned looks = 0;
     for (const IntegrityCheck* check : chosen) looks = std::max(looks, check->looks);
@@ -154,7 +130,7 @@ class LinuxIntegrityChecker final : public IntegrityChecker {
       VMSIGHT_TRY_VOID(kernel_.check_running());
       const auto places = KernelPlaces::read(kernel_, reader_);
       const auto own_traps = options_.own_traps ? options_.own_traps() : std::vector<OwnTrap>();
-      const bool begins_changing = changes_code();
+      const bool begins_changing = changes_.under_way(KernelChanges::code);
       for (Course& course : courses) {
         if (course.looks != 0 && !course.is_open()) continue;
         Look look{.kernel = kernel_,
@@ -166,8 +142,10 @@ class LinuxIntegrityChecker final : public IntegrityChecker {
                   .memory = remembered_,
                   .check = course.check->info.name};
         auto done = places ? run_one(*course.check, look) : Result<void>(places.error());
-        const bool is_doubtful = done && course.check->of_code && !look.findings.empty();
-        const bool is_changing = is_doubtful && (begins_changing || changes_code());
+        const unsigned during = course.check->doubtful_during;
+        const bool is_changing = done && !look.findings.empty() &&
+                                 ((begins_changing && (during & KernelChanges::code) != 0) ||
+                                  changes_.under_way(during));
         if (is_changing) done = Error{ErrorCode::bad_data, "the kernel was changing its code"};
         take(course, look, done);
         course.report.changing = is_changing;
@@ -218,7 +196,7 @@ class LinuxIntegrityChecker final : public IntegrityChecker {
   KernelPlaces no_places_;
   IntegrityMemory remembered_;
   std::unique_ptr<StateReader> states_;
-  std::optional<std::vector<GuestVirt>> locks_;  // words that are not 0 while one is held
+  KernelChanges changes_{kernel_, memory_};
 };
 
 }  // namespace

@@ -6,6 +6,7 @@
 
 #include "detect/integrity/integrity.h"
 #include "detect/integrity/integrity_memory.h"
+#include "detect/integrity/kernel_changes.h"
 #include "detect/integrity/kernel_places.h"
 #include "detect/integrity/own_traps.h"
 #include "vmsight/reader.h"
@@ -40,8 +41,8 @@ struct IntegrityCheck {
   unsigned parts = 0;  // of the state
   /// An error says why the check could not be done. The reader has no fault when it begins.
   Result<void> (*run)(Look& look) = nullptr;
-  bool of_code = false;  // which the kernel changes itself, while it holds locks that say so
-  unsigned looks = 3;    // that must agree on a guest that runs
+  unsigned doubtful_during = KernelChanges::none;  // kinds, by which what was found may come to be
+  unsigned looks = 3;                              // that must agree on a guest that runs
 };
 
 std::span<const IntegrityCheck> integrity_check_table();

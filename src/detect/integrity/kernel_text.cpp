@@ -146,7 +146,7 @@ extern const IntegrityCheck kernel_text_check{
              .what = "code of the kernel is as in its baseline, but for what the kernel patches",
              .family = "kernel"},
     .run = check_kernel_text,
-    .of_code = true,
+    .doubtful_during = KernelChanges::code,
 };
 
 }  // namespace vmsight

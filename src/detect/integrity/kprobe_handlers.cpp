@@ -37,7 +37,7 @@ extern const IntegrityCheck kprobes_check{
              .what = "kprobes call the kernel or listed modules",
              .family = "kernel"},
     .run = check_kprobes,
-    .of_code = true,
+    .doubtful_during = KernelChanges::code,
 };
 
 }  // namespace vmsight

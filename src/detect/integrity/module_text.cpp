@@ -201,7 +201,7 @@ extern const IntegrityCheck module_text_check{
              .what = "code of modules is as when it was loaded, but for what the kernel patches",
              .family = "kernel"},
     .run = check_module_text,
-    .of_code = true,
+    .doubtful_during = KernelChanges::code,
 };
 
 }  // namespace vmsight

@@ -217,7 +217,7 @@ extern const IntegrityCheck patch_sites_check{
              .what = "jump labels and static calls lead to where the kernel's tables say",
              .family = "kernel"},
     .run = check_patch_sites,
-    .of_code = true,
+    .doubtful_during = KernelChanges::code,
 };
 
 }  // namespace vmsight
