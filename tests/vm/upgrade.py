@@ -2,8 +2,9 @@
 """upgrade.py - the shipped rules while a Debian with systemd upgrades a package by dpkg, whose program runs.
 
 The upgrade replaces the program's file, so that one rule says that a deleted program runs, and no other says anything;
-the program of the new package is not told of when it is started. The emergency rules are off: engine gdbstub stops the
-guest for their probes, and the time that it stands counts as the time of the program that runs just then.
+the program of the new package is not told of when it is started. The emergency rules are off: QEMU 7.2 throws away all
+code that it has translated whenever the gdbstub stops the guest, so that systemd, which meets their probes often, runs
+a hundred times as long as it did and is said to spin.
 """
 from harness import Guest, expect, main
 from watch import quiet, settles, watching
