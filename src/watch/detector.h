@@ -30,6 +30,9 @@ struct Look {
   std::function<std::string(GuestVirt task, std::int32_t cpu, bool runs)> where;
   /// Why the guest stands if somebody wants it to ("paused"), "" if it should run, or nobody knows.
   std::function<std::string()> halted_by_somebody;
+  /// Whether the vCPUs run something else than this kernel, as firmware and what unpacks the next kernel after a
+  /// reset: what is in memory of this one stands then. False if that cannot be told. Costs a question, too.
+  std::function<bool()> runs_other_code;
 };
 
 /// What a detector has found; the frame makes an alarm of it.

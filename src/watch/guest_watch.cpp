@@ -8,6 +8,7 @@
 #include <chrono>
 
 #include "base/clock.h"
+#include "host/process.h"
 #include "kernel/architecture.h"
 #include "kernel/guest_text.h"
 #include "kernel/module_symbols.h"
@@ -391,7 +392,8 @@ Look GuestWatch::make_look(Reader& reader, std::uint64_t now_ns) {
           .guest_ns = guest_time(reader),
           .where = [this, &reader](GuestVirt task, std::int32_t cpu,
                                    bool runs) { return place_of(reader, task, cpu, runs); },
-          .halted_by_somebody = [this] { return halted_by_somebody(); }};
+          .halted_by_somebody = [this] { return halted_by_somebody(); },
+          .runs_other_code = [this] { return runs_other_code(); }};
 }
 
 /// Ticks of the guest: they stand while it does. An idle guest may count them late, all at once.
@@ -437,8 +439,22 @@ std::string GuestWatch::place_of(Reader& reader, GuestVirt task, std::int32_t cp
 
 std::string GuestWatch::halted_by_somebody() {
   if (!guest_.vm) return "an image";
+  if (is_stopped(guest_.vm->info().pid)) return "the QEMU process is stopped";
   const auto state = guest_.vm->run_state();
   return state && *state != "running" ? *state : "";
+}
+
+bool GuestWatch::runs_other_code() {
+  if (!guest_.vm) return false;
+  const auto registers = guest_.vm->registers();
+  const auto start = guest_.kernel->symbol("_stext"), end = guest_.kernel->symbol("_etext");
+  if (!registers || registers->empty() || !start || !end) return false;
+  const AddressSpace& space = guest_.kernel->space();
+  const auto text = space.translate(*guest_.memory, *start);
+  if (!text) return false;
+  std::vector<std::uint64_t> tables;
+  for (const VcpuRegisters& vcpu : *registers) tables.push_back(vcpu.cr3);
+  return !space.architecture().maps_image(*guest_.memory, tables, *text, *end - *start, *start);
 }
 
 /// Those that are only counted tell their detectors once a second.

@@ -136,6 +136,7 @@ class GuestWatch {
   std::string place_of(Reader& reader, GuestVirt task, std::int32_t cpu, bool runs);
   std::string symbol_of(GuestVirt address);
   std::string halted_by_somebody();
+  bool runs_other_code();
   std::uint64_t next_due_ns() const;
 
   std::string spec_, name_;

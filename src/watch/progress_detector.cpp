@@ -190,6 +190,9 @@ class ProgressDetector final : public Detector {
       standing_.clear();  // no alarm while it is paused, nor for the time that it was
       return;
     }
+    // A kernel that was reset is found until the next has written over it. One that never does is told of, too.
+    constexpr std::uint64_t longest_boot_ns = 60'000'000'000;
+    if (stood_ns_ < longest_boot_ns && look.runs_other_code && look.runs_other_code()) return;
     const FieldValues own({Row{"standing", Value(seconds_text(stood_ns_))}});
     const Where where(look, GuestVirt(), 0, true);
     const JoinedFields fields(own, where);
