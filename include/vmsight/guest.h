@@ -1,7 +1,7 @@
 // attach(): from a name to a guest whose memory can be read and whose kernel is known.
 //
 //   VMSIGHT_TRY(Guest guest, attach("web1", {}));
-//   VMSIGHT_TRY(const auto reader, StateReader::create(*guest.kernel, *guest.memory));
+//   VMSIGHT_TRY(const auto reader, state_reader_of(guest));
 //
 // The steps can be taken one by one: open_guest(), open_memory(), find_kernel_of(). None of them
 // disturbs the guest, but what a killed vmsight left in the VM is undone first.
@@ -18,14 +18,18 @@
 #include "vmsight/image.h"
 #include "vmsight/kernel.h"
 #include "vmsight/memory.h"
+#include "vmsight/state.h"
 #include "vmsight/view.h"
 #include "vmsight/vm.h"
 
 namespace VMSIGHT_PUBLIC vmsight {
 
 struct AttachOptions {
-  std::string technique = "auto";     // as open_view() takes it
-  TechniqueWish wish;                 // what "auto" must give
+  std::string technique = "auto";  // as open_view() takes it
+  TechniqueWish wish;              // what "auto" must give
+  /// Only states are read, by state_reader_of(): one moment, if that is wished for, may be proven from a guest
+  /// that runs.
+  bool proves_states = false;
   std::optional<std::string> kernel;  // an index or the start of a build id
   bool all_kernels = false;     // list every kernel in memory, though the running one is known
   ImageOptions image;           // how an image is opened
@@ -45,7 +49,9 @@ struct Guest {
   std::string name;  // the VM's, or the path of the image
   std::unique_ptr<Vm> vm;
   std::optional<Image> image;
-  std::unique_ptr<GuestMemory> memory;       // after open_memory()
+  std::unique_ptr<GuestMemory> memory;  // after open_memory()
+  std::unique_ptr<GuestMemory> live;    // for proofs; views of `memory` are taken where they fail
+  bool only_proofs = false;             // ... there are none: `memory` is what proofs are made from
   std::vector<TechniqueStatus> passed_over;  // techniques that "auto" did not take, and why
   std::unique_ptr<Kernel> kernel;            // after find_kernel_of()
 
@@ -67,6 +73,10 @@ Result<void> open_memory(Guest& guest, const AttachOptions& options);
 /// Finds the kernel that runs, again if there was one: a guest that rebooted has another. The
 /// monitor is asked for registers only if memory alone does not tell it. Errors of find_kernel().
 Result<void> find_kernel_of(Guest& guest, const AttachOptions& options);
+
+/// Reads states as attaching was asked to: one moment, proven or of a guest that was halted, or each record by
+/// itself. Uses `guest` for as long as it lives. Errors of StateReader::create().
+Result<std::unique_ptr<StateReader>> state_reader_of(Guest& guest);
 
 /// open_guest(), open_memory() and find_kernel_of(), in this order.
 Result<Guest> attach(const std::string& spec, const AttachOptions& options = {});

@@ -16,6 +16,10 @@
 #include "vmsight/kernel.h"
 #include "vmsight/memory.h"
 
+namespace vmsight {
+class ReadLog;
+}
+
 namespace VMSIGHT_PUBLIC vmsight {
 
 class Reader {
@@ -41,6 +45,8 @@ class Reader {
         std::memcpy(&value, at, sizeof(T));
         // The guest may change the bytes: the value in the register is the one we judge and use.
         if constexpr (sizeof(T) <= 8 && std::is_scalar_v<T>) asm volatile("" : "+r"(value));
+        if (log_ != nullptr) [[unlikely]]
+          record_value(va, value);
       }
       return value;
     }
@@ -60,7 +66,7 @@ class Reader {
   std::size_t copy(GuestVirt va, std::span<std::byte> into);
 
   /// The bytes at va up to the end of its page, or nullptr and a fault. For hot loops; the same
-  /// caution as for GuestMemory::page.
+  /// caution as for GuestMemory::page. What is used of them is to be told to record().
   const std::byte* locate(GuestVirt va) {
     const std::uint64_t vpn = va.raw() >> page_shift;
     Slot& slot = slots_[(vpn ^ (vpn >> 8)) % slots_.size()];
@@ -72,6 +78,12 @@ class Reader {
 
   /// A NUL-terminated string of at most into.size() bytes; not terminated if longer.
   std::string_view c_string(GuestVirt va, std::span<char> into);
+
+  /// From now on all that is read is told to the log, which must outlive the reader; nullptr: to nobody.
+  void record_to(ReadLog* log) { log_ = log; }
+  ReadLog* log() const { return log_; }
+  /// These bytes were read there, by other means than the functions above.
+  void record(GuestVirt va, std::span<const std::byte> bytes);
 
   bool ok() const { return !fault_.has_value(); }
   /// The address that faulted first.
@@ -99,16 +111,43 @@ class Reader {
     std::uint64_t epoch = 0;
     const std::byte* bytes = nullptr;
   };
+  template <typename T>
+  void record_value(GuestVirt va, const T& value) {
+    if constexpr (sizeof(T) <= 8) {
+      std::uint64_t bits = 0;
+      std::memcpy(&bits, &value, sizeof(T));
+      record_word(va, bits, sizeof(T));
+    } else {
+      record(va, std::as_bytes(std::span(&value, 1)));
+    }
+  }
+  void record_word(GuestVirt va, std::uint64_t value, std::uint32_t size);
   const std::byte* locate_slow(GuestVirt va, Slot& slot);
   void drop_slots();
 
   GuestMemory& memory_;
   const AddressSpace& space_;
+  ReadLog* log_ = nullptr;
   std::optional<GuestVirt> fault_;
   std::uint64_t epoch_ = 1;
   std::uint64_t generation_ = 0;    // of the memory, when the slots were empty last
   std::vector<GuestVirt> visited_;  // pages this object touched
   std::array<Slot, 1024> slots_;
+};
+
+/// Of what moves all the time (clocks, counters): what is read in its life is not told to the log.
+class Unrecorded {
+ public:
+  explicit Unrecorded(Reader& reader) : reader_(reader), log_(reader.log()) {
+    reader.record_to(nullptr);
+  }
+  ~Unrecorded() { reader_.record_to(log_); }
+  Unrecorded(const Unrecorded&) = delete;
+  Unrecorded& operator=(const Unrecorded&) = delete;
+
+ private:
+  Reader& reader_;
+  ReadLog* log_;
 };
 
 }  // namespace vmsight

@@ -5,6 +5,7 @@
 // mean "could not be read" (null in JSON); `problems` says why. Nothing here changes the guest.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -272,9 +273,21 @@ struct Problem {
   bool operator==(const Problem&) const = default;
 };
 
+/// Why all that a view shows was there at once. What moves all the time (clocks, times, counters of bytes and
+/// pages) a proof leaves out: it is of some moment of the view.
+enum class Consistency : std::uint8_t {
+  none,      // each record may be of another moment
+  proof,     // read twice from a running guest, and nothing had changed in between
+  halt,      // the guest was halted
+  snapshot,  // a copy of one moment was read, or an image
+};
+std::string_view to_string(Consistency consistency);
+
 struct ViewInfo {
   std::string technique;
   bool paused = false;
+  Consistency consistency = Consistency::none;
+  std::string not_proven;  // why a view that was to be proven is none: "sockets changed, 16 times"
   std::uint64_t start_ns = 0, duration_ns = 0;  // host's monotonic clock
   std::uint64_t bytes_read = 0, pages = 0, retries = 0;
   std::uint64_t pause_ns = 0;  // how long the guest was stopped for it, as the host saw it
@@ -328,12 +341,24 @@ struct StateOptions {
   bool residency = false;             // walk page tables: how much of each map is in RAM
 };
 
+/// What StateReader::create_proven() tries before it takes the other memory.
+struct ProofOptions {
+  unsigned attempts = 16;                   // whole readings
+  std::chrono::milliseconds patience{500};  // for all of them
+};
+
 /// Reads state through one kernel and one view, again and again. Keeps types and layout only:
 /// nothing it learnt of the guest's state is reused by the next read.
 class StateReader {
  public:
   /// Both must outlive it. unsupported, naming the structure, if a needed member is missing.
   static Result<std::unique_ptr<StateReader>> create(Kernel& kernel, GuestMemory& memory);
+  /// Views of one moment, of a guest that runs on: the whole state is read from `live`, and again, until nothing
+  /// has changed in between. When that does not come to be, from `otherwise`, whose views are of one moment; if
+  /// that is nullptr, read() fails with `timeout`, and says what changed.
+  static Result<std::unique_ptr<StateReader>> create_proven(Kernel& kernel, GuestMemory& live,
+                                                            GuestMemory* otherwise,
+                                                            const ProofOptions& options = {});
   virtual ~StateReader() = default;
 
   /// A new view: refreshes the memory, reads, verifies what may have changed meanwhile.

@@ -76,6 +76,8 @@ Result<std::unique_ptr<Kernel>> kernel_of(const Guest& guest, const AttachOption
 Guest& Guest::operator=(Guest&& other) noexcept {
   kernel = std::move(other.kernel);  // each uses those that follow
   memory = std::move(other.memory);
+  live = std::move(other.live);
+  only_proofs = other.only_proofs;
   vm = std::move(other.vm);
   image = std::move(other.image);
   name = std::move(other.name);
@@ -114,7 +116,24 @@ Result<Guest> open_guest(const std::string& spec, const AttachOptions& options) 
   return guest;
 }
 
+/// A proof needs memory of the guest as it runs, and where it fails another technique.
+Result<void> open_for_proofs(Guest& guest, const AttachOptions& options) {
+  TechniqueWish of_live = options.wish;
+  of_live.consistent = false;
+  of_live.no_pause = true;
+  auto live = open_view(*guest.vm, options.technique, of_live);
+  auto memory = open_view(*guest.vm, options.technique, options.wish, &guest.passed_over);
+  if (!live && !memory) return guest.explain(std::move(memory).error());
+  guest.only_proofs = !memory.has_value();
+  guest.memory = memory ? *std::move(memory) : *std::move(live);
+  if (!guest.only_proofs && live) guest.live = *std::move(live);
+  return {};
+}
+
 Result<void> open_memory(Guest& guest, const AttachOptions& options) {
+  const bool is_chosen = guest.vm && options.technique == "auto";
+  if (is_chosen && options.proves_states && options.wish.consistent)
+    return open_for_proofs(guest, options);
   auto memory = open_view_of(guest, options);
   if (!memory) return guest.explain(std::move(memory).error());
   guest.memory = *std::move(memory);
@@ -128,6 +147,12 @@ Result<void> find_kernel_of(Guest& guest, const AttachOptions& options) {
   // A cache that cannot be written costs time at the next start, nothing else.
   if (!options.cache_directory.empty()) static_cast<void>(guest.kernel->save_cache());
   return {};
+}
+
+Result<std::unique_ptr<StateReader>> state_reader_of(Guest& guest) {
+  if (guest.only_proofs) return StateReader::create_proven(*guest.kernel, *guest.memory, nullptr);
+  if (guest.live) return StateReader::create_proven(*guest.kernel, *guest.live, guest.memory.get());
+  return StateReader::create(*guest.kernel, *guest.memory);
 }
 
 Result<Guest> attach(const std::string& spec, const AttachOptions& options) {

@@ -16,6 +16,7 @@ constexpr std::size_t max_warnings = 5;  // in text; JSON has all problems
 AttachOptions attach_options(const CommonOptions& options) {
   return {.technique = options.technique,
           .wish = options.wish,
+          .proves_states = options.reads_states,
           .kernel = options.kernel,
           .all_kernels = options.all_kernels,
           .image = options.image,
@@ -77,7 +78,7 @@ Result<void> with_guest(const CommonOptions& options,
 }
 
 Result<void> read_state(Guest& guest, const StateOptions& options, State& into) {
-  VMSIGHT_TRY(const auto reader, StateReader::create(*guest.kernel, *guest.memory));
+  VMSIGHT_TRY(const auto reader, state_reader_of(guest));
   return reader->read(options, into);
 }
 
@@ -88,6 +89,7 @@ Result<void> check_format(const CommonOptions& options) {
 
 Result<void> show_state(Session& session, const StateVerb& verb) {
   VMSIGHT_TRY_VOID(check_format(session.common));
+  session.common.reads_states = true;
   return with_guest(session.common, [&](Guest& guest) -> Result<void> {
     State state;
     VMSIGHT_TRY_VOID(read_state(guest, verb.options, state));

@@ -18,8 +18,9 @@ class StateAll : public Verb {
   }
 
   Result<void> run(Session& session) override {
+    session.common.reads_states = true;
     return with_guest(session.common, [&](Guest& guest) -> Result<void> {
-      VMSIGHT_TRY(auto reader, StateReader::create(*guest.kernel, *guest.memory));
+      VMSIGHT_TRY(auto reader, state_reader_of(guest));
       State state;
       const unsigned parts = part_all | (threads_ ? part_threads : 0U);
       for (unsigned turn = 0; turn < repeat_; ++turn) {

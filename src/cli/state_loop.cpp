@@ -15,6 +15,7 @@ StateLoop::StateLoop(Session& session, const StateLoopOptions& options)
 
 Result<void> StateLoop::run(const Show& show) {
   end_orderly_on({SIGINT, SIGTERM});
+  session_.common.reads_states = true;
   VMSIGHT_TRY(guest_, open_named_memory(session_.common));
   const bool endless = !options_.count && !options_.duration_s;
   if (guest_.image && endless) options_.count = 1;  // it is always the same
@@ -38,7 +39,7 @@ bool StateLoop::alive() const { return guest_.vm && guest_.vm->check_alive().has
 Result<void> StateLoop::follow_kernel(const Show& show) {
   VMSIGHT_TRY_VOID(find_kernel());
   if (ended()) return {};
-  VMSIGHT_TRY(const auto reader, StateReader::create(*guest_.kernel, *guest_.memory));
+  VMSIGHT_TRY(const auto reader, state_reader_of(guest_));
   bool is_first = true;
   while (!ended()) {
     const Ticker::Tick tick = ticker_.wait([&] { return ended(); });

@@ -23,6 +23,7 @@ struct CommonOptions {
   TechniqueWish wish;                 // what "auto" must give
   std::optional<std::string> kernel;  // --kernel: an index or the start of a build id
   ImageOptions image;                 // how an image is opened
+  bool reads_states = false;          // and nothing else of the guest's memory
   bool use_cache = true;
   bool all_kernels = false;  // list every kernel in memory, though the running one is known
   bool json = false;

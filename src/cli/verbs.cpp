@@ -39,7 +39,8 @@ void declare_common(CLI::App& app, const VerbInfo& verb, CommonOptions& common) 
            "them and says which work")
         ->group(group)
         ->type_name("NAME");
-    app.add_flag("--consistent", common.wish.consistent, "auto: a view must show one moment")
+    app.add_flag("--consistent", common.wish.consistent,
+                 "auto: a view must show one moment, proven or halted")
         ->group(group);
     app.add_flag("--no-pause", common.wish.no_pause, "auto: the guest must not be stopped")
         ->group(group);

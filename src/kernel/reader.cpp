@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "kernel/read_log.h"
+
 namespace vmsight {
 
 const std::byte* Reader::locate_slow(GuestVirt va, Slot& slot) {
@@ -23,6 +25,14 @@ const std::byte* Reader::locate_slow(GuestVirt va, Slot& slot) {
   slot = {vpn, epoch_, bytes};
   visited_.push_back(va.page());
   return bytes + va.page_offset();
+}
+
+void Reader::record(GuestVirt va, std::span<const std::byte> bytes) {
+  if (log_ != nullptr) log_->note(va, bytes);
+}
+
+void Reader::record_word(GuestVirt va, std::uint64_t value, std::uint32_t size) {
+  log_->note_word(va, value, size);
 }
 
 std::uint64_t Reader::value(GuestVirt object, const Member& member) {
@@ -55,6 +65,7 @@ std::size_t Reader::copy(GuestVirt va, std::span<std::byte> into) {
     const std::size_t length =
         std::min<std::size_t>(page_size - from.page_offset(), into.size() - done);
     std::memcpy(into.data() + done, bytes, length);
+    record(from, into.subspan(done, length));
     done += length;
   }
   return done;
@@ -69,9 +80,13 @@ std::string_view Reader::c_string(GuestVirt va, std::span<char> into) {
     const std::size_t length =
         std::min<std::size_t>(page_size - from.page_offset(), into.size() - done);
     std::memcpy(into.data() + done, bytes, length);
-    if (const void* end = std::memchr(into.data() + done, 0, length)) {
-      return {into.data(), static_cast<std::size_t>(static_cast<const char*>(end) - into.data())};
+    const std::span<char> piece = into.subspan(done, length);
+    if (const void* end = std::memchr(piece.data(), 0, length)) {
+      const auto size = static_cast<std::size_t>(static_cast<const char*>(end) - piece.data());
+      record(from, std::as_bytes(piece.first(size + 1)));
+      return {into.data(), done + size};
     }
+    record(from, std::as_bytes(piece));
     done += length;
   }
   return {into.data(), done};

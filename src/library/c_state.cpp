@@ -167,7 +167,7 @@ Result<vmsight_state*> read(vmsight_guest& guest, const vmsight_state_options& o
   if (options.pid != 0) wanted.pid = options.pid;
   Guest& of = guest.guest;
   if (!guest.reader) {
-    VMSIGHT_TRY(guest.reader, StateReader::create(*of.kernel, *of.memory));
+    VMSIGHT_TRY(guest.reader, state_reader_of(of));
   }
   auto made = std::make_unique<vmsight_state>();
   if (auto read = guest.reader->read(wanted, made->state); !read)

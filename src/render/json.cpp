@@ -82,10 +82,17 @@ Json to_json(const VmSummary& vm) {
 }
 
 Json to_json(const ViewInfo& view) {
-  return {{"technique", view.technique},   {"paused", view.paused},
-          {"start_ns", view.start_ns},     {"duration_ns", view.duration_ns},
-          {"bytes_read", view.bytes_read}, {"pages", view.pages},
-          {"retries", view.retries},       {"pause_ns", view.pause_ns}};
+  const auto& why = view.not_proven;
+  return {{"technique", view.technique},
+          {"paused", view.paused},
+          {"consistency", to_string(view.consistency)},
+          {"not_proven", why.empty() ? Json(nullptr) : Json(for_json(why))},
+          {"start_ns", view.start_ns},
+          {"duration_ns", view.duration_ns},
+          {"bytes_read", view.bytes_read},
+          {"pages", view.pages},
+          {"retries", view.retries},
+          {"pause_ns", view.pause_ns}};
 }
 
 Json to_json(const TickInfo& tick) {

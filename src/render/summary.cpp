@@ -33,9 +33,16 @@ std::string vm_text(const VmSummary& vm) {
 }
 
 std::string view_text(const ViewInfo& view) {
-  return fmt::format("{}{}, {} pages, {} in {}, {} records read again", view.technique,
-                     view.paused ? " (paused)" : "", view.pages, byte_size(view.bytes_read),
-                     duration(view.duration_ns), view.retries);
+  const bool proven = view.consistency == Consistency::proof;
+  std::string text = fmt::format(
+      "{}{}, {} pages, {} in {}, {} read again", view.technique,
+      view.paused ? " (paused)"
+      : proven    ? " (proven to be of one moment)"
+                  : "",
+      view.pages, byte_size(view.bytes_read), duration(view.duration_ns),
+      proven ? fmt::format("{} times", view.retries) : fmt::format("{} records", view.retries));
+  if (!view.not_proven.empty()) text += "; not proven: " + view.not_proven;
+  return text;
 }
 
 std::string devices_text(const State& state) {

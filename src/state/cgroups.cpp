@@ -13,6 +13,12 @@
 namespace vmsight {
 namespace {
 
+/// A count that moves all the time.
+std::uint64_t moving(Reader& reader, GuestVirt at) {
+  const Unrecorded scope(reader);
+  return reader.u64(at);
+}
+
 constexpr std::size_t max_hierarchies = 64, max_groups = 1u << 16, max_links = 64;
 constexpr std::size_t max_depth = 1024, max_text = 4096, max_name = 256;
 constexpr std::uint32_t task_exiting = 0x4;                        // PF_EXITING
@@ -303,6 +309,7 @@ std::uint64_t CgroupsReader::controllers_of(Reader& reader, const Hierarchy& hie
 void CgroupsReader::read_cpu_time(Context& context, GuestVirt cgroup, Group& group) const {
   if (usage_ == absent) return;
   Reader& reader = context.reader;
+  const Unrecorded moving(reader);
   group.told_parent_ns = reader.u64(cgroup + usage_told_);
   group.cpu_ns = reader.u64(cgroup + usage_);
   const GuestVirt area = reader.pointer(cgroup + usage_per_cpu_);
@@ -330,14 +337,15 @@ void CgroupsReader::read_controls(Context& context, const Hierarchy& hierarchy, 
                                   Cgroup& into) const {
   Reader& reader = context.reader;
   if (const GuestVirt state = state_of(reader, cgroup, memory); state != GuestVirt()) {
-    into.memory_bytes = reader.u64(state + memory_usage_) << page_shift;
+    into.memory_bytes = moving(reader, state + memory_usage_) << page_shift;
     into.memory_max = bytes_or_none(reader.u64(state + memory_max_));
     if (hierarchy.unified) {
       if (memory_min_ != absent) into.memory_min = bytes_or_none(reader.u64(state + memory_min_));
       if (memory_low_ != absent) into.memory_low = bytes_or_none(reader.u64(state + memory_low_));
       if (memory_high_ != absent)
         into.memory_high = bytes_or_none(reader.u64(state + memory_high_));
-      if (swap_usage_ != absent) into.swap_bytes = reader.u64(state + swap_usage_) << page_shift;
+      if (swap_usage_ != absent)
+        into.swap_bytes = moving(reader, state + swap_usage_) << page_shift;
       if (swap_max_ != absent) into.swap_max = bytes_or_none(reader.u64(state + swap_max_));
     }
   }

@@ -86,6 +86,14 @@ inline std::uint64_t first_link(Reader& reader, const BucketArray& table, std::u
   return reader.u64(table.start + bucket * table.stride + table.head_offset) & table.head_mask;
 }
 
+inline void record_heads(Reader& reader, GuestVirt at, const std::byte* bytes, std::uint32_t stride,
+                         std::uint64_t count) {
+  if (reader.log() == nullptr) return;
+  if (stride == 8) return reader.record(at, std::span(bytes, count * 8));
+  for (std::uint64_t i = 0; i < count; ++i)  // what is between them may be locks
+    reader.record(at + i * stride, std::span(bytes + i * stride, 8));
+}
+
 /// Calls visit(bucket, first link) for each bucket that is not empty. Nearly all are empty and
 /// tables are large, so buckets are looked at a page at a time. Visit may use the reader freely
 /// and must clear faults of its own. False, with the reader's fault set, if a page is missing or
@@ -107,6 +115,7 @@ bool each_chain(Reader& reader, const BucketArray& table, Visit visit) {
     const std::uint64_t room = page_size - at.page_offset();
     const std::uint64_t here =
         std::min((room + table.stride - 1) / table.stride, table.count - bucket);
+    record_heads(reader, at, bytes, table.stride, here);
     std::size_t found = 0;
     for (std::uint64_t i = 0; i < here; ++i) {
       std::uint64_t link;

@@ -210,6 +210,7 @@ Traffic NetCounters::veth_queues(Context& context, GuestVirt device, View& view)
     if (view.reads_left == 0) reader.set_fault(device);
     view.reads_left -= view.reads_left != 0;
     const GuestVirt queue = queues + std::uint64_t{i} * at->size;
+    const Unrecorded moving(reader);
     sum.rx_packets += reader.u64(queue + at->packets);
     sum.rx_bytes += reader.u64(queue + at->bytes);
   }
@@ -270,6 +271,7 @@ GuestVirt NetCounters::lower_device(Reader& reader, GuestVirt device) const {
 
 Traffic NetCounters::plain(Reader& reader, GuestVirt device) const {
   const GuestVirt at = device + stats_;
+  const Unrecorded moving(reader);
   return {reader.u64(at + plain_.rx_packets), reader.u64(at + plain_.rx_bytes),
           reader.u64(at + plain_.tx_packets), reader.u64(at + plain_.tx_bytes)};
 }
@@ -278,6 +280,7 @@ Traffic NetCounters::per_cpu(Context& context, GuestVirt area, const PerCpu& at)
   Traffic sum;
   Reader& reader = context.reader;
   if (area == GuestVirt()) return sum;  // not allocated before the device is first used
+  const Unrecorded moving(reader);
   for (std::size_t cpu = 0; cpu < context.kernel.per_cpu_offsets().size() && reader.ok(); ++cpu) {
     const GuestVirt own = context.kernel.per_cpu(area, cpu);
     sum += {reader.u64(own + at.rx_packets), reader.u64(own + at.rx_bytes),

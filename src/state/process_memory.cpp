@@ -65,6 +65,7 @@ void ProcessMemoryReader::read(ProcessContext& process, GuestVirt mm, Process& r
 
 std::uint64_t ProcessMemoryReader::resident_pages(Reader& reader, GuestVirt mm) const {
   std::uint64_t pages = 0;
+  const Unrecorded moving(reader);
   for (unsigned i : rss_counters) {
     const auto count = static_cast<std::int64_t>(reader.u64(mm + at_.rss + i * counter_stride_));
     if (count > 0) pages += static_cast<std::uint64_t>(count);  // may be below 0 for a moment

@@ -50,6 +50,7 @@ void TimesReader::read(ProcessContext& process, GuestVirt leader, GuestVirt sign
   } else {
     tasks_.walk_threads(reader, signal, threads);
   }
+  const Unrecorded moving(reader);
   // Threads that have ended left their time with the group.
   CpuTime sampled{reader.u64(signal + at_.user), reader.u64(signal + at_.system),
                   reader.u64(signal + at_.runtime)};

@@ -37,6 +37,7 @@ Result<ResidencyReader> ResidencyReader::resolve(Kernel& kernel) {
 void ResidencyReader::measure(ProcessContext& process, GuestVirt mm, bool is_hugetlb,
                               MemoryMap& map) const {
   Reader& reader = process.reader();
+  const Unrecorded moving(reader);
   const auto root = reader.space().translate(reader.memory(), reader.pointer(mm + at_.pgd));
   Walk walk{.process = process,
             .start = map.start,

@@ -24,6 +24,11 @@ void tell_left_out(State& state) {
   tell("mounts", state.mounts);
 }
 
+Consistency consistency_of(const ViewNature& nature) {
+  if (!nature.one_moment) return Consistency::none;
+  return nature.is_read_halted() ? Consistency::halt : Consistency::snapshot;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<StateReader>> StateReader::create(Kernel& kernel, GuestMemory& memory) {
@@ -102,6 +107,8 @@ Result<void> LinuxStateReader::read_view(const StateOptions& options, State& int
   const MemoryCounters counters = memory_.counters();
   into.view = {.technique = std::string(memory_.technique()),
                .paused = memory_.nature().halts,
+               .consistency = consistency_of(memory_.nature()),
+               .not_proven = {},
                .start_ns = start,
                .duration_ns = monotonic_ns() - start,
                .bytes_read = counters.bytes,
@@ -124,10 +131,15 @@ Result<void> LinuxStateReader::check_kernel() {
                .hint = "the guest may have rebooted; attach again"};
 }
 
+void LinuxStateReader::begin_part(std::string_view name) {
+  if (ReadLog* log = reader_.log()) log->begin_part(name);
+}
+
 template <typename Part, typename... Needs>
 void LinuxStateReader::read_part(Context& context, Part& part, unsigned flags,
                                  std::string_view name, const Needs&... needs) {
   if ((context.options.parts & flags) == 0) return;
+  begin_part(name);
   if (!part) {
     context.state.problem(std::string(name), part.error().message);
     return;
@@ -140,6 +152,7 @@ void LinuxStateReader::read_part(Context& context, Part& part, unsigned flags,
 Result<void> LinuxStateReader::read_processes(Context& context) {
   unsigned parts = context.options.parts;
   if ((parts & process_parts) == 0) return {};
+  begin_part("processes");
   if ((parts & part_sockets) != 0) parts |= part_open_files;  // they tell who owns a socket
   reader_.clear_fault();
   return table_.read(context, parts, counts_);
@@ -147,6 +160,7 @@ Result<void> LinuxStateReader::read_processes(Context& context) {
 
 Result<void> LinuxStateReader::read_mounts(Context& context) {
   if ((context.options.parts & part_mounts) == 0) return {};
+  begin_part("mounts");
   const unsigned attempts = memory_.is_live() ? std::max(1u, context.options.attempts) : 1;
   const std::size_t problems = context.state.problems.size();
   for (unsigned i = 1;; ++i) {

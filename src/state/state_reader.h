@@ -3,6 +3,7 @@
 
 #include <optional>
 
+#include "kernel/read_log.h"
 #include "state/cgroups.h"
 #include "state/change_counts.h"
 #include "state/cpus.h"
@@ -22,6 +23,8 @@ class LinuxStateReader final : public StateReader {
   static Result<std::unique_ptr<LinuxStateReader>> create(Kernel& kernel, GuestMemory& memory);
 
   Result<void> read(const StateOptions& options, State& into) override;
+  /// What is read for a state is noted there, but for what moves all the time.
+  void record_to(ReadLog* log) { reader_.record_to(log); }
 
  private:
   LinuxStateReader(Kernel& kernel, GuestMemory& memory, ProcessesReader processes, Paths paths,
@@ -29,6 +32,7 @@ class LinuxStateReader final : public StateReader {
 
   Result<void> read_view(const StateOptions& options, State& into);
   Result<void> check_kernel();
+  void begin_part(std::string_view name);
   Result<void> read_processes(Context& context);
   Result<void> read_mounts(Context& context);
   static void tell_broken(State& state, const std::vector<MountsReader::Broken>& broken);

@@ -70,6 +70,7 @@ void ThreadsReader::read_thread(ProcessContext& process, GuestVirt task, std::in
 void ThreadsReader::read_times(Reader& reader, GuestVirt task, Thread& thread) const {
   const Tasks::Offsets& at = tasks_.at();
   thread.start_time_ns = reader.u64(task + at.start_boottime);
+  const Unrecorded moving(reader);
   const CpuTime shown =
       adjust_cpu_time({reader.u64(task + at.utime), reader.u64(task + at.stime),
                        reader.u64(task + at.sum_exec_runtime)},

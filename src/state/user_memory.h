@@ -18,7 +18,7 @@ class UserMemory {
   std::size_t copy(GuestVirt va, std::span<std::byte> into);
 
  private:
-  GuestMemory& memory_;
+  Reader& reader_;
   AddressSpace space_;
   bool usable_ = false;
 };

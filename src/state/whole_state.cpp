@@ -7,6 +7,20 @@ namespace {
 constexpr std::size_t max_problems = 1000;
 }  // namespace
 
+std::string_view to_string(Consistency consistency) {
+  switch (consistency) {
+    case Consistency::none:
+      return "none";
+    case Consistency::proof:
+      return "proof";
+    case Consistency::halt:
+      return "halt";
+    case Consistency::snapshot:
+      break;
+  }
+  return "snapshot";
+}
+
 std::string_view to_string(Validity validity) {
   switch (validity) {
     case Validity::live:

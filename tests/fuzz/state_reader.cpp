@@ -180,7 +180,10 @@ void read_forged(FuzzInput input) {
   const auto options = input.take<std::uint8_t>();
   Scene scene((options & 1) != 0);
   scene.guest().memory().set_live((options & 2) != 0);
-  auto reader = StateReader::create(scene.kernel(), scene.guest().memory());
+  auto reader = (options & 4) != 0
+                    ? StateReader::create_proven(scene.kernel(), scene.guest().memory(), nullptr,
+                                                 {.attempts = 2})
+                    : StateReader::create(scene.kernel(), scene.guest().memory());
   VMSIGHT_CHECK(reader);  // all members are there, whatever the input
   for (unsigned i = 0; i < 256 && !input.empty(); ++i) forge(scene, input);
   State state;

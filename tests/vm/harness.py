@@ -43,7 +43,7 @@ class Guest(lab_guest.Guest):
     """The lab's; of one that no longer answers it is said where its processors and tasks are."""
 
     def __exit__(self, failure, *details):
-        if failure is LineTimeout:
+        if failure in (LineTimeout, TimeoutError):
             print(self._where_it_is(), file=sys.stderr)
         super().__exit__(failure, *details)
 
