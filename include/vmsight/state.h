@@ -283,10 +283,23 @@ enum class Consistency : std::uint8_t {
 };
 std::string_view to_string(Consistency consistency);
 
+/// What a live view met because the guest ran, by class. Each was noticed, and read again or left out. A proven view,
+/// which is read anew as a whole, and one of a halted guest meet none.
+struct Inconsistencies {
+  std::uint64_t list = 0;        // walks of the list of processes that did not hold together
+  std::uint64_t died = 0;        // processes that were gone before all of their record was read
+  std::uint64_t recycled = 0;    // ... and another one was in their place
+  std::uint64_t changed = 0;     // processes that changed while they were read
+  std::uint64_t unreadable = 0;  // ... that could not be followed to their end at first
+  std::uint64_t torn = 0;        // of all these, those that never held still, and are shown as torn
+  bool operator==(const Inconsistencies&) const = default;
+};
+
 struct ViewInfo {
   std::string technique;
   bool paused = false;
   Consistency consistency = Consistency::none;
+  Inconsistencies inconsistencies{};
   std::string not_proven;  // why a view that was to be proven is none: "sockets changed, 16 times"
   std::uint64_t start_ns = 0, duration_ns = 0;  // host's monotonic clock
   std::uint64_t bytes_read = 0, pages = 0, retries = 0;

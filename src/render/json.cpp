@@ -81,18 +81,28 @@ Json to_json(const VmSummary& vm) {
           {"machine", vm.machine.empty() ? Json(nullptr) : Json(for_json(vm.machine))}};
 }
 
+Json to_json(const Inconsistencies& met) {
+  return {{"list", met.list},
+          {"died", met.died},
+          {"recycled", met.recycled},
+          {"changed", met.changed},
+          {"unreadable", met.unreadable},
+          {"torn", met.torn}};
+}
+
 Json to_json(const ViewInfo& view) {
   const auto& why = view.not_proven;
   return {{"technique", view.technique},
           {"paused", view.paused},
-          {"consistency", to_string(view.consistency)},
-          {"not_proven", why.empty() ? Json(nullptr) : Json(for_json(why))},
           {"start_ns", view.start_ns},
           {"duration_ns", view.duration_ns},
           {"bytes_read", view.bytes_read},
           {"pages", view.pages},
           {"retries", view.retries},
-          {"pause_ns", view.pause_ns}};
+          {"pause_ns", view.pause_ns},
+          {"consistency", to_string(view.consistency)},
+          {"not_proven", why.empty() ? Json(nullptr) : Json(for_json(why))},
+          {"inconsistencies", to_json(view.inconsistencies)}};
 }
 
 Json to_json(const TickInfo& tick) {

@@ -43,6 +43,7 @@ void ProcessTable::walk(Context& context) {
     if (i > 2) wait_for_guest(i / 4);
     reader.refetch();
     ++retries_;
+    ++context.state.view.inconsistencies.list;
     if (i + 1 < attempts) continue;
     found_.clear();
     reader.begin_object();
@@ -81,6 +82,11 @@ bool ProcessTable::read_once(ProcessContext& process, Entry& entry) {
   process.reader().begin_object();
   entry.begin = mark(process.context);
   entry.gone = !processes_.read(process, entry.identity);
+  if (entry.gone) {
+    Reader& reader = process.reader();
+    const TaskIdentity now = processes_.tasks().identity(reader, entry.identity.task);
+    entry.recycled = reader.ok() && now != entry.identity;
+  }
   entry.end = mark(process.context);
   return process.reader().ok();
 }
@@ -114,11 +120,20 @@ Result<void> ProcessTable::verify(ProcessContext& process, const ChangeCounts& c
     }
     if (all || entries_[i].suspect || std::binary_search(changed.begin(), changed.end(), i)) {
       VMSIGHT_TRY_VOID(read_again(process, entries_[i]));
+      if (entries_[i].suspect || std::binary_search(changed.begin(), changed.end(), i))
+        count(entries_[i], process.state().view.inconsistencies);
     }
     lost = lost || entries_[i].gone;
   }
   if (lost) VMSIGHT_TRY_VOID(find_missed(process));
   return {};
+}
+
+void ProcessTable::count(const Entry& entry, Inconsistencies& into) {
+  if (entry.gone)
+    ++(entry.recycled ? into.recycled : into.died);
+  else
+    ++(entry.suspect ? into.unreadable : into.changed);
 }
 
 /// Was any directory renamed that is part of a path we gave?
@@ -190,6 +205,7 @@ void ProcessTable::mark_torn(ProcessContext& process, const Entry& entry, std::s
   State& state = process.state();
   if (entry.end.processes > entry.begin.processes) {
     state.processes[entry.begin.processes].validity = Validity::torn;
+    ++state.view.inconsistencies.torn;
   }
   state.problem(fmt::format("process {}", entry.identity.pid), std::move(why));
   process.reader().clear_fault();

@@ -34,8 +34,9 @@ class ProcessTable {
   struct Entry {
     TaskIdentity identity;
     Mark begin{}, end{};
-    bool gone = false;     // it is no longer this process, or no process at all
-    bool suspect = false;  // its first reading failed
+    bool gone = false;      // it is no longer this process, or no process at all
+    bool recycled = false;  // ... and another one is there
+    bool suspect = false;   // its first reading failed
   };
 
   void walk(Context& context);
@@ -49,6 +50,7 @@ class ProcessTable {
   void mark_torn(ProcessContext& process, const Entry& entry, std::string why);
   void in_order(Context& context);
 
+  static void count(const Entry& entry, Inconsistencies& into);
   static Mark mark(const Context& context);
   static void roll_back(Context& context, const Mark& to);
 

@@ -108,6 +108,7 @@ Result<void> LinuxStateReader::read_view(const StateOptions& options, State& int
   into.view = {.technique = std::string(memory_.technique()),
                .paused = memory_.nature().halts,
                .consistency = consistency_of(memory_.nature()),
+               .inconsistencies = into.view.inconsistencies,
                .not_proven = {},
                .start_ns = start,
                .duration_ns = monotonic_ns() - start,

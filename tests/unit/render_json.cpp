@@ -37,8 +37,11 @@ TEST(StateDocument, HasThePromisedKeysInOrder) {
                             "kernel_log", "cgroups", "problems"});
   EXPECT_EQ(json["schema"], "vmsight.state/1");
   expect_begins_with(json["vm"], {"name", "pid", "accelerator", "vcpus", "memory_bytes"});
-  expect_begins_with(json["view"], {"technique", "paused", "start_ns", "duration_ns", "bytes_read",
-                                    "pages", "retries"});
+  expect_begins_with(json["view"],
+                     {"technique", "paused", "start_ns", "duration_ns", "bytes_read", "pages",
+                      "retries", "pause_ns", "consistency", "not_proven", "inconsistencies"});
+  expect_begins_with(json["view"]["inconsistencies"],
+                     {"list", "died", "recycled", "changed", "unreadable", "torn"});
   expect_begins_with(
       json["os"], {"sysname", "nodename", "release", "version", "machine", "uptime_s", "cmdline"});
   expect_begins_with(json["cpus"][0],

@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstring>
+#include <map>
+
 #include "state/process_table.h"
 #include "support/faulty_memory.h"
 #include "unit/state_made_up_kernel.h"
@@ -167,7 +170,33 @@ TEST_F(ProcessTableTest, ChangedWhileItWasRead) {
   EXPECT_THAT(names(),
               ElementsAre("1:k1:live", "2:k2:live", "3:k3:live", "4:k4:live", "5:k5:live"));
   EXPECT_GT(retries_, 0u);
+  EXPECT_EQ(state_.view.inconsistencies, Inconsistencies{.changed = 1});
   EXPECT_TRUE(state_.problems.empty());
+}
+
+TEST_F(ProcessTableTest, GoneOrAnotherOneInItsPlace) {
+  guest_.memory().set_live(true);
+  const auto page = [&](GuestVirt task) { return space_.translate(guest_.memory(), task)->page(); };
+  const GuestPhys dies = page(tasks_[1]), is_reused = page(tasks_[3]);
+  const std::uint64_t start =
+      tasks_[3].page_offset() + kernel_.offset("task_struct", "start_boottime");
+  const std::uint64_t link = tasks_[1].page_offset() + kernel_.offset("task_struct", "tasks");
+  std::map<std::uint64_t, int> readings;
+  FaultPolicy policy;
+  policy.change = [&](GuestPhys read, std::span<std::byte> bytes) {
+    if (++readings[read.raw()] == 1) return;
+    if (read == is_reused) bytes[start] ^= std::byte{1};
+    if (read == dies) {  // LIST_POISON2, and no number any more
+      const std::uint64_t poison = 0xdead000000000122;
+      std::memcpy(bytes.data() + link + 8, &poison, sizeof poison);
+      bytes[tasks_[1].page_offset() + kernel_.offset("task_struct", "exit_state")] =
+          std::byte{0x10};
+    }
+  };
+  FaultyMemory memory(guest_.memory(), policy);
+  ASSERT_TRUE(read(memory));
+  EXPECT_EQ(state_.view.inconsistencies.died, 1U);
+  EXPECT_EQ(state_.view.inconsistencies.recycled, 1U);
 }
 
 TEST_F(ProcessTableTest, NeverHoldsStill) {
@@ -183,6 +212,7 @@ TEST_F(ProcessTableTest, NeverHoldsStill) {
   ASSERT_TRUE(read(memory));
   ASSERT_EQ(state_.processes.size(), 5u);
   EXPECT_EQ(state_.processes[2].validity, Validity::torn);
+  EXPECT_EQ(state_.view.inconsistencies, (Inconsistencies{.changed = 1, .torn = 1}));
   ASSERT_EQ(state_.problems.size(), 1u);
   EXPECT_EQ(state_.problems[0].where, "process 3");
 }
