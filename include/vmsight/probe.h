@@ -22,6 +22,7 @@
 #include <string_view>
 #include <vector>
 
+#include "vmsight/halt.h"
 #include "vmsight/kernel.h"
 #include "vmsight/memory.h"
 #include "vmsight/reader.h"
@@ -259,6 +260,8 @@ struct ProbeSetting {
   /// may use it while the Prober works, which begins views of it.
   GuestMemory& memory;
   std::string engine = "auto";  // or one of engine_names()
+  /// How long the guest may be halted at most: while probes are armed, and at each hit of an engine that stops it.
+  std::chrono::milliseconds max_halt = default_max_halt;
 };
 
 /// Probes in one VM by one engine. Not thread safe; destroying it disarms everything.

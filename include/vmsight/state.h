@@ -300,7 +300,7 @@ struct ViewInfo {
   bool paused = false;
   Consistency consistency = Consistency::none;
   Inconsistencies inconsistencies{};
-  std::string not_proven;  // why a view that was to be proven is none: "sockets changed, 16 times"
+  std::string not_proven;  // why one that was to be proven is a halt: "sockets changed at gva:..."
   std::uint64_t start_ns = 0, duration_ns = 0;  // host's monotonic clock
   std::uint64_t bytes_read = 0, pages = 0, retries = 0;
   std::uint64_t pause_ns = 0;  // how long the guest was stopped for it, as the host saw it

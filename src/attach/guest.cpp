@@ -63,12 +63,14 @@ Result<std::unique_ptr<Kernel>> kernel_of(const Guest& guest, const AttachOption
     find.cr3 = guest.cr3();
     find.page_table = guest.image->kernel_page_table;
   }
-  auto kernel = find_kernel(*guest.memory, find);
+  GuestMemory& memory =
+      guest.live ? *guest.live : *guest.memory;  // the one of which views are begun
+  auto kernel = find_kernel(memory, find);
   if (kernel || kernel.error().code != ErrorCode::ambiguous || !guest.vm) return kernel;
   // Asking the monitor for registers costs more than an attach and may find the socket taken,
   // so it is asked only when memory alone does not tell the live kernel from stale ones.
   find.cr3 = guest.cr3();
-  return find.cr3.empty() ? std::move(kernel) : find_kernel(*guest.memory, find);
+  return find.cr3.empty() ? std::move(kernel) : find_kernel(memory, find);
 }
 
 }  // namespace
@@ -123,7 +125,8 @@ Result<void> open_for_proofs(Guest& guest, const AttachOptions& options) {
   of_live.no_pause = true;
   auto live = open_view(*guest.vm, options.technique, of_live);
   auto memory = open_view(*guest.vm, options.technique, options.wish, &guest.passed_over);
-  if (!live && !memory) return guest.explain(std::move(memory).error());
+  // One that may be halted is not read without that: a proof may fail, and memory is read by others, too.
+  if (!memory && (!live || !options.wish.no_pause)) return guest.explain(std::move(memory).error());
   guest.only_proofs = !memory.has_value();
   guest.memory = memory ? *std::move(memory) : *std::move(live);
   if (!guest.only_proofs && live) guest.live = *std::move(live);

@@ -107,10 +107,13 @@ class Trace : public Verb {
         return Error{.code = ErrorCode::unsupported, .message = "trace: an image does not run"};
       }
       guest_ = &guest;
-      VMSIGHT_TRY(prober_, Prober::open({.vm = *guest.vm,
-                                         .kernel = *guest.kernel,
-                                         .memory = *guest.memory,
-                                         .engine = engine_}));
+      VMSIGHT_TRY(
+          prober_,
+          Prober::open({.vm = *guest.vm,
+                        .kernel = *guest.kernel,
+                        .memory = *guest.memory,
+                        .engine = engine_,
+                        .max_halt = session.common.wish.max_halt.value_or(default_max_halt)}));
       auto done = list_ ? list_sites() : trace();
       prober_.reset();  // before the memory and the kernel that it uses
       return done;

@@ -52,7 +52,8 @@ void declare_common(CLI::App& app, const VerbInfo& verb, CommonOptions& common) 
            [&](double ms) {
              common.wish.max_halt = std::chrono::milliseconds(static_cast<std::int64_t>(ms));
            },
-           "the longest that one reading may halt the guest, in milliseconds; then the guest runs "
+           "the longest that one reading, or arming probes, may halt the guest, in milliseconds; "
+           "then the guest runs "
            "on and vmsight fails with an error (default 1000, more for techniques that need more)")
         ->group(group)
         ->type_name("MS")

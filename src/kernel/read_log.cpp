@@ -57,8 +57,9 @@ void ReadLog::note(GuestVirt va, std::span<const std::byte> bytes) {
   if (at) reads_.push_back({va.raw(), *at, static_cast<std::uint32_t>(bytes.size())});
 }
 
-void ReadLog::note_user(GuestPhys root, GuestVirt va, std::span<const std::byte> bytes) {
-  if (const auto at = keep(bytes)) user_reads_.push_back({root, va, *at, bytes.size()});
+void ReadLog::note_user(GuestPhys root, GuestVirt va, std::span<const std::byte> bytes,
+                        bool is_short) {
+  if (const auto at = keep(bytes)) user_reads_.push_back({root, va, *at, bytes.size(), is_short});
 }
 
 std::string_view ReadLog::part_of(std::size_t index, std::size_t Part::*begin) const {
@@ -73,7 +74,7 @@ std::string_view ReadLog::part_of(std::size_t index, std::size_t Part::*begin) c
 bool ReadLog::is_same(Reader& reader, const Read& read) {
   const GuestVirt va(read.va);
   const std::byte* at = reader.locate(va);
-  if (at == nullptr) return false;
+  if (at == nullptr || read.size == 0) return at == nullptr && read.size == 0;
   if (va.page_offset() > page_size - sizeof read.value)
     return std::memcmp(at, &read.value, read.size) == 0;
   std::uint64_t now;
@@ -86,7 +87,9 @@ Result<std::optional<ReadLog::Change>> ReadLog::changed(GuestMemory& memory,
   VMSIGHT_TRY_VOID(memory.refresh());
   Reader reader(memory, space);
   std::optional<Change> found;
-  for (std::size_t i = 0; i < reads_.size() && !found; ++i) {
+  // Pages that are fetched in one batch, where they are, are those that the view before used: all of it is gone through.
+  const bool ends_early = memory.nature().direct;
+  for (std::size_t i = 0; i < reads_.size() && !(found && ends_early); ++i) {
     const Read& read = reads_[i];
     const GuestVirt va(read.va);
     const bool is_word =
@@ -96,16 +99,18 @@ Result<std::optional<ReadLog::Change>> ReadLog::changed(GuestMemory& memory,
                                          [&](std::size_t from, std::span<std::byte> into) {
                                            return reader.copy(va + from, into);
                                          });
-    if (!same) found = Change{part_of(i, &Part::reads), va};
+    if (!same && !found) found = Change{part_of(i, &Part::reads), va};
   }
-  for (std::size_t i = 0; i < user_reads_.size() && !found; ++i) {
+  for (std::size_t i = 0; i < user_reads_.size() && !(found && ends_early); ++i) {
     const UserRead& read = user_reads_[i];
     const AddressSpace user = space.with_root(read.root);
     const bool same = are_same(std::span(long_).subspan(read.at, read.size),
                                [&](std::size_t from, std::span<std::byte> into) {
                                  return user.copy(memory, read.va + from, into);
                                });
-    if (!same) found = Change{part_of(i, &Part::user_reads), read.va};
+    std::byte more{};
+    const bool has_more = read.is_short && user.copy(memory, read.va + read.size, {&more, 1}) != 0;
+    if ((!same || has_more) && !found) found = Change{part_of(i, &Part::user_reads), read.va};
   }
   VMSIGHT_TRY_VOID(memory.end_view());
   VMSIGHT_TRY_VOID(memory.health());

@@ -37,8 +37,10 @@ class ReadLog {
   }
   /// The same, of any size.
   void note(GuestVirt va, std::span<const std::byte> bytes);
-  /// Of a process: `root` is its top page table.
-  void note_user(GuestPhys root, GuestVirt va, std::span<const std::byte> bytes);
+  /// There was nothing to be read.
+  void note_absent(GuestVirt va) { note_word(va, 0, 0); }
+  /// Of a process: `root` is its top page table; `is_short` if more was wanted, and is not there.
+  void note_user(GuestPhys root, GuestVirt va, std::span<const std::byte> bytes, bool is_short);
 
   /// Something was left out: what is noted does not prove anything.
   bool is_full() const { return full_; }
@@ -53,7 +55,7 @@ class ReadLog {
   Result<std::optional<Change>> changed(GuestMemory& memory, const AddressSpace& space) const;
 
  private:
-  /// Up to 8 bytes, in one page, are in it; of more it has the place in long_.
+  /// Up to 8 bytes, in one page, are in it; of more it has the place in long_. Of size 0: absent.
   struct Read {
     std::uint64_t va = 0, value = 0;
     std::uint32_t size = 0;
@@ -62,6 +64,7 @@ class ReadLog {
     GuestPhys root;
     GuestVirt va;
     std::size_t at = 0, size = 0;  // in long_
+    bool is_short = false;
   };
   struct Part {
     std::string_view name;

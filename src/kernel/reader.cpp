@@ -20,6 +20,7 @@ const std::byte* Reader::locate_slow(GuestVirt va, Slot& slot) {
   if (bytes == nullptr) {
     if (ok()) visited_.push_back(va.page());  // the tables may have been caught half changed
     set_fault(va);
+    if (log_ != nullptr) log_->note_absent(va);
     return nullptr;
   }
   slot = {vpn, epoch_, bytes};

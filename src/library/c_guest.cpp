@@ -26,7 +26,7 @@ AttachOptions options_of(const vmsight_attach_options& from) {
       from.cache_directory != nullptr ? from.cache_directory : default_cache_directory();
   to.wish.consistent = from.consistent != 0;
   to.wish.no_pause = from.no_pause != 0;
-  to.proves_states = !to.wish.no_pause;  // memory that is read otherwise must be of one moment, too
+  to.proves_states = !to.wish.no_pause;  // what is read otherwise must be of one moment, too
   to.wish.no_injection = from.no_injection != 0;
   if (from.max_halt_ms != 0) to.wish.max_halt = std::chrono::milliseconds(from.max_halt_ms);
   to.image.absent_is_zero = from.absent_is_zero != 0;

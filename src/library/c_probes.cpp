@@ -25,10 +25,12 @@ Result<vmsight_prober*> open_prober(vmsight_guest& guest, const char* engine) {
     return Error{.code = ErrorCode::unsupported, .message = of.name + " is an image: nothing runs"};
   }
   auto made = std::make_unique<vmsight_prober>();
-  VMSIGHT_TRY(made->prober, Prober::open({.vm = *of.vm,
-                                          .kernel = *of.kernel,
-                                          .memory = *of.memory,
-                                          .engine = engine == nullptr ? "auto" : engine}));
+  VMSIGHT_TRY(made->prober,
+              Prober::open({.vm = *of.vm,
+                            .kernel = *of.kernel,
+                            .memory = *of.memory,
+                            .engine = engine == nullptr ? "auto" : engine,
+                            .max_halt = guest.options.wish.max_halt.value_or(default_max_halt)}));
   made->engine = made->prober->abilities().name;
   return made.release();
 }

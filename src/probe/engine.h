@@ -172,6 +172,8 @@ struct EngineSetting {
   Kernel& kernel;
   GuestMemory& memory;  // live and passive, and not used by anybody else while the engine works
   Blind blind = Blind::not_at_all;
+  std::chrono::milliseconds max_halt =
+      default_max_halt;     // while it arms, and at a hit that it stops at
   bool ends_storms = true;  // false: probes stay armed however often they are hit
 };
 

@@ -216,7 +216,7 @@ Result<std::unique_ptr<ProbeEngine>> open_for(const EngineSetting& setting) {
   }
   VMSIGHT_TRY(CurrentTask current, CurrentTask::resolve(setting.kernel));
   VMSIGHT_TRY(auto session, MonitorSession::of(setting.vm.info()));
-  VMSIGHT_TRY(auto stub, GdbStub::open(setting.vm, GdbStub::Use::breakpoints));
+  VMSIGHT_TRY(auto stub, GdbStub::open(setting.vm, GdbStub::Use::breakpoints, setting.max_halt));
   return std::unique_ptr<ProbeEngine>(std::make_unique<GdbstubEngine>(
       setting, std::move(current), std::move(stub), std::move(session)));
 }

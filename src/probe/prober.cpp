@@ -405,7 +405,10 @@ Result<void> check_memory(const GuestMemory& memory) {
 
 Result<std::unique_ptr<Prober>> Prober::open(const ProbeSetting& setting) {
   VMSIGHT_TRY_VOID(check_memory(setting.memory));
-  const EngineSetting given{.vm = setting.vm, .kernel = setting.kernel, .memory = setting.memory};
+  const EngineSetting given{.vm = setting.vm,
+                            .kernel = setting.kernel,
+                            .memory = setting.memory,
+                            .max_halt = setting.max_halt};
   VMSIGHT_TRY(auto opened, open_engine(given, setting.engine));
   return std::unique_ptr<Prober>(
       std::make_unique<EngineProber>(given, std::move(opened), setting.engine == "auto"));

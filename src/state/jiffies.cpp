@@ -28,6 +28,7 @@ std::optional<std::uint64_t> Jiffies::per_second(Reader& reader) const {
 std::optional<std::uint64_t> Jiffies::seconds_since(Reader& reader, std::uint64_t stamp) const {
   const auto ticks = per_second(reader);
   if (now_ == GuestVirt() || !ticks || *ticks == 0) return std::nullopt;
+  const Unrecorded moving(reader);
   const std::uint64_t now = reader.u64(now_);
   return now < stamp ? 0 : (now - stamp) / *ticks;
 }

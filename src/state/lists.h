@@ -86,11 +86,11 @@ inline std::uint64_t first_link(Reader& reader, const BucketArray& table, std::u
   return reader.u64(table.start + bucket * table.stride + table.head_offset) & table.head_mask;
 }
 
+/// Of `count` heads: what is between them may be locks.
 inline void record_heads(Reader& reader, GuestVirt at, const std::byte* bytes, std::uint32_t stride,
                          std::uint64_t count) {
-  if (reader.log() == nullptr) return;
   if (stride == 8) return reader.record(at, std::span(bytes, count * 8));
-  for (std::uint64_t i = 0; i < count; ++i)  // what is between them may be locks
+  for (std::uint64_t i = 0; i < count; ++i)
     reader.record(at + i * stride, std::span(bytes + i * stride, 8));
 }
 
@@ -104,6 +104,7 @@ bool each_chain(Reader& reader, const BucketArray& table, Visit visit) {
     std::uint64_t bucket, link;
   };
   std::array<Head, page_size / 8> heads;
+  std::array<std::byte, page_size> copy;
   GuestVirt at = table.start + table.head_offset;
   if (at.raw() % 8 != 0 || table.stride % 8 != 0 || table.stride == 0) {
     reader.set_fault(at);
@@ -115,7 +116,12 @@ bool each_chain(Reader& reader, const BucketArray& table, Visit visit) {
     const std::uint64_t room = page_size - at.page_offset();
     const std::uint64_t here =
         std::min((room + table.stride - 1) / table.stride, table.count - bucket);
-    record_heads(reader, at, bytes, table.stride, here);
+    if (reader.log() !=
+        nullptr) {  // what is noted must be what is used, though it changes just now
+      std::memcpy(copy.data(), bytes, std::min((here - 1) * table.stride + 8, room));
+      bytes = copy.data();
+      record_heads(reader, at, bytes, table.stride, here);
+    }
     std::size_t found = 0;
     for (std::uint64_t i = 0; i < here; ++i) {
       std::uint64_t link;

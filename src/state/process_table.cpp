@@ -43,7 +43,7 @@ void ProcessTable::walk(Context& context) {
     if (i > 2) wait_for_guest(i / 4);
     reader.refetch();
     ++retries_;
-    ++context.state.view.inconsistencies.list;
+    if (reader.memory().is_live()) ++context.state.view.inconsistencies.list;
     if (i + 1 < attempts) continue;
     found_.clear();
     reader.begin_object();
@@ -120,9 +120,10 @@ Result<void> ProcessTable::verify(ProcessContext& process, const ChangeCounts& c
     }
     if (all || entries_[i].suspect || std::binary_search(changed.begin(), changed.end(), i)) {
       VMSIGHT_TRY_VOID(read_again(process, entries_[i]));
-      if (entries_[i].suspect || std::binary_search(changed.begin(), changed.end(), i))
-        count(entries_[i], process.state().view.inconsistencies);
     }
+    if (entries_[i].gone || entries_[i].suspect ||
+        std::binary_search(changed.begin(), changed.end(), i))
+      count(entries_[i], process.state().view.inconsistencies);
     lost = lost || entries_[i].gone;
   }
   if (lost) VMSIGHT_TRY_VOID(find_missed(process));
@@ -205,7 +206,7 @@ void ProcessTable::mark_torn(ProcessContext& process, const Entry& entry, std::s
   State& state = process.state();
   if (entry.end.processes > entry.begin.processes) {
     state.processes[entry.begin.processes].validity = Validity::torn;
-    ++state.view.inconsistencies.torn;
+    if (proofs_.live()) ++state.view.inconsistencies.torn;
   }
   state.problem(fmt::format("process {}", entry.identity.pid), std::move(why));
   process.reader().clear_fault();

@@ -44,7 +44,7 @@ Result<void> ProvenStateReader::read(const StateOptions& options, State& into) {
   std::string why;
   for (unsigned attempt = 1;; ++attempt) {
     VMSIGHT_TRY(const bool proven, read_once(options, into, why));
-    const bool is_last = attempt >= options_.attempts ||
+    const bool is_last = attempt >= options_.attempts || log_.is_full() ||
                          watch.elapsed_ns() > static_cast<std::uint64_t>(patience.count());
     // The moment may lie in the middle of a change. That is worth another one, but what is broken for good is told.
     if (proven && (is_last || !has_torn(into))) {
@@ -79,6 +79,10 @@ Result<bool> ProvenStateReader::read_once(const StateOptions& options, State& in
                                           std::string& why) {
   log_.begin();
   const auto read = reader_->read(options, into);
+  const auto is_final = [](const Error& error) {  // and said once only, of a guest that was reset
+    return error.code == ErrorCode::vm_gone || error.code == ErrorCode::os;
+  };
+  if (!read && is_final(read.error())) return read.error();
   if (log_.is_full()) {
     why = "it is too large to be read twice as a whole";
     return false;

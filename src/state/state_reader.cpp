@@ -84,6 +84,7 @@ Result<void> LinuxStateReader::read_view(const StateOptions& options, State& int
   if (memory_.is_live()) VMSIGHT_TRY_VOID(counts_.begin(memory_));
   VMSIGHT_TRY_VOID(memory_.refresh());
   reader_.flush();
+  begin_part("kernel");
   VMSIGHT_TRY_VOID(check_kernel());
 
   Context context{kernel_, reader_, options, into, std::move(socket_files_), {}};

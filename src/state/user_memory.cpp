@@ -14,7 +14,8 @@ UserMemory::UserMemory(Reader& reader, GuestVirt pgd) : reader_(reader) {
 std::size_t UserMemory::copy(GuestVirt va, std::span<std::byte> into) {
   if (!usable_) return 0;
   const std::size_t size = space_.copy(reader_.memory(), va, into);
-  if (ReadLog* log = reader_.log()) log->note_user(space_.root(), va, into.first(size));
+  if (ReadLog* log = reader_.log())
+    log->note_user(space_.root(), va, into.first(size), size < into.size());
   return size;
 }
 

@@ -95,6 +95,7 @@ std::optional<Traffic> VirtioNet::read(Context& context, GuestVirt device, Guest
     const GuestVirt rq = receive + std::uint64_t{i} * at->receive.size;
     if (reader.pointer(sq + at->send.owner) != device) return std::nullopt;
     if (reader.pointer(rq + at->receive.owner) != device) return std::nullopt;
+    const Unrecorded moving(reader);
     sum += {reader.u64(rq + at->receive.packets), reader.u64(rq + at->receive.bytes),
             reader.u64(sq + at->send.packets), reader.u64(sq + at->send.bytes)};
   }

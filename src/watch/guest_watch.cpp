@@ -105,10 +105,12 @@ Result<void> GuestWatch::open_prober() {
     return Error{.code = ErrorCode::unsupported, .message = "an image cannot be probed"};
   }
   VMSIGHT_TRY(probe_memory_, open_view(*guest_.vm, "auto", {}, nullptr));
-  VMSIGHT_TRY(prober_, Prober::open({.vm = *guest_.vm,
-                                     .kernel = *guest_.kernel,
-                                     .memory = *probe_memory_,
-                                     .engine = options_.engine}));
+  VMSIGHT_TRY(prober_,
+              Prober::open({.vm = *guest_.vm,
+                            .kernel = *guest_.kernel,
+                            .memory = *probe_memory_,
+                            .engine = options_.engine,
+                            .max_halt = options_.attach.wish.max_halt.value_or(default_max_halt)}));
   return {};
 }
 

@@ -97,6 +97,33 @@ TEST_F(ReadLogTest, APageThatIsMappedElsewhere) {
   EXPECT_FALSE(changed());
 }
 
+TEST_F(ReadLogTest, WhatWasNotThereMayNotCome) {
+  log_.begin();
+  reader_.u64(vmalloc);
+  EXPECT_FALSE(reader_.ok());
+  EXPECT_FALSE(changed());
+  guest_.map(vmalloc, guest_.allocate_phys(page_size, page_size), test::MapSize::page_4k,
+             test::pte::present);
+  EXPECT_TRUE(changed());
+}
+
+TEST_F(ReadLogTest, OfAProcessTheRestMayNotCome) {
+  const GuestVirt at{0x400000};
+  const GuestPhys page = guest_.allocate_phys(page_size, page_size);
+  guest_.map(at, page, test::MapSize::page_4k, test::pte::present);
+  const std::array<std::byte, 8> bytes{};
+  log_.begin();
+  log_.note_user(space_.root(), at + (page_size - 8), bytes, true);
+  EXPECT_FALSE(changed());
+  guest_.map(at + page_size, page, test::MapSize::page_4k, test::pte::present);
+  EXPECT_TRUE(changed());
+  log_.begin();
+  log_.note_user(space_.root(), at, bytes, false);
+  EXPECT_FALSE(changed());
+  guest_.put(GuestVirt(at), std::uint8_t{1});
+  EXPECT_TRUE(changed());
+}
+
 TEST_F(ReadLogTest, WhatMovesAllTheTimeIsLeftOut) {
   const GuestVirt at = guest_.allocate(64);
   {

@@ -48,20 +48,22 @@ bool KernelChanges::under_way(unsigned kinds) {
 }
 
 bool KernelChanges::holds(const std::vector<GuestVirt>& locks) {
-  Reader reader(memory_, kernel_.space());
-  return std::ranges::any_of(locks, [&](GuestVirt owner) {
-    const bool held = reader.u64(owner) != 0 && reader.ok();
-    reader.clear_fault();
-    return held;
-  });
+  return std::ranges::any_of(locks, [&](GuestVirt owner) { return word_now(owner) != 0; });
+}
+
+/// Past what this view has read before; 0 if it cannot be read.
+std::uint64_t KernelChanges::word_now(GuestVirt at) {
+  std::uint64_t value = 0;
+  const auto place = kernel_.space().translate(memory_, at);
+  if (!place) return 0;
+  FreshRead read{*place, std::as_writable_bytes(std::span(&value, 1))};
+  return memory_.read_fresh({&read, 1}) && read.ok ? value : 0;
 }
 
 /// It is in a list until a worker takes the list, waits for RCU, which may take long, and frees it.
 bool KernelChanges::gives_back_module_start() {
   if (!init_free_list_ || !do_free_init_) return false;
-  Reader reader(memory_, kernel_.space());
-  if (reader.u64(*init_free_list_) != 0 && reader.ok()) return true;
-  return worker_runs(*do_free_init_);
+  return word_now(*init_free_list_) != 0 || worker_runs(*do_free_init_);
 }
 
 bool KernelChanges::worker_runs(GuestVirt function) {
@@ -81,13 +83,23 @@ bool KernelChanges::worker_runs(GuestVirt function) {
   Reader reader(memory_, kernel_.space());
   bool runs = false;
   const GuestVirt kthreadd = reader.pointer(*kthreadd_);
-  static_cast<void>(walk_list(reader, kthreadd + children, [&](GuestVirt node) {
-    const GuestVirt task = node - sibling;
-    if ((reader.u32(task + flags) & pf_wq_worker) == 0) return;
-    const GuestVirt worker = reader.pointer(reader.pointer(task + kthread) + data);
-    runs |= reader.pointer(worker + current) == function && reader.ok();
-    reader.clear_fault();
-  }));
+  const auto walk = [&] {
+    return walk_list(reader, kthreadd + children, [&](GuestVirt node) {
+      const GuestVirt task = node - sibling;
+      if ((reader.u32(task + flags) & pf_wq_worker) == 0) return;
+      const GuestVirt worker = reader.pointer(reader.pointer(task + kthread) + data);
+      runs |= reader.pointer(worker + current) == function && reader.ok();
+      reader.clear_fault();
+    });
+  };
+  if (!memory_.nature()
+           .direct) {  // the pages that it needs may have been read before, for something else
+    reader.begin_object();
+    static_cast<void>(walk());
+    reader.refetch();
+    runs = false;
+  }
+  static_cast<void>(walk());
   return runs;
 }
 

@@ -29,6 +29,7 @@ class KernelChanges {
   bool holds(const std::vector<GuestVirt>& locks);
   bool gives_back_module_start();
   bool worker_runs(GuestVirt function);
+  std::uint64_t word_now(GuestVirt at);
 
   Kernel& kernel_;
   GuestMemory& memory_;

@@ -58,9 +58,10 @@ Result<void> check_no_stack_arguments(Kernel& kernel, const ProbeSite& site) {
   return {};
 }
 
-Result<std::unique_ptr<Armory>> Armory::open(const Vm& vm, Kernel& kernel, GuestMemory& memory) {
+Result<std::unique_ptr<Armory>> Armory::open(const Vm& vm, Kernel& kernel, GuestMemory& memory,
+                                             std::chrono::milliseconds max_halt) {
   VMSIGHT_TRY(RamWriter ram, RamWriter::open(vm.info().pid));
-  std::unique_ptr<Armory> armory(new Armory(vm, kernel, memory, std::move(ram)));
+  std::unique_ptr<Armory> armory(new Armory(vm, kernel, memory, std::move(ram), max_halt));
   VMSIGHT_TRY_VOID(armory->look_anew());
   armory->sites_ = FtraceSites::resolve(kernel, armory->reader_);
   return armory;

@@ -34,7 +34,8 @@ struct TrapSite {
 class Armory {
  public:
   /// All must outlive it; `memory` is used by nobody else.
-  static Result<std::unique_ptr<Armory>> open(const Vm& vm, Kernel& kernel, GuestMemory& memory);
+  static Result<std::unique_ptr<Armory>> open(const Vm& vm, Kernel& kernel, GuestMemory& memory,
+                                              std::chrono::milliseconds max_halt);
   /// Puts everything back.
   ~Armory();
 
@@ -72,12 +73,13 @@ class Armory {
     std::vector<CodePatch> patches;
     std::set<HostVirt> armed;  // where each trap begins
   };
-  Armory(const Vm& vm, Kernel& kernel, GuestMemory& memory, RamWriter ram)
+  Armory(const Vm& vm, Kernel& kernel, GuestMemory& memory, RamWriter ram,
+         std::chrono::milliseconds max_halt)
       : vm_(vm),
         kernel_(kernel),
         memory_(memory),
         ram_(std::move(ram)),
-        patcher_(vm),
+        patcher_(vm, max_halt),
         reader_(memory, kernel.space()),
         space_(kernel) {}
   Result<void> look_anew();

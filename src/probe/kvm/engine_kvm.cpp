@@ -41,6 +41,7 @@ class KvmEngine final : public ProbeEngine {
       : vm_(setting.vm),
         kernel_(setting.kernel),
         blind_(setting.blind),
+        max_halt_(setting.max_halt),
         ends_storms_(setting.ends_storms) {}
 
   ~KvmEngine() override {
@@ -56,7 +57,7 @@ class KvmEngine final : public ProbeEngine {
     VMSIGHT_TRY(kvm::guest guest, kvm::describe_guest(vm_, kernel_, *memory_));
     if (blind_ == Blind::to_this_vm) guest.tgid = 0;  // no QEMU has it
     VMSIGHT_TRY(program_, kvm::Program::load(guest, blind_ != Blind::to_everything));
-    VMSIGHT_TRY(armory_, Armory::open(vm_, kernel_, *memory_));
+    VMSIGHT_TRY(armory_, Armory::open(vm_, kernel_, *memory_, max_halt_));
     return {};
   }
 
@@ -467,6 +468,7 @@ class KvmEngine final : public ProbeEngine {
   const Vm& vm_;
   Kernel& kernel_;
   const Blind blind_;
+  std::chrono::milliseconds max_halt_;
   const bool ends_storms_;
   std::unique_ptr<GuestMemory> memory_;
   std::unique_ptr<kvm::Program> program_;
