@@ -128,8 +128,8 @@ Result<void> open_for_proofs(Guest& guest, const AttachOptions& options) {
   // One that may be halted is not read without that: a proof may fail, and memory is read by others, too.
   if (!memory && (!live || !options.wish.no_pause)) return guest.explain(std::move(memory).error());
   guest.only_proofs = !memory.has_value();
-  guest.memory = memory ? *std::move(memory) : *std::move(live);
-  if (!guest.only_proofs && live) guest.live = *std::move(live);
+  if (live) guest.live = *std::move(live);
+  guest.memory = memory ? *std::move(memory) : std::move(guest.live);
   return {};
 }
 
