@@ -5,7 +5,6 @@
 import contextlib
 import json
 import re
-import sys
 
 from harness import Guest, expect, main, run, vmsight
 from vmlab_lib.errors import LabError

@@ -12,7 +12,7 @@ import sys
 import tempfile
 
 import remains
-from harness import VMSIGHT, Guest, check_truth, expect, main, run
+from harness import Guest, check_truth, expect, main, run
 from techniques import SINCE_9
 
 TECHNIQUES = ["live-interface:pmemsave", "live-interface:xp", "halt-interface:gdbstub", "live-snap:background",

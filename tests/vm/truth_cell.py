@@ -7,7 +7,7 @@ technique that this cell allows, and from a snapshot.
 import json
 import tempfile
 
-from harness import Guest, check_truth, expect, main, run, state, vmsight
+from harness import Guest, check_truth, expect, main, state, vmsight
 
 SCENE = ["workers 40", "files 60", "maps 20", "sockets", "special", "threads", "zombies 2", "container", "network", "mounts", "cgroups",
          "log hello from the puppet"]
