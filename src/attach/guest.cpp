@@ -73,6 +73,21 @@ Result<std::unique_ptr<Kernel>> kernel_of(const Guest& guest, const AttachOption
   return find.cr3.empty() ? std::move(kernel) : find_kernel(memory, find);
 }
 
+/// A proof needs memory of the guest as it runs, and where it fails another technique.
+Result<void> open_for_proofs(Guest& guest, const AttachOptions& options) {
+  TechniqueWish of_live = options.wish;
+  of_live.consistent = false;
+  of_live.no_pause = true;
+  auto live = open_view(*guest.vm, options.technique, of_live);
+  auto memory = open_view(*guest.vm, options.technique, options.wish, &guest.passed_over);
+  // One that may be halted is not read without that: a proof may fail, and memory is read by others, too.
+  if (!memory && (!live || !options.wish.no_pause)) return guest.explain(std::move(memory).error());
+  guest.only_proofs = !memory.has_value();
+  if (live) guest.live = *std::move(live);
+  guest.memory = memory ? *std::move(memory) : std::move(guest.live);
+  return {};
+}
+
 }  // namespace
 
 Guest& Guest::operator=(Guest&& other) noexcept {
@@ -116,21 +131,6 @@ Result<Guest> open_guest(const std::string& spec, const AttachOptions& options) 
     return open_as_image(spec, options);
   }
   return guest;
-}
-
-/// A proof needs memory of the guest as it runs, and where it fails another technique.
-Result<void> open_for_proofs(Guest& guest, const AttachOptions& options) {
-  TechniqueWish of_live = options.wish;
-  of_live.consistent = false;
-  of_live.no_pause = true;
-  auto live = open_view(*guest.vm, options.technique, of_live);
-  auto memory = open_view(*guest.vm, options.technique, options.wish, &guest.passed_over);
-  // One that may be halted is not read without that: a proof may fail, and memory is read by others, too.
-  if (!memory && (!live || !options.wish.no_pause)) return guest.explain(std::move(memory).error());
-  guest.only_proofs = !memory.has_value();
-  if (live) guest.live = *std::move(live);
-  guest.memory = memory ? *std::move(memory) : std::move(guest.live);
-  return {};
 }
 
 Result<void> open_memory(Guest& guest, const AttachOptions& options) {

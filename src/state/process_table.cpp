@@ -118,12 +118,10 @@ Result<void> ProcessTable::verify(ProcessContext& process, const ChangeCounts& c
       process.state().problem("processes", "gave up proving that they did not change");
       break;
     }
-    if (all || entries_[i].suspect || std::binary_search(changed.begin(), changed.end(), i)) {
-      VMSIGHT_TRY_VOID(read_again(process, entries_[i]));
-    }
-    if (entries_[i].gone || entries_[i].suspect ||
-        std::binary_search(changed.begin(), changed.end(), i))
-      count(entries_[i], process.state().view.inconsistencies);
+    const bool differed =
+        entries_[i].suspect || std::binary_search(changed.begin(), changed.end(), i);
+    if (all || differed) VMSIGHT_TRY_VOID(read_again(process, entries_[i]));
+    if (differed || entries_[i].gone) count(entries_[i], process.state().view.inconsistencies);
     lost = lost || entries_[i].gone;
   }
   if (lost) VMSIGHT_TRY_VOID(find_missed(process));

@@ -106,7 +106,7 @@ def watched(kernel):
         acct = place(memory, symbol(guest, "__x64_sys_acct"))
         before = memory.read(acct, 5)
         watch = Watch(guest, file.name)
-        watch.started()
+        watch.started(120)
         tampered(guest, memory, watch)
         rebooted(guest, watch)
         watch.end()

@@ -74,7 +74,7 @@ class Watch:
         *lines, self.rest = self.rest.split(b"\n")
         self.alarms += map(json.loads, lines)
 
-    def started(self, patience=3 * PATIENCE):  # no promise: a nested host needs long to attach
+    def started(self, patience=PATIENCE):
         settles(lambda: "Ctrl-C ends" in self.said(), "watch does not begin", self, patience)
 
     def wait(self, rule, pid):

@@ -7,6 +7,7 @@
 
 #include "state/lists.h"
 #include "state/members.h"
+#include "state/task_names.h"
 #include "vmsight/reader.h"
 
 namespace vmsight {
@@ -78,7 +79,6 @@ bool KernelChanges::worker_runs(GuestVirt function) {
   for (const Offset offset : {children, sibling, flags, kthread, data, current}) {
     if (offset == absent) return false;
   }
-  constexpr std::uint32_t pf_wq_worker = 0x20;
   if (!kthreadd_) return false;
   Reader reader(memory_, kernel_.space());
   bool runs = false;
@@ -86,7 +86,7 @@ bool KernelChanges::worker_runs(GuestVirt function) {
   const auto walk = [&] {
     return walk_list(reader, kthreadd + children, [&](GuestVirt node) {
       const GuestVirt task = node - sibling;
-      if ((reader.u32(task + flags) & pf_wq_worker) == 0) return;
+      if ((reader.u32(task + flags) & TaskNames::pf_wq_worker) == 0) return;
       const GuestVirt worker = reader.pointer(reader.pointer(task + kthread) + data);
       runs |= reader.pointer(worker + current) == function && reader.ok();
       reader.clear_fault();
