@@ -117,6 +117,23 @@ class Different(unittest.TestCase):
         self.assertEqual(fields(compare(device(9, 5), device(8, 6), device(7))), ["life_times"])
         self.assertEqual(fields(compare(device(9), device(9, 5), device(9))), ["addresses", "life_times"])
 
+    def test_a_router_renews_a_life_time(self):
+        def differences(first, mine, last, elapsed_s):
+            def told(seconds, uptime_s):
+                life = {"family": "inet6", "local": "fec0::1", "prefixlen": 64, "peer": "", "broadcast": "",
+                        "scope": "global", "label": "", "flags": [], "valid_life_time": seconds,
+                        "preferred_life_time": 5}
+                return document(net_devices=[{"netns": 1, "name": "eth0", "addresses": [life]}]) | {
+                    "os": OS | {"uptime_s": uptime_s}}
+            return fields(compare(told(first, 10), told(mine, 10), told(last, 10 + elapsed_s)))
+
+        self.assertEqual(differences(397, 396, 400, 4), [])               # renewed after we looked
+        self.assertEqual(differences(397, 399, 398, 4), [])               # and before
+        self.assertEqual(differences(397, 390, 400, 4), ["life_times"])   # further than time passed
+        self.assertEqual(differences(397, 406, 400, 4), ["life_times"])   # more than it was renewed to
+        self.assertEqual(differences(397, 398, 394, 3), ["life_times"])   # nobody renewed it
+        self.assertEqual(differences(0xffffffff, 0xfffffffe, 0xffffffff, 4), ["life_times"])
+
     def test_os(self):
         ours = document() | {"os": OS | {"release": "6.12"}}
         self.assertEqual(fields(compare(document(), ours, document())), ["release"])

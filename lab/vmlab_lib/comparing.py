@@ -43,7 +43,8 @@ SECTIONS = {
 OS_FIELDS = ("sysname", "nodename", "release", "version", "machine", "uptime_s", "cmdline")
 TICKS = ("start_time_ns", "utime_ns", "stime_ns")  # the guest tells them in hundredths of a second
 COUNTERS = {"utime_ns", "stime_ns", "rx_bytes", "tx_bytes", "rx_packets", "tx_packets", "uptime_s", "cpu_usage_ns"}
-LAPSING = {"life_times"}                           # of each address two numbers that grow smaller
+LAPSING = {"life_times"}                           # of each address two numbers that grow smaller by one a second
+FOREVER = 0xffffffff                               # a life time that does not
 # What is compared of a value that holds more, or goes by another name.
 PARTS = {"life_times": "addresses", "buffers": "memory"}
 UNSEEN_FLAGS = {"RUNNING", "NO-CARRIER"}           # tools disagree on showing these
@@ -72,6 +73,7 @@ class Comparison:
     compared: Counter = field(default_factory=Counter)  # records by section
     excused: Counter = field(default_factory=Counter)   # fields and records by section
     disturbed: Counter = field(default_factory=Counter)  # what excuses.py covers, by its reasons
+    elapsed_s: float = 0                                 # between the two reports, by the guest's clock
 
     def judge(self, section, owner, difference, records):
         """Keeps a difference, unless the table of excuses has a reason for it."""
@@ -168,7 +170,16 @@ def index(records, keys, names):
     return found
 
 
-def between(name, first, mine, last):
+def lapses(first, mine, last, elapsed_s):
+    """May a life time have been `mine` between two reports? Unless a router renewed it, which shows as one that has
+    lapsed by less than the time that has passed, it only grows smaller."""
+    if first >= mine >= last:
+        return True
+    renewed = last > first - elapsed_s + 1 and first != FOREVER != last
+    return renewed and (first - elapsed_s - 1 <= mine <= first or last <= mine <= last + elapsed_s + 1)
+
+
+def between(name, first, mine, last, elapsed_s):
     """May a field that differs from the first report do so, as the last report differs from it too?"""
     if agrees(name, last, mine):
         return True
@@ -179,7 +190,7 @@ def between(name, first, mine, last):
         if not all(isinstance(values, dict) for values in (first, mine, last)):
             return False
         # An address that came or went is held against the report that has it.
-        return all(a >= b >= c for key, times in mine.items()
+        return all(lapses(a, b, c, elapsed_s) for key, times in mine.items()
                    for a, b, c in zip(first.get(key, times), times, last.get(key, times)))
     if name not in COUNTERS:
         return True
@@ -206,7 +217,7 @@ def compare_field(section, key, owner, records, name, result):
     first, mine, last = records
     if not (is_told(first, name) and is_told(last, name)) or agrees(name, first, mine):
         return
-    if between(name, *records):
+    if between(name, *records, result.elapsed_s):
         result.excused[section] += 1
     else:
         guest, ours, later = (read(record, name) if name in PARTS else record.get(name) for record in records)
@@ -217,6 +228,9 @@ def compare(before, ours, after, sections=None):
     """Comparison of our document with the guest's reports before and after it."""
     result = Comparison()
     documents = before, ours, after
+    uptimes = [(document.get("os") or {}).get("uptime_s") for document in (before, after)]
+    if None not in uptimes:
+        result.elapsed_s = uptimes[1] - uptimes[0]
     if sections is None or "os" in sections:
         result.compared["os"] += 1
         compare_record("os", (), None, [document.get("os") for document in documents], OS_FIELDS, result)
