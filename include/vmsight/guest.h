@@ -3,8 +3,8 @@
 //   VMSIGHT_TRY(Guest guest, attach("web1", {}));
 //   VMSIGHT_TRY(const auto reader, state_reader_of(guest));
 //
-// The steps can be taken one by one: open_guest(), open_memory(), find_kernel_of(). None of them
-// disturbs the guest, but what a killed vmsight left in the VM is undone first.
+// The steps can be taken one by one: open_guest(), open_memory(), enter_sandbox() if one is wanted,
+// find_kernel_of(). None of them disturbs the guest, but what a killed vmsight left in the VM is undone first.
 #pragma once
 
 #include <cstdint>
@@ -32,12 +32,16 @@ struct AttachOptions {
   bool proves_states = false;
   std::optional<std::string> kernel;  // an index or the start of a build id
   bool all_kernels = false;     // list every kernel in memory, though the running one is known
+  bool sandbox = false;         // attach() enters it, for the whole process: see enter_sandbox()
   ImageOptions image;           // how an image is opened
   std::string cache_directory;  // of what was learnt about kernels; "" = nothing is kept
   std::function<void(std::string_view)> progress;  // long work says what it does
   std::function<void(const VmInfo&)> found;        // gets the VM before anything is done to it
   std::function<void(const Recovery&)> recovered;  // gets what a killed vmsight had left in the VM
 };
+
+/// Has its user's rights when we no longer do; defined in src/attach.
+class Front;
 
 /// A VM or an image: exactly one of `vm` and `image` is set. May be moved.
 struct Guest {
@@ -48,11 +52,14 @@ struct Guest {
 
   std::string name;  // the VM's, or the path of the image
   std::unique_ptr<Vm> vm;
+  std::string
+      identity;  // of the VM: what tells it from every other that this host ever ran; "" = not known
   std::optional<Image> image;
   std::unique_ptr<GuestMemory> memory;  // after open_memory()
   std::unique_ptr<GuestMemory> live;    // for proofs; views of `memory` are taken where they fail
   bool only_proofs = false;             // ... there are none: `memory` is what proofs are made from
   std::vector<TechniqueStatus> passed_over;  // techniques that "auto" did not take, and why
+  std::shared_ptr<Front> front;              // after enter_sandbox(), if there is one
   std::unique_ptr<Kernel> kernel;            // after find_kernel_of()
 
   const RamMap& ram() const { return vm ? vm->ram() : image->ram; }
@@ -70,6 +77,16 @@ Result<Guest> open_guest(const std::string& spec, const AttachOptions& options);
 /// Chooses a technique. unsupported, with the reason, if the one asked for cannot be had.
 Result<void> open_memory(Guest& guest, const AttachOptions& options);
 
+/// Gives up every right that reading this guest does not need: another user where we are root, no files, no network,
+/// no programs. It holds for the whole process and for good, so it is for programs that look at one guest; to be
+/// called after open_memory(), before anything of the guest is looked at, and while the process has one thread.
+/// Standard input is closed. A small process that is forked before keeps the rights to open files of the cache
+/// and to ask the monitor for registers: later calls ask it.
+///
+/// Nothing is done, and why is the value, if the technique holds what a sandbox could not: a connection to QEMU's
+/// monitor or gdbstub, or the right to start programs. "" if the process is in the sandbox. os, unsupported.
+Result<std::string> enter_sandbox(Guest& guest, const AttachOptions& options);
+
 /// Finds the kernel that runs, again if there was one: a guest that rebooted has another. The
 /// monitor is asked for registers only if memory alone does not tell it. Errors of find_kernel().
 Result<void> find_kernel_of(Guest& guest, const AttachOptions& options);
@@ -78,7 +95,8 @@ Result<void> find_kernel_of(Guest& guest, const AttachOptions& options);
 /// itself. Uses `guest` for as long as it lives. Errors of StateReader::create().
 Result<std::unique_ptr<StateReader>> state_reader_of(Guest& guest);
 
-/// open_guest(), open_memory() and find_kernel_of(), in this order.
+/// open_guest(), open_memory(), enter_sandbox() if it is asked for, and find_kernel_of(), in this order. unsupported if
+/// the sandbox cannot be had.
 Result<Guest> attach(const std::string& spec, const AttachOptions& options = {});
 
 /// $XDG_CACHE_HOME/vmsight, or ~/.cache/vmsight; "" if there is no home.

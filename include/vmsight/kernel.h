@@ -103,10 +103,14 @@ struct KernelCandidate {
   std::string why;       // evidence for or against: "a vCPU's CR3 maps it", "its clock moves" ...
 };
 
+/// Who opens the files of the cache; defined in src/kernel.
+class CacheFiles;
+
 struct FindKernelOptions {
   std::vector<std::uint64_t> cr3;       // of the vCPUs, if known: tells the live kernel
   std::optional<GuestPhys> page_table;  // of the kernel to take: an image names it
   std::string cache_dir;                // "" = no cache
+  std::shared_ptr<CacheFiles> cache;    // by whom its files are opened; nullptr = by ourselves
   /// What tells this VM from all others, now and later (lower-case letters, digits, '-'): where its
   /// kernel is will be remembered in the cache, and believed the next time if the kernel's clock
   /// shows that it runs. "" = search all RAM, for images and for those who want all candidates.

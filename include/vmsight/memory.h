@@ -2,6 +2,8 @@
 // sense of it. src/view implements it, one file an access; tests fake it.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -81,6 +83,14 @@ struct ViewNature {
   bool is_read_halted() const { return halts && !copies; }
 };
 
+/// What views of a memory ask of the host from now on, for whoever gives up his rights before he looks at it.
+struct ReadRights {
+  /// These are all. False: files are opened, programs started, or a connection is held by which QEMU or the guest
+  /// could be changed.
+  bool suffice = false;
+  pid_t process = 0;  // whose memory is read by process_vm_readv; 0 = nobody's
+};
+
 /// Guest-physical memory, page by page. Not thread safe. Nothing here changes the guest, but a
 /// technique that halts it or takes snapshots does so from refresh() to end_view().
 class GuestMemory {
@@ -151,6 +161,10 @@ class GuestMemory {
   virtual bool is_live() const = 0;
 
   virtual ViewNature nature() const = 0;
+
+  /// Gets hold of what later views need and can be had now: starts the program that halts the guest. Nothing is done
+  /// to the guest. A memory that knows of no bound to what it needs says so.
+  virtual Result<ReadRights> prepare() { return ReadRights{}; }
 
   /// "live-map", "live-read", "file" ...; what --technique takes and view.technique says. To be shown; what
   /// the memory does is told by nature().

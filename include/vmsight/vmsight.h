@@ -108,6 +108,9 @@ typedef struct vmsight_attach_options {
   void (*progress)(const char* what, void* context);
   void* context;
   int absent_is_zero; /* of an image: what its writer left out reads as zeros, not as missing */
+  /* The whole process gives up, for good, every right but to read this guest: no files, no network, no programs.
+   * Call it while there is one thread. VMSIGHT_UNSUPPORTED if the technique needs more. */
+  int sandbox;
 } vmsight_attach_options;
 #define VMSIGHT_ATTACH_OPTIONS \
   { .size = sizeof(vmsight_attach_options) }

@@ -70,7 +70,7 @@ def sql(guest, statement):
 
 
 def crontab(guest, *lines):
-    """Root's jobs from the next minute on; none without lines."""
+    """Root's jobs from the next minute on; none without lines. cron sees a change of another second only."""
     text = "\\n".join(lines)
     shell(guest, f"printf '{text}\\n' > /tmp/spool/cron/crontabs/root; busybox chmod 600 /tmp/spool/cron/crontabs/root;"
-                 " touch /tmp/spool/cron/crontabs")
+                 " busybox sleep 2; touch /tmp/spool/cron/crontabs")

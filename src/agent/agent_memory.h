@@ -28,6 +28,8 @@ class AgentMemory {
   virtual std::size_t max_run() const = 0;
   /// Bytes that are well asked for at once: what may be under way when we are killed.
   virtual std::size_t max_batch() const = 0;
+  /// Whether the agent does nothing but read, whatever it is asked. Then the connection to it may be held by anybody.
+  virtual bool only_reads() const = 0;
   /// Questions asked so far.
   virtual std::uint64_t calls() const = 0;
 };

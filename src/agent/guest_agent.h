@@ -62,6 +62,8 @@ class GuestAgentMemory final : public AgentMemory {
 
   const std::vector<PhysRange>& ranges() const override { return ranges_; }
   Result<void> read(std::span<Run> runs) override;
+  /// It executes what it is asked to, in the guest.
+  bool only_reads() const override { return false; }
   std::size_t max_run() const override { return 64u << 10; }
   std::size_t max_batch() const override { return 1u << 20; }
   std::uint64_t calls() const override { return calls_; }

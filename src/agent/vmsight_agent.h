@@ -22,6 +22,7 @@ class VmsightAgent final : public AgentMemory {
 
   const std::vector<PhysRange>& ranges() const override { return ranges_; }
   Result<void> read(std::span<Run> runs) override;
+  bool only_reads() const override { return true; }
   std::size_t max_run() const override { return request_bytes; }
   std::size_t max_batch() const override { return 4u << 20; }
   std::uint64_t calls() const override { return calls_; }

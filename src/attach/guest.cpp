@@ -7,6 +7,7 @@
 #include <fstream>
 #include <utility>
 
+#include "attach/front.h"
 #include "kernel/vmcoreinfo.h"
 #include "undo/recovery.h"
 
@@ -25,6 +26,13 @@ Result<Guest> open_as_image(const std::string& path, const AttachOptions& option
   return guest;
 }
 
+/// What tells the VM from every other one that this host ever ran.
+std::string identity_of(const VmInfo& vm) {
+  std::string boot;
+  std::ifstream("/proc/sys/kernel/random/boot_id") >> boot;
+  return boot.empty() ? "" : fmt::format("vm-{}-{}-{}", vm.pid, vm.start_time, boot);
+}
+
 Result<Guest> open_as_vm(const std::string& spec, const AttachOptions& options) {
   VMSIGHT_TRY(const VmInfo info, find_vm(spec));
   if (options.found) options.found(info);
@@ -34,6 +42,7 @@ Result<Guest> open_as_vm(const std::string& spec, const AttachOptions& options) 
     if (options.recovered) options.recovered(done);
   }
   VMSIGHT_TRY(guest.vm, open_vm(info));
+  guest.identity = identity_of(info);
   return guest;
 }
 
@@ -48,17 +57,11 @@ Result<std::unique_ptr<GuestMemory>> open_view_of(Guest& guest, const AttachOpti
   return open_file_view(*guest.image);
 }
 
-/// What tells the VM from every other one that this host ever ran.
-std::string identity_of(const VmInfo& vm) {
-  std::string boot;
-  std::ifstream("/proc/sys/kernel/random/boot_id") >> boot;
-  return boot.empty() ? "" : fmt::format("vm-{}-{}-{}", vm.pid, vm.start_time, boot);
-}
-
 Result<std::unique_ptr<Kernel>> kernel_of(const Guest& guest, const AttachOptions& options) {
   FindKernelOptions find{
       .cache_dir = options.cache_directory, .choose = options.kernel, .progress = options.progress};
-  if (guest.vm && !options.all_kernels) find.vm_identity = identity_of(guest.vm->info());
+  if (guest.front) find.cache = std::make_shared<FrontCache>(guest.front);
+  if (!options.all_kernels) find.vm_identity = guest.identity;
   if (guest.image) {
     find.cr3 = guest.cr3();
     find.page_table = guest.image->kernel_page_table;
@@ -96,7 +99,9 @@ Guest& Guest::operator=(Guest&& other) noexcept {
   live = std::move(other.live);
   only_proofs = other.only_proofs;
   vm = std::move(other.vm);
+  identity = std::move(other.identity);
   image = std::move(other.image);
+  front = std::move(other.front);
   name = std::move(other.name);
   passed_over = std::move(other.passed_over);
   return *this;
@@ -108,6 +113,7 @@ std::vector<std::uint64_t> Guest::cr3() const {
   if (image && registers.empty()) {
     if (const auto table = page_table_of(image->vmcoreinfo)) return {*table};
   }
+  if (front) return front->cr3();
   if (vm) {
     if (auto read = vm->registers()) registers = *std::move(read);
   }
@@ -158,9 +164,22 @@ Result<std::unique_ptr<StateReader>> state_reader_of(Guest& guest) {
   return StateReader::create(*guest.kernel, *guest.memory);
 }
 
+namespace {
+
+Result<void> must_enter_sandbox(Guest& guest, const AttachOptions& options) {
+  VMSIGHT_TRY(const std::string without, enter_sandbox(guest, options));
+  if (without.empty()) return {};
+  return Error{.code = ErrorCode::unsupported,
+               .message = "enter the sandbox: " + without,
+               .hint = "techniques that map or read memory by themselves can be sandboxed"};
+}
+
+}  // namespace
+
 Result<Guest> attach(const std::string& spec, const AttachOptions& options) {
   VMSIGHT_TRY(Guest guest, open_guest(spec, options));
   VMSIGHT_TRY_VOID(open_memory(guest, options));
+  if (options.sandbox) VMSIGHT_TRY_VOID(must_enter_sandbox(guest, options));
   VMSIGHT_TRY_VOID(find_kernel_of(guest, options));
   return guest;
 }

@@ -22,6 +22,7 @@ class MemoryDecorator : public GuestMemory {
   MemoryCounters counters() const override { return inner_->counters(); }
   bool is_live() const override { return inner_->is_live(); }
   ViewNature nature() const override { return inner_->nature(); }
+  Result<ReadRights> prepare() override { return inner_->prepare(); }
   std::string_view technique() const override { return inner_->technique(); }
 
  protected:

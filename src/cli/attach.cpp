@@ -60,6 +60,12 @@ Result<Guest> open_named_memory(const CommonOptions& options) {
   return guest;
 }
 
+Result<void> enter_sandbox_for(Guest& guest, const CommonOptions& options) {
+  if (!options.sandbox) return {};
+  VMSIGHT_TRY(const std::string without, enter_sandbox(guest, attach_options(options)));
+  return {};
+}
+
 Result<void> find_kernel_in(Guest& guest, const CommonOptions& options) {
   Progress progress;
   AttachOptions attach = attach_options(options);
@@ -70,6 +76,7 @@ Result<void> find_kernel_in(Guest& guest, const CommonOptions& options) {
 Result<void> with_guest(const CommonOptions& options,
                         const std::function<Result<void>(Guest&)>& use) {
   VMSIGHT_TRY(Guest guest, open_named_memory(options));
+  VMSIGHT_TRY_VOID(enter_sandbox_for(guest, options));
   VMSIGHT_TRY_VOID(find_kernel_in(guest, options));
   auto done = use(guest);
   if (!done) return guest.explain(std::move(done).error());

@@ -20,6 +20,9 @@ AttachOptions attach_options(const CommonOptions& options);
 Result<Guest> open_named(const CommonOptions& options);
 /// ... and a view of its memory.
 Result<Guest> open_named_memory(const CommonOptions& options);
+/// Gives up all rights that are not needed from here on, for good, unless --no-sandbox was given. For verbs that look at
+/// one guest and then end.
+Result<void> enter_sandbox_for(Guest& guest, const CommonOptions& options);
 /// ... and the kernel in it, into guest.kernel; again if the guest has rebooted.
 Result<void> find_kernel_in(Guest& guest, const CommonOptions& options);
 

@@ -200,6 +200,7 @@ extern const VerbInfo check_verb{
         "  vmsight check web1 --only credentials --for 60\n"
         "  vmsight check --list\n",
     .vm = VmArgument::optional,
+    .keeps_rights = "keeps baselines in files",
     .make = make_verb<CheckVerb>,
 };
 

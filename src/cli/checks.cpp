@@ -6,6 +6,7 @@
 
 #include "cli/attach.h"
 #include "render/format.h"
+#include "sandbox/sandbox.h"
 #include "undo/recovery.h"
 #include "vmsight/probe.h"
 
@@ -61,6 +62,15 @@ Check check_rights() {
     check.hint = "run as root to see all VMs";
   }
   return check;
+}
+
+Check check_sandbox() {
+  const SandboxSupport support = sandbox_support();
+  return {.name = "sandbox",
+          .what = "a guest's memory is interpreted without rights",
+          .works = support.works,
+          .reason = support.what,
+          .hint = support.works ? "" : "it is interpreted with all rights of this user"};
 }
 
 Check check_cache() {
@@ -231,7 +241,7 @@ std::vector<Check> list_all(Vm& vm, const Ways& ways) {
 }  // namespace
 
 std::vector<Check> check_host() {
-  return {check_vms(),   check_rights(), check_memory_reads(),
+  return {check_vms(),   check_rights(), check_memory_reads(), check_sandbox(),
           check_cache(), check_kvm(),    check_libvirt()};
 }
 

@@ -186,6 +186,7 @@ class Info : public Verb {
   static Result<void> add_kernel(Session& session, Guest& guest, Json& json) {
     CommonOptions options = session.common;
     options.all_kernels = true;
+    VMSIGHT_TRY_VOID(enter_sandbox_for(guest, options));
     VMSIGHT_TRY_VOID(find_kernel_in(guest, options));
     if (session.common.json)
       json["kernel"] = kernel_json(*guest.kernel);

@@ -129,6 +129,7 @@ extern const VerbInfo list_verb{
         "  vmsight list\n"
         "  vmsight list --guest-kernel\n",
     .vm = VmArgument::none,
+    .keeps_rights = "opens one VM after the other",
     .make = make_verb<List>,
 };
 

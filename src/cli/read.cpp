@@ -56,6 +56,7 @@ class Read : public Verb {
     const auto from = parse_unsigned(address_);
     if (!from) return usage_error("read: '" + address_ + "' is not a guest-physical address");
     VMSIGHT_TRY(Guest guest, open_named_memory(session.common));
+    VMSIGHT_TRY_VOID(enter_sandbox_for(guest, session.common));
     return show(session.out, guest, *from, length, "gpa",
                 [&](std::uint64_t at, std::span<std::byte> into) {
                   return copy_phys(*guest.memory, GuestPhys(at), into);

@@ -156,6 +156,7 @@ extern const VerbInfo snapshot_verb{
     .examples =
         "  vmsight snapshot web1 web1.core --consistent\n"
         "  vmsight ps web1.core\n",
+    .keeps_rights = "writes a file",
     .make = make_verb<Snapshot>,
 };
 

@@ -17,6 +17,7 @@ Result<void> StateLoop::run(const Show& show) {
   end_orderly_on({SIGINT, SIGTERM});
   session_.common.reads_states = true;
   VMSIGHT_TRY(guest_, open_named_memory(session_.common));
+  VMSIGHT_TRY_VOID(enter_sandbox_for(guest_, session_.common));
   const bool endless = !options_.count && !options_.duration_s;
   if (guest_.image && endless) options_.count = 1;  // it is always the same
   start_ns_ = monotonic_ns();

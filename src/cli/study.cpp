@@ -136,6 +136,7 @@ extern const VerbInfo study_verb{
         "  vmsight study probes web1 --call 'ssh web1 \"perl -e \\\"syscall(110, @ARGV) for "
         "1..$CALLS\\\" text\"'\n",
     .vm = VmArgument::none,
+    .keeps_rights = "changes from one technique to the next",
     .make = make_verb<Study>,
 };
 

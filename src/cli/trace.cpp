@@ -504,6 +504,7 @@ extern const VerbInfo trace_verb{
         "  vmsight trace web1 --syscalls --pid 412\n"
         "  vmsight trace web1 --syscalls --filter 'retval < 0' --duration 10\n"
         "  vmsight trace web1 'kretprobe:ext4_*' --stats --duration 10\n",
+    .keeps_rights = "arms probes",
     .make = make_verb<Trace>,
 };
 

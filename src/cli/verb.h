@@ -25,6 +25,7 @@ struct CommonOptions {
   ImageOptions image;                 // how an image is opened
   bool reads_states = false;          // and nothing else of the guest's memory
   bool use_cache = true;
+  bool sandbox = true;       // what interprets the guest's memory has no rights
   bool all_kernels = false;  // list every kernel in memory, though the running one is known
   bool json = false;
   bool csv = false;
@@ -59,6 +60,8 @@ struct VerbInfo {
   VmArgument vm = VmArgument::required;
   bool shows_records = false;  // of the state: --format csv
   std::string_view refuses{};  // a common option that it has an error for: not in its help
+  std::string_view
+      keeps_rights{};  // what it does for which it runs without a sandbox; "" = it runs in one
   std::unique_ptr<Verb> (*make)() = nullptr;
 };
 

@@ -80,6 +80,13 @@ void declare_common(CLI::App& app, const VerbInfo& verb, CommonOptions& common) 
            "--no-cache", [&] { common.use_cache = false; },
            "do not use what was learnt about kernels before")
         ->group(group);
+    common.sandbox = verb.keeps_rights.empty();
+    if (common.sandbox) {
+      app.add_flag_callback(
+             "--no-sandbox", [&] { common.sandbox = false; },
+             "keep all rights while the guest's memory is interpreted")
+          ->group(group);
+    }
   }
   auto* json = app.add_flag("--json", common.json, "print JSON")->group(group);
   if (verb.shows_records && app.get_option_no_throw("--format") == nullptr) {

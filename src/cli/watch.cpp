@@ -508,6 +508,7 @@ extern const VerbInfo watch_verb{
         "  vmsight watch web1 --dry-run\n"
         "  vmsight watch --status\n",
     .vm = VmArgument::optional,
+    .keeps_rights = "arms probes, and attaches to VMs that come later",
     .make = make_verb<Watch>,
 };
 

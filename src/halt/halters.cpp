@@ -33,6 +33,11 @@ class ThreadHalter final : public Halter {
     return std::move(halted).error();
   }
 
+  Result<bool> start_guard() override {
+    VMSIGHT_TRY_VOID(start());
+    return true;
+  }
+
   std::string_view name() const override { return name_; }
 
  private:
@@ -69,6 +74,8 @@ class StopHalter final : public Halter {
     if (halted) return Paused(*this);
     return explain_failure(vm_, std::move(halted).error());
   }
+
+  Result<bool> start_guard() override { return false; }
 
   std::string_view name() const override { return "stop"; }
 

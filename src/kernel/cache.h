@@ -20,10 +20,12 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "kernel/cache_files.h"
 #include "kernel/memo.h"
 #include "kernel/place.h"
 #include "vmsight/result.h"
@@ -36,8 +38,9 @@ Result<KernelMemo> parse_memo(std::string_view text);
 
 class KernelCache {
  public:
-  /// "" = no cache: finds nothing, saves nothing.
-  explicit KernelCache(std::string directory) : directory_(std::move(directory)) {}
+  /// Of this directory; "" = no cache: finds nothing, saves nothing.
+  explicit KernelCache(const std::string& directory);
+  explicit KernelCache(std::shared_ptr<CacheFiles> files) : files_(std::move(files)) {}
 
   struct Found {
     std::vector<KernelMemo> memos;  // of builds with this banner; nearly always one
@@ -52,16 +55,8 @@ class KernelCache {
   std::optional<KernelPlace> find_place(std::string_view vm) const;
   Result<void> save_place(std::string_view vm, const KernelPlace& place) const;
 
-  static constexpr std::size_t max_files = 256;
-  static constexpr std::uint64_t max_bytes = 64U << 20;
-
  private:
-  Result<KernelMemo> load(const std::string& file) const;
-  Result<void> make_directory() const;
-  Result<void> replace(const std::string& name, std::string_view text) const;
-  void prune() const;
-
-  std::string directory_;
+  std::shared_ptr<CacheFiles> files_;
 };
 
 }  // namespace vmsight

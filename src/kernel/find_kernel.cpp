@@ -26,7 +26,9 @@ constexpr std::uint64_t tables_reach = 24U << 20;
 class Finder {
  public:
   Finder(GuestMemory& memory, const FindKernelOptions& options)
-      : memory_(memory), options_(options), cache_(options.cache_dir) {}
+      : memory_(memory),
+        options_(options),
+        cache_(options.cache ? KernelCache(options.cache) : KernelCache(options.cache_dir)) {}
 
   Result<std::unique_ptr<Kernel>> find() {
     const Stopwatch total;

@@ -29,6 +29,7 @@ AttachOptions options_of(const vmsight_attach_options& from) {
   to.proves_states = !to.wish.no_pause;  // what is read otherwise must be of one moment, too
   to.wish.no_injection = from.no_injection != 0;
   if (from.max_halt_ms != 0) to.wish.max_halt = std::chrono::milliseconds(from.max_halt_ms);
+  to.sandbox = from.sandbox != 0;
   to.image.absent_is_zero = from.absent_is_zero != 0;
   if (from.progress != nullptr) {
     to.progress = [call = from.progress, context = from.context](std::string_view what) {

@@ -33,6 +33,8 @@ class GdbStub final : public Halter {
   }
 
   Result<Paused> halt() override;
+  /// Its connection could write the guest's memory.
+  Result<bool> start_guard() override { return false; }
   std::string_view name() const override { return "gdbstub"; }
 
   /// nullptr unless the guest is halted. It may be let run by its client meanwhile: resume() stops

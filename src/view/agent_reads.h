@@ -32,6 +32,7 @@ class AgentReads final : public PageSource {
   std::uint64_t calls() const override { return agent_->calls(); }
   bool is_live() const override { return true; }
   bool is_passive() const override { return false; }
+  Result<ReadRights> prepare() override { return ReadRights{.suffice = agent_->only_reads()}; }
   std::string_view technique() const override { return technique_; }
 
  private:

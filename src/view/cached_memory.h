@@ -42,6 +42,7 @@ class CachedMemory final : public GuestMemory {
   MemoryCounters counters() const override;
   bool is_live() const override { return source_->is_live(); }
   ViewNature nature() const override { return {.passive = source_->is_passive()}; }
+  Result<ReadRights> prepare() override { return source_->prepare(); }
   std::string_view technique() const override { return source_->technique(); }
 
  private:

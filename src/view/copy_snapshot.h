@@ -24,6 +24,7 @@ class CopySnapshotter final : public Snapshotter {
                                                        std::unique_ptr<Halter> halter);
   /// The memory of a snapshot is valid until the next one is taken.
   Result<Snapshot> take() override;
+  Result<ReadRights> prepare() override;
 
  private:
   CopySnapshotter(std::unique_ptr<GuestMemory> live, std::unique_ptr<Halter> halter)

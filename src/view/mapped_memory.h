@@ -47,6 +47,7 @@ class MappedMemory final : public GuestMemory {
   ViewNature nature() const override {
     return {.one_moment = !parts_.live, .direct = parts_.live, .passive = true};
   }
+  Result<ReadRights> prepare() override { return ReadRights{.suffice = true}; }
   std::string_view technique() const override { return parts_.technique; }
 
  private:

@@ -33,6 +33,8 @@ class PageSource {
   virtual bool is_live() const = 0;
   /// As ViewNature::passive.
   virtual bool is_passive() const = 0;
+  /// As GuestMemory::prepare().
+  virtual Result<ReadRights> prepare() { return ReadRights{}; }
   virtual std::string_view technique() const = 0;
 };
 

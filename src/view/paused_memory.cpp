@@ -22,6 +22,13 @@ Result<void> PausedMemory::do_end_view() {
   return {};
 }
 
+Result<ReadRights> PausedMemory::prepare() {
+  VMSIGHT_TRY(ReadRights rights, access_->prepare());
+  VMSIGHT_TRY(const bool suffices, halter_->start_guard());
+  rights.suffice = rights.suffice && suffices;
+  return rights;
+}
+
 MemoryCounters PausedMemory::counters() const {
   MemoryCounters counters = access_->counters();
   counters.pause_ns = paused_ ? monotonic_ns() - halted_at_ : pause_ns_;

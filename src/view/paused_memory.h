@@ -21,6 +21,7 @@ class PausedMemory final : public MemoryDecorator {
   MemoryCounters counters() const override;
   bool is_live() const override { return !paused_; }
   ViewNature nature() const override { return {.one_moment = true, .halts = true}; }
+  Result<ReadRights> prepare() override;
   std::string_view technique() const override { return technique_; }
 
  private:

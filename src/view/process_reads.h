@@ -34,6 +34,7 @@ class ProcessReads final : public PageSource {
   std::uint64_t calls() const override { return calls_ + files_.calls(); }
   bool is_live() const override { return pid_ == vm_.info().pid; }
   bool is_passive() const override { return true; }
+  Result<ReadRights> prepare() override { return ReadRights{.suffice = true, .process = pid_}; }
   std::string_view technique() const override { return "live-read"; }
 
  private:

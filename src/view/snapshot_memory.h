@@ -21,6 +21,8 @@ class Snapshotter {
   virtual ~Snapshotter() = default;
   /// The guest runs on when this returns, also with an error.
   virtual Result<Snapshot> take() = 0;
+  /// As GuestMemory::prepare().
+  virtual Result<ReadRights> prepare() { return ReadRights{}; }
 };
 
 /// What the guest does while the copy is made.
@@ -45,6 +47,7 @@ class SnapshotMemory final : public MemoryDecorator {
   ViewNature nature() const override {
     return {.one_moment = true, .halts = while_ == Taken::while_halted, .copies = true};
   }
+  Result<ReadRights> prepare() override { return snapshotter_->prepare(); }
   std::string_view technique() const override { return technique_; }
 
  private:

@@ -106,6 +106,7 @@ class UnpackedMemory final : public GuestMemory {
   }
   bool is_live() const override { return false; }
   ViewNature nature() const override { return {.one_moment = true, .passive = true}; }
+  Result<ReadRights> prepare() override { return ReadRights{.suffice = true}; }
   std::string_view technique() const override { return "file"; }
 
  private:

@@ -203,7 +203,7 @@ TEST_F(CacheTest, RemembersPlacesOfVms) {
   ASSERT_TRUE(cache().save_place("vm-1-2", place));
   EXPECT_EQ(cache().find_place("vm-1-2"), place);
   EXPECT_EQ(cache().find_place("vm-1-3"), std::nullopt);
-  ASSERT_TRUE(cache().save_place("../vm", place));
+  EXPECT_FALSE(cache().save_place("../vm", place));
   EXPECT_FALSE(fs::exists(directory / "../vm.place"));
   fs::permissions(only_file(), fs::perms::others_write, fs::perm_options::add);
   EXPECT_EQ(cache().find_place("vm-1-2"), std::nullopt) << "others may write to it";
@@ -212,7 +212,7 @@ TEST_F(CacheTest, RemembersPlacesOfVms) {
 TEST_F(CacheTest, WhatWasNotUsedForLongestGoes) {
   KernelMemo memo = example();
   const auto long_ago = fs::file_time_type::clock::now() - std::chrono::hours(1000);
-  for (std::size_t i = 0; i < KernelCache::max_files; ++i) {
+  for (std::size_t i = 0; i < CacheFiles::max_files; ++i) {
     memo.build_id = fmt::format("{:04x}", i);
     ASSERT_TRUE(cache().save(memo));
   }
@@ -220,7 +220,7 @@ TEST_F(CacheTest, WhatWasNotUsedForLongestGoes) {
   std::ofstream(directory / "strange") << "not ours";
   memo = example();
   ASSERT_TRUE(cache().save(memo));  // one too many: one of the old ones goes
-  EXPECT_EQ(cache().find(memo.banner).memos.size(), KernelCache::max_files);  // all are used now
+  EXPECT_EQ(cache().find(memo.banner).memos.size(), CacheFiles::max_files);  // all are used now
   memo.banner = "Linux version 7.0.0";
   for (int i = 0; i < 3; ++i) {
     memo.build_id = fmt::format("f{:04x}", i);
@@ -228,17 +228,17 @@ TEST_F(CacheTest, WhatWasNotUsedForLongestGoes) {
   }
   EXPECT_EQ(cache().find(memo.banner).memos.size(), 3U);
   const auto files = std::distance(fs::directory_iterator(directory), {});
-  EXPECT_EQ(static_cast<std::size_t>(files), KernelCache::max_files + 1);
+  EXPECT_EQ(static_cast<std::size_t>(files), CacheFiles::max_files + 1);
   EXPECT_TRUE(fs::exists(directory / "strange")) << "a file that is not of the cache was removed";
 }
 
 TEST_F(CacheTest, TooManyPlacesGoAndKernelsStay) {
   ASSERT_TRUE(cache().save(example()));
   const KernelPlace place{.rodata = GuestPhys(0x3a00000), .ticks = 7, .at_ns = 8};
-  for (std::size_t i = 0; i < KernelCache::max_files + 3; ++i)
+  for (std::size_t i = 0; i < CacheFiles::max_files + 3; ++i)
     ASSERT_TRUE(cache().save_place(fmt::format("vm-{}-2", i), place));
   const auto files = std::distance(fs::directory_iterator(directory), {});
-  EXPECT_EQ(static_cast<std::size_t>(files), KernelCache::max_files + 1);
+  EXPECT_EQ(static_cast<std::size_t>(files), CacheFiles::max_files + 1);
   EXPECT_EQ(cache().find(example().banner).memos.size(), 1U);
 }
 

@@ -1,0 +1,244 @@
+#include "attach/front.h"
+
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <span>
+
+#include "base/text.h"
+#include "kernel/bytes.h"
+
+namespace vmsight {
+namespace {
+
+constexpr std::size_t max_name = 256, max_message = 512;
+
+/// Before each request; the name and the text follow.
+struct Request {
+  Front::Task task{};
+  std::uint32_t name_size = 0;
+  std::uint32_t text_size = 0;
+};
+
+/// Before each answer; the text follows: what was asked for, or an error's message.
+struct Answer {
+  bool ok = false;
+  ErrorCode code{};
+  int os_errno = 0;
+  std::uint32_t size = 0;
+};
+
+bool send_all(int socket, std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t sent = ::send(socket, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+    if (sent < 0 && errno == EINTR) continue;
+    if (sent <= 0) return false;
+    bytes = bytes.subspan(static_cast<std::size_t>(sent));
+  }
+  return true;
+}
+
+bool receive_all(int socket, std::span<std::byte> into) {
+  while (!into.empty()) {
+    const ssize_t got = ::recv(socket, into.data(), into.size(), 0);
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) return false;
+    into = into.subspan(static_cast<std::size_t>(got));
+  }
+  return true;
+}
+
+template <typename T>
+std::span<const std::byte> bytes_of(const T& object) {
+  return std::as_bytes(std::span(&object, 1));
+}
+
+bool send_text(int socket, std::string_view text) {
+  return send_all(socket, std::as_bytes(std::span(text)));
+}
+
+bool receive_text(int socket, std::size_t size, std::string& into) {
+  into.resize(size);
+  return receive_all(socket, std::as_writable_bytes(std::span(into)));
+}
+
+std::string joined(const std::vector<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) text.append(name).append("\n");
+  return text;
+}
+
+std::string as_text(const std::vector<std::uint64_t>& numbers) {
+  std::string text;
+  for (const std::uint64_t number : numbers) text.append(std::to_string(number)).append("\n");
+  return text;
+}
+
+std::vector<std::uint64_t> control_registers(Vm* vm) {
+  std::vector<std::uint64_t> values;
+  if (vm == nullptr) return values;
+  if (const auto registers = vm->registers()) {
+    for (const VcpuRegisters& vcpu : *registers) values.push_back(vcpu.cr3);
+  }
+  return values;
+}
+
+Result<std::string> do_task(const FrontDuties& duties, Front::Task task, std::string_view name,
+                            std::string_view text) {
+  using Task = Front::Task;
+  if (task == Task::cr3) return as_text(control_registers(duties.vm));
+  if (duties.cache == nullptr)
+    return Error{.code = ErrorCode::unsupported, .message = "there is no cache"};
+  switch (task) {
+    case Task::list: {
+      VMSIGHT_TRY(const std::vector<std::string> names, duties.cache->list(name, text));
+      return joined(names);
+    }
+    case Task::read:
+      return duties.cache->read(name);
+    case Task::replace:
+      VMSIGHT_TRY_VOID(duties.cache->replace(name, text));
+      return std::string();
+    case Task::prune:
+      VMSIGHT_TRY_VOID(duties.cache->prune());
+      return std::string();
+    default:
+      return Error{.code = ErrorCode::usage, .message = "that is no task of the front"};
+  }
+}
+
+bool answer(int socket, const Result<std::string>& done) {
+  Answer head{.ok = done.has_value()};
+  std::string_view text;
+  if (done) {
+    text = *done;
+  } else {
+    head.code = done.error().code;
+    head.os_errno = done.error().os_errno;
+    text = std::string_view(done.error().message).substr(0, max_message);
+  }
+  head.size = static_cast<std::uint32_t>(text.size());
+  return send_all(socket, bytes_of(head)) && send_text(socket, text);
+}
+
+Error front_ended() {
+  return {.code = ErrorCode::os,
+          .message = "the front of vmsight has ended",
+          .hint = "try again",
+          .os_errno = EPIPE};
+}
+
+/// A process of its own: it has no output, is deaf to the terminal, and holds nothing but its socket.
+void become_front(int socket) {
+  constexpr int own = 3;
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGALRM, SIGUSR1, SIGUSR2})
+    ::signal(signal, SIG_IGN);
+  ::prctl(PR_SET_NAME, "vmsight-front");
+  if (socket != own) ::dup2(socket, own);
+  ::close_range(own + 1, ~0U, 0);
+  const int nothing = ::open("/dev/null", O_RDWR | O_CLOEXEC);
+  for (const int standard : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) ::dup2(nothing, standard);
+  ::close(nothing);
+}
+
+}  // namespace
+
+void serve_as_front(int socket, const FrontDuties& duties) {
+  while (true) {
+    Request request;
+    std::string name, text;
+    if (!receive_all(socket, std::as_writable_bytes(std::span(&request, 1)))) return;
+    if (request.name_size > max_name || request.text_size > CacheFiles::max_file_bytes) return;
+    if (!receive_text(socket, request.name_size, name) ||
+        !receive_text(socket, request.text_size, text)) {
+      return;
+    }
+    if (!answer(socket, do_task(duties, request.task, name, text))) return;
+  }
+}
+
+Result<std::shared_ptr<Front>> Front::start(const FrontDuties& duties) {
+  std::array<int, 2> ends{};
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0)
+    return os_error(errno, "make a socket pair");
+  UniqueFd ours(ends[0]);
+  const UniqueFd theirs(ends[1]);
+  const pid_t pid = ::fork();
+  if (pid < 0) return os_error(errno, "fork the front of vmsight");
+  if (pid == 0) {
+    become_front(theirs.get());
+    serve_as_front(3, duties);
+    ::_exit(0);
+  }
+  std::shared_ptr<Front> front(new Front);
+  front->pid_ = pid;
+  front->socket_ = std::move(ours);
+  return front;
+}
+
+/// It ends by itself now; whether it has already is not worth to wait for.
+Front::~Front() {
+  socket_.reset();
+  if (pid_ > 0) ::waitpid(pid_, nullptr, WNOHANG);
+}
+
+Result<std::string> Front::ask(Task task, std::string_view name, std::string_view text) {
+  if (name.size() > max_name || text.size() > CacheFiles::max_file_bytes)
+    return Error{.code = ErrorCode::usage, .message = "ask the front of vmsight: too much at once"};
+  const Request request{.task = task,
+                        .name_size = static_cast<std::uint32_t>(name.size()),
+                        .text_size = static_cast<std::uint32_t>(text.size())};
+  if (!send_all(socket_.get(), bytes_of(request)) || !send_text(socket_.get(), name) ||
+      !send_text(socket_.get(), text)) {
+    return front_ended();
+  }
+  Answer head;
+  std::string said;
+  if (!receive_all(socket_.get(), std::as_writable_bytes(std::span(&head, 1))) ||
+      !receive_text(socket_.get(), head.size, said)) {
+    return front_ended();
+  }
+  if (head.ok) return said;
+  return Error{.code = head.code, .message = std::move(said), .os_errno = head.os_errno};
+}
+
+std::vector<std::uint64_t> Front::cr3() {
+  std::vector<std::uint64_t> values;
+  const auto said = ask(Task::cr3);
+  if (!said) return values;
+  for (const std::string_view line : split_at(*said, '\n')) {
+    if (const auto value = parse_whole<std::uint64_t>(line)) values.push_back(*value);
+  }
+  return values;
+}
+
+Result<std::vector<std::string>> FrontCache::list(std::string_view prefix,
+                                                  std::string_view suffix) {
+  VMSIGHT_TRY(const std::string said, front_->ask(Front::Task::list, prefix, suffix));
+  std::vector<std::string> names;
+  for (const std::string_view name : split_at(said, '\n')) names.emplace_back(name);
+  return names;
+}
+
+Result<std::string> FrontCache::read(std::string_view name) {
+  return front_->ask(Front::Task::read, name);
+}
+
+Result<void> FrontCache::replace(std::string_view name, std::string_view text) {
+  VMSIGHT_TRY(const std::string done, front_->ask(Front::Task::replace, name, text));
+  return {};
+}
+
+Result<void> FrontCache::prune() {
+  VMSIGHT_TRY(const std::string done, front_->ask(Front::Task::prune));
+  return {};
+}
+
+}  // namespace vmsight

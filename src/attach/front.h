@@ -1,0 +1,70 @@
+// What a sandboxed vmsight still needs of its user's rights: a small process that has them, and does what is listed
+// here for us. It is forked before they are given up, and reads nothing of the guest.
+//
+//   vmsight, in its sandbox --- request ---> front --- open, read, write ---> files of the cache
+//                           <--- answer ----       --- QMP ---> the vCPUs' page tables
+//
+// It believes nothing that it is asked: names are those of cache files, lengths are bounded.
+// It ends when we do.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/os.h"
+#include "kernel/cache_files.h"
+#include "vmsight/vm.h"
+
+namespace vmsight {
+
+/// What the process does of its own.
+struct FrontDuties {
+  CacheFiles* cache = nullptr;  // nullptr = there is none
+  Vm* vm = nullptr;             // nullptr = an image
+};
+
+class Front {
+ public:
+  /// Forks: to be called while this process has a single thread. os.
+  static Result<std::shared_ptr<Front>> start(const FrontDuties& duties);
+  Front(const Front&) = delete;
+  Front& operator=(const Front&) = delete;
+  ~Front();
+
+  /// The vCPUs' CR3, by the monitor; none if it cannot tell.
+  std::vector<std::uint64_t> cr3();
+
+  /// What it answers; an error is the other side's own. os if it has ended.
+  enum class Task : std::uint8_t { list, read, replace, prune, cr3 };
+  Result<std::string> ask(Task task, std::string_view name = {}, std::string_view text = {});
+
+ private:
+  Front() = default;
+
+  pid_t pid_ = -1;
+  UniqueFd socket_;
+};
+
+/// The cache by a front.
+class FrontCache final : public CacheFiles {
+ public:
+  explicit FrontCache(std::shared_ptr<Front> front) : front_(std::move(front)) {}
+
+  Result<std::vector<std::string>> list(std::string_view prefix, std::string_view suffix) override;
+  Result<std::string> read(std::string_view name) override;
+  Result<void> replace(std::string_view name, std::string_view text) override;
+  Result<void> prune() override;
+
+ private:
+  std::shared_ptr<Front> front_;
+};
+
+/// What the forked process does until the other end of the socket is closed.
+void serve_as_front(int socket, const FrontDuties& duties);
+
+}  // namespace vmsight

@@ -1,0 +1,147 @@
+#include "sandbox/call_filter.h"
+
+#include <fcntl.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <seccomp.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <memory>
+
+namespace vmsight {
+namespace {
+
+/// They work on what the process has: its memory, its descriptors, its threads, time.
+constexpr std::array allowed{
+    // memory
+    SCMP_SYS(brk), SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(madvise),
+    // open descriptors
+    SCMP_SYS(read), SCMP_SYS(readv), SCMP_SYS(pread64), SCMP_SYS(preadv), SCMP_SYS(write),
+    SCMP_SYS(writev), SCMP_SYS(lseek), SCMP_SYS(close), SCMP_SYS(fstat), SCMP_SYS(poll),
+    SCMP_SYS(ppoll),
+    // sockets that are connected already
+    SCMP_SYS(recvfrom), SCMP_SYS(recvmsg), SCMP_SYS(sendto), SCMP_SYS(sendmsg),
+    // threads, and the end
+    SCMP_SYS(futex), SCMP_SYS(sched_yield), SCMP_SYS(sched_getaffinity), SCMP_SYS(set_robust_list),
+    SCMP_SYS(rseq), SCMP_SYS(exit), SCMP_SYS(exit_group), SCMP_SYS(wait4),
+    // signals to this process
+    SCMP_SYS(rt_sigaction), SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigreturn), SCMP_SYS(sigaltstack),
+    SCMP_SYS(restart_syscall),
+    // time, names of this process, chance
+    SCMP_SYS(clock_gettime), SCMP_SYS(clock_nanosleep), SCMP_SYS(nanosleep), SCMP_SYS(gettimeofday),
+    SCMP_SYS(time), SCMP_SYS(getpid), SCMP_SYS(gettid), SCMP_SYS(getuid), SCMP_SYS(geteuid),
+    SCMP_SYS(getgid), SCMP_SYS(getegid), SCMP_SYS(getrandom), SCMP_SYS(sysinfo), SCMP_SYS(uname)};
+
+/// Programs ask for files and go on without: a locale, a time zone.
+constexpr std::array refused{SCMP_SYS(open), SCMP_SYS(openat), SCMP_SYS(openat2), SCMP_SYS(stat),
+                             SCMP_SYS(lstat), SCMP_SYS(statx), SCMP_SYS(access),
+                             SCMP_SYS(faccessat), SCMP_SYS(faccessat2), SCMP_SYS(readlink),
+                             SCMP_SYS(readlinkat), SCMP_SYS(getdents64),
+                             // What starts a guard, if one was killed.
+                             SCMP_SYS(socket), SCMP_SYS(socketpair), SCMP_SYS(pidfd_open)};
+
+class Filter {
+ public:
+  Filter() : context_(::seccomp_init(SCMP_ACT_TRAP), ::seccomp_release) {}
+
+  explicit operator bool() const { return context_ != nullptr; }
+
+  template <typename... Conditions>
+  void allow(int call, Conditions... conditions) {
+    add(SCMP_ACT_ALLOW, call, conditions...);
+  }
+  void refuse(int call, int error) { add(SCMP_ACT_ERRNO(static_cast<std::uint32_t>(error)), call); }
+
+  Result<void> load() {
+    // All threads: the C library may have made one that we do not know of.
+    note(::seccomp_attr_set(context_.get(), SCMP_FLTATR_CTL_TSYNC, 1));
+    if (failed_ == 0) failed_ = -::seccomp_load(context_.get());
+    if (failed_ != 0) return os_error(failed_, "filter the system calls of this process");
+    return {};
+  }
+
+ private:
+  template <typename... Conditions>
+  void add(std::uint32_t action, int call, Conditions... conditions) {
+    note(::seccomp_rule_add(context_.get(), action, call, sizeof...(conditions), conditions...));
+  }
+  void note(int result) {
+    if (result != 0 && failed_ == 0) failed_ = -result;
+  }
+
+  std::unique_ptr<void, void (*)(scmp_filter_ctx)> context_;
+  int failed_ = 0;
+};
+
+void allow_parts(Filter& filter, const SandboxRights& rights) {
+  // Memory of ours, but no code.
+  filter.allow(SCMP_SYS(mmap), SCMP_A2_64(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+  filter.allow(SCMP_SYS(mprotect), SCMP_A2_64(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+  // fstat() of newer C libraries. A name may be given with it: what that tells is whether a file exists.
+  filter.allow(SCMP_SYS(newfstatat), SCMP_A3_32(SCMP_CMP_EQ, AT_EMPTY_PATH));
+  // Whether a descriptor is a terminal, and how wide it is. TIOCSTI would type into it.
+  filter.allow(SCMP_SYS(ioctl), SCMP_A1_32(SCMP_CMP_EQ, TCGETS));
+  filter.allow(SCMP_SYS(ioctl), SCMP_A1_32(SCMP_CMP_EQ, TIOCGWINSZ));
+  for (const int command : {F_GETFD, F_SETFD, F_GETFL, F_SETFL})
+    filter.allow(SCMP_SYS(fcntl), SCMP_A1_32(SCMP_CMP_EQ, static_cast<std::uint32_t>(command)));
+  // Threads, no processes. Of clone3 the flags cannot be seen: the C library then takes clone.
+  filter.allow(SCMP_SYS(clone),
+               SCMP_A0_64(SCMP_CMP_MASKED_EQ, CLONE_THREAD | CLONE_VM, CLONE_THREAD | CLONE_VM));
+  filter.refuse(SCMP_SYS(clone3), ENOSYS);
+  filter.allow(SCMP_SYS(prlimit64), SCMP_A0_32(SCMP_CMP_EQ, 0), SCMP_A2_64(SCMP_CMP_EQ, 0));
+  // abort().
+  filter.allow(SCMP_SYS(tgkill), SCMP_A0_32(SCMP_CMP_EQ, static_cast<std::uint32_t>(::getpid())));
+  if (rights.reads != 0) {
+    filter.allow(SCMP_SYS(process_vm_readv),
+                 SCMP_A0_32(SCMP_CMP_EQ, static_cast<std::uint32_t>(rights.reads)));
+  }
+}
+
+/// Says which call it was: what is left of this process cannot go on without it.
+void on_refused_call(int, siginfo_t* info, void*) {
+  std::array<char, 96> line{};
+  char* at = ::stpcpy(line.data(), "vmsight: error: the sandbox refused system call ");
+  std::array<char, 12> digits{};
+  std::size_t count = 0;
+  for (unsigned number = static_cast<unsigned>(info->si_syscall); count == 0 || number != 0;
+       number /= 10)
+    digits[count++] = static_cast<char>('0' + number % 10);
+  while (count != 0) *at++ = digits[--count];
+  at = ::stpcpy(at, "\n  hint: report it; --no-sandbox goes on without\n");
+  static_cast<void>(
+      ::write(STDERR_FILENO, line.data(), static_cast<std::size_t>(at - line.data())));
+  constexpr int internal = 70;
+  ::_exit(internal);
+}
+
+}  // namespace
+
+Result<void> filter_system_calls(const SandboxRights& rights) {
+  struct sigaction action {};
+  action.sa_sigaction = on_refused_call;
+  action.sa_flags = SA_SIGINFO | SA_NODEFER;
+  if (::sigaction(SIGSYS, &action, nullptr) != 0) return os_error(errno, "handle SIGSYS");
+  Filter filter;
+  if (!filter)
+    return Error{.code = ErrorCode::os, .message = "filter the system calls of this process"};
+  for (const int call : allowed) filter.allow(call);
+  for (const int call : refused) filter.refuse(call, EACCES);
+  allow_parts(filter, rights);
+  return filter.load();
+}
+
+bool has_system_call_filters() {
+  constexpr unsigned trap = SECCOMP_RET_TRAP;
+  return ::syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &trap) == 0;
+}
+
+}  // namespace vmsight

@@ -1,0 +1,128 @@
+#include "sandbox/sandbox.h"
+
+#include <cap-ng.h>
+#include <fcntl.h>
+#include <pwd.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <ctime>
+#include <memory>
+#include <optional>
+#include <string_view>
+
+#include <fmt/format.h>
+
+#include "base/os.h"
+#include "sandbox/call_filter.h"
+#include "sandbox/landlock.h"
+
+namespace vmsight {
+namespace {
+
+bool entered = false;
+
+struct User {
+  const char* name;
+  uid_t uid;
+  gid_t gid;
+};
+
+/// From the file itself: other sources of users may be far away.
+std::optional<User> user_without_rights() {
+  const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen("/etc/passwd", "re"), &std::fclose);
+  std::optional<User> nobody;
+  while (const passwd* entry = file ? ::fgetpwent(file.get()) : nullptr) {
+    const std::string_view name = entry->pw_name;
+    if (entry->pw_uid == 0) continue;
+    if (name == "vmsight") return User{"vmsight", entry->pw_uid, entry->pw_gid};
+    if (name == "nobody") nobody = User{"nobody", entry->pw_uid, entry->pw_gid};
+  }
+  return nobody;
+}
+
+/// What is left of the capabilities is what libcap-ng has in store now.
+void keep_only_ptrace(bool wanted) {
+  ::capng_get_caps_process();
+  const bool keeps = wanted && ::capng_have_capability(CAPNG_EFFECTIVE, CAP_SYS_PTRACE) == 1;
+  ::capng_clear(CAPNG_SELECT_CAPS);
+  constexpr auto sets = static_cast<capng_type_t>(CAPNG_EFFECTIVE | CAPNG_PERMITTED);
+  if (keeps) ::capng_update(CAPNG_ADD, sets, CAP_SYS_PTRACE);
+}
+
+bool may_change_user() {
+  return ::geteuid() == 0 && ::capng_have_capability(CAPNG_EFFECTIVE, CAP_SETUID) == 1 &&
+         ::capng_have_capability(CAPNG_EFFECTIVE, CAP_SETGID) == 1;
+}
+
+/// Where nothing is but what /proc tells of the descriptors of this process.
+Result<void> enter_empty_root() {
+  if (::capng_have_capability(CAPNG_EFFECTIVE, CAP_SYS_CHROOT) != 1) return {};
+  if (::chroot("/proc/self/fdinfo") != 0 || ::chdir("/") != 0)
+    return os_error(errno, "enter an empty root");
+  return {};
+}
+
+Result<void> drop_user_and_capabilities(bool keeps_ptrace) {
+  if (::capng_get_caps_process() != 0)
+    return os_error(errno, "read the capabilities of this process");
+  const auto user = may_change_user() ? user_without_rights() : std::nullopt;
+  if (keeps_ptrace) VMSIGHT_TRY_VOID(enter_empty_root());
+  keep_only_ptrace(keeps_ptrace);
+  if (!user) {
+    if (::capng_apply(CAPNG_SELECT_CAPS) != 0) return os_error(errno, "drop capabilities");
+    return {};
+  }
+  if (::capng_change_id(static_cast<int>(user->uid), static_cast<int>(user->gid),
+                        CAPNG_DROP_SUPP_GRP) != 0) {
+    return os_error(errno, fmt::format("become user {}", user->name));
+  }
+  return {};
+}
+
+/// A terminal that is open for both is read by whoever has one of its descriptors.
+Result<void> only_write_output() {
+  const UniqueFd nothing(::open("/dev/null", O_RDWR | O_CLOEXEC));
+  if (!nothing) return os_error(errno, "open /dev/null");
+  if (::dup2(nothing.get(), STDIN_FILENO) < 0) return os_error(errno, "let go of standard input");
+  for (const int number : {STDOUT_FILENO, STDERR_FILENO}) {
+    if (::isatty(number) == 0) continue;
+    const UniqueFd written(
+        ::open(fmt::format("/proc/self/fd/{}", number).c_str(), O_WRONLY | O_NOCTTY | O_CLOEXEC));
+    if (written) ::dup2(written.get(), number);
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<void> enter_sandbox(const SandboxRights& rights) {
+  if (entered) return {};
+  ::tzset();  // read before files are out of reach
+  VMSIGHT_TRY_VOID(only_write_output());
+  VMSIGHT_TRY_VOID(drop_user_and_capabilities(rights.reads != 0));
+  if (::prctl(PR_SET_DUMPABLE, 0) != 0) return os_error(errno, "make this process undumpable");
+  if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return os_error(errno, "forgo new privileges");
+  if (rights.reads == 0) VMSIGHT_TRY_VOID(close_files_and_network());
+  VMSIGHT_TRY_VOID(filter_system_calls(rights));
+  entered = true;
+  return {};
+}
+
+bool is_in_sandbox() { return entered; }
+
+SandboxSupport sandbox_support() {
+  SandboxSupport support{.works = has_system_call_filters(), .what = {}};
+  support.what = support.works ? "seccomp" : "the kernel has no seccomp filters";
+  const int version = landlock_version();
+  support.what += version == 0 ? ", no Landlock" : fmt::format(", Landlock {}", version);
+  if (::geteuid() != 0) return support;
+  const auto user = user_without_rights();
+  support.what +=
+      user ? fmt::format(", user {}", user->name) : ", and root's: there is no user nobody";
+  return support;
+}
+
+}  // namespace vmsight

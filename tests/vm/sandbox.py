@@ -1,0 +1,188 @@
+#!/usr/bin/env python3
+"""sandbox.py [memfd|anon] KERNEL - vmsight while it interprets a guest's memory has no rights but to read it.
+
+A program that attaches as vmsight does, and then does what one that was taken over by the guest's bytes would: each deed
+is refused or ends it, by every technique that is read in the sandbox, and the guest runs on (also if it was halted at that
+moment). What vmsight calls of the host's kernel once it is in, is traced, for each verb: only what the sandbox allows. Who
+it is then, the host's kernel says.
+"""
+import os
+import re
+import subprocess
+import tempfile
+import time
+
+from harness import Guest, VMSIGHT, expect, main, run, vmsight
+
+PROGRAM = os.environ.get("MISBEHAVING", os.path.join(os.path.dirname(VMSIGHT), "tests/vm/misbehaving"))
+ENDED = 70  # by the sandbox
+FOLDER = tempfile.TemporaryDirectory()  # for traces and a cache
+SANDBOXED = {"memfd": ["live-map", "live-read", "halt-map:ptrace", "halt-read:ptrace", "halt-map:freezer", "halt-snap:copy",
+                       "agent:vmsight"],
+             "anon": ["live-read", "halt-read:ptrace", "halt-read:freezer", "halt-snap:copy", "agent:vmsight"]}
+# They hold what a sandbox could not: a connection to the monitor or the gdbstub, or threads of QEMU.
+NOT_SANDBOXED = ["halt-read:stop", "live-interface:xp", "live-interface:pmemsave", "halt-interface:gdbstub", "live-snap:uffd",
+                 "halt-snap:dump", "agent:qga"]
+VERBS = [["ps", "-T"], ["lsof"], ["ss"], ["ip"], ["findmnt"], ["lsmod"], ["dmesg"], ["lscpu"], ["uname"], ["state", "--json"],
+         ["stack", "--all"], ["info"], ["sym", "jiffies"], ["type", "task_struct"], ["print", "jiffies"], ["pmap", "1"],
+         ["read", "jiffies", "16"], ["read", "0x1000", "16", "--phys"], ["monitor", "-n", "3", "--rate", "5"],
+         ["monitor", "--changes", "-n", "2", "--rate", "5"], ["ps", "--consistent"],
+         ["ps", "--no-cache"]]
+ALLOWED = set("""brk munmap mremap madvise read readv pread64 preadv write writev lseek close fstat poll ppoll recvfrom recvmsg
+    sendto sendmsg futex sched_yield sched_getaffinity set_robust_list rseq exit exit_group wait4 rt_sigaction rt_sigprocmask
+    rt_sigreturn sigaltstack restart_syscall clock_gettime clock_nanosleep nanosleep gettimeofday time getpid gettid getuid
+    geteuid getgid getegid getrandom sysinfo uname mmap mprotect newfstatat ioctl fcntl clone prlimit64
+    process_vm_readv""".split())
+
+
+def misbehaves(guest, technique, deed):
+    done = subprocess.run([PROGRAM, str(guest.pid), technique, deed], capture_output=True, timeout=120, check=False,
+                          stdin=subprocess.DEVNULL, env={**os.environ, "HOME": "/nonexistent"})
+    return done.returncode, done.stdout.decode() + done.stderr.decode()
+
+
+def deeds():
+    done = subprocess.run([PROGRAM], capture_output=True, check=False)
+    return done.stdout.decode().split()
+
+
+def uptime(guest):
+    return float(guest.puppet("sh cat /proc/uptime").split()[0])
+
+
+def runs_on(guest):
+    """It answers, nobody traces QEMU, and its clock goes."""
+    before = uptime(guest)
+    tracer = re.search(r"TracerPid:\t(\d+)", open(f"/proc/{guest.pid}/status", encoding="ascii").read()).group(1)
+    expect(tracer == "0", f"process {tracer} traces QEMU")
+    time.sleep(0.1)
+    expect(uptime(guest) > before, "the guest's clock stands")
+
+
+def check_deeds(guest, techniques):
+    for technique in techniques:
+        # An agent's port leads through QEMU to the guest, who sent the bytes in the first place.
+        wanted = [deed for deed in deeds() if deed != "holds" or not technique.startswith("agent:")]
+        for deed in wanted:
+            status, said = misbehaves(guest, technique, deed)
+            expect(status in (0, ENDED), f"{technique}: {deed}: exit status {status}: {said}")
+            expect(status == ENDED or said.strip() == "refused", f"{technique}: {deed}: {said}")
+        runs_on(guest)
+        print(f"{technique}: {len(wanted)} deeds refused", flush=True)
+
+
+def check_no_sandbox(guest, techniques):
+    for technique in techniques:
+        status, said = misbehaves(guest, technique, "open")
+        expect(status == 3 and "more rights" in said, f"{technique}: exit status {status}: {said}")
+
+
+def whole_calls(lines):
+    """[(PID, call)] of strace's lines: of a call that was interrupted by another process's, both halves in one."""
+    calls, begun = [], {}
+    for line in lines:
+        pid, call = line.split(maxsplit=1)
+        if call.endswith("<unfinished ...>"):
+            begun[pid] = call.removesuffix("<unfinished ...>")
+            continue
+        resumed = re.match(r"<\.\.\. \w+ resumed>(.*)", call)
+        calls.append((pid, begun.pop(pid, "") + resumed.group(1) if resumed else call))
+    return calls
+
+
+def traced(guest, words, technique):
+    """What the interpreting process called after it had entered its sandbox, by names; and that of its threads."""
+    verb, *others = words
+    file = os.path.join(FOLDER.name, "trace")
+    command = ["strace", "-f", "-qq", "-o", file, VMSIGHT, verb, str(guest.pid), *others]
+    if technique:
+        command += ["--technique", technique]
+    done = subprocess.run(command, capture_output=True, timeout=120, check=False, stdin=subprocess.DEVNULL)
+    expect(done.returncode == 0 and done.stdout, f"{command}: {done.returncode}: {done.stderr.decode()[-500:]}")
+    lines = whole_calls(open(file, encoding="utf-8", errors="replace").read().splitlines())
+    entered = [i for i, (_, call) in enumerate(lines)
+               if call.startswith("seccomp(SECCOMP_SET_MODE_FILTER") and call.endswith("= 0")]
+    expect(len(entered) == 1, f"{command}: entered {len(entered)} sandboxes")
+    parser = {lines[entered[0]][0]}
+    calls = []
+    for pid, call in lines[entered[0] + 1:]:
+        if pid not in parser:
+            continue
+        calls.append(call)
+        if call.startswith(("clone(", "clone3(")) and re.search(r"= \d+$", call):
+            parser.add(call.rsplit("= ", 1)[1])
+    return calls
+
+
+def check_calls(guest, words, technique=None):
+    names = set()
+    for call in traced(guest, words, technique):
+        name = re.match(r"(\w+)\(", call)
+        if not name:  # a signal, the end
+            continue
+        names.add(name.group(1))
+        if name.group(1) not in ALLOWED:
+            expect(re.search(r"= -1 (EACCES|EPERM|ENOSYS)", call), f"{words} {technique}: {call}")
+        if name.group(1) == "process_vm_readv":
+            expect(call.startswith(f"process_vm_readv({guest.pid},"), f"{words} {technique}: {call}")
+    return names
+
+
+def check_identity(guest):
+    """Who `monitor` is while it runs, by /proc."""
+    with subprocess.Popen([VMSIGHT, "monitor", str(guest.pid), "--rate", "5", "--duration", "20"], stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL) as process:
+        process.stdout.readline()  # it reads the guest
+        status = open(f"/proc/{process.pid}/status", encoding="utf-8").read()
+        process.kill()
+    fields = dict(re.findall(r"^(\w+):\t(.*)$", status, re.M))
+    expect(fields["Seccomp"] == "2" and fields["NoNewPrivs"] == "1", status)
+    if os.geteuid() == 0:
+        expect("0" not in fields["Uid"].split() and "0" not in fields["Gid"].split() and not fields["Groups"].strip(), status)
+    ptrace = 1 << 19
+    expect(int(fields["CapEff"], 16) & ~ptrace == 0 and int(fields["CapPrm"], 16) & ~ptrace == 0, status)
+    expect(int(fields["CapInh"], 16) == 0 and int(fields["CapAmb"], 16) == 0, status)
+
+
+def check_cache(guest):
+    """What is learnt in the sandbox is kept by the front, and believed the next time."""
+    cache = os.path.join(FOLDER.name, "cache")
+    for wanted in ("not used", "cache used"):
+        said = vmsight("info", guest.pid, environment={"XDG_CACHE_HOME": cache})
+        expect(wanted in said, said)
+    files = os.listdir(os.path.join(cache, "vmsight"))
+    expect(any(file.endswith(".kernel") for file in files) and all(
+        os.stat(os.path.join(cache, "vmsight", file)).st_uid == os.geteuid() for file in files), files)
+
+
+def check_switch(guest):
+    """--no-sandbox keeps all rights; a verb that does what a sandbox forbids has none, and no such option."""
+    with subprocess.Popen([VMSIGHT, "monitor", str(guest.pid), "--no-sandbox", "--rate", "5", "--duration", "20"],
+                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        process.stdout.readline()
+        status = open(f"/proc/{process.pid}/status", encoding="utf-8").read()
+        process.kill()
+    expect("Seccomp:\t0" in status, status)
+    expect("sandbox" in vmsight("doctor"), "doctor does not tell of it")
+    expect(run("trace", guest.pid, "--no-sandbox").returncode == 2, "trace has a sandbox to do without")
+
+
+def test(backend="memfd", kernel="6.1-cloud"):
+    with Guest(kernel=kernel, backend=backend, cpus=2, agent=True, net=True) as guest:
+        guest.puppet("reference")
+        check_identity(guest)
+        check_cache(guest)
+        check_switch(guest)
+        check_deeds(guest, SANDBOXED[backend])
+        check_no_sandbox(guest, NOT_SANDBOXED)
+        names = set()
+        for words in VERBS:
+            names |= check_calls(guest, words)
+        for technique in SANDBOXED[backend]:
+            names |= check_calls(guest, ["ps"], technique)
+        print(f"{len(VERBS)} verbs and {len(SANDBOXED[backend])} techniques call: {' '.join(sorted(names))}")
+        runs_on(guest)
+
+
+if __name__ == "__main__":
+    main(test)
