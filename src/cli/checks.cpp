@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "cli/attach.h"
+#include "cli/own_process.h"
 #include "render/format.h"
 #include "sandbox/sandbox.h"
 #include "undo/recovery.h"
@@ -189,7 +190,10 @@ Check check_wish(const Ways& ways, std::string name, std::string what, const Tec
     check.abilities = names_of(chosen->abilities);
   } else {
     check.reason = chosen.error().message;
-    check.hint = chosen.error().hint;
+    check.hint =
+        wish.consistent && wish.no_pause
+            ? "verbs that read states try to prove one moment all the same: --consistent --no-pause"
+            : chosen.error().hint;
   }
   return check;
 }
@@ -276,14 +280,26 @@ std::optional<Check> check_paused(Vm& vm) {
   return check;
 }
 
+namespace {
+
+Result<std::string> read_banner(const CommonOptions& options) {
+  std::string banner;
+  VMSIGHT_TRY_VOID(with_guest(options, [&](Guest& guest) {
+    banner = guest.kernel->banner();
+    return Result<void>();
+  }));
+  return banner;
+}
+
+}  // namespace
+
 Check check_kernel(const CommonOptions& options) {
   Check check{.name = "kernel", .what = "a Linux kernel that can be read"};
-  const auto found = with_guest(options, [&](Guest& guest) -> Result<void> {
-    check.reason = guest.kernel->banner();
-    return {};
-  });
+  const auto found = in_own_process([&] { return read_banner(options); });
   check.works = found.has_value();
-  if (!found) {
+  if (found) {
+    check.reason = *found;
+  } else {
     check.reason = found.error().message;
     check.hint = found.error().hint;
   }

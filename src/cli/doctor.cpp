@@ -142,7 +142,6 @@ extern const VerbInfo doctor_verb{
         "  vmsight doctor web1 --all\n"
         "  vmsight doctor --recover web1\n",
     .vm = VmArgument::optional,
-    .keeps_rights = "tries what it could do",
     .make = make_verb<Doctor>,
 };
 

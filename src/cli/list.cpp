@@ -1,5 +1,6 @@
 // vmsight list: the VMs on this host.
 #include "cli/attach.h"
+#include "cli/own_process.h"
 #include "host/vm_info.h"
 #include "render/escape.h"
 #include "render/format.h"
@@ -33,18 +34,19 @@ std::uint64_t memory_now(const VmInfo& vm) {
   return opened ? memory_of(**opened) : vm.memory_bytes;
 }
 
+Result<std::string> read_release(const CommonOptions& options) {
+  State state;
+  VMSIGHT_TRY_VOID(with_guest(
+      options, [&](Guest& guest) { return read_state(guest, {.parts = part_os}, state); }));
+  return std::string(state.os.release);
+}
+
 /// What `uname -r` says in the guest, or why it is not known.
 std::string kernel_release(const CommonOptions& common, const VmInfo& vm) {
   CommonOptions options = common;
   options.vm = std::to_string(vm.pid);
-  std::string release;
-  const auto done = with_guest(options, [&](Guest& guest) -> Result<void> {
-    State state;
-    VMSIGHT_TRY_VOID(read_state(guest, {.parts = part_os}, state));
-    release = state.os.release;
-    return {};
-  });
-  return done ? release : fmt::format("({})", done.error().message);
+  const auto release = in_own_process([&] { return read_release(options); });
+  return release ? *release : fmt::format("({})", release.error().message);
 }
 
 class List : public Verb {
@@ -129,7 +131,6 @@ extern const VerbInfo list_verb{
         "  vmsight list\n"
         "  vmsight list --guest-kernel\n",
     .vm = VmArgument::none,
-    .keeps_rights = "opens one VM after the other",
     .make = make_verb<List>,
 };
 

@@ -31,6 +31,7 @@ void declare_vm(CLI::App& app, const VerbInfo& verb, CommonOptions& common) {
 
 void declare_common(CLI::App& app, const VerbInfo& verb, CommonOptions& common) {
   const auto group = "Common options";
+  common.sandbox = verb.keeps_rights.empty();
   if (verb.vm != VmArgument::none) {
     app.add_option(
            "--technique", common.technique,
@@ -80,7 +81,6 @@ void declare_common(CLI::App& app, const VerbInfo& verb, CommonOptions& common) 
            "--no-cache", [&] { common.use_cache = false; },
            "do not use what was learnt about kernels before")
         ->group(group);
-    common.sandbox = verb.keeps_rights.empty();
     if (common.sandbox) {
       app.add_flag_callback(
              "--no-sandbox", [&] { common.sandbox = false; },
