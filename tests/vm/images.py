@@ -119,7 +119,7 @@ def check_excluded(document, whole, what):
 
 
 def excluded_pages(home, core, whole):
-    said = makedumpfile(core, home / "excluded.elf", "-E", "-d", "31")
+    makedumpfile(core, home / "excluded.elf", "-E", "-d", "31")
     ram, held = set(), set()  # of pages; segments overlap
     for _, physical, size, memory in loads(home / "excluded.elf"):
         ram.update(range(physical // PAGE, (physical + memory) // PAGE))
@@ -127,8 +127,8 @@ def excluded_pages(home, core, whole):
     absent = len(ram - held) * PAGE
     document = state_of(home / "excluded.elf")
     expect(absent > 0 and absent_bytes(document) == absent, f"ELF: {absent_bytes(document)} absent, {absent} in fact")
+    # Which those are is chance: an ELF of makedumpfile leaves out runs of 256 pages and more only.
     lost = check_excluded(document, whole, "ELF of -d 31")
-    expect(lost > 0, "ELF of -d 31: no command line was left out")
     text = run("ps", home / "excluded.elf")
     expect(text.returncode == 0 and b"left out" in text.stderr, f"ps does not warn: {text.stderr}")
     print(f"ELF of -d 31: {absent >> 20} MiB absent; {lost} command lines are null")
@@ -142,6 +142,7 @@ def excluded_pages(home, core, whole):
     expect(absent_bytes(ours) == (left_out - zero) * PAGE,
            f"kdump: {absent_bytes(ours) // PAGE} pages absent, {left_out} excluded, of which {zero} zero")
     lost = check_excluded(ours, whole, "kdump of -d 31")
+    expect(lost > 0, "kdump of -d 31: no command line was left out")  # it leaves out page by page
     refused = run("snapshot", home / "excluded.kdump", home / "copy")
     expect(refused.returncode != 0 and b"left out" in refused.stderr, f"a copy shows zeros: {refused.stderr}")
     vmsight("snapshot", home / "excluded.kdump", home / "copy", "--absent-is-zero")
