@@ -8,6 +8,7 @@
 #   make bench         speed                         make bench-peers  beside drgn
 #   make bench-probes  what a hit of a probe costs, in instructions
 #   make study         all techniques compared; the report: build/study (FULL=1: hours)
+#   make study-consistency   how far views can be believed while a guest changes; an hour
 #   make install       into DESTDIR and PREFIX       make deb          Debian packages
 #   make docs          what the documents have from the program
 #   make deps          installs what the above need (apt; root or sudo)
@@ -104,6 +105,11 @@ study:
 	$(MAKE) program
 	study/run.py $(BUILD) $(if $(FULL),--full) $(ARGUMENTS)
 
+study-consistency:
+	$(DEPS) install build lab study
+	$(MAKE) program
+	study/consistency.py $(BUILD) $(ARGUMENTS)
+
 bench-peers:
 	$(DEPS) install build test lab peers
 	$(MAKE) everything
@@ -128,4 +134,4 @@ clean:
 	rm -rf $(BUILD)
 
 .PHONY: all need-build need-check need-lint program everything tests sanitized configure deps demo check check-long \
-  check-extra docs lint bench study bench-peers bench-probes install deb clean
+  check-extra docs lint bench study study-consistency bench-peers bench-probes install deb clean

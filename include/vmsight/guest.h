@@ -80,7 +80,7 @@ Result<void> open_memory(Guest& guest, const AttachOptions& options);
 /// Gives up every right that reading this guest does not need: another user where we are root, no files, no network,
 /// no programs. It holds for the whole process and for good, so it is for programs that look at one guest; to be
 /// called after open_memory(), before anything of the guest is looked at, and while the process has one thread.
-/// Standard input is closed. A small process that is forked before keeps the rights to open files of the cache
+/// Nothing is read from standard input, output and error any more. A small process that is forked before keeps the rights to open files of the cache
 /// and to ask the monitor for registers: later calls ask it.
 ///
 /// Nothing is done, and why is the value, if the technique holds what a sandbox could not: a connection to QEMU's

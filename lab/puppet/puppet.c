@@ -83,6 +83,8 @@ static int run_fork_storm(char* argument) {
   return fork_storm(!argument || strcmp(argument, "off") != 0);
 }
 
+static int run_churn(char* argument) { return churn(argument ? argument : ""); }
+
 static int run_module(char* argument) {
   int error = setup_module(argument ? argument : "");
   errno = -error;
@@ -217,6 +219,8 @@ static const Command commands[] = {
     {"threads", "processes whose threads differ: in files, directories, rights, life", run_threads},
     {"bpf", "a process with programs of BPF: filters, and one at a kernel function", run_bpf},
     {"fork-storm", "on|off: fork and exec without end", run_fork_storm},
+    {"churn", "fork|exec|threads|sockets|files|maps|off: that without end, by two processes",
+     run_churn},
     {"zombies", "N: processes that are dead but not buried", run_zombies},
     {"reference",
      "what benchmarks read: at least 156 processes, 186 threads, 1325 files, 1380 maps",

@@ -97,6 +97,10 @@ int make_threads(void);
 int make_reference(void);
 void quiet(void);  // ends all that scenes have started
 
+// ---- churn.c: change without end ----
+
+int churn(const char* kind);  // fork, exec, threads, sockets, files, maps; "off" ends it
+
 // ---- calls.c: what detectors wait for ----
 
 int call(const char* name);  // in a process of its own; prints its PID and what became of it

@@ -1,8 +1,11 @@
 #include "attach/front.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -10,6 +13,8 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <functional>
+#include <set>
 #include <span>
 
 #include "base/text.h"
@@ -90,29 +95,65 @@ std::vector<std::uint64_t> control_registers(Vm* vm) {
   return values;
 }
 
-Result<std::string> do_task(const FrontDuties& duties, Front::Task task, std::string_view name,
-                            std::string_view text) {
-  using Task = Front::Task;
-  if (task == Task::cr3) return as_text(control_registers(duties.vm));
-  if (duties.cache == nullptr)
-    return Error{.code = ErrorCode::unsupported, .message = "there is no cache"};
-  switch (task) {
-    case Task::list: {
-      VMSIGHT_TRY(const std::vector<std::string> names, duties.cache->list(name, text));
-      return joined(names);
+/// What one process may ask for, whoever it has become.
+class Desk {
+ public:
+  explicit Desk(const FrontDuties& duties) : duties_(duties) {}
+
+  Result<std::string> do_task(Front::Task task, std::string_view name, std::string_view text) {
+    using Task = Front::Task;
+    if (task == Task::cr3) return ask_monitor();
+    if (duties_.cache == nullptr)
+      return Error{.code = ErrorCode::unsupported, .message = "there is no cache"};
+    switch (task) {
+      case Task::list: {
+        if (text != kernel_file && text != place_file) return refused(text);
+        VMSIGHT_TRY(const std::vector<std::string> names, duties_.cache->list(name, text));
+        return joined(names);
+      }
+      case Task::read:
+        if (!is_ours(name)) return refused(name);
+        return duties_.cache->read(name);
+      case Task::replace:
+        if (!is_ours(name) || !may_write(name)) return refused(name);
+        VMSIGHT_TRY_VOID(duties_.cache->replace(name, text));
+        VMSIGHT_TRY_VOID(duties_.cache->prune());
+        return std::string();
+      case Task::prune:
+        return std::string();  // it is done after each writing
+      default:
+        return Error{.code = ErrorCode::usage, .message = "that is no task of the front"};
     }
-    case Task::read:
-      return duties.cache->read(name);
-    case Task::replace:
-      VMSIGHT_TRY_VOID(duties.cache->replace(name, text));
-      return std::string();
-    case Task::prune:
-      VMSIGHT_TRY_VOID(duties.cache->prune());
-      return std::string();
-    default:
-      return Error{.code = ErrorCode::usage, .message = "that is no task of the front"};
   }
-}
+
+ private:
+  /// A guest has one kernel at a time, and few builds in memory; a question to QEMU costs its main loop time.
+  static constexpr std::size_t max_written = 8, max_questions = 64;
+
+  static Error refused(std::string_view name) {
+    return {.code = ErrorCode::permission,
+            .message = fmt::format("the front does not open \"{}\"", name)};
+  }
+
+  /// Any kernel's file, but of the places only this VM's.
+  bool is_ours(std::string_view name) const {
+    return name.ends_with(kernel_file) || name == duties_.identity + std::string(place_file);
+  }
+
+  bool may_write(std::string_view name) {
+    if (written_.contains(name)) return true;
+    return written_.size() < max_written && written_.emplace(name).second;
+  }
+
+  Result<std::string> ask_monitor() {
+    return as_text(questions_++ < max_questions ? control_registers(duties_.vm)
+                                                : std::vector<std::uint64_t>());
+  }
+
+  const FrontDuties& duties_;
+  std::set<std::string, std::less<>> written_;
+  std::size_t questions_ = 0;
+};
 
 bool answer(int socket, const Result<std::string>& done) {
   Answer head{.ok = done.has_value()};
@@ -135,23 +176,33 @@ Error front_ended() {
           .os_errno = EPIPE};
 }
 
-/// A process of its own: it has no output, is deaf to the terminal, and holds nothing but its socket.
-void become_front(int socket) {
-  constexpr int own = 3;
+/// A process of its own: it has no output, and is deaf to the terminal.
+void become_front() {
   for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGALRM, SIGUSR1, SIGUSR2})
     ::signal(signal, SIG_IGN);
   ::prctl(PR_SET_NAME, "vmsight-front");
-  if (socket != own) ::dup2(socket, own);
-  ::close_range(own + 1, ~0U, 0);
   const int nothing = ::open("/dev/null", O_RDWR | O_CLOEXEC);
   for (const int standard : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) ::dup2(nothing, standard);
   ::close(nothing);
 }
 
+/// Until there is something to do. Whoever goes on after the end of the VM is ended.
+void wait_for_request(int socket, const FrontDuties& duties, int reader) {
+  constexpr int look_ms = 1000, grace_looks = 5;
+  for (int gone = 0;;) {
+    pollfd event{.fd = socket, .events = POLLIN};
+    if (::poll(&event, 1, reader < 0 ? -1 : look_ms) != 0) return;
+    if (duties.vm == nullptr || duties.vm->check_alive()) continue;
+    if (++gone >= grace_looks) ::syscall(SYS_pidfd_send_signal, reader, SIGKILL, nullptr, 0);
+  }
+}
+
 }  // namespace
 
-void serve_as_front(int socket, const FrontDuties& duties) {
+void serve_as_front(int socket, const FrontDuties& duties, int reader) {
+  Desk desk(duties);
   while (true) {
+    wait_for_request(socket, duties, reader);
     Request request;
     std::string name, text;
     if (!receive_all(socket, std::as_writable_bytes(std::span(&request, 1)))) return;
@@ -160,7 +211,7 @@ void serve_as_front(int socket, const FrontDuties& duties) {
         !receive_text(socket, request.text_size, text)) {
       return;
     }
-    if (!answer(socket, do_task(duties, request.task, name, text))) return;
+    if (!answer(socket, desk.do_task(request.task, name, text))) return;
   }
 }
 
@@ -170,11 +221,19 @@ Result<std::shared_ptr<Front>> Front::start(const FrontDuties& duties) {
     return os_error(errno, "make a socket pair");
   UniqueFd ours(ends[0]);
   const UniqueFd theirs(ends[1]);
+  const timeval patience{.tv_sec = 30, .tv_usec = 0};  // a disk far away
+  ::setsockopt(ours.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  const UniqueFd self(static_cast<int>(::syscall(SYS_pidfd_open, ::getpid(), 0)));
   const pid_t pid = ::fork();
   if (pid < 0) return os_error(errno, "fork the front of vmsight");
   if (pid == 0) {
-    become_front(theirs.get());
-    serve_as_front(3, duties);
+    try {
+      ours.reset();
+      become_front();
+      serve_as_front(theirs.get(), duties, duties.ends_reader ? self.get() : -1);
+    } catch (...) {
+      ::_exit(1);  // and not into what called us
+    }
     ::_exit(0);
   }
   std::shared_ptr<Front> front(new Front);

@@ -4,8 +4,9 @@
 //   vmsight, in its sandbox --- request ---> front --- open, read, write ---> files of the cache
 //                           <--- answer ----       --- QMP ---> the vCPUs' page tables
 //
-// It believes nothing that it is asked: names are those of cache files, lengths are bounded.
-// It ends when we do.
+// It believes nothing that it is asked: names are those of cache files, few of them are written, lengths are
+// bounded. It ends when we do; and it ends us, some seconds after QEMU has ended, so that we do not read on from
+// whoever gets its PID.
 #pragma once
 
 #include <sys/types.h>
@@ -26,6 +27,9 @@ namespace vmsight {
 struct FrontDuties {
   CacheFiles* cache = nullptr;  // nullptr = there is none
   Vm* vm = nullptr;             // nullptr = an image
+  std::string identity;         // of the VM: the one place that may be asked for or kept
+  bool ends_reader =
+      false;  // the process that it is forked from, if that goes on after the VM's end
 };
 
 class Front {
@@ -64,7 +68,8 @@ class FrontCache final : public CacheFiles {
   std::shared_ptr<Front> front_;
 };
 
-/// What the forked process does until the other end of the socket is closed.
-void serve_as_front(int socket, const FrontDuties& duties);
+/// What the forked process does until the other end of the socket is closed. `reader`: a pidfd of the process that is
+/// ended after the VM has, or -1.
+void serve_as_front(int socket, const FrontDuties& duties, int reader);
 
 }  // namespace vmsight

@@ -60,7 +60,8 @@ Result<std::unique_ptr<GuestMemory>> open_view_of(Guest& guest, const AttachOpti
 Result<std::unique_ptr<Kernel>> kernel_of(const Guest& guest, const AttachOptions& options) {
   FindKernelOptions find{
       .cache_dir = options.cache_directory, .choose = options.kernel, .progress = options.progress};
-  if (guest.front) find.cache = std::make_shared<FrontCache>(guest.front);
+  if (guest.front && !options.cache_directory.empty())
+    find.cache = std::make_shared<FrontCache>(guest.front);
   if (!options.all_kernels) find.vm_identity = guest.identity;
   if (guest.image) {
     find.cr3 = guest.cr3();

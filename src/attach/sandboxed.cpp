@@ -28,7 +28,9 @@ Result<std::string> enter_sandbox(Guest& guest, const AttachOptions& options) {
   CacheDirectory cache(options.cache_directory);
   VMSIGHT_TRY(guest.front,
               Front::start({.cache = options.cache_directory.empty() ? nullptr : &cache,
-                            .vm = guest.vm.get()}));
+                            .vm = guest.vm.get(),
+                            .identity = guest.identity,
+                            .ends_reader = rights.process != 0}));
   auto entered = enter_sandbox(SandboxRights{.reads = rights.process});
   if (entered) return std::string();
   entered.error().hint = "--no-sandbox goes on without";

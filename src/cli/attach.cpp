@@ -63,6 +63,9 @@ Result<Guest> open_named_memory(const CommonOptions& options) {
 Result<void> enter_sandbox_for(Guest& guest, const CommonOptions& options) {
   if (!options.sandbox) return {};
   VMSIGHT_TRY(const std::string without, enter_sandbox(guest, attach_options(options)));
+  // Who names a technique has read what it needs.
+  if (!without.empty() && options.technique == "auto")
+    fmt::print(stderr, "vmsight: note: no sandbox: {}\n", for_terminal(without));
   return {};
 }
 

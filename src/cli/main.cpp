@@ -9,6 +9,7 @@
 #include "cli/verb.h"
 #include "render/reference.h"
 #include "render/report.h"
+#include "sandbox/sandbox.h"
 #include "watch/rule_fields.h"
 
 namespace vmsight {
@@ -77,6 +78,7 @@ Result<void> dispatch(Session& session, int argc, char** argv) {
 }  // namespace vmsight
 
 int main(int argc, char** argv) {
+  vmsight::note_inherited_descriptors();
   vmsight::Session session(STDOUT_FILENO);
   session.width = vmsight::terminal_width(STDOUT_FILENO);
   return vmsight::run_program(session.out, [&] { return vmsight::dispatch(session, argc, argv); });

@@ -1,5 +1,6 @@
 // vmsight study techniques VM: what each technique costs on this VM, measured.
 // vmsight study probes VM: what a hit of a probe costs the guest, by engine and kind.
+// vmsight study consistency VM: how often views contradict the guest, by way of reading.
 // vmsight study loop VM: looks on until told to stop; what others measure the impact of.
 //
 // The verb declares what can be asked for; vmsight-study (src/study) does it, in its place.
@@ -30,12 +31,13 @@ Error become(const std::string& program, std::vector<std::string> words) {
 class Study : public Verb {
  public:
   void declare(CLI::App& app) override {
-    app.add_option(
-           "STUDY", options_.study,
-           "techniques: compare them; probes: what a hit costs; loop: only look on, until a signal")
+    app.add_option("STUDY", options_.study,
+                   "techniques: compare them; probes: what a hit costs; consistency: how far views "
+                   "can be believed; loop: only look "
+                   "on, until a signal")
         ->group("Arguments")
         ->required()
-        ->check(CLI::IsMember({"techniques", "probes", "loop"}))
+        ->check(CLI::IsMember({"techniques", "probes", "consistency", "loop"}))
         ->type_name("");
     app.add_option("VM", options_.vm, "name, PID, UUID, QMP socket or libvirt domain")
         ->group("Arguments")
@@ -62,6 +64,11 @@ class Study : public Verb {
         ->group(filter_group)
         ->type_name("N")
         ->check(CLI::Range(1u, 1000u));
+    app.add_option("--views", options_.views,
+                   fmt::format("consistency: by each way of reading (default {})", options_.views))
+        ->group(filter_group)
+        ->type_name("N")
+        ->check(CLI::Range(1u, 10'000'000u));
     app.add_option("--resume", options_.resume,
                    "keep finished measurements in FILE, and go on from there")
         ->group(filter_group)
@@ -129,10 +136,12 @@ class Study : public Verb {
 extern const VerbInfo study_verb{
     .name = "study",
     .group = "Studies",
-    .arguments = "techniques|probes|loop VM [options]",
-    .summary = "Compare the techniques on a VM, or the kinds of probes: at what cost",
+    .arguments = "techniques|probes|consistency|loop VM [options]",
+    .summary =
+        "Compare the techniques on a VM, the kinds of probes, or how far views can be believed",
     .examples =
         "  vmsight study techniques web1 --rates 1,10,100\n"
+        "  vmsight study consistency web1 --views 2000\n"
         "  vmsight study probes web1 --call 'ssh web1 \"perl -e \\\"syscall(110, @ARGV) for "
         "1..$CALLS\\\" text\"'\n",
     .vm = VmArgument::none,

@@ -59,7 +59,7 @@ Result<json> read_payload(int memory) {
   constexpr int seals = F_SEAL_SHRINK | F_SEAL_WRITE;
   if (::fstat(memory, &info) != 0 || info.st_size < 0 ||
       static_cast<std::size_t>(info.st_size) > max_guard_payload ||
-      (::fcntl(memory, F_GET_SEALS) & seals) != seals) {
+      ::fcntl(memory, F_GET_SEALS) < 0 || (::fcntl(memory, F_GET_SEALS) & seals) != seals) {
     return bad;
   }
   std::string text(static_cast<std::size_t>(info.st_size), '\0');

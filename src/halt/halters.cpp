@@ -3,11 +3,13 @@
 
 #include <fmt/format.h>
 #include <array>
+#include <cerrno>
 
 #include "halt/freezer_halter.h"
 #include "halt/traced_threads.h"
 #include "halt/vcpu_halt.h"
 #include "qemu/monitor_session.h"
+#include "sandbox/sandbox.h"
 #include "undo/guard.h"
 
 namespace vmsight {
@@ -43,6 +45,12 @@ class ThreadHalter final : public Halter {
  private:
   Result<void> start() {
     if (guard_ && guard_->alive()) return {};
+    if (is_in_sandbox()) {
+      return Error{.code = ErrorCode::os,
+                   .message = "the guard of the VM has ended, and a sandbox starts no other",
+                   .hint = "run vmsight again: the VM runs on as before",
+                   .os_errno = EPIPE};
+    }
     guard_.reset();
     VMSIGHT_TRY(guard_, Guard::start({vm_.info().pid, vm_.info().start_time},
                                      {.service = "halt", .config = config_, .descriptors = {}}));

@@ -46,7 +46,11 @@ class UnpackedFile {
 
   Result<SharedBytes> finish() {
     if (::ftruncate(fd_.get(), static_cast<off_t>(size_)) != 0) return failed(errno);
-    return plain_file(std::move(fd_), size_);
+    // Nobody writes to it any more.
+    UniqueFd only_read(
+        ::open(fmt::format("/proc/self/fd/{}", fd_.get()).c_str(), O_RDONLY | O_CLOEXEC));
+    if (!only_read) return failed(errno);
+    return plain_file(std::move(only_read), size_);
   }
 
   std::uint64_t size() const { return size_; }

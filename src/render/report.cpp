@@ -1,5 +1,8 @@
 #include "render/report.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <cerrno>
 #include <clocale>
 #include <csignal>
@@ -29,7 +32,16 @@ ExitStatus report_bug(std::string_view what) {
   std::_Exit(exit_failed);
 }
 
+/// A file that is opened later must not become what standard output was meant to be.
+void have_standard_descriptors() {
+  int opened = 0;
+  while ((opened = ::open("/dev/null", O_RDWR | O_CLOEXEC)) >= 0 && opened <= STDERR_FILENO)
+    continue;
+  if (opened >= 0) ::close(opened);
+}
+
 void set_up() {
+  have_standard_descriptors();
   std::setlocale(LC_CTYPE, "C.UTF-8");
   std::signal(SIGPIPE, SIG_IGN);
   static_cast<void>(survive_lost_memory());  // else nothing is mapped, and says so

@@ -25,11 +25,10 @@ constexpr std::array allowed{
     // memory
     SCMP_SYS(brk), SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(madvise),
     // open descriptors
-    SCMP_SYS(read), SCMP_SYS(readv), SCMP_SYS(pread64), SCMP_SYS(preadv), SCMP_SYS(write),
-    SCMP_SYS(writev), SCMP_SYS(lseek), SCMP_SYS(close), SCMP_SYS(fstat), SCMP_SYS(poll),
-    SCMP_SYS(ppoll),
-    // sockets that are connected already
-    SCMP_SYS(recvfrom), SCMP_SYS(recvmsg), SCMP_SYS(sendto), SCMP_SYS(sendmsg),
+    SCMP_SYS(write), SCMP_SYS(writev), SCMP_SYS(lseek), SCMP_SYS(close), SCMP_SYS(fstat),
+    SCMP_SYS(poll), SCMP_SYS(ppoll),
+    // sockets
+    SCMP_SYS(recvfrom), SCMP_SYS(recvmsg), SCMP_SYS(sendmsg),
     // threads, and the end
     SCMP_SYS(futex), SCMP_SYS(sched_yield), SCMP_SYS(sched_getaffinity), SCMP_SYS(set_robust_list),
     SCMP_SYS(rseq), SCMP_SYS(exit), SCMP_SYS(exit_group), SCMP_SYS(wait4),
@@ -42,12 +41,13 @@ constexpr std::array allowed{
     SCMP_SYS(getgid), SCMP_SYS(getegid), SCMP_SYS(getrandom), SCMP_SYS(sysinfo), SCMP_SYS(uname)};
 
 /// Programs ask for files and go on without: a locale, a time zone.
-constexpr std::array refused{SCMP_SYS(open), SCMP_SYS(openat), SCMP_SYS(openat2), SCMP_SYS(stat),
-                             SCMP_SYS(lstat), SCMP_SYS(statx), SCMP_SYS(access),
-                             SCMP_SYS(faccessat), SCMP_SYS(faccessat2), SCMP_SYS(readlink),
-                             SCMP_SYS(readlinkat), SCMP_SYS(getdents64),
-                             // What starts a guard, if one was killed.
-                             SCMP_SYS(socket), SCMP_SYS(socketpair), SCMP_SYS(pidfd_open)};
+constexpr std::array refused{SCMP_SYS(open),     SCMP_SYS(openat),     SCMP_SYS(openat2),
+                             SCMP_SYS(stat),     SCMP_SYS(lstat),      SCMP_SYS(statx),
+                             SCMP_SYS(access),   SCMP_SYS(faccessat),  SCMP_SYS(faccessat2),
+                             SCMP_SYS(readlink), SCMP_SYS(readlinkat), SCMP_SYS(getdents64)};
+
+/// TCGETS2 of asm-generic/ioctls.h, which newer C libraries use; its header clashes with theirs.
+constexpr std::uint32_t terminal_settings = 0x802c542a;
 
 class Filter {
  public:
@@ -83,16 +83,21 @@ class Filter {
 };
 
 void allow_parts(Filter& filter, const SandboxRights& rights) {
+  // Not what was typed: a terminal that is open for output can be read, too.
+  for (const int call : {SCMP_SYS(read), SCMP_SYS(readv), SCMP_SYS(pread64), SCMP_SYS(preadv)})
+    filter.allow(call, SCMP_A0_32(SCMP_CMP_GT, STDERR_FILENO));
+  // To whom a socket is connected, and to nobody else.
+  filter.allow(SCMP_SYS(sendto), SCMP_A4_64(SCMP_CMP_EQ, 0));
   // Memory of ours, but no code.
   filter.allow(SCMP_SYS(mmap), SCMP_A2_64(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
   filter.allow(SCMP_SYS(mprotect), SCMP_A2_64(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
   // fstat() of newer C libraries. A name may be given with it: what that tells is whether a file exists.
   filter.allow(SCMP_SYS(newfstatat), SCMP_A3_32(SCMP_CMP_EQ, AT_EMPTY_PATH));
   // Whether a descriptor is a terminal, and how wide it is. TIOCSTI would type into it.
-  filter.allow(SCMP_SYS(ioctl), SCMP_A1_32(SCMP_CMP_EQ, TCGETS));
-  filter.allow(SCMP_SYS(ioctl), SCMP_A1_32(SCMP_CMP_EQ, TIOCGWINSZ));
-  for (const int command : {F_GETFD, F_SETFD, F_GETFL, F_SETFL})
-    filter.allow(SCMP_SYS(fcntl), SCMP_A1_32(SCMP_CMP_EQ, static_cast<std::uint32_t>(command)));
+  for (const std::uint32_t question :
+       {std::uint32_t{TCGETS}, terminal_settings, std::uint32_t{TIOCGWINSZ}})
+    filter.allow(SCMP_SYS(ioctl), SCMP_A1_32(SCMP_CMP_EQ, question));
+  filter.allow(SCMP_SYS(fcntl), SCMP_A1_32(SCMP_CMP_EQ, F_GETFL));
   // Threads, no processes. Of clone3 the flags cannot be seen: the C library then takes clone.
   filter.allow(SCMP_SYS(clone),
                SCMP_A0_64(SCMP_CMP_MASKED_EQ, CLONE_THREAD | CLONE_VM, CLONE_THREAD | CLONE_VM));

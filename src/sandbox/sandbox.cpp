@@ -1,21 +1,27 @@
 #include "sandbox/sandbox.h"
 
 #include <cap-ng.h>
-#include <fcntl.h>
 #include <pwd.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
 #include <cstdio>
 #include <ctime>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <memory>
 #include <optional>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include <fmt/format.h>
 
 #include "base/os.h"
+#include "base/text.h"
 #include "sandbox/call_filter.h"
 #include "sandbox/landlock.h"
 
@@ -23,6 +29,7 @@ namespace vmsight {
 namespace {
 
 bool entered = false;
+std::vector<int> inherited;
 
 struct User {
   const char* name;
@@ -36,7 +43,7 @@ std::optional<User> user_without_rights() {
   std::optional<User> nobody;
   while (const passwd* entry = file ? ::fgetpwent(file.get()) : nullptr) {
     const std::string_view name = entry->pw_name;
-    if (entry->pw_uid == 0) continue;
+    if (entry->pw_uid == 0 || entry->pw_gid == 0) continue;
     if (name == "vmsight") return User{"vmsight", entry->pw_uid, entry->pw_gid};
     if (name == "nobody") nobody = User{"nobody", entry->pw_uid, entry->pw_gid};
   }
@@ -50,6 +57,25 @@ void keep_only_ptrace(bool wanted) {
   ::capng_clear(CAPNG_SELECT_CAPS);
   constexpr auto sets = static_cast<capng_type_t>(CAPNG_EFFECTIVE | CAPNG_PERMITTED);
   if (keeps) ::capng_update(CAPNG_ADD, sets, CAP_SYS_PTRACE);
+}
+
+/// Whether a user namespace has the number: "inside outside count" a line.
+bool is_mapped(const char* map, std::uint64_t number) {
+  std::ifstream file(map);
+  std::uint64_t inside = 0, outside = 0, count = 0;
+  bool read_any = false;
+  while (file >> inside >> outside >> count) {
+    read_any = true;
+    if (number >= inside && number - inside < count) return true;
+  }
+  return !read_any;  // a kernel without user namespaces
+}
+
+bool has_room_for(const User& user) {
+  std::string groups;
+  std::ifstream("/proc/self/setgroups") >> groups;
+  return groups != "deny" && is_mapped("/proc/self/uid_map", user.uid) &&
+         is_mapped("/proc/self/gid_map", user.gid);
 }
 
 bool may_change_user() {
@@ -68,8 +94,9 @@ Result<void> enter_empty_root() {
 Result<void> drop_user_and_capabilities(bool keeps_ptrace) {
   if (::capng_get_caps_process() != 0)
     return os_error(errno, "read the capabilities of this process");
-  const auto user = may_change_user() ? user_without_rights() : std::nullopt;
-  if (keeps_ptrace) VMSIGHT_TRY_VOID(enter_empty_root());
+  auto user = may_change_user() ? user_without_rights() : std::nullopt;
+  if (user && !has_room_for(*user)) user.reset();
+  if (keeps_ptrace || landlock_version() == 0) VMSIGHT_TRY_VOID(enter_empty_root());
   keep_only_ptrace(keeps_ptrace);
   if (!user) {
     if (::capng_apply(CAPNG_SELECT_CAPS) != 0) return os_error(errno, "drop capabilities");
@@ -82,26 +109,23 @@ Result<void> drop_user_and_capabilities(bool keeps_ptrace) {
   return {};
 }
 
-/// A terminal that is open for both is read by whoever has one of its descriptors.
-Result<void> only_write_output() {
-  const UniqueFd nothing(::open("/dev/null", O_RDWR | O_CLOEXEC));
-  if (!nothing) return os_error(errno, "open /dev/null");
-  if (::dup2(nothing.get(), STDIN_FILENO) < 0) return os_error(errno, "let go of standard input");
-  for (const int number : {STDOUT_FILENO, STDERR_FILENO}) {
-    if (::isatty(number) == 0) continue;
-    const UniqueFd written(
-        ::open(fmt::format("/proc/self/fd/{}", number).c_str(), O_WRONLY | O_NOCTTY | O_CLOEXEC));
-    if (written) ::dup2(written.get(), number);
-  }
-  return {};
+std::size_t count_entries(const char* folder) {
+  std::error_code error;
+  const std::filesystem::directory_iterator all(folder, error);
+  return error ? 1 : static_cast<std::size_t>(std::distance(begin(all), end(all)));
 }
 
 }  // namespace
 
 Result<void> enter_sandbox(const SandboxRights& rights) {
   if (entered) return {};
+  if (count_entries("/proc/self/task") != 1) {
+    return Error{.code = ErrorCode::unsupported,
+                 .message = "enter the sandbox: other threads would keep their rights",
+                 .hint = "enter it before a thread is started"};
+  }
   ::tzset();  // read before files are out of reach
-  VMSIGHT_TRY_VOID(only_write_output());
+  for (const int descriptor : inherited) ::close(descriptor);
   VMSIGHT_TRY_VOID(drop_user_and_capabilities(rights.reads != 0));
   if (::prctl(PR_SET_DUMPABLE, 0) != 0) return os_error(errno, "make this process undumpable");
   if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return os_error(errno, "forgo new privileges");
@@ -112,6 +136,15 @@ Result<void> enter_sandbox(const SandboxRights& rights) {
 }
 
 bool is_in_sandbox() { return entered; }
+
+void note_inherited_descriptors() {
+  const Directory all = list_directory("/proc/self/fd");
+  while (const dirent* entry = all ? ::readdir(all.get()) : nullptr) {
+    const auto number = parse_whole<int>(entry->d_name);
+    if (number && *number > STDERR_FILENO && *number != ::dirfd(all.get()))
+      inherited.push_back(*number);
+  }
+}
 
 SandboxSupport sandbox_support() {
   SandboxSupport support{.works = has_system_call_filters(), .what = {}};

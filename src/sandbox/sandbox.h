@@ -6,8 +6,9 @@
 //   no new privileges nothing that is executed gets any; nor may anything be executed
 //   Landlock          no file can be opened, no TCP port bound or connected, no process outside signalled (Linux 5.13
 //                     and later, each part as the host's kernel has it)
-//   an empty root     instead of Landlock where another process is read, which Landlock forbids: where we are root
-//   seccomp           the system calls of sandbox/call_filter.cpp; process_vm_readv of one process only
+//   an empty root     where there is no Landlock, or another process is read, which it forbids: where we are root
+//   seccomp           the system calls of sandbox/call_filter.cpp; process_vm_readv of one process only, and nothing
+//                     is read from standard input, output and error
 //
 // /proc/PID/mem, opened before, could be read with fewer rights; but a page at a time, which made views of 1,300 files
 // and 1,400 mappings take 1.3 to 1.8 times as long.
@@ -27,9 +28,13 @@ struct SandboxRights {
   pid_t reads = 0;  // the process that process_vm_readv may read; 0 = none
 };
 
-/// Must be called while the process has a single thread. On an error some of the rights may be gone
-/// already: what was meant to run without them must not. unsupported if the host's kernel has no seccomp filters.
+/// unsupported, and nothing is done, if the process has more than one thread. On another error some of the rights may be gone
+/// already: what was meant to run without them must not. Ask sandbox_support() first.
 Result<void> enter_sandbox(const SandboxRights& rights);
+
+/// What is open now is none of ours, but for the standard descriptors: entering a sandbox closes it. For the beginning of a
+/// program.
+void note_inherited_descriptors();
 
 /// Whether this process is in one.
 bool is_in_sandbox();

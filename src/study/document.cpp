@@ -185,6 +185,78 @@ void print_probes(Output& out, const ProbesOptions& options, const ProbesStudy& 
   }
 }
 
+namespace {
+
+Json occurrences_json(const Occurrences& occurrences) {
+  Json json = Json::object();
+  for (const auto& [name, seen] : occurrences)
+    json[name] = {{"views", seen.views}, {"records", seen.records}};
+  return json;
+}
+
+Json way_json(const WayOutcome& way) {
+  return {{"way", way.way},
+          {"technique", way.technique},
+          {"error", way.error.empty() ? Json(nullptr) : Json(for_json(way.error))},
+          {"hint", way.hint.empty() ? Json(nullptr) : Json(for_json(way.hint))},
+          {"views", way.views},
+          {"failed", way.failed},
+          {"processes", way.processes},
+          {"view_ns", to_json(way.view_ns.spread())},
+          {"pause_ns", to_json(way.pause_ns.spread())},
+          {"extrinsic", occurrences_json(way.extrinsic)},
+          {"intrinsic", occurrences_json(way.intrinsic)},
+          {"intrinsic_lasted_ns", to_json(way.lasted_ns.spread())},
+          {"contradictions", occurrences_json(way.contradictions)}};
+}
+
+/// "12 died, 3 changed": records of all views; "-" if there is nothing.
+std::string summed_up(const Occurrences& occurrences) {
+  std::string text;
+  for (const auto& [name, seen] : occurrences) {
+    if (seen.records == 0) continue;
+    if (!text.empty()) text += ", ";
+    text += fmt::format("{} {}", seen.records, name);
+  }
+  return text.empty() ? "-" : text;
+}
+
+}  // namespace
+
+Json consistency_document(const VmInfo& info, const ConsistencyStudyOptions& options,
+                          const std::vector<WayOutcome>& ways) {
+  Json list = Json::array();
+  for (const WayOutcome& way : ways) list.push_back(way_json(way));
+  return {{"schema", "vmsight.study.consistency/1"},
+          {"host", host_json()},
+          {"vm", vm_json(info)},
+          {"options", {{"views", options.views}}},
+          {"ways", std::move(list)}};
+}
+
+void print_consistency(Output& out, const std::vector<WayOutcome>& ways, const TableOptions& how) {
+  Table table({{"WAY"},
+               {"TECHNIQUE"},
+               {"VIEWS", Align::right},
+               {"FAILED", Align::right},
+               {"MS", Align::right},
+               {"PAUSE MS", Align::right},
+               {"NOTICED"},
+               {"OF THE GUEST"},
+               {"CONTRADICTIONS"}});
+  for (const WayOutcome& way : ways) {
+    if (!way.error.empty() && way.views == 0) {
+      table.row({way.way, way.technique, "-", "-", "-", "-", way.error});
+      continue;
+    }
+    table.row({way.way, way.technique, std::to_string(way.views), std::to_string(way.failed),
+               milliseconds(way.view_ns.spread().median),
+               milliseconds(way.pause_ns.spread().median), summed_up(way.extrinsic),
+               summed_up(way.intrinsic), summed_up(way.contradictions)});
+  }
+  table.print(out, how);
+}
+
 Json loop_document(std::string_view technique, double rate, const LoopOutcome& outcome) {
   return {{"schema", "vmsight.study.loop/1"},
           {"technique", technique},

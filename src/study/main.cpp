@@ -61,6 +61,20 @@ Result<void> probes(Output& out, const VmInfo& info, const StudyOptions& asked) 
   return {};
 }
 
+Result<void> consistency(Output& out, const VmInfo& info, const StudyOptions& asked) {
+  const ConsistencyStudyOptions options{
+      .views = asked.views,
+      .cache_dir = default_cache_directory(),
+      .progress = [](std::string_view what) { fmt::print(stderr, "{}\n", what); }};
+  const std::vector<WayOutcome> ways = study_consistency(info, options);
+  if (asked.json) {
+    out.print("{}\n", dump(consistency_document(info, options, ways)));
+  } else {
+    print_consistency(out, ways, table_options(asked));
+  }
+  return {};
+}
+
 /// The first line says that it has begun; the last what was done.
 Result<void> loop(Output& out, const VmInfo& info, const StudyOptions& asked) {
   std::signal(SIGTERM, want_stop);
@@ -81,6 +95,7 @@ Result<void> study(Output& out, std::span<const std::string_view> words) {
   VMSIGHT_TRY(const StudyOptions asked, study_options_of(words));
   VMSIGHT_TRY(const VmInfo info, find_vm(asked.vm));
   if (asked.study == "probes") return probes(out, info, asked);
+  if (asked.study == "consistency") return consistency(out, info, asked);
   return asked.study == "loop" ? loop(out, info, asked) : techniques(out, info, asked);
 }
 

@@ -23,7 +23,7 @@ namespace vmsight {
 inline constexpr const char* study_program = "vmsight-study";
 
 struct StudyOptions {
-  std::string study;  // "techniques", "probes" or "loop"
+  std::string study;  // "techniques", "probes", "consistency" or "loop"
   std::string vm;
   bool json = false, headers = true;
 
@@ -41,6 +41,8 @@ struct StudyOptions {
   std::uint64_t slow_calls = 100;  // a run of an engine that stops the guest at each hit
   std::vector<std::string> engines;
   double timeout = 600;  // seconds, of a run
+
+  std::uint64_t views = 1000;  // of consistency: by each way
 };
 
 /// Visits each option and its name, of StudyOptions that may be const.
@@ -63,6 +65,7 @@ void each_study_option(Options& options, const Visit& visit) {
   visit("slow-calls", options.slow_calls);
   visit("engines", options.engines);
   visit("timeout", options.timeout);
+  visit("views", options.views);
 }
 
 namespace study_words {
@@ -137,7 +140,7 @@ inline Result<StudyOptions> study_options_of(std::span<const std::string_view> w
   for (const std::string_view word : words) {
     if (!study_words::read_word(word, options)) return refuse(fmt::format("what is '{}'?", word));
   }
-  constexpr std::string_view known[] = {"techniques", "probes", "loop"};
+  constexpr std::string_view known[] = {"techniques", "probes", "consistency", "loop"};
   if (std::ranges::find(known, options.study) == std::end(known)) return refuse("no study named");
   return options;
 }

@@ -11,8 +11,10 @@ sys.dont_write_bytecode = True
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2] / "lab")]
 
 import claims  # noqa: E402
+import consistency  # noqa: E402
 import figures  # noqa: E402
 import impact  # noqa: E402
+import observations  # noqa: E402
 import report  # noqa: E402
 from journal import Journal  # noqa: E402
 from results import Results, summarize  # noqa: E402
@@ -150,6 +152,54 @@ class Files(unittest.TestCase):
             self.assertNotIn("<cpu>", page)
             self.assertEqual(json.loads((Path(folder) / "study.json").read_text())["schema"], "vmsight.study/1")
             self.assertEqual(len((Path(folder) / "study.csv").read_text().splitlines()), 1 + 2 + 1 + 2)
+
+
+def way(name, views=1000, records=0, pause=0.0, **kinds):
+    """A row of the study of consistency: `records` of each class that is not given in `kinds`."""
+    classes = {"extrinsic": ("list", "died", "changed"), "intrinsic": ("fresh", "zombie", "dying", "as-good-as-dead"),
+               "contradictions": ("process without its parent",)}
+    return {"way": name, "technique": name, "error": None, "views": views, "failed": 0, "processes": 100 * views, "view_ns": flat(1e6),
+            "pause_ns": flat(pause), "intrinsic_lasted_ns": flat(1e6),
+            **{kind: {what: {"views": min(kinds.get(kind, records), views), "records": kinds.get(kind, records)} for what in names}
+               for kind, names in classes.items()}}
+
+
+def run_of(*ways, churn="fork"):
+    return {"kernel": "6.1", "churn": churn, "forks_a_second": 7, "ways": list(ways), "host": {"cores": 2, "cpu": "<cpu>", "kernel": "6"},
+            "vm": {"vcpus": 2, "accelerator": "tcg"}}
+
+
+class Observations(unittest.TestCase):
+    def verdicts(self, *runs):
+        return [one["verdict"] for one in observations.evaluate(list(runs))]
+
+    def test_of_the_paper(self):
+        run = run_of(way("naive", records=9), way("live", records=3), way("proven"), way("halted", intrinsic=3, pause=1e6), way("snapshot"))
+        self.assertEqual(self.verdicts(run), [claims.REPRODUCED] * 6)
+
+    def test_what_was_not_seen_has_a_bound(self):
+        answers = observations.evaluate([run_of(way("live", views=3000), way("naive"), way("halted", pause=1e6))])
+        self.assertEqual([one["verdict"] for one in answers[:2]], [claims.OPEN] * 2)
+        self.assertIn("less than 0.001 of them", answers[0]["figure"])
+        self.assertEqual(answers[5]["verdict"], claims.OPEN)
+
+    def test_refuted(self):
+        run = run_of(way("live", records=5000), way("halted", pause=0))
+        self.assertEqual(self.verdicts(run)[2:5], [claims.REFUTED] * 3)
+
+    def test_nothing_measured(self):
+        self.assertEqual(self.verdicts(), [claims.NOT_MEASURED] * 6)
+        self.assertEqual(self.verdicts(run_of(way("live", views=0) | {"error": "no way"})), [claims.NOT_MEASURED] * 6)
+
+    def test_report(self):
+        runs = [run_of(way("naive"), way("live", records=2), way("snapshot", views=0) | {"error": "no <way>"})]
+        whole = {"time": "now", "options": {"views": 1000, "backend": "memfd"}, "runs": runs, "claims": observations.evaluate(runs)}
+        with tempfile.TemporaryDirectory() as folder:
+            consistency.write(whole, Path(folder))
+            page = (Path(folder) / "consistency.html").read_text()
+            self.assertIn("no &lt;way&gt;", page)
+            self.assertNotIn("<cpu>", page)
+            self.assertEqual(len((Path(folder) / "consistency.csv").read_text().splitlines()), 1 + 3 * (3 + 4 + 1))
 
 
 if __name__ == "__main__":

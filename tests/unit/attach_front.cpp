@@ -24,7 +24,7 @@ class FrontTest : public testing::Test {
   ~FrontTest() override { fs::remove_all(root_); }
 
   FrontCache cache() {
-    auto front = Front::start({.cache = &files_});
+    auto front = Front::start({.cache = &files_, .identity = "vm-1"});
     EXPECT_TRUE(front);
     return FrontCache(*front);
   }
@@ -54,13 +54,26 @@ TEST_F(FrontTest, OpensNoOtherFile) {
   FrontCache through = cache();
   std::ofstream(root_ / "secret.kernel") << "secret";
   ASSERT_TRUE(through.replace("aa.kernel", "text"));
-  for (const char* name : {"../secret.kernel", "/etc/passwd", "passwd", "a/b.kernel", "", ".kernel",
-                           "a.kernel.1", "A.kernel", "aa.kernel\n", "a\0b.kernel"}) {
+  for (const char* name :
+       {"../secret.kernel", "/etc/passwd", "passwd", "a/b.kernel", "", ".kernel", "a.kernel.1",
+        "A.kernel", "aa.kernel\n", "vm-2.place", "vm-1.place.kernel"}) {
     EXPECT_FALSE(through.read(name)) << name;
     EXPECT_FALSE(through.replace(name, "text")) << name;
   }
   EXPECT_FALSE(through.read(std::string(1000, 'a') + ".kernel"));
   EXPECT_EQ(std::distance(fs::directory_iterator(root_ / "cache"), {}), 1);
+}
+
+TEST_F(FrontTest, LetsNobodyFillTheDisk) {
+  FrontCache through = cache();
+  std::size_t kept = 0;
+  for (char build = 'a'; build <= 'z'; ++build)
+    kept += through.replace(std::string(2, build) + ".kernel", "text").has_value();
+  EXPECT_GT(kept, 2U);
+  EXPECT_LT(kept, 20U);
+  EXPECT_TRUE(through.replace("aa.kernel", "again"));
+  EXPECT_EQ(static_cast<std::size_t>(std::distance(fs::directory_iterator(root_ / "cache"), {})),
+            kept);
 }
 
 TEST_F(FrontTest, WithoutCacheOrVmThereIsNothing) {
@@ -75,7 +88,7 @@ TEST_F(FrontTest, WithoutCacheOrVmThereIsNothing) {
 TEST_F(FrontTest, EndsOnWhatIsNoRequest) {
   std::array<int, 2> ends{};
   ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM, 0, ends.data()), 0);
-  std::thread front([&] { serve_as_front(ends[1], {.cache = &files_}); });
+  std::thread front([&] { serve_as_front(ends[1], {.cache = &files_}, -1); });
   const std::array<std::uint32_t, 3> too_much{0, 0xffffffff, 0xffffffff};
   EXPECT_EQ(::send(ends[0], too_much.data(), sizeof too_much, 0),
             static_cast<ssize_t>(sizeof too_much));

@@ -20,6 +20,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include <array>
 #include <csignal>
 #include <functional>
 #include <string>
@@ -110,7 +111,7 @@ TEST(Sandbox, MakesNoConnection) {
     to.sin_family = AF_INET;
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     to.sin_port = htons(9);
-    return ::connect(socket, reinterpret_cast<sockaddr*>(&to), sizeof to) == 0;
+    return ::sendto(socket, "x", 1, 0, reinterpret_cast<sockaddr*>(&to), sizeof to) == 1;
   });
   ::close(socket);
 }
@@ -179,11 +180,35 @@ TEST(Sandbox, HasNoRightsOfItsUser) {
 
 TEST(Sandbox, TypesNothingIntoATerminal) {
   EXPECT_REFUSED([] { return ::ioctl(STDOUT_FILENO, TIOCSTI, "x") == 0 || errno != EPERM; });
-  EXPECT_EQ(in_sandbox([] {
-              char byte = 0;
-              return ::read(STDIN_FILENO, &byte, 1) == 0;
-            }),
-            done);
+  std::array<int, 2> ends{};
+  ASSERT_EQ(::pipe(ends.data()), 0);
+  ASSERT_EQ(::write(ends[1], "typed", 5), 5);
+  EXPECT_REFUSED([&] {
+    char byte = 0;
+    ::dup2(ends[0], STDIN_FILENO);
+    return ::read(STDIN_FILENO, &byte, 1) == 1;
+  });
+  const int before = ::dup(STDIN_FILENO);
+  ::dup2(ends[0], STDIN_FILENO);
+  EXPECT_REFUSED([&] {
+    char byte = 0;
+    return ::read(STDIN_FILENO, &byte, 1) == 1;
+  });
+  ::dup2(before, STDIN_FILENO);
+  for (const int fd : {before, ends[0], ends[1]}) ::close(fd);
+}
+
+TEST(Sandbox, IsForAProcessWithOneThread) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    std::thread waits([] { ::pause(); });
+    const auto done = enter_sandbox({});
+    ::_exit(!done && done.error().code == ErrorCode::unsupported &&
+            ::open("/etc/passwd", O_RDONLY) >= 0);
+  }
+  int status = -1;
+  ::waitpid(child, &status, 0);
+  EXPECT_EQ(WEXITSTATUS(status), 1);
 }
 
 TEST(Sandbox, LandlockAloneRefusesFilesToo) {

@@ -42,13 +42,23 @@ bool connects_to_the_monitor() {
   return ::connect(socket, reinterpret_cast<sockaddr*>(&to), sizeof to) == 0;
 }
 
-/// Whoever holds a connection to QEMU's monitor or gdbstub owns QEMU.
+/// Whoever holds a connection to QEMU's monitor or gdbstub owns QEMU. Looked for right before the sandbox, in which no
+/// connection is made and none can be looked for.
+bool holds_connection = false;
 bool holds_a_connection(pid_t qemu) {
   for (int fd = 3; fd < 1024; ++fd) {
     ucred peer{};
     socklen_t size = sizeof peer;
     if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.pid == qemu)
       return true;
+  }
+  return false;
+}
+
+/// To guest RAM, or to a file: what is open is open for reading.
+bool writes_by_a_descriptor() {
+  for (int fd = 3; fd < 64; ++fd) {
+    if (::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) != MAP_FAILED) return true;
   }
   return false;
 }
@@ -93,7 +103,13 @@ const std::map<std::string, Deed> deeds{
     {"fork", [](Guest&) { return ::fork() >= 0; }},
     {"write", [](Guest& guest) { return writes_guest_memory(guest); }},
     {"map", [](Guest& guest) { return makes_its_view_writable(guest); }},
-    {"holds", [](Guest& guest) { return holds_a_connection(guest.vm->info().pid); }},
+    {"holds", [](Guest&) { return holds_connection; }},
+    {"descriptors", [](Guest&) { return writes_by_a_descriptor(); }},
+    {"input",
+     [](Guest&) {
+       char typed = 0;
+       return ::read(STDIN_FILENO, &typed, 1) == 1;
+     }},
 };
 
 Result<int> run(const std::string& vm, const std::string& technique, const Deed& deed) {
@@ -101,6 +117,7 @@ Result<int> run(const std::string& vm, const std::string& technique, const Deed&
   VMSIGHT_TRY(Guest guest, open_guest(vm, options));
   if (!guest.vm->info().qmp_sockets.empty()) qmp_path = guest.vm->info().qmp_sockets.front();
   VMSIGHT_TRY_VOID(open_memory(guest, options));
+  holds_connection = holds_a_connection(guest.vm->info().pid);
   VMSIGHT_TRY(const std::string without, enter_sandbox(guest, options));
   if (!without.empty()) {
     std::printf("no sandbox: %s\n", without.c_str());

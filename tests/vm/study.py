@@ -3,6 +3,7 @@
     study.py        the verb
     study.py probes what a hit of a probe costs
     study.py report the runner and its report, one technique, one workload, one pair
+    study.py consistency how far views can be believed: the verb, by each way of reading a guest that forks
 """
 import json
 import os
@@ -120,6 +121,30 @@ def verb():
         check_errors(guest)
 
 
+def consistency():
+    with Guest(kernel="6.1-cloud", backend="memfd", cpus=2) as guest:
+        guest.puppet("workers 20")
+        guest.puppet("churn exec")
+        document = json.loads(harness.vmsight("study", "consistency", guest.pid, "--views", 75, "--json", timeout=300))
+        expect(document["schema"] == "vmsight.study.consistency/1", document["schema"])
+        ways = {way["way"]: way for way in document["ways"]}
+        expect(list(ways) == ["naive", "live", "proven", "halted", "snapshot"], list(ways))
+        for name, way in ways.items():
+            expect(way["error"] is None and way["views"] + way["failed"] == 75 and way["views"] > 0, f"{name}: {way}")
+            halts = name in ("halted", "snapshot")
+            expect((way["pause_ns"]["min"] > 0) == halts and (halts or way["pause_ns"]["max"] == 0), f"{name}: pauses {way['pause_ns']}")
+            noticed = sum(seen["records"] for seen in way["extrinsic"].values())
+            expect(name == "live" or noticed == 0, f"{name}: noticed {way['extrinsic']}")
+            expect(way["processes"] > 60 * way["views"], f"{name}: {way['processes']} processes in {way['views']} views")
+        states = sum(seen["records"] for way in ways.values() for seen in way["intrinsic"].values())
+        expect(states > 0, "no task of a guest that executes without end was fresh, dying or a zombie")
+        text = harness.vmsight("study", "consistency", guest.pid, "--views", 5)
+        expect("CONTRADICTIONS" in text and text.count("\n") == 6, text)
+        for kind in ("fork", "threads", "sockets", "files", "maps", "off"):
+            guest.puppet(f"churn {kind}")
+            guest.report()
+
+
 def report():
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "VMSIGHT_LAB_RUN": folder + "/run"}
@@ -141,4 +166,4 @@ def report():
 
 
 if __name__ == "__main__":
-    harness.main(lambda kind="verb": {"verb": verb, "report": report, "probes": probes}[kind]())
+    harness.main(lambda kind="verb": {"verb": verb, "report": report, "probes": probes, "consistency": consistency}[kind]())
