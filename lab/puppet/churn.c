@@ -46,7 +46,7 @@ static void have_sockets(void) {
 static void have_files(void) {
   int files[8];
   for (int i = 0; i < 8; i++)
-    files[i] = open(i % 2 ? "/bin/busybox" : "/tmp/churn", O_RDWR | O_CREAT, 0600);
+    files[i] = i % 2 ? open("/bin/busybox", O_RDONLY) : open("/tmp/churn", O_RDWR | O_CREAT, 0600);
   for (int i = 0; i < 8; i++) close(files[i]);
   unlink("/tmp/churn");
 }

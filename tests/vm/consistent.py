@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
-"""consistent.py KERNEL... - views of one moment without a pause: proven, or said not to be.
+"""consistent.py [N] KERNEL... - views of one moment without a pause: proven, or said not to be.
 
 idle    of a hundred views at least ninety-nine are proven, by mapping and by reads, and none of those pauses the guest;
         a hundred without a pause; they hold what the guest says
 storm   while it forks as fast as it can: some views are proven, and those are whole (whoever is a parent is there, and
         whoever has a file), `--no-pause` fails honestly or is proven, and without it a halt takes over, and it is said why
+churns  while two processes of the puppet change without end in a way of which each moment is known: who waits for each
+        child has one at most, files are opened and closed in an order. N views of each change, and five times as many of
+        forks: none that is proven shows what never was. (The program of the change, lab/puppet/churn.c, is the judge.)
 """
 import json
 import time
@@ -81,11 +84,84 @@ def storm(guest, technique):
     print(f"storm, {technique}: {said_by(states)}; without a pause {refused} of 10 were refused", flush=True)
 
 
+def one_child(state, worker):
+    """Who waits for its child before it makes another."""
+    children = [process["pid"] for process in state["processes"] if process["ppid"] == worker]
+    return f"children {children}" if len(children) > 1 else None
+
+
+def in_order(numbers, first, last):
+    """What is opened from the first to the last, and closed from the first to the last."""
+    held = set(numbers)
+    return held <= set(range(first, last + 1)) and any(
+        held == set(range(first, upto)) or held == set(range(upto, last + 1)) for upto in range(first, last + 2))
+
+
+def files_in_order(state, worker):
+    """Eight of them, by turns one of its own and a program."""
+    files = {file["fd"]: file["path"] for file in state["open_files"] if file["pid"] == worker and file["path"] and (
+        "/tmp/churn" in file["path"] or "busybox" in file["path"])}
+    if not files:
+        return None
+    first = FIRST[worker] = min(FIRST.get(worker, min(files)), min(files))
+    kinds = all(("busybox" in path) == bool((fd - first) % 2) for fd, path in files.items())
+    return None if in_order(files, first, first + 7) and (kinds or first != min(files)) else f"files {files}, from {first} on"
+
+
+def sockets_in_order(state, worker):
+    """One, then a pair, which goes first; beside those that every process of the puppet has."""
+    held = sorted(file["fd"] for file in state["open_files"] if file["pid"] == worker and file["type"] == "SOCK")
+    first = FIRST[worker] = min(FIRST.get(worker, len(held)), len(held))
+    return f"sockets {held}, of which {first} are kept" if len(held) - first > 3 else None
+
+
+def few_threads(state, worker):
+    """Itself, one that runs, and one that was waited for and is not quite gone."""
+    threads = [thread["pid"] for thread in state["threads"] if thread["tgid"] == worker]
+    return f"threads {threads}" if not 1 <= len(threads) <= 3 else None
+
+
+def no_overlap(state, worker):
+    maps = [(int(entry["start"], 16), int(entry["end"], 16)) for entry in state["memory_maps"] if entry["pid"] == worker]
+    return next((f"maps {one} {other}" for one, other in zip(maps, maps[1:]) if one[1] > other[0]), None)
+
+
+FIRST = {}  # of a worker: its first file, or how many sockets it keeps
+CHURNS = {"fork": one_child, "exec": one_child, "threads": few_threads, "sockets": sockets_in_order, "files": files_in_order,
+          "maps": no_overlap}
+
+
+def made(guest):
+    return next(int(line.split()[1]) for line in guest.puppet("sh cat /proc/stat").decode().splitlines() if line.startswith("processes"))
+
+
+def churns(guest, technique, count):
+    for kind, wrong in CHURNS.items():
+        FIRST.clear()
+        guest.puppet(f"churn {kind}")
+        begun, before, states = time.monotonic(), made(guest), Counter()
+        for _ in range(0, count * (5 if kind == "fork" else 1), VIEWS):
+            for state in views(guest, count=min(VIEWS, count)):
+                states[state["view"]["consistency"]] += 1
+                if state["view"]["consistency"] != "proof":
+                    continue
+                workers = [process["pid"] for process in state["processes"] if process["comm"] == "churn"]
+                found = is_whole(state) + [f"{worker}: {told}" for worker in workers if (told := wrong(state, worker))]
+                expect(not found and len(workers) >= 2, f"{technique}, {kind}: {found}, {len(workers)} workers")
+        rate = (made(guest) - before) / (time.monotonic() - begun)
+        print(f"{kind}, {technique}: {dict(states)}, {rate:.0f} tasks a second", flush=True)
+    guest.puppet("churn off")
+
+
 def test(*kernels):
+    count = 20
+    if kernels[0].isdigit():
+        count, kernels = int(kernels[0]), kernels[1:]
     for kernel in kernels:
         for backend, technique in (("memfd", "live-map"), ("anon", "live-read")):
             with Guest(kernel=kernel, backend=backend, cpus=2, mem="256M") as guest:
                 idle(guest, technique)
+                churns(guest, technique, count)
                 storm(guest, technique)
 
 
