@@ -37,6 +37,11 @@ struct Error {
   std::optional<std::uint64_t> address{};  // faulting address, for ErrorCode::fault
 };
 
+/// Whether nothing more can be read after it: the VM has ended or rebooted, or reading itself does not work.
+inline bool ends_reading(const Error& error) {
+  return error.code == ErrorCode::vm_gone || error.code == ErrorCode::os;
+}
+
 /// A system call that failed: appends strerror(err) to "action object".
 Error os_error(int err, std::string action);
 

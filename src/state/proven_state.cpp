@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <thread>
+#include <utility>
 
 #include "base/clock.h"
 
@@ -42,15 +43,22 @@ Result<void> ProvenStateReader::read(const StateOptions& options, State& into) {
   const std::uint64_t start = monotonic_ns();
   const std::chrono::nanoseconds patience = options_.patience;
   std::string why;
+  bool holds = false;  // held_ is proven
   for (unsigned attempt = 1;; ++attempt) {
     VMSIGHT_TRY(const bool proven, read_once(options, into, why));
     const bool is_last = attempt >= options_.attempts || log_.is_full() ||
                          watch.elapsed_ns() > static_cast<std::uint64_t>(patience.count());
-    // The moment may lie in the middle of a change. That is worth another one, but what is broken for good is told.
-    if (proven && (is_last || !has_torn(into))) {
+    if (proven) {
       into.view.consistency = Consistency::proof;
       into.view.retries += attempt - 1;
       into.view.duration_ns = monotonic_ns() - into.view.start_ns;
+      if (!has_torn(into)) return {};
+      // The moment may lie in the middle of a change. That is worth another one; if there is none, this one is true.
+      std::swap(into, held_);
+      holds = true;
+    }
+    if (is_last && holds) {
+      std::swap(into, held_);
       return {};
     }
     if (is_last) {
@@ -79,10 +87,8 @@ Result<bool> ProvenStateReader::read_once(const StateOptions& options, State& in
                                           std::string& why) {
   log_.begin();
   const auto read = reader_->read(options, into);
-  const auto is_final = [](const Error& error) {  // and said once only, of a guest that was reset
-    return error.code == ErrorCode::vm_gone || error.code == ErrorCode::os;
-  };
-  if (!read && is_final(read.error())) return read.error();
+  if (!read && ends_reading(read.error()))
+    return read.error();  // of a guest that was reset said once only
   if (log_.is_full()) {
     why = "it is too large to be read twice as a whole";
     return false;

@@ -36,6 +36,7 @@ class ProvenStateReader final : public StateReader {
   AsIfHalted as_if_halted_;
   ProofOptions options_;
   ReadLog log_;
+  State held_;  // proven, but of the middle of a change
   std::unique_ptr<LinuxStateReader> reader_, otherwise_;
 };
 

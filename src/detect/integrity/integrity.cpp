@@ -51,7 +51,7 @@ class LinuxIntegrityChecker final : public IntegrityChecker {
     if (const unsigned needed = parts(names); state == nullptr && needed != 0) {
       if (const auto read = read_state(needed, own); read)
         state = &own;
-      else if (read.error().code == ErrorCode::vm_gone || read.error().code == ErrorCode::os)
+      else if (ends_reading(read.error()))
         return read.error();
     }
     std::vector<Course> courses;
