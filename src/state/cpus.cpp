@@ -73,7 +73,9 @@ void CpusReader::resolve_details(Kernel& kernel, Members& members) {
     bug_names_ = find_names(members, "x86_bug_flags");
   }
   node_ = members.find_symbol("numa_node");
-  tsc_khz_ = members.find_symbol("tsc_khz");
+  jiffies_clock_ = members.find_symbol("clocksource_jiffies");
+  clock_mult_ = members.find("clocksource", "mult");
+  clock_shift_ = members.find("clocksource", "shift");
 }
 
 void CpusReader::resolve_caches(Members& members) {
@@ -193,20 +195,28 @@ void CpusReader::read_details(Context& context, GuestVirt info, std::size_t cpu,
   if (reader.ok() && node < max_node) record.node = node;
 }
 
-/// BogoMIPS are loops a jiffy times jiffies a second, which no variable keeps: the kernel derives
-/// loops a jiffy from the clock of the TSC.
+/// CONFIG_HZ, which no variable keeps, from the length of a jiffy; 0 if it is not told.
+/// clocksource_jiffies of kernel/time/jiffies.c: mult is TICK_NSEC << shift.
+std::uint32_t CpusReader::ticks_a_second(Reader& reader) const {
+  if (jiffies_clock_.raw() == 0 || clock_mult_ == absent || clock_shift_ == absent) return 0;
+  constexpr std::uint64_t second_ns = 1'000'000'000, most = 10'000;
+  const std::uint64_t mult = reader.u32(jiffies_clock_ + clock_mult_);
+  const std::uint32_t shift = reader.u32(jiffies_clock_ + clock_shift_);
+  if (!reader.ok() || mult == 0 || shift > 24) return 0;
+  const std::uint64_t rate = ((second_ns << shift) + mult / 2) / mult;
+  return rate <= most ? static_cast<std::uint32_t>(rate) : 0;
+}
+
+/// BogoMIPS are loops a jiffy times jiffies a second. A CPU whose loops were counted, not derived from the TSC's clock, has
+/// others than that would give.
 void CpusReader::read_bogomips(Reader& reader, GuestVirt info, CpuInfo& record) const {
-  if (loops_ == absent || tsc_khz_.raw() == 0) return;
+  if (loops_ == absent) return;
   const std::uint64_t loops = reader.u64(info + loops_);
-  const double clock = reader.u32(tsc_khz_) * 1000.0;
-  if (!reader.ok() || loops == 0) return;
-  for (const unsigned hz : {100U, 250U, 300U, 1000U}) {
-    const double product = static_cast<double>(loops) * hz;
-    if (product < clock * 0.95 || product > clock * 1.05) continue;
-    // As show_cpuinfo() of arch/x86/kernel/cpu/proc.c rounds.
-    const std::uint64_t whole = loops / (500000 / hz), part = loops / (5000 / hz) % 100;
-    record.bogomips = static_cast<double>(whole) + static_cast<double>(part) / 100;
-  }
+  const std::uint32_t hz = ticks_a_second(reader);
+  if (!reader.ok() || loops == 0 || hz == 0 || 5000 / hz == 0) return;
+  // As show_cpuinfo() of arch/x86/kernel/cpu/proc.c rounds.
+  const std::uint64_t whole = loops / (500000 / hz), part = loops / (5000 / hz) % 100;
+  record.bogomips = static_cast<double>(whole) + static_cast<double>(part) / 100;
 }
 
 void CpusReader::read_capabilities(Context& context, GuestVirt info, CpuInfo& record) const {

@@ -34,6 +34,7 @@ class CpusReader {
   void read_cpu(Context& context, std::size_t cpu) const;
   void read_details(Context& context, GuestVirt info, std::size_t cpu, CpuInfo& record) const;
   void read_capabilities(Context& context, GuestVirt info, CpuInfo& record) const;
+  std::uint32_t ticks_a_second(Reader& reader) const;
   void read_bogomips(Reader& reader, GuestVirt info, CpuInfo& record) const;
   void read_caches(Context& context, std::size_t cpu, CpuInfo& record) const;
   CpuCache read_cache(Context& context, GuestVirt leaf) const;
@@ -47,7 +48,8 @@ class CpusReader {
   NameTable flag_names_, bug_names_;
   mutable std::optional<KnownNames> known_names_;
   mutable std::size_t left_ = 0;  // of max_details, in a view
-  GuestVirt node_, tsc_khz_;
+  GuestVirt node_, jiffies_clock_;
+  Offset clock_mult_ = absent, clock_shift_ = absent;  // of struct clocksource
   // Of the caches; info_list is absent in kernels without them.
   GuestVirt cache_info_;
   Offset info_list_ = absent, leaves_ = absent;

@@ -90,22 +90,31 @@ def one_child(state, worker):
     return f"children {children}" if len(children) > 1 else None
 
 
-def in_order(numbers, first, last):
-    """What is opened from the first to the last, and closed from the first to the last."""
-    held = set(numbers)
-    return held <= set(range(first, last + 1)) and any(
-        held == set(range(first, upto)) or held == set(range(upto, last + 1)) for upto in range(first, last + 2))
+class FilesInOrder:
+    """Eight, by turns one of its own and a program, are opened from the first to the last and closed in the same order. Which
+    number the first has is known when the first and the last have been seen."""
 
+    def __init__(self):
+        self.seen = {}  # by worker: sets of (number, is the program)
 
-def files_in_order(state, worker):
-    """Eight of them, by turns one of its own and a program."""
-    files = {file["fd"]: file["path"] for file in state["open_files"] if file["pid"] == worker and file["path"] and (
-        "/tmp/churn" in file["path"] or "busybox" in file["path"])}
-    if not files:
-        return None
-    first = FIRST[worker] = min(FIRST.get(worker, min(files)), min(files))
-    kinds = all(("busybox" in path) == bool((fd - first) % 2) for fd, path in files.items())
-    return None if in_order(files, first, first + 7) and (kinds or first != min(files)) else f"files {files}, from {first} on"
+    def __call__(self, state, worker):
+        files = {(file["fd"], "busybox" in file["path"]) for file in state["open_files"]
+                 if file["pid"] == worker and file["path"] and ("/tmp/churn" in file["path"] or "busybox" in file["path"])}
+        if not files:
+            return None
+        self.seen.setdefault(worker, []).append(files)
+        numbers = {number for seen in self.seen[worker] for number, _ in seen}
+        first, last = min(numbers), max(numbers)
+        if last - first < 7:
+            return None
+        return next((f"files {sorted(seen)}, of {first} to {last}" for seen in self.seen[worker]
+                     if not self.are_right(seen, first, last)), None)
+
+    @staticmethod
+    def are_right(files, first, last):
+        held = {number for number, _ in files}
+        ordered = any(held in (set(range(first, upto)), set(range(upto, last + 1))) for upto in range(first, last + 2))
+        return last - first == 7 and ordered and all(program == bool((number - first) % 2) for number, program in files)
 
 
 def sockets_in_order(state, worker):
@@ -126,9 +135,9 @@ def no_overlap(state, worker):
     return next((f"maps {one} {other}" for one, other in zip(maps, maps[1:]) if one[1] > other[0]), None)
 
 
-FIRST = {}  # of a worker: its first file, or how many sockets it keeps
-CHURNS = {"fork": one_child, "exec": one_child, "threads": few_threads, "sockets": sockets_in_order, "files": files_in_order,
-          "maps": no_overlap}
+FIRST = {}  # of a worker: how many sockets it keeps
+CHURNS = {"fork": lambda: one_child, "exec": lambda: one_child, "threads": lambda: few_threads,
+          "sockets": lambda: sockets_in_order, "files": FilesInOrder, "maps": lambda: no_overlap}
 
 
 def made(guest):
@@ -136,8 +145,9 @@ def made(guest):
 
 
 def churns(guest, technique, count):
-    for kind, wrong in CHURNS.items():
+    for kind, judge in CHURNS.items():
         FIRST.clear()
+        wrong = judge()
         guest.puppet(f"churn {kind}")
         begun, before, states = time.monotonic(), made(guest), Counter()
         for _ in range(0, count * (5 if kind == "fork" else 1), VIEWS):

@@ -352,7 +352,7 @@ PARTS = {"rules": changing_rules, "terminal": terminal, "actions": actions, "all
 
 
 def test(kernel, *parts):
-    with Guest(kernel=kernel, backend="memfd", cpus=2, name="watch-life") as guest:
+    with Guest(kernel=kernel, backend="memfd", cpus=2, name=f"watch-life-{os.getpid()}") as guest:
         shell(guest, "echo x > /tmp/secret")
         for part in parts or PARTS:
             begun = time.monotonic()
