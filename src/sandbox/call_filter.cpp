@@ -11,11 +11,12 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
-#include <cstring>
 #include <memory>
+#include <string_view>
 
 namespace vmsight {
 namespace {
@@ -113,15 +114,17 @@ void allow_parts(Filter& filter, const SandboxRights& rights) {
 
 /// Says which call it was: what is left of this process cannot go on without it.
 void on_refused_call(int, siginfo_t* info, void*) {
-  std::array<char, 96> line{};
-  char* at = ::stpcpy(line.data(), "vmsight: error: the sandbox refused system call ");
+  constexpr std::string_view said = "vmsight: error: the sandbox refused system call ";
+  constexpr std::string_view hint = "\n  hint: report it; --no-sandbox goes on without\n";
+  std::array<char, said.size() + hint.size() + 16> line{};
+  char* at = std::copy(said.begin(), said.end(), line.data());
   std::array<char, 12> digits{};
   std::size_t count = 0;
   for (unsigned number = static_cast<unsigned>(info->si_syscall); count == 0 || number != 0;
        number /= 10)
     digits[count++] = static_cast<char>('0' + number % 10);
   while (count != 0) *at++ = digits[--count];
-  at = ::stpcpy(at, "\n  hint: report it; --no-sandbox goes on without\n");
+  at = std::copy(hint.begin(), hint.end(), at);
   static_cast<void>(
       ::write(STDERR_FILENO, line.data(), static_cast<std::size_t>(at - line.data())));
   constexpr int internal = 70;

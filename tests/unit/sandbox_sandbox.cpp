@@ -32,7 +32,7 @@
 namespace vmsight::sandbox_sandbox_test {
 namespace {
 
-constexpr int refused = 0, done = 1, not_entered = 2, ended_by_sandbox = 70;
+constexpr int refused = 0, done = 9, not_entered = 2, ended_by_sandbox = 70;
 
 /// Exit status of a process that enters the sandbox and does this: `done` if it is true.
 int in_sandbox(const std::function<bool()>& act, const SandboxRights& rights = {}) {
