@@ -39,22 +39,23 @@ def seen_or_bound(records, in_views, views):
     return f"{records} in {in_views} of {views} views" if records else f"none in {views} views, so in less than {3 / views:.2g} of them"
 
 
-@observation("States of the guest itself are met: fresh, zombie, dying and as-good-as-dead tasks")
-def intrinsic_forms(runs):
-    found = {what: total(runs, "live", "intrinsic", what) for what in INTRINSIC}
+def forms(runs, kind, wanted):
+    """Whether each of them was met live."""
+    found = {what: total(runs, "live", kind, what) for what in wanted}
     if not any(views for *_, views in found.values()):
         return NOT_MEASURED, "no live views"
     figure = "; ".join(f"{what}: {seen_or_bound(*seen)}" for what, seen in found.items())
     return (REPRODUCED if all(records for records, *_ in found.values()) else OPEN), figure
+
+
+@observation("States of the guest itself are met: fresh, zombie, dying and as-good-as-dead tasks")
+def intrinsic_forms(runs):
+    return forms(runs, "intrinsic", INTRINSIC)
 
 
 @observation("Reading a guest that runs meets tasks that die, and attributes that change, meanwhile")
 def extrinsic_forms(runs):
-    found = {what: total(runs, "live", "extrinsic", what) for what in EXTRINSIC}
-    if not any(views for *_, views in found.values()):
-        return NOT_MEASURED, "no live views"
-    figure = "; ".join(f"{what}: {seen_or_bound(*seen)}" for what, seen in found.items())
-    return (REPRODUCED if all(records for records, *_ in found.values()) else OPEN), figure
+    return forms(runs, "extrinsic", EXTRINSIC)
 
 
 @observation("Such inconsistencies are rare")

@@ -17,8 +17,9 @@
 #include <set>
 #include <span>
 
+#include "attach/page_tables.h"
+#include "base/socket_fd.h"
 #include "base/text.h"
-#include "kernel/bytes.h"
 
 namespace vmsight {
 namespace {
@@ -39,16 +40,6 @@ struct Answer {
   int os_errno = 0;
   std::uint32_t size = 0;
 };
-
-bool send_all(int socket, std::span<const std::byte> bytes) {
-  while (!bytes.empty()) {
-    const ssize_t sent = ::send(socket, bytes.data(), bytes.size(), MSG_NOSIGNAL);
-    if (sent < 0 && errno == EINTR) continue;
-    if (sent <= 0) return false;
-    bytes = bytes.subspan(static_cast<std::size_t>(sent));
-  }
-  return true;
-}
 
 bool receive_all(int socket, std::span<std::byte> into) {
   while (!into.empty()) {
@@ -86,15 +77,6 @@ std::string as_text(const std::vector<std::uint64_t>& numbers) {
   return text;
 }
 
-std::vector<std::uint64_t> control_registers(Vm* vm) {
-  std::vector<std::uint64_t> values;
-  if (vm == nullptr) return values;
-  if (const auto registers = vm->registers()) {
-    for (const VcpuRegisters& vcpu : *registers) values.push_back(vcpu.cr3);
-  }
-  return values;
-}
-
 /// What one process may ask for, whoever it has become.
 class Desk {
  public:
@@ -119,8 +101,6 @@ class Desk {
         VMSIGHT_TRY_VOID(duties_.cache->replace(name, text));
         VMSIGHT_TRY_VOID(duties_.cache->prune());
         return std::string();
-      case Task::prune:
-        return std::string();  // it is done after each writing
       default:
         return Error{.code = ErrorCode::usage, .message = "that is no task of the front"};
     }
@@ -146,8 +126,8 @@ class Desk {
   }
 
   Result<std::string> ask_monitor() {
-    return as_text(questions_++ < max_questions ? control_registers(duties_.vm)
-                                                : std::vector<std::uint64_t>());
+    if (duties_.vm == nullptr || questions_++ >= max_questions) return std::string();
+    return as_text(page_tables_of(*duties_.vm));
   }
 
   const FrontDuties& duties_;
@@ -292,11 +272,6 @@ Result<std::string> FrontCache::read(std::string_view name) {
 
 Result<void> FrontCache::replace(std::string_view name, std::string_view text) {
   VMSIGHT_TRY(const std::string done, front_->ask(Front::Task::replace, name, text));
-  return {};
-}
-
-Result<void> FrontCache::prune() {
-  VMSIGHT_TRY(const std::string done, front_->ask(Front::Task::prune));
   return {};
 }
 

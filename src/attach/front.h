@@ -44,7 +44,7 @@ class Front {
   std::vector<std::uint64_t> cr3();
 
   /// What it answers; an error is the other side's own. os if it has ended.
-  enum class Task : std::uint8_t { list, read, replace, prune, cr3 };
+  enum class Task : std::uint8_t { list, read, replace, cr3 };
   Result<std::string> ask(Task task, std::string_view name = {}, std::string_view text = {});
 
  private:
@@ -62,7 +62,8 @@ class FrontCache final : public CacheFiles {
   Result<std::vector<std::string>> list(std::string_view prefix, std::string_view suffix) override;
   Result<std::string> read(std::string_view name) override;
   Result<void> replace(std::string_view name, std::string_view text) override;
-  Result<void> prune() override;
+  /// The front does it by itself, after each replacing.
+  Result<void> prune() override { return {}; }
 
  private:
   std::shared_ptr<Front> front_;

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "attach/front.h"
+#include "attach/page_tables.h"
 #include "kernel/vmcoreinfo.h"
 #include "undo/recovery.h"
 
@@ -109,18 +110,12 @@ Guest& Guest::operator=(Guest&& other) noexcept {
 }
 
 std::vector<std::uint64_t> Guest::cr3() const {
-  std::vector<VcpuRegisters> registers;
-  if (image) registers = image->registers;
-  if (image && registers.empty()) {
+  if (image && image->registers.empty()) {
     if (const auto table = page_table_of(image->vmcoreinfo)) return {*table};
   }
+  if (image) return page_tables_of(image->registers);
   if (front) return front->cr3();
-  if (vm) {
-    if (auto read = vm->registers()) registers = *std::move(read);
-  }
-  std::vector<std::uint64_t> values;
-  for (const VcpuRegisters& vcpu : registers) values.push_back(vcpu.cr3);
-  return values;
+  return vm ? page_tables_of(*vm) : std::vector<std::uint64_t>();
 }
 
 Error Guest::explain(Error error) const {

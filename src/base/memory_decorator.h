@@ -34,4 +34,12 @@ class MemoryDecorator : public GuestMemory {
   void do_forget(std::span<const GuestPhys> pages) override { inner_->forget(pages); }
 };
 
+/// Memory of a guest that runs, read as if it stood: nothing is looked at twice by who reads it. Whether it did is found out
+/// afterwards, or it is not meant to be.
+class AsIfHalted final : public MemoryDecorator {
+ public:
+  using MemoryDecorator::MemoryDecorator;
+  bool is_live() const override { return false; }
+};
+
 }  // namespace vmsight

@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include <cerrno>
 #include <cstring>
 
 namespace vmsight {
@@ -23,6 +24,16 @@ ssize_t send_with_fd(int socket, std::span<const std::byte> bytes, int descripto
     std::memcpy(CMSG_DATA(rights), &descriptor, sizeof descriptor);
   }
   return ::sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+bool send_all(int socket, std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t sent = ::send(socket, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+    if (sent < 0 && errno == EINTR) continue;
+    if (sent <= 0) return false;
+    bytes = bytes.subspan(static_cast<std::size_t>(sent));
+  }
+  return true;
 }
 
 ssize_t receive_with_fd(int socket, std::span<std::byte> into, UniqueFd& descriptor) {

@@ -17,4 +17,7 @@ ssize_t send_with_fd(int socket, std::span<const std::byte> bytes, int descripto
 /// Of several only the first is taken.
 ssize_t receive_with_fd(int socket, std::span<std::byte> into, UniqueFd& descriptor);
 
+/// All of the bytes, however long that takes; raises no SIGPIPE. False if the other end is closed.
+bool send_all(int socket, std::span<const std::byte> bytes);
+
 }  // namespace vmsight

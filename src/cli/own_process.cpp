@@ -1,17 +1,12 @@
 #include "cli/own_process.h"
 
 #include <fcntl.h>
-#include <poll.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
-#include <cerrno>
-#include <csignal>
 #include <string_view>
 
-#include "base/clock.h"
+#include "base/isolated.h"
 #include "base/os.h"
 
 namespace vmsight {
@@ -41,56 +36,19 @@ Result<std::string> from_text(std::string_view said) {
                .hint = std::string(text.substr(std::min(end + 1, text.size())))};
 }
 
-bool is_whole(std::string_view said) { return !said.empty() && said.size() < max_said; }
-
-void write_all(int fd, std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t put = ::write(fd, text.data(), text.size());
-    if (put < 0) return;
-    text.remove_prefix(static_cast<std::size_t>(put));
-  }
-}
-
-/// Until the end, or until nothing more is waited for.
-std::string read_all(int fd) {
-  constexpr int patience_ms = 60'000;  // a technique that is slow, on a host that is busy
-  const Stopwatch watch;
-  std::string said;
-  std::array<char, 4096> part{};
-  while (said.size() < max_said) {
-    const auto passed = static_cast<int>(watch.elapsed_ns() / 1'000'000);
-    pollfd event{.fd = fd, .events = POLLIN};
-    if (passed >= patience_ms || ::poll(&event, 1, patience_ms - passed) == 0) break;
-    const ssize_t got = ::read(fd, part.data(), part.size());
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) break;
-    said.append(part.data(), static_cast<std::size_t>(got));
-  }
-  return said;
-}
-
 }  // namespace
 
 Result<std::string> in_own_process(const std::function<Result<std::string>()>& work) {
-  std::array<int, 2> ends{};
-  if (::pipe2(ends.data(), O_CLOEXEC) != 0) return os_error(errno, "make a pipe");
-  UniqueFd reads(ends[0]);
-  UniqueFd writes(ends[1]);
-  const pid_t pid = ::fork();
-  if (pid < 0) return os_error(errno, "fork");
-  if (pid == 0) {
-    reads.reset();
+  const auto quietly = [&] {
     // Its caller has said what there is to say of the VM.
     const UniqueFd nothing(::open("/dev/null", O_WRONLY | O_CLOEXEC));
     if (nothing) ::dup2(nothing.get(), STDERR_FILENO);
-    write_all(writes.get(), as_text(work()));
-    ::_exit(0);
-  }
-  writes.reset();
-  const std::string said = read_all(reads.get());
-  reads.reset();
-  if (!is_whole(said)) ::kill(pid, SIGKILL);
-  ::waitpid(pid, nullptr, 0);
+    return as_text(work());
+  };
+  constexpr double patience_s = 60;  // a technique that is slow, on a host that is busy
+  VMSIGHT_TRY(const std::string said,
+              run_isolated(quietly,
+                           {.what = "look at the guest", .seconds = patience_s, .most = max_said}));
   return from_text(said);
 }
 

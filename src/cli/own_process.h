@@ -8,8 +8,8 @@
 
 namespace vmsight {
 
-/// Forks; what `work` gives, or its error, is the value. bad_data if the process ended without saying anything: the
-/// sandbox ended it, or a fault.
+/// Forks; what `work` gives, or its error, is the value. Errors of run_isolated() if the sandbox ended the process, or a
+/// fault; bad_data if what it says is none of that.
 Result<std::string> in_own_process(const std::function<Result<std::string>()>& work);
 
 }  // namespace vmsight

@@ -16,6 +16,7 @@
 #include <csignal>
 #include <mutex>
 
+#include "base/socket_fd.h"
 #include "detect/alarm_message.h"
 #include "detect/background_sink.h"
 
@@ -41,16 +42,6 @@ std::optional<Error> error_of(const Json& answer) {
                .message = error.value("message", ""),
                .hint = error.value("hint", ""),
                .os_errno = error.value("errno", 0)};
-}
-
-bool send_all(int socket, std::span<const std::uint8_t> bytes) {
-  while (!bytes.empty()) {
-    const ssize_t sent = ::send(socket, bytes.data(), bytes.size(), MSG_NOSIGNAL);
-    if (sent < 0 && errno == EINTR) continue;
-    if (sent <= 0) return false;
-    bytes = bytes.subspan(static_cast<std::size_t>(sent));
-  }
-  return true;
 }
 
 // ---- the process that has the sinks ------------------------------------------------------------
@@ -109,7 +100,8 @@ class SinkProcess {
     std::uint64_t lost = 0;
     for (const auto& sink : sinks_) lost += sink->lost();
     const Json message = {{"lost", lost}, {"error", done ? Json() : to_json(done.error())}};
-    static_cast<void>(send_all(socket_, frame_of(message)));
+    const auto frame = frame_of(message);
+    static_cast<void>(send_all(socket_, std::as_bytes(std::span(frame))));
   }
 
   int socket_;

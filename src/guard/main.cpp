@@ -57,9 +57,10 @@ Result<json> read_payload(int memory) {
   const Error bad{.code = ErrorCode::bad_data, .message = "ask the guard: not a payload"};
   struct stat info {};
   constexpr int seals = F_SEAL_SHRINK | F_SEAL_WRITE;
+  const int has = ::fcntl(memory, F_GET_SEALS);  // -1: it is no memfd
   if (::fstat(memory, &info) != 0 || info.st_size < 0 ||
-      static_cast<std::size_t>(info.st_size) > max_guard_payload ||
-      ::fcntl(memory, F_GET_SEALS) < 0 || (::fcntl(memory, F_GET_SEALS) & seals) != seals) {
+      static_cast<std::size_t>(info.st_size) > max_guard_payload || has < 0 ||
+      (has & seals) != seals) {
     return bad;
   }
   std::string text(static_cast<std::size_t>(info.st_size), '\0');

@@ -20,13 +20,6 @@ class ProvenStateReader final : public StateReader {
   Result<void> read(const StateOptions& options, State& into) override;
 
  private:
-  /// Memory of a guest that runs, read as if it stood: whether it did is found out afterwards.
-  class AsIfHalted final : public MemoryDecorator {
-   public:
-    using MemoryDecorator::MemoryDecorator;
-    bool is_live() const override { return false; }
-  };
-
   ProvenStateReader(Kernel& kernel, GuestMemory& live, const ProofOptions& options)
       : kernel_(kernel), live_(live), as_if_halted_(live), options_(options) {}
   Result<bool> read_once(const StateOptions& options, State& into, std::string& why);

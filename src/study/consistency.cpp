@@ -13,13 +13,6 @@
 namespace vmsight {
 namespace {
 
-/// Taken for that of a guest that stands, so that nothing is looked at twice.
-class AsIfItStood final : public MemoryDecorator {
- public:
-  using MemoryDecorator::MemoryDecorator;
-  bool is_live() const override { return false; }
-};
-
 struct WayTraits {
   std::string_view name;
   TechniqueWish wish;
@@ -53,7 +46,7 @@ class Way {
     if (traits.proves_records) {
       VMSIGHT_TRY(way->reader_, state_reader_of(guest));
     } else {
-      way->naive_ = std::make_unique<AsIfItStood>(*guest.memory);
+      way->naive_ = std::make_unique<AsIfHalted>(*guest.memory);
       VMSIGHT_TRY(way->reader_, StateReader::create(*guest.kernel, *way->naive_));
     }
     into.technique = guest.memory->technique();
@@ -144,7 +137,7 @@ class Way {
 
   WayOutcome& outcome_;
   Guest guest_;
-  std::unique_ptr<AsIfItStood> naive_;
+  std::unique_ptr<AsIfHalted> naive_;
   std::unique_ptr<StateReader> reader_;
   State state_;
   std::map<TaskKey, Seen> lasting_;

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <ctime>
 
+#include "base/isolated.h"
 #include "halt/vcpu_threads.h"
 #include "study/host_usage.h"
-#include "study/isolated.h"
 
 namespace vmsight {
 namespace {
@@ -151,7 +151,7 @@ Measurement measure_isolated(const VmInfo& info, std::string_view technique, dou
   const double limit =
       attach_seconds + 3 * std::max(options.rounds, 1u) * round_seconds(rate, options.seconds);
   const auto work = [&] { return dump(to_json(measure(info, technique, rate, options))); };
-  const auto text = run_isolated(work, limit);
+  const auto text = run_isolated(work, {.what = "measure", .seconds = limit});
   if (!text) return failed(technique, rate, text.error());
   auto measured = measurement_from(Json::parse(*text, nullptr, false));
   return measured ? *std::move(measured) : failed(technique, rate, measured.error());

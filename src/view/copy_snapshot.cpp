@@ -105,13 +105,6 @@ Result<Snapshot> CopySnapshotter::take() {
                   .bytes = *copied};
 }
 
-Result<ReadRights> CopySnapshotter::prepare() {
-  VMSIGHT_TRY(ReadRights rights, live_->prepare());
-  VMSIGHT_TRY(const bool suffices, halter_->start_guard());
-  rights.suffice = rights.suffice && suffices;
-  return rights;
-}
-
 Result<std::uint64_t> CopySnapshotter::copy() {
   VMSIGHT_TRY(std::vector<PhysRange> populated, live_->populated());
   std::uint64_t bytes = 0;

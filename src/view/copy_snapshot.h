@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "view/mapped_memory.h"
+#include "view/paused_memory.h"
 #include "view/snapshot_memory.h"
 #include "vmsight/halt.h"
 #include "vmsight/vm.h"
@@ -24,7 +25,7 @@ class CopySnapshotter final : public Snapshotter {
                                                        std::unique_ptr<Halter> halter);
   /// The memory of a snapshot is valid until the next one is taken.
   Result<Snapshot> take() override;
-  Result<ReadRights> prepare() override;
+  Result<ReadRights> prepare() override { return prepare_halted(*live_, *halter_); }
 
  private:
   CopySnapshotter(std::unique_ptr<GuestMemory> live, std::unique_ptr<Halter> halter)

@@ -22,9 +22,9 @@ Result<void> PausedMemory::do_end_view() {
   return {};
 }
 
-Result<ReadRights> PausedMemory::prepare() {
-  VMSIGHT_TRY(ReadRights rights, access_->prepare());
-  VMSIGHT_TRY(const bool suffices, halter_->start_guard());
+Result<ReadRights> prepare_halted(GuestMemory& access, Halter& halter) {
+  VMSIGHT_TRY(ReadRights rights, access.prepare());
+  VMSIGHT_TRY(const bool suffices, halter.start_guard());
   rights.suffice = rights.suffice && suffices;
   return rights;
 }

@@ -9,6 +9,9 @@
 
 namespace vmsight {
 
+/// What reading `access` while `halter` halts the guest needs.
+Result<ReadRights> prepare_halted(GuestMemory& access, Halter& halter);
+
 class PausedMemory final : public MemoryDecorator {
  public:
   PausedMemory(std::string technique, std::unique_ptr<GuestMemory> access,
@@ -21,7 +24,7 @@ class PausedMemory final : public MemoryDecorator {
   MemoryCounters counters() const override;
   bool is_live() const override { return !paused_; }
   ViewNature nature() const override { return {.one_moment = true, .halts = true}; }
-  Result<ReadRights> prepare() override;
+  Result<ReadRights> prepare() override { return prepare_halted(*access_, *halter_); }
   std::string_view technique() const override { return technique_; }
 
  private:

@@ -9,6 +9,8 @@
 #include <fstream>
 #include <thread>
 
+#include "vmsight/guest.h"
+
 namespace vmsight::attach_front_test {
 namespace {
 
@@ -82,6 +84,17 @@ TEST_F(FrontTest, WithoutCacheOrVmThereIsNothing) {
   EXPECT_EQ((*front)->ask(Front::Task::read, "aa.kernel").error().code, ErrorCode::unsupported);
   EXPECT_TRUE((*front)->cr3().empty());
   EXPECT_FALSE((*front)->ask(static_cast<Front::Task>(99), "x"));
+}
+
+/// An image tells its page tables itself: the front knows of a VM's only.
+TEST_F(FrontTest, AnImageIsAskedFirst) {
+  auto front = Front::start({});
+  ASSERT_TRUE(front);
+  Guest guest;
+  guest.image.emplace();
+  guest.image->registers.push_back({.cr3 = 0x1234000});
+  guest.front = *front;
+  EXPECT_EQ(guest.cr3(), std::vector<std::uint64_t>{0x1234000});
 }
 
 /// Whoever took over a sandboxed vmsight says anything.

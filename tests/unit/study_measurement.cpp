@@ -6,7 +6,6 @@
 #include <filesystem>
 #include <fstream>
 
-#include "study/isolated.h"
 #include "study/resume.h"
 #include "study/techniques.h"
 
@@ -70,34 +69,6 @@ TEST(Techniques, UnreachableIsMarked) {
   EXPECT_FALSE(marked.reached);
   EXPECT_EQ(marked.wanted_rate, 100);
   EXPECT_DOUBLE_EQ(marked.rate, 9.9);
-}
-
-TEST(Isolated, GivesTheAnswer) {
-  const auto answer = run_isolated([] { return std::string(200000, 'x'); }, 20);
-  ASSERT_TRUE(answer) << answer.error().message;
-  EXPECT_EQ(answer->size(), 200000u);
-}
-
-TEST(Isolated, DeathIsAnError) {
-  const auto killed = run_isolated(
-      [] {
-        ::raise(SIGKILL);
-        return std::string();
-      },
-      20);
-  ASSERT_FALSE(killed);
-  EXPECT_NE(killed.error().message.find("signal 9"), std::string::npos);
-}
-
-TEST(Isolated, EndsWhatHangs) {
-  const auto late = run_isolated(
-      [] {
-        ::pause();
-        return std::string();
-      },
-      0.1);
-  ASSERT_FALSE(late);
-  EXPECT_EQ(late.error().code, ErrorCode::timeout);
 }
 
 class ResumeFile : public ::testing::Test {
