@@ -99,7 +99,6 @@ class Desk {
       case Task::replace:
         if (!is_ours(name) || !may_write(name)) return refused(name);
         VMSIGHT_TRY_VOID(duties_.cache->replace(name, text));
-        VMSIGHT_TRY_VOID(duties_.cache->prune());
         return std::string();
       default:
         return Error{.code = ErrorCode::usage, .message = "that is no task of the front"};

@@ -62,8 +62,6 @@ class FrontCache final : public CacheFiles {
   Result<std::vector<std::string>> list(std::string_view prefix, std::string_view suffix) override;
   Result<std::string> read(std::string_view name) override;
   Result<void> replace(std::string_view name, std::string_view text) override;
-  /// The front does it by itself, after each replacing.
-  Result<void> prune() override { return {}; }
 
  private:
   std::shared_ptr<Front> front_;

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include "attach/front.h"
+#include "sandbox/call_filter.h"
 #include "sandbox/sandbox.h"
 #include "vmsight/guest.h"
 
@@ -21,7 +22,7 @@ Result<ReadRights> rights_of(Guest& guest) {
 }  // namespace
 
 Result<std::string> enter_sandbox(Guest& guest, const AttachOptions& options) {
-  if (const SandboxSupport support = sandbox_support(); !support.works) return support.what;
+  if (!has_system_call_filters()) return std::string("the kernel has no seccomp filters");
   VMSIGHT_TRY(const ReadRights rights, rights_of(guest));
   if (!rights.suffice)
     return fmt::format("{} needs more rights than a sandbox leaves", guest.memory->technique());

@@ -1,7 +1,5 @@
 #include "kernel/cache.h"
 
-#include <algorithm>
-
 #include <fmt/format.h>
 
 #include "kernel/bytes.h"
@@ -46,8 +44,7 @@ KernelCache::Found KernelCache::find(std::string_view banner) const {
 Result<void> KernelCache::save(const KernelMemo& memo) const {
   if (!files_ || !is_hex(memo.build_id)) return {};
   const std::string name = file_prefix(memo.banner) + memo.build_id + std::string(kernel_file);
-  VMSIGHT_TRY_VOID(files_->replace(name, format_memo(memo)));
-  return files_->prune();
+  return files_->replace(name, format_memo(memo));
 }
 
 std::optional<KernelPlace> KernelCache::find_place(std::string_view vm) const {
@@ -60,9 +57,7 @@ std::optional<KernelPlace> KernelCache::find_place(std::string_view vm) const {
 
 Result<void> KernelCache::save_place(std::string_view vm, const KernelPlace& place) const {
   if (!files_) return {};
-  VMSIGHT_TRY_VOID(files_->replace(fmt::format("{}{}", vm, place_file), format_place(place)));
-  VMSIGHT_TRY(const std::vector<std::string> places, files_->list("", place_file));
-  return places.size() > CacheFiles::max_files ? files_->prune() : Result<void>();
+  return files_->replace(fmt::format("{}{}", vm, place_file), format_place(place));
 }
 
 }  // namespace vmsight

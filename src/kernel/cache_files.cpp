@@ -101,6 +101,16 @@ std::vector<CacheFile> files_by_use(const std::string& directory) {
   return files;
 }
 
+std::size_t count_of(const std::string& directory, std::string_view kind) {
+  std::size_t count = 0;
+  std::error_code error;
+  for (std::filesystem::directory_iterator at(directory, error), end; !error && at != end;
+       at.increment(error)) {
+    count += is_of(at->path(), kind);
+  }
+  return count;
+}
+
 Error no_cache_file(std::string_view name) {
   return {.code = ErrorCode::usage,
           .message = fmt::format("no file of the cache is called {}", name)};
@@ -171,10 +181,13 @@ Result<void> CacheDirectory::replace(std::string_view name, std::string_view tex
   VMSIGHT_TRY_VOID(write_all(fd.get(), text));
   if (::rename(temporary.c_str(), path.c_str()) != 0) return os_error(errno, "rename " + path);
   clean_up.dismiss();
+  prune_after(name);
   return {};
 }
 
-Result<void> CacheDirectory::prune() {
+void CacheDirectory::prune_after(std::string_view name) const {
+  // Of places by their names only: one may be written at the end of each program.
+  if (name.ends_with(place_file) && count_of(path_, place_file) <= max_files) return;
   std::size_t kept[2] = {};
   std::uint64_t bytes = 0;
   for (const CacheFile& file : files_by_use(path_)) {
@@ -183,7 +196,6 @@ Result<void> CacheDirectory::prune() {
     std::error_code error;
     std::filesystem::remove(file.path, error);
   }
-  return {};
 }
 
 }  // namespace vmsight

@@ -20,10 +20,8 @@ class CacheFiles {
                                                 std::string_view suffix) = 0;
   /// A whole file; its use is noted. permission if it is not one of ours, at most `max_file_bytes`.
   virtual Result<std::string> read(std::string_view name) = 0;
-  /// Replaces it in one step.
+  /// Replaces it in one step. What was not used for longest goes, once there is too much.
   virtual Result<void> replace(std::string_view name, std::string_view text) = 0;
-  /// What was not used for longest goes, once there is too much.
-  virtual Result<void> prune() = 0;
 
   static constexpr std::size_t max_file_bytes = 8U << 20;
   /// Of kernels, and of places: many VMs do not drive out the kernel that they run.
@@ -45,10 +43,10 @@ class CacheDirectory final : public CacheFiles {
   Result<std::vector<std::string>> list(std::string_view prefix, std::string_view suffix) override;
   Result<std::string> read(std::string_view name) override;
   Result<void> replace(std::string_view name, std::string_view text) override;
-  Result<void> prune() override;
 
  private:
   Result<void> make() const;
+  void prune_after(std::string_view name) const;
   std::string path_of(std::string_view name) const;
 
   std::string path_;

@@ -50,9 +50,8 @@ std::optional<User> user_without_rights() {
   return nobody;
 }
 
-/// What is left of the capabilities is what libcap-ng has in store now.
+/// Of the capabilities that libcap-ng has read, in its own store.
 void keep_only_ptrace(bool wanted) {
-  ::capng_get_caps_process();
   const bool keeps = wanted && ::capng_have_capability(CAPNG_EFFECTIVE, CAP_SYS_PTRACE) == 1;
   ::capng_clear(CAPNG_SELECT_CAPS);
   constexpr auto sets = static_cast<capng_type_t>(CAPNG_EFFECTIVE | CAPNG_PERMITTED);

@@ -48,7 +48,6 @@ TEST_F(FrontTest, KeepsFilesAsTheDirectoryDoes) {
   EXPECT_EQ(*files_.read("ab-2.kernel"), large);
   EXPECT_EQ(through.list("", ".kernel")->size(), 2U);
   EXPECT_EQ(*through.list("ab", ".kernel"), std::vector<std::string>{"ab-2.kernel"});
-  EXPECT_TRUE(through.prune());
   EXPECT_EQ(through.read("other.kernel").error().code, ErrorCode::os);
 }
 
