@@ -9,7 +9,9 @@ constexpr std::uint64_t vm_read = 1, vm_write = 2, vm_exec = 4, vm_may_share = 0
 constexpr std::uint64_t vm_hugetlb = 0x400000;
 // MM_CONTEXT_HAS_VSYSCALL, arch/x86/include/asm/mmu.h
 constexpr std::uint16_t context_has_vsyscall = 2;
-constexpr std::uint32_t vsyscall_none = 2;  // EMULATE, XONLY, NONE in vsyscall_64.c
+constexpr std::uint32_t vsyscall_none = 2;          // EMULATE, XONLY, NONE in vsyscall_64.c
+constexpr std::uint64_t rwsem_writer_locked = 1;    // kernel/locking/rwsem.c
+constexpr std::uint32_t rt_writer_bias = 1U << 30;  // WRITER_BIAS, include/linux/rwbase_rt.h
 constexpr std::size_t max_areas = 1u << 22;
 constexpr std::size_t max_user_name = 256;  // ANON_VMA_NAME_MAX_LEN is 80
 
@@ -33,6 +35,8 @@ Result<MapsReader> MapsReader::resolve(Kernel& kernel, const FileObjects& object
       .total_vm = members.offset("mm_struct", "total_vm"),
       .change_count =
           members.find("mm_struct", {"mm_lock_seq.sequence", "mm_lock_seq", "vmacache_seqnum"}),
+      .lock_count = members.find("mm_struct", "mmap_lock.count"),
+      .lock_readers = members.find("mm_struct", "mmap_lock.rwbase.readers"),
       .start_brk = members.offset("mm_struct", "start_brk"),
       .brk = members.offset("mm_struct", "brk"),
       .start_stack = members.offset("mm_struct", "start_stack"),
@@ -92,7 +96,15 @@ void MapsReader::read(ProcessContext& process, std::int32_t pid, GuestVirt mm) c
   const std::size_t found = process.state().memory_maps.size() - before;
   if (is_full(process.state().memory_maps, process.state().arena)) return;
   if (found != expected) reader.set_fault(mm + at_.map_count);
+  if (!reader.ok()) process.shared.maps_in_change = is_changed(reader, mm);
   if (has_gate(reader, mm)) read_gate(process, space);
+}
+
+/// Whether a task holds the lock of the maps to change them. Then the areas, the tree and the count of them may each be
+/// of another moment, however well they are read.
+bool MapsReader::is_changed(Reader& reader, GuestVirt mm) const {
+  if (at_.lock_count != absent) return (reader.u64(mm + at_.lock_count) & rwsem_writer_locked) != 0;
+  return at_.lock_readers != absent && reader.u32(mm + at_.lock_readers) == rt_writer_bias;
 }
 
 void MapsReader::note_proofs(ProcessContext& process, GuestVirt mm) const {

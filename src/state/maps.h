@@ -37,6 +37,7 @@ class MapsReader {
                         const MemoryMap& map) const;
   std::string_view user_name(ProcessContext& process, GuestVirt area, std::string_view kind) const;
   std::string_view special_name(ProcessContext& process, GuestVirt area) const;
+  bool is_changed(Reader& reader, GuestVirt mm) const;
   void note_proofs(ProcessContext& process, GuestVirt mm) const;
 
   FileObjects objects_;
@@ -44,6 +45,7 @@ class MapsReader {
   std::optional<MapleTree> tree_;
   struct Offsets {
     Offset mm_tree, mm_list, map_count, total_vm, change_count;
+    Offset lock_count, lock_readers;
     Offset start_brk, brk, start_stack, context_flags, ia32_compat;
     Offset vm_start, vm_end, vm_next, vm_mm, vm_flags, vm_pgoff, vm_file, vm_ops, vm_private_data;
     Offset ops_name, special_name;

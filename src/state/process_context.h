@@ -34,6 +34,7 @@ struct Shared {
   FlatMap<std::int32_t> tables;    // scratch: its descriptor tables, by the thread that has each
   std::size_t targets = 0;         // watched by epolls, of all processes
   std::size_t cmdline_bytes = 0;   // of all processes
+  bool maps_in_change = false;     // the maps being read hold not together, and their lock says why
   Stopwatch watch;                 // since the view began
 
   bool out_of_time() const { return watch.elapsed_ns() > max_view_ns; }
@@ -44,6 +45,7 @@ struct Shared {
     tables.clear();
     targets = 0;
     cmdline_bytes = 0;
+    maps_in_change = false;
     watch = {};
   }
 };

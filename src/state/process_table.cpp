@@ -80,6 +80,7 @@ void ProcessTable::read_found(ProcessContext& process) {
 /// One reading. False if something faulted; then the records are what came before.
 bool ProcessTable::read_once(ProcessContext& process, Entry& entry) {
   process.reader().begin_object();
+  shared_.maps_in_change = false;
   entry.begin = mark(process.context);
   entry.gone = !processes_.read(process, entry.identity);
   if (entry.gone) {
@@ -95,7 +96,7 @@ void ProcessTable::read_first(ProcessContext& process, Entry& entry) {
   const std::size_t proven = proofs_.size();
   if (read_once(process, entry)) return;
   if (!proofs_.live()) {
-    mark_torn(process, entry, fmt::format("is not readable at {}", *process.reader().fault()));
+    mark_torn(process, entry, fault_told(process.reader()));
     return;
   }
   entry.suspect = true;
@@ -168,7 +169,7 @@ Result<void> ProcessTable::read_again(ProcessContext& process, Entry& entry) {
   }
   mark_torn(process, entry,
             reader.ok() ? fmt::format("changed while it was read, {} times", attempts)
-                        : fmt::format("is not readable at {}", *reader.fault()));
+                        : fault_told(reader));
   return {};
 }
 
@@ -198,6 +199,12 @@ Result<void> ProcessTable::find_missed(ProcessContext& process) {
     VMSIGHT_TRY_VOID(read_again(process, entries_[i]));
   }
   return {};
+}
+
+/// Why the process that was just read does not hold together.
+std::string ProcessTable::fault_told(const Reader& reader) const {
+  if (shared_.maps_in_change) return "the guest is changing its memory maps, whose lock it holds";
+  return fmt::format("is not readable at {}", *reader.fault());
 }
 
 void ProcessTable::mark_torn(ProcessContext& process, const Entry& entry, std::string why) {

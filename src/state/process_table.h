@@ -47,6 +47,7 @@ class ProcessTable {
   Result<void> verify(ProcessContext& process, const ChangeCounts& counts);
   Result<bool> renamed(ProcessContext& process, const ChangeCounts& counts);
   Result<void> find_missed(ProcessContext& process);
+  std::string fault_told(const Reader& reader) const;
   void mark_torn(ProcessContext& process, const Entry& entry, std::string why);
   void in_order(Context& context);
 

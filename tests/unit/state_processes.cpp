@@ -18,6 +18,7 @@ using test::FaultyMemory;
 using test::MadeUpKernel;
 using test::SyntheticGuest;
 using ::testing::ElementsAre;
+using ::testing::StartsWith;
 
 TEST(Judge, FromTheKernelsOwnMarks) {
   EXPECT_EQ(judge({.has_pid = true, .has_signals = true}), Validity::live);
@@ -255,6 +256,27 @@ TEST_F(ProcessTableTest, WildPointerTearsOneProcessOnly) {
   EXPECT_EQ(state_.processes[1].uid, std::nullopt);
   ASSERT_EQ(state_.problems.size(), 1u);
   EXPECT_EQ(state_.problems[0].where, "process 2");
+}
+
+TEST_F(ProcessTableTest, MapsInTheMiddleOfAChange) {
+  const GuestVirt mm = guest_.allocate(4096);
+  kernel_.put(tasks_[1], "task_struct", "flags", std::uint32_t{0});
+  kernel_.put(tasks_[1], "task_struct", "mm", mm.raw());
+  kernel_.put(mm, "mm_struct", "map_count",
+              std::uint32_t{1});  // of which there is none in the list
+  const auto told = [&](auto lock, std::string_view member = "mmap_lock.count") {
+    kernel_.put(mm, "mm_struct", member, lock);
+    EXPECT_TRUE(read(guest_.memory()));
+    EXPECT_EQ(state_.processes.at(1).validity, Validity::torn);
+    return state_.problems.empty() ? "" : std::string(state_.problems[0].what);
+  };
+  const std::string_view changing = "the guest is changing its memory maps, whose lock it holds";
+  EXPECT_EQ(told(std::uint64_t{1}), changing);  // held for writing
+  EXPECT_THAT(told(std::uint64_t{0x100}),
+              StartsWith("is not readable"));  // for reading: so it is really broken
+  kernel_.lack("mm_struct.mmap_lock.count");   // as PREEMPT_RT
+  processes_ = ProcessesReader::resolve(kernel_).value();
+  EXPECT_EQ(told(std::uint32_t{1U << 30}, "mmap_lock.rwbase.readers"), changing);
 }
 
 TEST_F(ProcessTableTest, VmThatDiesIsAnError) {
