@@ -24,6 +24,10 @@
 
 namespace VMSIGHT_PUBLIC vmsight {
 
+/// Has its user's rights when we no longer do, and what it does for the program; defined in src/attach.
+class Front;
+class FrontService;
+
 struct AttachOptions {
   std::string technique = "auto";  // as open_view() takes it
   TechniqueWish wish;              // what "auto" must give
@@ -38,10 +42,8 @@ struct AttachOptions {
   std::function<void(std::string_view)> progress;  // long work says what it does
   std::function<void(const VmInfo&)> found;        // gets the VM before anything is done to it
   std::function<void(const Recovery&)> recovered;  // gets what a killed vmsight had left in the VM
+  std::shared_ptr<FrontService> service{};         // what needs our rights after enter_sandbox()
 };
-
-/// Has its user's rights when we no longer do; defined in src/attach.
-class Front;
 
 /// A VM or an image: exactly one of `vm` and `image` is set. May be moved.
 struct Guest {
@@ -80,11 +82,12 @@ Result<void> open_memory(Guest& guest, const AttachOptions& options);
 /// Gives up every right that reading this guest does not need: another user where we are root, no files, no network,
 /// no programs. It holds for the whole process and for good, so it is for programs that look at one guest; to be
 /// called after open_memory(), before anything of the guest is looked at, and while the process has one thread.
-/// Nothing is read from standard input, output and error any more. A small process that is forked before keeps the rights to open files of the cache
-/// and to ask the monitor for registers: later calls ask it.
+/// Nothing is read from standard input, output and error any more. A small process that is forked before, the front, keeps
+/// the rights to open files of the cache and to ask the monitor for registers: later calls ask it. A technique that holds
+/// a connection to QEMU, or borrows threads of it, is opened anew by the front, which reads for us.
 ///
-/// Nothing is done, and why is the value, if the technique holds what a sandbox could not: a connection to QEMU's
-/// monitor or gdbstub, or the right to start programs. "" if the process is in the sandbox. os, unsupported.
+/// Nothing is done, and why is the value, if the host's kernel has no filters of system calls. "" if the process is in
+/// the sandbox. os, unsupported; errors of open_view().
 Result<std::string> enter_sandbox(Guest& guest, const AttachOptions& options);
 
 /// Finds the kernel that runs, again if there was one: a guest that rebooted has another. The

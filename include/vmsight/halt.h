@@ -54,8 +54,8 @@ class Halter {
   /// No instruction of the guest is executed between this returning and resume(), or the end of the
   /// lease. Either all vCPUs are halted or, with an error, all run. timeout if one does not stop.
   virtual Result<Paused> halt() = 0;
-  /// Starts the guard now. Value: whether that is all that halting needs from here on; a connection to QEMU that
-  /// could do more is more.
+  /// Starts the guard now. Value: whether that is all that halting needs from here on, and no connection to QEMU is held
+  /// by which more could be done; false: nothing has changed.
   virtual Result<bool> start_guard() = 0;
   virtual std::string_view name() const = 0;  // "ptrace", "stop", "freezer"
 

@@ -5,7 +5,6 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,6 +16,8 @@
 #include <set>
 #include <span>
 
+#include "attach/front_service.h"
+#include "attach/kept_memory.h"
 #include "attach/page_tables.h"
 #include "base/socket_fd.h"
 #include "base/text.h"
@@ -25,6 +26,12 @@ namespace vmsight {
 namespace {
 
 constexpr std::size_t max_name = 256, max_message = 512;
+constexpr int cache_patience_ms = 30'000;  // a disk far away
+
+std::size_t max_text(Front::Task task) {
+  constexpr std::size_t of_service = std::size_t{64} << 20;  // a kernel's text, packed
+  return task == Front::Task::service ? of_service : CacheFiles::max_file_bytes;
+}
 
 /// Before each request; the name and the text follow.
 struct Request {
@@ -39,6 +46,7 @@ struct Answer {
   ErrorCode code{};
   int os_errno = 0;
   std::uint32_t size = 0;
+  std::uint32_t hint_size = 0;  // the last of these
 };
 
 bool receive_all(int socket, std::span<std::byte> into) {
@@ -82,9 +90,21 @@ class Desk {
  public:
   explicit Desk(const FrontDuties& duties) : duties_(duties) {}
 
+  Result<std::string> open_memories() {
+    for (const OpenMemory& open : duties_.memories) {
+      VMSIGHT_TRY(auto memory, open());
+      memories_.emplace_back(std::move(memory));
+    }
+    return std::string();
+  }
+
   Result<std::string> do_task(Front::Task task, std::string_view name, std::string_view text) {
     using Task = Front::Task;
     if (task == Task::cr3) return ask_monitor();
+    if (task == Task::memory) return ask_memory(name, text);
+    if (task == Task::service && duties_.service != nullptr)
+      return duties_.service->serve(name, text);
+    if (task == Task::end) return end();
     if (duties_.cache == nullptr)
       return Error{.code = ErrorCode::unsupported, .message = "there is no cache"};
     switch (task) {
@@ -124,7 +144,20 @@ class Desk {
     return written_.size() < max_written && written_.emplace(name).second;
   }
 
+  Result<std::string> ask_memory(std::string_view number, std::string_view question) {
+    const auto index = parse_whole<std::size_t>(number);
+    if (!index || *index >= memories_.size()) return refused(number);
+    return memories_[*index].answer(question);
+  }
+
+  /// QEMU and the guest are let go of.
+  Result<std::string> end() {
+    memories_.clear();
+    return std::string();
+  }
+
   Result<std::string> ask_monitor() {
+    if (!duties_.page_tables.empty()) return as_text(duties_.page_tables);
     if (duties_.vm == nullptr || questions_++ >= max_questions) return std::string();
     return as_text(page_tables_of(*duties_.vm));
   }
@@ -132,20 +165,23 @@ class Desk {
   const FrontDuties& duties_;
   std::set<std::string, std::less<>> written_;
   std::size_t questions_ = 0;
+  std::vector<MemoryDesk> memories_;
 };
 
 bool answer(int socket, const Result<std::string>& done) {
   Answer head{.ok = done.has_value()};
-  std::string_view text;
+  std::string_view text, hint;
   if (done) {
     text = *done;
   } else {
     head.code = done.error().code;
     head.os_errno = done.error().os_errno;
     text = std::string_view(done.error().message).substr(0, max_message);
+    hint = std::string_view(done.error().hint).substr(0, max_message);
   }
   head.size = static_cast<std::uint32_t>(text.size());
-  return send_all(socket, bytes_of(head)) && send_text(socket, text);
+  head.hint_size = static_cast<std::uint32_t>(hint.size());
+  return send_all(socket, bytes_of(head)) && send_text(socket, text) && send_text(socket, hint);
 }
 
 Error front_ended() {
@@ -153,6 +189,47 @@ Error front_ended() {
           .message = "the front of vmsight has ended",
           .hint = "try again",
           .os_errno = EPIPE};
+}
+
+Result<std::string> receive_answer(int socket, int patience_ms) {
+  Answer head;
+  std::string said, hint;
+  pollfd event{.fd = socket, .events = POLLIN, .revents = 0};
+  int ready = 0;
+  do {
+    ready = ::poll(&event, 1, patience_ms);
+  } while (ready < 0 && errno == EINTR);
+  if (ready <= 0 || !receive_all(socket, std::as_writable_bytes(std::span(&head, 1))) ||
+      !receive_text(socket, head.size, said) || !receive_text(socket, head.hint_size, hint)) {
+    return front_ended();
+  }
+  if (head.ok) return said;
+  return Error{.code = head.code,
+               .message = std::move(said),
+               .hint = std::move(hint),
+               .os_errno = head.os_errno};
+}
+
+// While it works for its owner it does not see that he has ended: so it is told, and goes at once. What it holds of the
+// guest is undone by the guards, as if vmsight had been killed.
+volatile std::sig_atomic_t works = 0;
+volatile std::sig_atomic_t owner = -1;
+
+void on_owner(int) {
+  const int saved = errno;
+  char byte = 0;
+  if (works != 0 && ::recv(owner, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0) ::_exit(1);
+  errno = saved;
+}
+
+void watch_owner(int socket) {
+  owner = socket;
+  struct sigaction action {};
+  action.sa_handler = on_owner;
+  action.sa_flags = SA_RESTART;
+  ::sigaction(SIGIO, &action, nullptr);
+  ::fcntl(socket, F_SETOWN, ::getpid());
+  ::fcntl(socket, F_SETFL, ::fcntl(socket, F_GETFL) | O_ASYNC);
 }
 
 /// A process of its own: it has no output, and is deaf to the terminal.
@@ -178,20 +255,36 @@ void wait_for_request(int socket, const FrontDuties& duties, int reader) {
 
 }  // namespace
 
-void serve_as_front(int socket, const FrontDuties& duties, int reader) {
+namespace {
+
+void serve_requests(int socket, const FrontDuties& duties, int reader) {
   Desk desk(duties);
+  if (!duties.memories.empty()) {
+    watch_owner(socket);
+    const auto opened = desk.open_memories();
+    if (!answer(socket, opened) || !opened) return;
+  }
   while (true) {
+    works = 0;
     wait_for_request(socket, duties, reader);
     Request request;
     std::string name, text;
     if (!receive_all(socket, std::as_writable_bytes(std::span(&request, 1)))) return;
-    if (request.name_size > max_name || request.text_size > CacheFiles::max_file_bytes) return;
+    if (request.name_size > max_name || request.text_size > max_text(request.task)) return;
     if (!receive_text(socket, request.name_size, name) ||
         !receive_text(socket, request.text_size, text)) {
       return;
     }
+    works = 1;
     if (!answer(socket, desk.do_task(request.task, name, text))) return;
   }
+}
+
+}  // namespace
+
+void serve_as_front(int socket, const FrontDuties& duties, int reader) {
+  serve_requests(socket, duties, reader);
+  if (duties.service != nullptr) duties.service->end();
 }
 
 Result<std::shared_ptr<Front>> Front::start(const FrontDuties& duties) {
@@ -200,8 +293,6 @@ Result<std::shared_ptr<Front>> Front::start(const FrontDuties& duties) {
     return os_error(errno, "make a socket pair");
   UniqueFd ours(ends[0]);
   const UniqueFd theirs(ends[1]);
-  const timeval patience{.tv_sec = 30, .tv_usec = 0};  // a disk far away
-  ::setsockopt(ours.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
   const UniqueFd self(static_cast<int>(::syscall(SYS_pidfd_open, ::getpid(), 0)));
   const pid_t pid = ::fork();
   if (pid < 0) return os_error(errno, "fork the front of vmsight");
@@ -218,17 +309,22 @@ Result<std::shared_ptr<Front>> Front::start(const FrontDuties& duties) {
   std::shared_ptr<Front> front(new Front);
   front->pid_ = pid;
   front->socket_ = std::move(ours);
+  if (!duties.memories.empty()) {
+    VMSIGHT_TRY(const std::string opened, receive_answer(front->socket_.get(), -1));
+    front->keeps_memory_ = true;
+  }
   return front;
 }
 
-/// It ends by itself now; whether it has already is not worth to wait for.
+/// It ends by itself now; only what it holds of QEMU is worth to wait for.
 Front::~Front() {
+  if (keeps_memory_) static_cast<void>(ask(Task::end));
   socket_.reset();
   if (pid_ > 0) ::waitpid(pid_, nullptr, WNOHANG);
 }
 
 Result<std::string> Front::ask(Task task, std::string_view name, std::string_view text) {
-  if (name.size() > max_name || text.size() > CacheFiles::max_file_bytes)
+  if (name.size() > max_name || text.size() > max_text(task))
     return Error{.code = ErrorCode::usage, .message = "ask the front of vmsight: too much at once"};
   const Request request{.task = task,
                         .name_size = static_cast<std::uint32_t>(name.size()),
@@ -237,14 +333,8 @@ Result<std::string> Front::ask(Task task, std::string_view name, std::string_vie
       !send_text(socket_.get(), text)) {
     return front_ended();
   }
-  Answer head;
-  std::string said;
-  if (!receive_all(socket_.get(), std::as_writable_bytes(std::span(&head, 1))) ||
-      !receive_text(socket_.get(), head.size, said)) {
-    return front_ended();
-  }
-  if (head.ok) return said;
-  return Error{.code = head.code, .message = std::move(said), .os_errno = head.os_errno};
+  const bool is_of_cache = task == Task::list || task == Task::read || task == Task::replace;
+  return receive_answer(socket_.get(), is_of_cache ? cache_patience_ms : -1);
 }
 
 std::vector<std::uint64_t> Front::cr3() {

@@ -167,7 +167,7 @@ Result<void> must_enter_sandbox(Guest& guest, const AttachOptions& options) {
   if (without.empty()) return {};
   return Error{.code = ErrorCode::unsupported,
                .message = "enter the sandbox: " + without,
-               .hint = "techniques that map or read memory by themselves can be sandboxed"};
+               .hint = "attach without a sandbox, to guests that are trusted"};
 }
 
 }  // namespace

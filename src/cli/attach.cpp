@@ -23,7 +23,8 @@ AttachOptions attach_options(const CommonOptions& options) {
           .cache_directory = options.use_cache ? default_cache_directory() : "",
           .progress = {},
           .found = {},
-          .recovered = {}};
+          .recovered = {},
+          .service = options.service};
 }
 
 namespace {

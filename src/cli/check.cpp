@@ -4,7 +4,9 @@
 #include <set>
 #include <thread>
 
+#include "attach/front_service.h"
 #include "cli/attach.h"
+#include "cli/check_service.h"
 #include "cli/filters.h"
 #include "detect/integrity/integrity.h"
 #include "render/escape.h"
@@ -39,11 +41,6 @@ Json to_json(const Findings& all) {
           {"skipped", std::move(skipped)}};
 }
 
-std::function<std::vector<OwnTrap>()> own_traps_of(const Guest& guest) {
-  if (!guest.vm) return {};
-  return [vm = guest.vm.get()] { return read_own_traps(vm->info()); };
-}
-
 class CheckVerb : public Verb {
  public:
   void declare(CLI::App& app) override {
@@ -74,13 +71,18 @@ class CheckVerb : public Verb {
       return usage_error("check: no VM given", "`vmsight check --list` lists the checks");
     VMSIGHT_TRY(const auto names, chosen());
     Findings findings;
+    const std::string cache = session.common.use_cache ? default_cache_directory() : "";
+    session.common.service = std::make_shared<CheckService>(cache, baseline_);
     VMSIGHT_TRY_VOID(with_guest(session.common, [&](Guest& guest) -> Result<void> {
+      const AskService ask = [&](std::string_view what, std::string_view text) {
+        return ask_service(guest, attach_options(session.common), what, text);
+      };
+      IntegrityOptions options{.cache_directory = cache,
+                               .baseline_file = baseline_,
+                               .files = std::make_shared<AskedBaselineFiles>(ask)};
+      if (guest.vm) options.own_traps = [&] { return asked_traps(ask, guest.vm->info()); };
       VMSIGHT_TRY(const auto checker,
-                  IntegrityChecker::create(
-                      *guest.kernel, *guest.memory,
-                      {.cache_directory = session.common.use_cache ? default_cache_directory() : "",
-                       .baseline_file = baseline_,
-                       .own_traps = own_traps_of(guest)}));
+                  IntegrityChecker::create(*guest.kernel, *guest.memory, std::move(options)));
       VMSIGHT_TRY(findings, run_for(*checker, names));
       if (session.common.json)
         print_json(session.out, guest, findings);
@@ -200,7 +202,6 @@ extern const VerbInfo check_verb{
         "  vmsight check web1 --only credentials --for 60\n"
         "  vmsight check --list\n",
     .vm = VmArgument::optional,
-    .keeps_rights = "keeps baselines in files",
     .make = make_verb<CheckVerb>,
 };
 

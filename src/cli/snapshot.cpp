@@ -4,43 +4,55 @@
 #include <cerrno>
 #include <cstdio>
 
+#include "attach/front_service.h"
 #include "base/os.h"
 #include "cli/attach.h"
 #include "cli/progress.h"
 #include "kernel/vmcoreinfo.h"
 #include "render/format.h"
 #include "render/memory_image.h"
+#include "sandbox/sandbox.h"
 
 namespace vmsight {
 namespace {
 
-/// A file that has its name only when it is complete.
-class PendingFile {
+/// A file that has its name only when it is complete. It is written by whoever reads the guest, and named by the front.
+class PendingFile final : public FrontService {
  public:
-  static Result<PendingFile> create(const std::string& path) {
-    PendingFile file;
-    file.path_ = path;
-    file.partial_ = fmt::format("{}.partial-{}", path, ::getpid());
-    file.fd_ = UniqueFd(::open(file.partial_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
-    if (!file.fd_) return os_error(errno, "create " + file.partial_);
-    const std::string partial = file.partial_;
-    file.remove_ = std::make_unique<ScopeExit>([partial] { ::unlink(partial.c_str()); });
+  static Result<std::shared_ptr<PendingFile>> create(const std::string& path) {
+    auto file = std::make_shared<PendingFile>();
+    file->path_ = path;
+    file->partial_ = fmt::format("{}.partial-{}", path, ::getpid());
+    file->fd_ =
+        UniqueFd(::open(file->partial_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+    if (!file->fd_) return os_error(errno, "create " + file->partial_);
     return file;
   }
-  int fd() const { return fd_.get(); }
+  PendingFile() = default;
+  PendingFile(const PendingFile&) = delete;
+  PendingFile& operator=(const PendingFile&) = delete;
+  ~PendingFile() override {
+    if (!is_in_sandbox()) end();
+  }
+
   /// Gives it its name.
-  Result<void> commit() {
+  Result<std::string> serve(std::string_view what, std::string_view) override {
+    if (what != "commit") return Error{ErrorCode::usage, "that is not done here"};
     if (::fsync(fd_.get()) != 0) return os_error(errno, "write " + path_);
     if (::rename(partial_.c_str(), path_.c_str()) != 0)
       return os_error(errno, "rename to " + path_);
-    remove_->dismiss();
-    return {};
+    is_complete_ = true;
+    return std::string();
   }
+  void end() override {
+    if (fd_ && !is_complete_) ::unlink(partial_.c_str());
+  }
+  int output() const override { return fd_.get(); }
 
  private:
   std::string path_, partial_;
   UniqueFd fd_;
-  std::unique_ptr<ScopeExit> remove_;
+  bool is_complete_ = false;
 };
 
 class Snapshot : public Verb {
@@ -63,24 +75,16 @@ class Snapshot : public Verb {
       return usage_error("snapshot: " + path_ + " exists", "--force overwrites it");
     }
     session.common.wish.copy = true;  // the file is written while the memory is read
-    if (format_ == "raw") {
-      VMSIGHT_TRY(Guest guest, open_named_memory(session.common));
-      VMSIGHT_TRY_VOID(check_complete(guest));
-      return in_one_view(*guest.memory, [&] {
-        return save(session, guest, [&](int fd, const CopyProgress& progress) {
-          return write_raw_image(fd, *guest.memory, progress);
-        });
-      });
-    }
-    return with_guest(session.common, [&](Guest& guest) -> Result<void> {
-      VMSIGHT_TRY_VOID(check_complete(guest));
-      VMSIGHT_TRY(const CoreDetails details, details_of(guest));
-      return in_one_view(*guest.memory, [&] {
-        return save(session, guest, [&](int fd, const CopyProgress& progress) {
-          return write_elf_core(fd, *guest.memory, details, progress);
-        });
-      });
-    });
+    VMSIGHT_TRY(Guest guest, open_named_memory(session.common));
+    VMSIGHT_TRY_VOID(check_complete(guest));
+    const auto registers = registers_of(guest);
+    VMSIGHT_TRY(file_, PendingFile::create(path_));
+    session.common.service = file_;
+    VMSIGHT_TRY_VOID(enter_sandbox_for(guest, session.common));
+    auto done =
+        format_ == "raw" ? write_raw(session, guest) : write_core(session, guest, registers);
+    if (!done) return guest.explain(std::move(done).error());
+    return {};
   }
 
  private:
@@ -95,6 +99,35 @@ class Snapshot : public Verb {
         .hint = "--absent-is-zero takes them to be that"};
   }
 
+  /// Of a VM they are asked for as long as the monitor is within reach.
+  static std::vector<VcpuRegisters> registers_of(Guest& guest) {
+    if (guest.image) return guest.image->registers;
+    auto registers = guest.vm->registers();
+    return registers ? *std::move(registers) : std::vector<VcpuRegisters>();
+  }
+
+  Result<void> write_raw(Session& session, Guest& guest) {
+    return in_one_view(*guest.memory, [&] {
+      return save(session, guest, [&](int fd, const CopyProgress& progress) {
+        return write_raw_image(fd, *guest.memory, progress);
+      });
+    });
+  }
+
+  Result<void> write_core(Session& session, Guest& guest,
+                          const std::vector<VcpuRegisters>& registers) {
+    VMSIGHT_TRY_VOID(find_kernel_in(guest, session.common));
+    VMSIGHT_TRY(CoreDetails details, details_of(guest));
+    details.registers = registers;
+    VMSIGHT_TRY_VOID(in_one_view(*guest.memory, [&] {
+      return save(session, guest, [&](int fd, const CopyProgress& progress) {
+        return write_elf_core(fd, *guest.memory, details, progress);
+      });
+    }));
+    if (session.common.use_cache) static_cast<void>(guest.kernel->save_cache());
+    return {};
+  }
+
   static Result<CoreDetails> details_of(Guest& guest) {
     CoreDetails details;
     details.direct_map = guest.kernel->page_offset();
@@ -103,25 +136,22 @@ class Snapshot : public Verb {
         {GuestPhys(image.start.raw() - image.delta), image.end - image.start, image.start});
     details.vmcoreinfo = read_vmcoreinfo(*guest.kernel, *guest.memory);
     details.page_table = guest.kernel->space().root();
-    if (guest.image) details.registers = guest.image->registers;
-    if (guest.vm) {
-      if (auto registers = guest.vm->registers()) details.registers = *std::move(registers);
-    }
     return details;
   }
 
   template <typename Write>
   Result<void> save(Session& session, const Guest& guest, Write write) {
-    VMSIGHT_TRY(PendingFile file, PendingFile::create(path_));
+    const int fd = file_->output();
     {
       Progress progress;
-      VMSIGHT_TRY_VOID(write(file.fd(), [&](std::uint64_t done, std::uint64_t total) {
+      VMSIGHT_TRY_VOID(write(fd, [&](std::uint64_t done, std::uint64_t total) {
         progress.say(fmt::format("copied {} of {}", byte_size(done), byte_size(total)));
       }));
     }
-    VMSIGHT_TRY_VOID(file.commit());
+    VMSIGHT_TRY(const std::string named,
+                ask_service(guest, attach_options(session.common), "commit"));
     struct stat info {};
-    ::stat(path_.c_str(), &info);
+    ::fstat(fd, &info);
     const auto stored = static_cast<std::uint64_t>(info.st_blocks) * 512;
     if (session.common.json) {
       session.out.print("{}\n", dump({{"schema", "vmsight.snapshot/1"},
@@ -144,6 +174,7 @@ class Snapshot : public Verb {
 
   std::string path_, format_ = "elf";
   bool force_ = false;
+  std::shared_ptr<PendingFile> file_;
 };
 
 }  // namespace
@@ -156,7 +187,6 @@ extern const VerbInfo snapshot_verb{
     .examples =
         "  vmsight snapshot web1 web1.core --consistent\n"
         "  vmsight ps web1.core\n",
-    .keeps_rights = "writes a file",
     .make = make_verb<Snapshot>,
 };
 

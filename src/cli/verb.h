@@ -16,6 +16,8 @@
 
 namespace vmsight {
 
+class FrontService;
+
 /// Options that verbs share.
 struct CommonOptions {
   std::string vm;  // "" if the verb takes none or it was left out
@@ -25,6 +27,8 @@ struct CommonOptions {
   ImageOptions image;                 // how an image is opened
   bool reads_states = false;          // and nothing else of the guest's memory
   bool use_cache = true;
+  std::shared_ptr<FrontService>
+      service;               // what the verb needs its user's rights for, in the sandbox
   bool sandbox = true;       // what interprets the guest's memory has no rights
   bool all_kernels = false;  // list every kernel in memory, though the running one is known
   bool json = false;

@@ -7,6 +7,7 @@
 //                  longer than the lease, or the owner is gone, the change is undone
 //   disarm         all is as it was
 //   hold           argument 1: the owner makes a gdbstub stop the guest. timeout if a lease ran out
+//   only_halts     the owner is about to read the guest's memory: the relay ends, and nothing but halt and resume is done
 //   pause          payload: {by, time}. Stops the guest for good, and leaves a record of who wanted it
 //   write, revert  as the patch service does, while the guest is halted
 #include <algorithm>
@@ -99,12 +100,17 @@ class MonitorService final : public Service {
   std::chrono::milliseconds lease_{};
   std::optional<GuardClock::time_point> halted_until_;  // while the guest is halted by us
   Stopwatch halted_;
+  bool only_halts_ = false;
   bool stood_already_ = false;  // halted by somebody else before
   std::optional<Armed> armed_;
   std::optional<std::chrono::milliseconds> ran_out_;  // a lease of this length
 };
 
 Result<std::uint64_t> MonitorService::serve(const GuardQuestion& question) {
+  if (only_halts_ && question.request != GuardRequest::halt &&
+      question.request != GuardRequest::resume) {
+    return unknown_request();
+  }
   switch (question.request) {
     case GuardRequest::halt: {
       VMSIGHT_TRY(const auto lease, parse_lease(question.argument));
@@ -119,6 +125,11 @@ Result<std::uint64_t> MonitorService::serve(const GuardQuestion& question) {
     case GuardRequest::hold:
       if (ran_out_) return lease_ran_out(*ran_out_);
       if (armed_) armed_->is_held = question.argument != 0;
+      return std::uint64_t{0};
+    case GuardRequest::only_halts:
+      if (armed_) return unknown_request();
+      relay_.cut_off();
+      only_halts_ = true;
       return std::uint64_t{0};
     case GuardRequest::pause:
       return pause(question.payload);

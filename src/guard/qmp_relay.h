@@ -44,6 +44,9 @@ class QmpRelay {
   Result<nlohmann::json> execute(const QmpClient::Command& command,
                                  std::chrono::milliseconds patience);
 
+  /// The owner has no part in it any more.
+  void cut_off();
+
   /// Ends the relay: the owner is cut off, and the connection is the caller's.
   Result<QmpClient> take();
   bool is_open() const { return static_cast<bool>(qemu_); }
@@ -60,7 +63,6 @@ class QmpRelay {
   void take_line_of_qemu(const std::string& line);
   Result<void> write_qemu();
   void write_owner();
-  void cut_off();
 
   UniqueFd qemu_, owner_;
   OnEvent on_event_;

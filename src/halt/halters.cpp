@@ -83,7 +83,10 @@ class StopHalter final : public Halter {
     return explain_failure(vm_, std::move(halted).error());
   }
 
-  Result<bool> start_guard() override { return false; }
+  Result<bool> start_guard() override {
+    VMSIGHT_TRY_VOID(session_->keep_only_halts());
+    return true;
+  }
 
   std::string_view name() const override { return "stop"; }
 

@@ -38,6 +38,21 @@ Result<std::shared_ptr<MonitorSession>> MonitorSession::of(const VmInfo& info) {
   return session;
 }
 
+bool MonitorSession::is_open(const VmInfo& info) {
+  Sessions& all = sessions();
+  const std::lock_guard lock(all.mutex);
+  const auto known = all.open.find({info.pid, info.start_time});
+  return known != all.open.end() && !known->second.expired();
+}
+
+Result<void> MonitorSession::keep_only_halts() {
+  const std::lock_guard lock(mutex_);
+  VMSIGHT_TRY_VOID(start_guard());
+  VMSIGHT_TRY([[maybe_unused]] const std::uint64_t done, guard_->ask(GuardRequest::only_halts));
+  client_.replace_socket({});
+  return {};
+}
+
 bool MonitorSession::broken() {
   const std::lock_guard lock(mutex_);
   return client_.broken();

@@ -37,6 +37,9 @@ class MonitorSession {
 
   MonitorSession(const ProcessId& vm, QmpClient client) : vm_(vm), client_(std::move(client)) {}
 
+  /// Whether this process has an open session with the VM.
+  static bool is_open(const VmInfo& info);
+
   /// As the functions of QmpClient that have these names.
   Result<std::vector<nlohmann::json>> execute_all(std::span<const Command> commands,
                                                   Milliseconds patience = QmpClient::command_time);
@@ -53,6 +56,8 @@ class MonitorSession {
   /// halt, resume, hold, write, revert.
   Result<std::uint64_t> ask(GuardRequest request, std::uint64_t argument = 0);
   Result<std::uint64_t> ask(GuardRequest request, const nlohmann::json& payload);
+  /// From now on the guard halts and resumes the guest for us, and the connection is out of our reach.
+  Result<void> keep_only_halts();
   /// We are about to change settings of QEMU, or to make it stop the guest. The guard undoes that
   /// when we are gone, or when the guest has been standing for longer than `max_halt`; then nothing
   /// can be asked of this session any more.

@@ -106,6 +106,10 @@ void allow_parts(Filter& filter, const SandboxRights& rights) {
   filter.allow(SCMP_SYS(prlimit64), SCMP_A0_32(SCMP_CMP_EQ, 0), SCMP_A2_64(SCMP_CMP_EQ, 0));
   // abort().
   filter.allow(SCMP_SYS(tgkill), SCMP_A0_32(SCMP_CMP_EQ, static_cast<std::uint32_t>(::getpid())));
+  for (const int call : {SCMP_SYS(pwrite64), SCMP_SYS(ftruncate)}) {
+    if (rights.writes >= 0)
+      filter.allow(call, SCMP_A0_32(SCMP_CMP_EQ, static_cast<std::uint32_t>(rights.writes)));
+  }
   if (rights.reads != 0) {
     filter.allow(SCMP_SYS(process_vm_readv),
                  SCMP_A0_32(SCMP_CMP_EQ, static_cast<std::uint32_t>(rights.reads)));

@@ -26,6 +26,7 @@ namespace vmsight {
 
 struct SandboxRights {
   pid_t reads = 0;  // the process that process_vm_readv may read; 0 = none
+  int writes = -1;  // a descriptor that may be written at any place, and cut; -1 = none
 };
 
 /// unsupported, and nothing is done, if the process has more than one thread. On another error some of the rights may be gone

@@ -24,8 +24,9 @@ Result<void> PausedMemory::do_end_view() {
 
 Result<ReadRights> prepare_halted(GuestMemory& access, Halter& halter) {
   VMSIGHT_TRY(ReadRights rights, access.prepare());
-  VMSIGHT_TRY(const bool suffices, halter.start_guard());
-  rights.suffice = rights.suffice && suffices;
+  if (rights.suffice) {
+    VMSIGHT_TRY(rights.suffice, halter.start_guard());
+  }
   return rights;
 }
 

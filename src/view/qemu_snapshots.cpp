@@ -92,9 +92,7 @@ class Saved final : public QemuSnapshotter {
 
   Result<Snapshot> take() override {
     VMSIGHT_TRY(const std::vector<SaveFile> files, make_files());
-    static_cast<void>(session_->take_events());
-    VMSIGHT_TRY_VOID(save(files));
-    const std::uint64_t pause = pause_of(session_->take_events());
+    VMSIGHT_TRY(const std::uint64_t pause, save(files));
     MappedMemory::Parts all = parts();
     for (std::size_t i = 0; i < files.size(); ++i) {
       VMSIGHT_TRY_VOID(add(all, vm_.ram().ranges()[i], files[i]));
@@ -113,7 +111,8 @@ class Saved final : public QemuSnapshotter {
     return files;
   }
 
-  Result<void> save(const std::vector<SaveFile>& files) {
+  /// How long the guest stood for it.
+  Result<std::uint64_t> save(const std::vector<SaveFile>& files) {
     std::vector<QmpClient::Command> commands;
     for (std::size_t i = 0; i < files.size(); ++i) {
       const RamRange& range = vm_.ram().ranges()[i];
@@ -121,9 +120,9 @@ class Saved final : public QemuSnapshotter {
     }
     VMSIGHT_TRY(Paused paused, halter_->halt());
     auto saved = session_->execute_all(commands, save_patience(ram_bytes()));
-    VMSIGHT_TRY_VOID(paused.resume());
+    VMSIGHT_TRY(const std::uint64_t pause, paused.resume());
     if (!saved) return explain(std::move(saved).error());
-    return {};
+    return pause;
   }
 
   /// QEMU 7.2 does not notice that the last bytes found no space.

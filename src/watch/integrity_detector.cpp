@@ -30,13 +30,11 @@ class IntegrityDetector final : public Detector {
   /// A check that cannot be done finds nothing; `vmsight check` says why.
   void look(const Look& look, const Raise& raise) override {
     if (!checker_) {
-      auto made = IntegrityChecker::create(look.kernel, look.reader.memory(),
-                                           {.cache_directory = default_cache_directory(),
-                                            .baseline_file = {},
-                                            .own_traps = [vm = look.vm] {
-                                              return vm != nullptr ? read_own_traps(*vm)
-                                                                   : std::vector<OwnTrap>();
-                                            }});
+      auto made = IntegrityChecker::create(
+          look.kernel, look.reader.memory(),
+          {.cache_directory = default_cache_directory(), .own_traps = [vm = look.vm] {
+             return vm != nullptr ? read_own_traps(*vm) : std::vector<OwnTrap>();
+           }});
       if (!made) return;
       checker_ = *std::move(made);
     }

@@ -238,9 +238,7 @@ class ModuleText : public test::Integrity {
     kernel_.made().put(folder, "kernfs_node", "id", next_id_++);
     return module;
   }
-  Findings look() {
-    return run("module-text", nullptr, {.cache_directory = folder_.string(), .baseline_file = {}});
-  }
+  Findings look() { return run("module-text", nullptr, {.cache_directory = folder_.string()}); }
 
   std::filesystem::path folder_;
   GuestVirt code_, module_;

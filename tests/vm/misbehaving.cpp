@@ -9,11 +9,13 @@
 #include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <functional>
@@ -42,17 +44,28 @@ bool connects_to_the_monitor() {
   return ::connect(socket, reinterpret_cast<sockaddr*>(&to), sizeof to) == 0;
 }
 
-/// Whoever holds a connection to QEMU's monitor or gdbstub owns QEMU. Looked for right before the sandbox, in which no
-/// connection is made and none can be looked for.
-bool holds_connection = false;
-bool holds_a_connection(pid_t qemu) {
+/// Whoever holds a connection to QEMU's monitor or gdbstub owns QEMU. Those that there are before the sandbox; in it nobody
+/// can ask who is at the other end, only whether a socket is the same.
+using Connections = std::map<int, ino_t>;
+Connections connections_to(pid_t qemu) {
+  Connections all;
   for (int fd = 3; fd < 1024; ++fd) {
     ucred peer{};
     socklen_t size = sizeof peer;
-    if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.pid == qemu)
-      return true;
+    struct stat about {};
+    if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.pid == qemu &&
+        ::fstat(fd, &about) == 0) {
+      all[fd] = about.st_ino;
+    }
   }
-  return false;
+  return all;
+}
+Connections connections;
+bool holds_a_connection() {
+  return std::any_of(connections.begin(), connections.end(), [](const auto& one) {
+    struct stat about {};
+    return ::fstat(one.first, &about) == 0 && about.st_ino == one.second;
+  });
 }
 
 /// To guest RAM, or to a file: what is open is open for reading.
@@ -103,7 +116,7 @@ const std::map<std::string, Deed> deeds{
     {"fork", [](Guest&) { return ::fork() >= 0; }},
     {"write", [](Guest& guest) { return writes_guest_memory(guest); }},
     {"map", [](Guest& guest) { return makes_its_view_writable(guest); }},
-    {"holds", [](Guest&) { return holds_connection; }},
+    {"holds", [](Guest&) { return holds_a_connection(); }},
     {"descriptors", [](Guest&) { return writes_by_a_descriptor(); }},
     {"input",
      [](Guest&) {
@@ -117,7 +130,7 @@ Result<int> run(const std::string& vm, const std::string& technique, const Deed&
   VMSIGHT_TRY(Guest guest, open_guest(vm, options));
   if (!guest.vm->info().qmp_sockets.empty()) qmp_path = guest.vm->info().qmp_sockets.front();
   VMSIGHT_TRY_VOID(open_memory(guest, options));
-  holds_connection = holds_a_connection(guest.vm->info().pid);
+  connections = connections_to(guest.vm->info().pid);
   VMSIGHT_TRY(const std::string without, enter_sandbox(guest, options));
   if (!without.empty()) {
     std::printf("no sandbox: %s\n", without.c_str());

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "detect/integrity/own_traps.h"
+#include "detect/integrity/text_baseline.h"
 #include "vmsight/kernel.h"
 #include "vmsight/memory.h"
 #include "vmsight/state.h"
@@ -68,7 +69,9 @@ struct IntegrityOptions {
   /// Where baselines of kernel text are kept, as default_cache_directory(); "" = nowhere.
   std::string cache_directory;
   /// The file to compare with instead; made if there is none.
-  std::string baseline_file;
+  std::string baseline_file{};
+  /// By which all of these are read and written.
+  std::shared_ptr<BaselineFiles> files = own_baseline_files();
   /// Which traps in the guest's code are vmsight's own, asked at each look: read_own_traps() of a VM.
   /// Without it there are none.
   std::function<std::vector<OwnTrap>()> own_traps{};

@@ -52,8 +52,8 @@ Result<TextBaseline> read_text(Look& look) {
 }
 
 /// not_found if it is to be taken now.
-Result<TextBaseline> find_baseline(const std::string& path, const TextBaseline& now) {
-  VMSIGHT_TRY(TextBaseline baseline, load_baseline(path));
+Result<TextBaseline> find_baseline(Look& look, const std::string& path, const TextBaseline& now) {
+  VMSIGHT_TRY(TextBaseline baseline, load_baseline(*look.options.files, path));
   const bool same = baseline.build_id == now.build_id && baseline.text.size() == now.text.size();
   if (!same) {
     return Error{ErrorCode::bad_data,
@@ -124,11 +124,11 @@ Result<void> check_kernel_text(Look& look) {
     compare_with_baseline(look, remembered->second, now);
     return {};
   }
-  auto baseline = find_baseline(path, now);
+  auto baseline = find_baseline(look, path, now);
   if (!baseline && baseline.error().code == ErrorCode::not_found) {
-    if (auto saved = save_baseline(path, now); !saved)
+    if (auto saved = save_baseline(*look.options.files, path, now); !saved)
       return Error{ErrorCode::unsupported, saved.error().message};
-    if (in_cache) prune_baselines(look.options.cache_directory);
+    if (in_cache) look.options.files->prune(look.options.cache_directory, text_suffix);
     look.note = "the baseline was taken now: from here on changes are seen";
     look.memory.baselines[path] = now;
     return {};

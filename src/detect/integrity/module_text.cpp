@@ -169,8 +169,8 @@ Result<void> check_module_text(Look& look) {
   const bool has_place = !file.empty() || !look.options.cache_directory.empty();
   TextBaseline& remembered = look.memory.baselines[path];
   if (remembered.build_id != baseline.build_id) {
-    auto loaded =
-        has_place ? load_baseline(path) : Result<TextBaseline>(Error{ErrorCode::not_found, ""});
+    auto loaded = has_place ? load_baseline(*look.options.files, path)
+                            : Result<TextBaseline>(Error{ErrorCode::not_found, ""});
     // That of another boot is of no use.
     const bool usable = loaded && loaded->build_id == baseline.build_id;
     if (!usable && !loaded && loaded.error().code == ErrorCode::permission) return loaded.error();
@@ -187,10 +187,11 @@ Result<void> check_module_text(Look& look) {
         fmt::format("the baseline of {} module{} was taken now", fresh, fresh == 1 ? "" : "s");
   if (!has_place) {
     look.note = "there is no cache for a baseline: it is remembered only while this runs";
-  } else if (auto saved = save_baseline(path, remembered); !saved) {
+  } else if (auto saved = save_baseline(*look.options.files, path, remembered); !saved) {
     return Error{ErrorCode::unsupported, saved.error().message};
   }
-  if (file.empty() && has_place) prune_baselines(look.options.cache_directory, modules_suffix);
+  if (file.empty() && has_place)
+    look.options.files->prune(look.options.cache_directory, modules_suffix);
   return {};
 }
 

@@ -3,7 +3,11 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <utility>
 
+#include <fmt/format.h>
+
+#include "base/text.h"
 #include "probe/ftrace_site.h"
 #include "probe/kvm/trampoline.h"
 #include "probe/patch/code_patch.h"
@@ -41,6 +45,53 @@ std::vector<OwnTrap> read_own_traps(const VmInfo& vm) {
     }
   }
   std::ranges::stable_sort(traps, {}, &OwnTrap::address);
+  return traps;
+}
+
+std::string pack_traps(const std::vector<OwnTrap>& traps) {
+  std::string text;
+  for (const OwnTrap& trap : traps) {
+    text += fmt::format("{:x} {:d}", trap.address.raw(), trap.is_new);
+    for (const std::string& bytes : {trap.code, trap.before}) {
+      text += ' ';
+      for (const char byte : bytes) text += fmt::format("{:02x}", static_cast<unsigned char>(byte));
+    }
+    text += '\n';
+  }
+  return text;
+}
+
+namespace {
+
+std::optional<std::string> bytes_of(std::string_view digits) {
+  std::string bytes;
+  for (; digits.size() >= 2; digits.remove_prefix(2)) {
+    const auto byte = parse_whole<std::uint8_t>(digits.substr(0, 2), 16);
+    if (!byte) return std::nullopt;
+    bytes += static_cast<char>(*byte);
+  }
+  return digits.empty() ? std::optional(bytes) : std::nullopt;
+}
+
+std::optional<OwnTrap> trap_of(std::string_view line) {
+  const auto words = split_at(line, ' ');
+  if (words.size() != 4) return std::nullopt;
+  const auto address = parse_whole<std::uint64_t>(words[0], 16);
+  auto code = bytes_of(words[2]), before = bytes_of(words[3]);
+  if (!address || !code || !before) return std::nullopt;
+  return OwnTrap{GuestVirt(*address), *std::move(code), *std::move(before), words[1] == "1"};
+}
+
+}  // namespace
+
+Result<std::vector<OwnTrap>> unpack_traps(std::string_view text) {
+  std::vector<OwnTrap> traps;
+  for (const std::string_view line : split_at(text, '\n')) {
+    if (line.empty()) continue;
+    auto trap = trap_of(line);
+    if (!trap) return Error{ErrorCode::bad_data, "that is no list of traps"};
+    traps.push_back(*std::move(trap));
+  }
   return traps;
 }
 

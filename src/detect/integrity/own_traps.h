@@ -27,6 +27,11 @@ struct OwnTrap {
 /// not among them: those have no address of their own.
 std::vector<OwnTrap> read_own_traps(const VmInfo& vm);
 
+/// As text, for whoever may read the journal to tell one who may not.
+std::string pack_traps(const std::vector<OwnTrap>& traps);
+/// bad_data if it is not what pack_traps() makes.
+Result<std::vector<OwnTrap>> unpack_traps(std::string_view text);
+
 /// The one at `address`; nullptr if there is none.
 const OwnTrap* find_own_trap(const std::vector<OwnTrap>& traps, GuestVirt address);
 

@@ -20,6 +20,8 @@
 namespace vmsight {
 namespace {
 
+namespace fs = std::filesystem;
+
 constexpr std::uint64_t max_file = 256U << 20;
 constexpr std::size_t max_files = 32, max_header = 1024;
 constexpr std::string_view baseline_magic = "vmsight-text 1 ";
@@ -145,40 +147,64 @@ std::string baseline_path(const std::string& directory, const TextBaseline& of,
   return fmt::format("{}/{}-{:016x}{}", directory, of.build_id, of.variant, suffix);
 }
 
-Result<TextBaseline> load_baseline(const std::string& path) {
-  VMSIGHT_TRY(const std::string text, read_baseline_file(path));
+bool is_baseline_path(const std::string& directory, std::string_view path) {
+  if (directory.empty() || !path.starts_with(directory + "/")) return false;
+  path.remove_prefix(directory.size() + 1);
+  if (!path.ends_with(text_suffix) && !path.ends_with(modules_suffix)) return false;
+  path.remove_suffix(path.ends_with(text_suffix) ? text_suffix.size() : modules_suffix.size());
+  return path.find_first_not_of("0123456789abcdef-") == path.npos;
+}
+
+namespace {
+
+class OwnBaselineFiles final : public BaselineFiles {
+ public:
+  Result<std::string> read(const std::string& path) override { return read_baseline_file(path); }
+
+  Result<void> replace(const std::string& path, std::string_view text) override {
+    std::error_code error;
+    const fs::path folder = fs::path(path).parent_path();
+    if (!folder.empty()) fs::create_directories(folder, error);
+    const std::string temporary = fmt::format("{}.{}.new", path, ::getpid());
+    if (auto done = write_baseline_file(temporary, text); !done) {
+      ::unlink(temporary.c_str());
+      return done;
+    }
+    if (::rename(temporary.c_str(), path.c_str()) != 0) {
+      const int failed = errno;
+      ::unlink(temporary.c_str());
+      return os_error(failed, "rename " + temporary);
+    }
+    return {};
+  }
+
+  void prune(const std::string& directory, std::string_view suffix) override {
+    std::vector<std::pair<fs::file_time_type, fs::path>> files;
+    std::error_code error;
+    for (fs::directory_iterator at(directory, error), end; !error && at != end;
+         at.increment(error)) {
+      std::error_code unknown;
+      if (at->path().extension() == suffix)
+        files.emplace_back(at->last_write_time(unknown), at->path());
+    }
+    std::ranges::sort(files, std::greater{});
+    for (std::size_t i = max_files; i < files.size(); ++i) fs::remove(files[i].second, error);
+  }
+};
+
+}  // namespace
+
+std::shared_ptr<BaselineFiles> own_baseline_files() { return std::make_shared<OwnBaselineFiles>(); }
+
+Result<TextBaseline> load_baseline(BaselineFiles& files, const std::string& path) {
+  VMSIGHT_TRY(const std::string text, files.read(path));
   return parse_baseline(text);
 }
 
-Result<void> save_baseline(const std::string& path, const TextBaseline& baseline) {
+Result<void> save_baseline(BaselineFiles& files, const std::string& path,
+                           const TextBaseline& baseline) {
   VMSIGHT_TRY(const std::string text, format_baseline(baseline));
-  std::error_code error;
-  const std::filesystem::path folder = std::filesystem::path(path).parent_path();
-  if (!folder.empty()) std::filesystem::create_directories(folder, error);
-  const std::string temporary = fmt::format("{}.{}.new", path, ::getpid());
-  if (auto done = write_baseline_file(temporary, text); !done) {
-    ::unlink(temporary.c_str());
-    return done;
-  }
-  if (::rename(temporary.c_str(), path.c_str()) != 0) {
-    const int failed = errno;
-    ::unlink(temporary.c_str());
-    return os_error(failed, "rename " + temporary);
-  }
-  return {};
-}
-
-void prune_baselines(const std::string& directory, std::string_view suffix) {
-  namespace fs = std::filesystem;
-  std::vector<std::pair<fs::file_time_type, fs::path>> files;
-  std::error_code error;
-  for (fs::directory_iterator at(directory, error), end; !error && at != end; at.increment(error)) {
-    std::error_code unknown;
-    if (at->path().extension() == suffix)
-      files.emplace_back(at->last_write_time(unknown), at->path());
-  }
-  std::ranges::sort(files, std::greater{});
-  for (std::size_t i = max_files; i < files.size(); ++i) fs::remove(files[i].second, error);
+  return files.replace(path, text);
 }
 
 std::vector<TextChange> compare_text(const TextBaseline& before, const TextBaseline& now,

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -33,11 +34,28 @@ inline constexpr std::uint64_t max_baseline_text = 256U << 20;
 std::string baseline_path(const std::string& directory, const TextBaseline& of,
                           std::string_view suffix = text_suffix);
 
-/// not_found if there is no such file; bad_data or permission say why it is not used.
-Result<TextBaseline> load_baseline(const std::string& path);
-/// Replaces the file in one step. In a cache directory the oldest baselines go if they are many.
-Result<void> save_baseline(const std::string& path, const TextBaseline& baseline);
-void prune_baselines(const std::string& directory, std::string_view suffix = text_suffix);
+/// Whether a file of this name may be one of baseline_path() in that directory.
+bool is_baseline_path(const std::string& directory, std::string_view path);
+
+/// Opens files of baselines: this process, or one that still may.
+class BaselineFiles {
+ public:
+  virtual ~BaselineFiles() = default;
+  /// A whole file that nobody else could have written. not_found, bad_data, permission.
+  virtual Result<std::string> read(const std::string& path) = 0;
+  /// In one step; the directory is made if there is none.
+  virtual Result<void> replace(const std::string& path, std::string_view text) = 0;
+  /// In a cache directory the oldest go if they are many.
+  virtual void prune(const std::string& directory, std::string_view suffix) = 0;
+};
+
+/// Those that this process opens itself.
+std::shared_ptr<BaselineFiles> own_baseline_files();
+
+/// Errors of BaselineFiles; bad_data if the file is damaged.
+Result<TextBaseline> load_baseline(BaselineFiles& files, const std::string& path);
+Result<void> save_baseline(BaselineFiles& files, const std::string& path,
+                           const TextBaseline& baseline);
 
 /// Where two texts differ, as runs of bytes, other than by the distance that all of the kernel was
 /// moved: an address in an instruction (4 or 8 bytes) differs by it, forwards or backwards.
