@@ -51,7 +51,9 @@ const std::byte* CachedMemory::miss(std::uint32_t number) {
   if (failure_) return nullptr;
   const std::optional<std::uint32_t> slot = allot(number);
   if (!slot) return nullptr;
-  // Forgotten pages are wanted again by the same retry: one call fetches them all.
+  // Forgotten pages are wanted again by the same retry: one call fetches them all, but for those that a hint has
+  // fetched already, and that may have been shown.
+  std::erase_if(stale_, [this](std::uint32_t forgotten) { return slots_[forgotten].ready; });
   if (std::find(stale_.begin(), stale_.end(), *slot) == stale_.end()) stale_.push_back(*slot);
   fill(stale_);
   stale_.clear();

@@ -108,6 +108,17 @@ TEST_F(CachedMemoryTest, ForgottenPagesAreReadAgainInOneBatch) {
   EXPECT_EQ(cache_->counters().pages, 3U) << "distinct";
 }
 
+TEST_F(CachedMemoryTest, WhatAHintFetchedAnewStays) {
+  EXPECT_TRUE(value(at(1)));
+  const std::vector one{at(1)};
+  cache_->forget(one);
+  cache_->prefetch(one);
+  EXPECT_EQ(value(at(1)), 1001U);
+  bytes_.put(at(1), 2001);
+  EXPECT_EQ(value(at(2)), 1002U);
+  EXPECT_EQ(value(at(1)), 1001U) << "it was shown in this view";
+}
+
 TEST_F(CachedMemoryTest, ABadPageIsNullAndTheRestGoesOn) {
   source_->bad = {at(4)};
   EXPECT_EQ(value(at(4)), std::nullopt);
