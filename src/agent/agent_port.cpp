@@ -193,6 +193,7 @@ Result<void> AgentPort::receive(std::size_t most) {
       ::recv(socket_.get(), received_.data() + before, received_.size() - before, 0);
   const int err = errno;
   received_.resize(before + (got > 0 ? static_cast<std::size_t>(got) : 0));
+  if (got > 0) held_ = false;  // who was there before has gone
   if (got > 0 || (got < 0 && (err == EAGAIN || err == EINTR))) return {};
   return os_error(got < 0 ? err : ECONNRESET, "read from the agent");
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""recover.py - vmsight and its guard are both killed in the midst of a view: the journal undoes what is left.
+"""recover.py - vmsight, its guard and its front are killed in the midst of a view: the journal undoes what is left.
 
 Once by `doctor --recover`, once by just opening the VM; and a guard alone needs neither.
 """
@@ -55,6 +55,15 @@ def is_left(guest):
     return status(guest) == "paused"
 
 
+def children(pid):
+    """And theirs: what reads by a connection to QEMU is a process of vmsight's own, and starts the guard."""
+    try:
+        own = [int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
+    except FileNotFoundError:
+        return []
+    return own + [grandchild for child in own for grandchild in children(child)]
+
+
 def freeze_in_the_act(guest, technique):
     """vmsight, stopped at a moment at which its record is there and the guest stands."""
     for _ in range(200):
@@ -81,15 +90,25 @@ def freeze_in_the_act(guest, technique):
     raise AssertionError(f"{technique}: no record seen")
 
 
+def kill_all(pids):
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # it ended with the one before
+
+
 def kill_both(guest, technique):
     """Until something is left: a record is there a moment before and after the change too."""
     for _ in range(60):
         reader, drain, record = freeze_in_the_act(guest, technique)
-        os.kill(record["guard"]["pid"], signal.SIGKILL)
-        os.kill(reader.pid, signal.SIGKILL)
+        ours = [reader.pid, *children(reader.pid)]
+        expect(record["vm"]["pid"] == guest.pid and record["author"]["pid"] in ours, f"record: {record}, not of {ours}")
+        for pid in (record["guard"]["pid"], record["author"]["pid"]):
+            os.kill(pid, signal.SIGKILL)
+        kill_all(ours)
         reader.wait()
         drain.wait()
-        expect(record["vm"]["pid"] == guest.pid and record["author"]["pid"] == reader.pid, f"record: {record}")
         if is_left(guest):
             return record
         vmsight("doctor", "--recover", guest.pid)
@@ -127,11 +146,9 @@ def check_nothing_is_left(guest, technique, kills=5):
         drain = subprocess.Popen(["cat"], stdin=reader.stdout, stdout=subprocess.DEVNULL)
         time.sleep(chance.uniform(0, 0.3))
         os.kill(reader.pid, signal.SIGSTOP)
-        attendants = [int(pid) for task in Path(f"/proc/{reader.pid}/task").iterdir()
-                      for pid in (task / "children").read_text().split()]
+        attendants = children(reader.pid)
         expect(attendants, f"{technique} has no attendant")
-        for pid in (*attendants, reader.pid):
-            os.kill(pid, signal.SIGKILL)
+        kill_all([*reversed(attendants), reader.pid])
         reader.wait()
         drain.wait()
         deadline = time.monotonic() + 1
