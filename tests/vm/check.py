@@ -80,6 +80,8 @@ def symbol(guest, name):
 
 def offset(guest, structure, member):
     members = json.loads(vmsight("type", guest.pid, structure, "--json"))["members"]
+    if not members[0]["name"]:  # mm_struct is a structure without a name, and what follows it
+        members = members[0]["members"] + members[1:]
     return next(one["offset"] for one in members if one["name"] == member)
 
 
