@@ -29,8 +29,9 @@ class WatchError(Exception):
 class Watcher:
     """`vmsight study loop` in the background, from its first state on."""
 
-    def __init__(self, program, pid, technique, rate):
+    def __init__(self, program, pid, technique, rate, cpu=None):
         command = [str(program), "study", "loop", str(pid), "--technique", technique, "--rate", str(rate or 0)]
+        command += ["--cpu", f"{cpu:g}"] if cpu else []
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.killed = False
 
@@ -62,9 +63,9 @@ class Watcher:
         raise WatchError(said[0].removeprefix("vmsight: ") if said else f"status {self.process.returncode}")
 
 
-def watched_run(program, guest, load, amount, technique, rate, usual_seconds):
+def watched_run(program, guest, load, amount, technique, pace, usual_seconds):
     """(score, what the watcher said, cut short?)"""
-    watcher = Watcher(program, guest.pid, technique, rate)
+    watcher = Watcher(program, guest.pid, technique, *pace)
     watcher.await_ready()
     limit = threading.Timer(PATIENCE * usual_seconds + 1, watcher.stop)
     limit.start()
@@ -78,12 +79,13 @@ def watched_run(program, guest, load, amount, technique, rate, usual_seconds):
     return score, loop, took > PATIENCE * usual_seconds + 1
 
 
-def pair(program, guest, load, amount, technique, rate, before):
-    """One watched run and the undisturbed one after it; `before` is the undisturbed one before it."""
+def pair(program, guest, load, amount, technique, pace, before):
+    """One watched run and the undisturbed one after it; `before` is the undisturbed one before it. `pace`: views a second or
+    None, and percent of a core that the watcher is held to or None."""
     entry = {"before": before}
     try:
         entry["run"], entry["loop"], entry["cut_short"] = watched_run(
-            program, guest, load, amount, technique, rate, before.get("host_s", before.get("guest_s")))
+            program, guest, load, amount, technique, pace, before.get("host_s", before.get("guest_s")))
     except WatchError as error:
         entry["error"] = str(error)
     entry["after"] = load.run(guest, amount)
@@ -92,8 +94,8 @@ def pair(program, guest, load, amount, technique, rate, before):
     return entry
 
 
-def study(program, guest, guest_name, loads, techniques, rates, plan, journal, say):
-    """[{workload, technique, rate, guest, pairs ...}]. `plan`: seconds, pairs, deadline (monotonic), and
+def study(program, guest, guest_name, loads, techniques, paces, plan, journal, say):
+    """[{workload, technique, rate, cpu, guest, pairs ...}]. `plan`: seconds, pairs, deadline (monotonic), and
     best_rates: a rate of which the technique does not reach half is not tried."""
     entries = {}
     amounts = {}
@@ -104,17 +106,18 @@ def study(program, guest, guest_name, loads, techniques, rates, plan, journal, s
             load.calibrate(guest, plan["seconds"]), "amount", guest_name, load.name, plan["seconds"])
         load.run(guest, amounts[load.name])  # the first is never as the others
         for technique in techniques:
-            for rate in rates:
-                entries[load.name, technique, rate] = {
+            for pace in paces:
+                entries[load.name, technique, pace] = {
                     "workload": load.name, "what": load.what, "unit": load.unit, "better": load.better, "technique": technique,
-                    "rate": rate, "guest": guest_name, "amount": amounts[load.name], "pairs": []}
+                    "rate": pace[0], "cpu": pace[1], "guest": guest_name, "amount": amounts[load.name], "pairs": []}
     for turn in range(plan["pairs"]):
         for load in loads:
             before = None
             for technique in techniques:
-                for rate in rates:
-                    key = ("pair", guest_name, load.name, plan["seconds"], technique, rate, turn)
-                    entry = entries[load.name, technique, rate]
+                for pace in paces:
+                    rate, cpu = pace
+                    key = ("pair", guest_name, load.name, plan["seconds"], technique, rate, *([cpu] if cpu else []), turn)
+                    entry = entries[load.name, technique, pace]
                     best = plan["best_rates"].get(technique)
                     if rate and best and best < rate / 2:
                         entry["out_of_reach"] = best
@@ -126,10 +129,11 @@ def study(program, guest, guest_name, loads, techniques, rates, plan, journal, s
                     if time.monotonic() > plan["deadline"]:
                         continue
                     before = before or load.run(guest, amounts[load.name])
-                    done = pair(program, guest, load, amounts[load.name], technique, rate, before)
+                    done = pair(program, guest, load, amounts[load.name], technique, pace, before)
                     before = done["after"]
                     entry["pairs"].append(journal.keep(done, *key))
-                    say(f"{load.name} {turn + 1}/{plan['pairs']} {technique} {f'at {rate}/s' if rate else 'at maximum rate'}: "
+                    say(f"{load.name} {turn + 1}/{plan['pairs']} {technique} {f'at {rate}/s' if rate else 'at maximum rate'}"
+                        f"{f' with {cpu:g}% of a core' if cpu else ''}: "
                         + describe(done))
     return list(entries.values())
 
@@ -152,7 +156,7 @@ def jitter(program, guest, guest_name, load, techniques, plan, journal, say):
             if not known and time.monotonic() > plan["deadline"]:
                 continue
             known = known or journal.keep(
-                pair(program, guest, load, round(plan["jitter_seconds"] * 1000), technique, JITTER_RATE,
+                pair(program, guest, load, round(plan["jitter_seconds"] * 1000), technique, (JITTER_RATE, None),
                      load.run(guest, round(plan["jitter_seconds"] * 1000))), *key)
             entry["pairs"].append(known)
         gaps = [one["run"]["value"] for one in entry["pairs"] if "run" in one]

@@ -21,7 +21,7 @@ th, td { padding: .3rem .5rem; } td.n, th.n { text-align: right; white-space: no
 .v { font-weight: 600; white-space: nowrap; } .reproduced { color: #00634a; } .refuted { color: #a33f00; } .other { color: #666; }
 .squares { letter-spacing: 1px; white-space: nowrap; } .faint { color: #777; }
 """
-COLUMNS = ["technique", "class", "guest", "wanted_rate", "rate", "reached", "view_ms", "view_ms_mad", "pause_ms", "pause_ms_mad", "pages",
+COLUMNS = ["technique", "class", "guest", "vms", "wanted_rate", "cpu", "rate", "reached", "view_ms", "view_ms_mad", "pause_ms", "pause_ms_mad", "pages",
            "bytes", "own_cpu_ms", "qemu_cpu_ms", "guest_cpu_ms", "cpu_percent", "cpu_percent_per_hz", "own_anonymous_mib",
            "qemu_growth_mib", "workload", "pairs", "slowdown", "slowdown_q1", "slowdown_q3", "at_least", "note"]
 
@@ -50,14 +50,20 @@ def rows_of(document):
     for entry in document["impact"]:
         spread = entry["slowdown"] or {}
         yield {"technique": entry["technique"], "class": entry["technique"].split(":")[0], "guest": entry["guest"],
-               "wanted_rate": entry["rate"] or "max", "rate": entry["achieved_rate"], "reached": entry["reached"],
+               "wanted_rate": entry["rate"] or "max", "cpu": entry.get("cpu") or "", "rate": entry["achieved_rate"], "reached": entry["reached"],
                "workload": entry["workload"], "pairs": spread.get("n", 0), "slowdown": spread.get("median"),
                "slowdown_q1": spread.get("q1"), "slowdown_q3": spread.get("q3"), "at_least": entry["at_least"],
                "note": entry["error"] or ""}
 
 
+    for entry in document.get("vms", []):
+        yield {"technique": entry["technique"], "class": entry["technique"].split(":")[0], "guest": entry["guest"], "vms": entry["vms"],
+               "wanted_rate": entry["rate"] or "max", "rate": (entry["each"] or {}).get("median"), "reached": entry["reached"],
+               "view_ms": (entry["view_ms"] or {}).get("median"), "pairs": len(entry["runs"]), "note": entry["error"] or ""}
+
+
 def measured_row(one):
-    row = {"wanted_rate": one["wanted_rate"] or "max"}
+    row = {"wanted_rate": one["wanted_rate"] or "max", "cpu": one.get("held_to_cpu_percent") or ""}
     if "error" in one:
         return row | {"note": one["error"]}
     return row | {"rate": one["rate"], "reached": one["reached"], "view_ms": one["view_ns"]["median"] / 1e6,
@@ -90,10 +96,9 @@ def pictures(results):
             (name, family(name), results.rate(name), results.best[name]["round_rates"]["q1"], results.best[name]["round_rates"]["q3"], "")
             for name in names])
         drawn["cost"] = charts.cost([(name, family(name), results.cpu_per_hz(name), None, None, "") for name in names])
-    for workload, rate in sorted({(entry["workload"], entry["rate"]) for entry in results.document["impact"]},
-                                 key=lambda pair: (pair[0], pair[1] or 0)):
-        entries = {entry["technique"]: entry for entry in results.document["impact"]
-                   if (entry["workload"], entry["rate"]) == (workload, rate)}
+    unheld = [entry for entry in results.document["impact"] if not entry.get("cpu")]
+    for workload, rate in sorted({(entry["workload"], entry["rate"]) for entry in unheld}, key=lambda pair: (pair[0], pair[1] or 0)):
+        entries = {entry["technique"]: entry for entry in unheld if (entry["workload"], entry["rate"]) == (workload, rate)}
         rows = [impact_bar(name, entries[name]) for name in ordered(results) if name in entries]
         if rows:
             what = f"at {rate:g} views/s" if rate else "at its own maximum rate"
@@ -185,17 +190,65 @@ def measurement_table(document):
     for row in rows_of({"guests": document["guests"], "impact": []}):
         note = "" if row.get("reached", True) else "rate not reached"
         if "rate" not in row:
-            rows.append([f"<code>{text(row['technique'])}</code>", text(row["guest"]), text(row.get("wanted_rate", "")), *["–"] * 10,
+            rows.append([f"<code>{text(row['technique'])}</code>", text(row["guest"]), text(pace_of(row)), *["–"] * 10,
                          text(row["note"])])
             continue
-        gap = gaps.get(row["technique"]) if row["wanted_rate"] == "max" else None
+        gap = gaps.get(row["technique"]) if row["wanted_rate"] == "max" and not row["cpu"] else None
         seen = f"{number(gap['gap_ms'])} ({number(gap['idle_gap_ms'])})" if gap and gap["gap_ms"] else "–"
-        rows.append([f"<code>{text(row['technique'])}</code>", text(row["guest"]), text(row["wanted_rate"]), number(row["rate"]),
+        rows.append([f"<code>{text(row['technique'])}</code>", text(row["guest"]), text(pace_of(row)), number(row["rate"]),
                      f"{number(row['view_ms'])} ± {number(row['view_ms_mad'], 2)}", f"{number(row['pause_ms'])} ± {number(row['pause_ms_mad'], 2)}",
                      seen, number(row["pages"], 4), number(row["own_cpu_ms"]), number(row["qemu_cpu_ms"]), number(row["guest_cpu_ms"]),
                      number(row["cpu_percent_per_hz"]), number(row["own_anonymous_mib"]) + " + " + number(row["qemu_growth_mib"]), note])
     return table(["Technique", "RAM", "wanted /s", "views /s", "view ms", "pause ms", "guest's clock: gap ms (unwatched)", "pages", "own CPU ms",
                   "QEMU CPU ms", "vCPU ms", "CPU %/Hz", "memory MiB, own + QEMU", ""], rows, numeric=range(2, 13))
+
+
+def pace_of(row):
+    return f"{row.get('wanted_rate', '')}" + (f", {row['cpu']:g}% CPU" if row.get("cpu") else "")
+
+
+def allotment_table(document):
+    """What a watcher achieves, and costs the guest, that is held to a part of a core."""
+    by_way = {}
+    for entry in document["impact"]:
+        if entry["rate"] is None:
+            by_way.setdefault((entry["technique"], entry["workload"]), {})[entry.get("cpu")] = entry
+    rows = []
+    parts = sorted({cpu for ways in by_way.values() for cpu in ways if cpu})
+    for (technique, workload), ways in by_way.items():
+        if len(ways) == 1:
+            continue
+        cells = []
+        for cpu in [*parts, None]:
+            entry = ways.get(cpu) or {}
+            impact = entry.get("slowdown")
+            cells += [number(entry.get("achieved_rate")),
+                      f"{'≥ ' if entry['at_least'] else ''}{number(impact['median'])} ({number(impact['q1'])} – {number(impact['q3'])})"
+                      if impact else text(entry.get("error") or "–")]
+        rows.append([f"<code>{text(technique)}</code>", text(workload), *cells])
+    if not rows:
+        return ""
+    heads = [head for cpu in [*parts, None] for head in (f"views /s, {f'{cpu:g}%' if cpu else 'all'}", "times as bad (quartiles)")]
+    return ("<h2>Held to a part of a core</h2>" + table(["Technique", "workload", *heads], rows, numeric=range(2, 2 + len(heads)))
+            + '<p class="faint">At maximum rate, by a control group with a quota for each 100 ms. Whoever halts the guest and used up '
+              "his share lets it stand until he gets the next one.</p>")
+
+
+def vms_table(document):
+    rows = []
+    for entry in document.get("vms", []):
+        each, together = entry["each"], entry["all"]
+        cpu = [100 * run["cpu_s"] / run["seconds"] for run in entry["runs"]]
+        rows.append([f"<code>{text(entry['technique'])}</code>", text(entry["guest"]), f"{entry['rate']:g}" if entry["rate"] else "max",
+                     entry["vms"], f"{number(each['median'])} ({number(each['q1'])} – {number(each['q3'])})" if each else "–",
+                     number(together["median"]) if together else "–", number(entry["view_ms"]["median"]) if each else "–",
+                     number(sorted(cpu)[len(cpu) // 2]) if cpu else "–", len(entry["runs"]),
+                     text(entry["error"] or ("" if entry["reached"] else "rate not reached"))])
+    if not rows:
+        return ""
+    return ("<h2>Several VMs at once</h2>" + table(["Technique", "RAM", "wanted /s", "VMs", "views /s of each (quartiles)", "of all", "view ms",
+                                                    "own CPU %", "runs", ""], rows, numeric=range(2, 9))
+            + '<p class="faint">A monitor for each VM, on idle guests. CPU of all monitors, with their start.</p>')
 
 
 def impact_table(document):
@@ -209,7 +262,7 @@ def impact_table(document):
             extra = (f"p99 {number(worst['run']['p99_ms'])} ms ({number(worst['before']['p99_ms'])}), backlog {worst['run']['backlog']} "
                      f"({worst['before']['backlog']}), errors {sum(pair['run']['errors'] for pair in runs)} of "
                      f"{sum(pair['run']['requests'] for pair in runs)}")
-        rows.append([f"<code>{text(entry['technique'])}</code>", text(entry["workload"]), text(f"{entry['rate']:g}" if entry["rate"] else "max"),
+        rows.append([f"<code>{text(entry['technique'])}</code>", text(entry["workload"]), text(pace_of({"wanted_rate": f"{entry['rate']:g}" if entry["rate"] else "max", "cpu": entry.get("cpu")})),
                      number(entry["achieved_rate"]) + ("" if entry["reached"] else " (not reached)"),
                      (("≥ " if entry["at_least"] else "") + number(spread["median"])) if spread else "–",
                      f"{number(spread['q1'])} – {number(spread['q3'])}" if spread else "–", spread["n"] if spread else 0,
@@ -254,5 +307,6 @@ equal ratios; more squares are more speed, more cost, more impact (the worst of 
 <p class="faint">Medians ± median absolute deviation. Pause: as the host saw it, of one view. The guest's clock: largest gap that a loop in the
 guest saw while it was watched 10 times a second. vCPU ms: what the guest's own CPUs worked more for a view.</p>
 <h2>Impact on workloads</h2>{impact_table(document)}
+{allotment_table(document)}{vms_table(document)}
 </body></html>
 """

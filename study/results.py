@@ -1,12 +1,18 @@
 """What was measured, asked for by name. The study's document (schema vmsight.study/1) holds:
 
     guests[]      one a backend: what `vmsight study techniques` said of it
-    impact[]      {workload, technique, rate|null, guest, pairs[], slowdown{}, better, unit}
+    impact[]      {workload, technique, rate|null, cpu|null, guest, pairs[], slowdown{}, better, unit}
+    vms[]         {technique, vms, rate|null, guest, runs[], each{}, all{}, view_ms{}}: several VMs at once
     jitter[]      {technique, rate, guest, gap_ms{}, idle_gap_ms{}}
 """
 
 from figures import spread
 from taxonomy import CLASSES
+
+
+def is_most(measured):
+    """A figure at maximum rate, with all of the host."""
+    return measured["wanted_rate"] is None and not measured.get("held_to_cpu_percent") and "error" not in measured
 
 
 class Results:
@@ -16,7 +22,7 @@ class Results:
         for guest in document["guests"]:
             for row in guest["techniques"]:
                 for measured in row["measurements"]:
-                    if measured["wanted_rate"] is None and "error" not in measured:
+                    if is_most(measured):
                         self.best.setdefault(row["name"], measured)
 
     def techniques(self, *heads):
@@ -39,7 +45,7 @@ class Results:
         """Maximum rates of two techniques on one guest, the first that has both; else None."""
         for guest in self.document["guests"]:
             rates = {row["name"]: measured["rate"] for row in guest["techniques"] for measured in row["measurements"]
-                     if measured["wanted_rate"] is None and "error" not in measured}
+                     if is_most(measured)}
             if one in rates and other in rates:
                 return rates[one], rates[other]
         return None
@@ -47,14 +53,14 @@ class Results:
     def slowdown(self, technique, workload, rate=None):
         """The spread, None if it was not measured."""
         for entry in self.document["impact"]:
-            if (entry["technique"], entry["workload"], entry["rate"]) == (technique, workload, rate):
+            if (entry["technique"], entry["workload"], entry["rate"], entry.get("cpu")) == (technique, workload, rate, None):
                 return entry["slowdown"]
         return None
 
     def worst_slowdown(self, technique, rate=None):
         """Of all workloads, the largest median."""
         medians = [entry["slowdown"]["median"] for entry in self.document["impact"]
-                   if entry["technique"] == technique and entry["rate"] == rate and entry["slowdown"]]
+                   if entry["technique"] == technique and entry["rate"] == rate and not entry.get("cpu") and entry["slowdown"]]
         return max(medians, default=None)
 
     def representative(self, entry):

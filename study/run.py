@@ -8,6 +8,7 @@ memfd and with anonymous RAM; takes hours, and goes on with --resume where it wa
 Leaves study.json, study.csv and study.html (one file, all in it) in BUILD_DIR/study.
 """
 import argparse
+import contextlib
 import json
 import subprocess
 import sys
@@ -23,6 +24,7 @@ import claims  # noqa: E402
 import impact  # noqa: E402
 import report  # noqa: E402
 import results  # noqa: E402
+import scaling  # noqa: E402
 from journal import Journal  # noqa: E402
 from taxonomy import CLASSES, class_of  # noqa: E402
 from vmlab_lib import workloads  # noqa: E402
@@ -48,6 +50,9 @@ def parse():
     parser.add_argument("--techniques", type=words, help="names or classes; default: quick one a class, full all")
     parser.add_argument("--workloads", type=words, help=" ".join(workloads.NAMES))
     parser.add_argument("--rates", type=lambda text: [float(word) for word in words(text)], help="equal rates, beside the maximum")
+    parser.add_argument("--cpu", type=lambda text: [float(word) for word in words(text)],
+                        help="percent of a core that the watcher is held to, at maximum rate, beside all of it")
+    parser.add_argument("--vms", type=lambda text: [int(word) for word in words(text)], help="so many VMs watched at once")
     parser.add_argument("--pairs", type=int, help="interleaved pairs")
     parser.add_argument("--seconds", type=float, help="that an undisturbed run takes, about")
     parser.add_argument("--rounds", type=int, help="at maximum rate the best of so many")
@@ -65,10 +70,10 @@ def words(text):
     return [word for word in text.split(",") if word]
 
 
-QUICK = {"backends": ["memfd"], "techniques": [], "workloads": ["x264", "web"], "rates": [], "pairs": 3, "seconds": 1.5,
+QUICK = {"backends": ["memfd"], "techniques": [], "workloads": ["x264", "web"], "rates": [], "cpu": [], "vms": [], "pairs": 3, "seconds": 1.5,
          "rounds": 2, "limit": QUICK_SECONDS - 40.0}
 FULL = {"backends": ["memfd", "anon"], "techniques": [], "workloads": [name for name in workloads.NAMES if name != "jitter"],
-        "rates": [1.0, 10.0, 100.0], "pairs": 5, "seconds": 8.0, "rounds": 5, "limit": 86400.0}
+        "rates": [1.0, 10.0, 100.0], "cpu": [10.0, 25.0, 50.0], "vms": [1, 2, 4], "pairs": 5, "seconds": 8.0, "rounds": 5, "limit": 86400.0}
 
 
 def boot(arguments, backend):
@@ -106,8 +111,35 @@ def measure_techniques(program, guest, names, arguments):
     command += ["--techniques", ",".join(names)]
     if arguments.rates:
         command += ["--rates", ",".join(map(str, arguments.rates))]
+    if arguments.cpu:
+        command += ["--cpu", ",".join(map(str, arguments.cpu))]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
     return json.loads(done.stdout)
+
+
+def paces_of(arguments):
+    """(views a second or None, percent of a core or None): at maximum rate, at equal rates, held to parts of a core."""
+    return [(None, None), *((rate, None) for rate in arguments.rates), *((None, cpu) for cpu in arguments.cpu)]
+
+
+def study_vms(program, arguments, backend, done, journal):
+    """Several VMs at once, by one technique of each class."""
+    most = max(arguments.vms)
+    with contextlib.ExitStack() as stack:
+        say(f"booting {most} guests with {backend} RAM")
+        guests = [stack.enter_context(Guest(kernel=arguments.kernel, backend=backend, name=f"study-{backend}-{number}", agent=True))
+                  for number in range(most)]
+        for guest in guests:
+            guest.puppet("reference")
+        works = {row["name"] for one in done["guests"] if one["backend"] == backend for row in one["techniques"] if row["usable"]}
+        listing = json.loads(subprocess.run([program, "doctor", str(guests[0].pid), "--json"], check=True, capture_output=True).stdout)
+        names = first_of_each([check["name"] for check in listing["checks"] if check["name"] in works],
+                              [(head,) for entry in CLASSES for head in entry.members])
+        say("several VMs: " + " ".join(names))
+        done["vms"] += scaling.study(program, [guest.pid for guest in guests], backend, names, arguments.vms,
+                                     [None, *(rate for rate in arguments.rates if rate == 10.0)],
+                                     {"seconds": min(2.0, arguments.seconds), "pairs": arguments.pairs,
+                                      "deadline": START + arguments.limit}, journal, say)
 
 
 def study_guest(program, arguments, backend, done, journal):
@@ -122,13 +154,13 @@ def study_guest(program, arguments, backend, done, journal):
         seen = {entry["technique"] for entry in done["impact"]}
         works = {row["name"] for row in measured["techniques"] if any("error" not in one for one in row["measurements"])}
         best = {row["name"]: one["rate"] for row in measured["techniques"] for one in row["measurements"]
-                if "error" not in one and one["wanted_rate"] is None}
+                if results.is_most(one)}
         names = [name for name in names if name in works and name not in seen]
         plan = {"seconds": arguments.seconds, "pairs": arguments.pairs, "deadline": START + arguments.limit,
                 "jitter_seconds": min(1.5, arguments.seconds), "best_rates": best}
         loads = [workloads.find(name) for name in arguments.workloads]
         done["impact"] += [results.summarize(entry) for entry in
-                           impact.study(program, guest, backend, loads, names, [None, *arguments.rates], plan, journal, say)]
+                           impact.study(program, guest, backend, loads, names, paces_of(arguments), plan, journal, say)]
         plan["pairs"] = 1 if not arguments.full else arguments.pairs
         plan["deadline"] += 20
         done["jitter"] += impact.jitter(program, guest, backend, workloads.find("jitter"), names, plan, journal, say)
@@ -142,10 +174,12 @@ def main():
     done = {"schema": "vmsight.study/1", "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "kind": "full" if arguments.full else "quick",
             "options": {key: value for key, value in vars(arguments).items() if key not in ("build", "out", "resume")},
-            "guests": [], "impact": [], "jitter": []}
+            "guests": [], "impact": [], "jitter": [], "vms": []}
     try:
         for backend in arguments.backends:
             study_guest(program, arguments, backend, done, journal)
+            if arguments.vms:
+                study_vms(program, arguments, backend, done, journal)
     except (LabError, subprocess.CalledProcessError) as error:
         print(f"study: {error}\nhint: {getattr(error, 'hint', None) or 'its words are above'}", file=sys.stderr)
         return 1

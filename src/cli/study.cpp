@@ -51,6 +51,13 @@ class Study : public Verb {
         ->delimiter(',')
         ->type_name("LIST")
         ->check(CLI::Range(0.001, 1e6));
+    app.add_option("--cpu", options_.cpu,
+                   "techniques: measure with so many percent of a core, too, as a busy host gives; "
+                   "loop: look on with these")
+        ->group(filter_group)
+        ->delimiter(',')
+        ->type_name("LIST")
+        ->check(CLI::Range(1.0, 100.0));
     app.add_option("--seconds", options_.seconds,
                    "of a round (default 1); of the loop (default until a signal)")
         ->group(filter_group)
@@ -121,6 +128,8 @@ class Study : public Verb {
       return usage_error("study probes: what makes the guest call?",
                          "--call CMD: `vmsight study probes --help` has an example");
     }
+    if (options_.study == "loop" && options_.cpu.size() > 1)
+      return usage_error("study loop: one --cpu at a time", "start one loop for each");
     options_.json = session.common.json;
     options_.headers = session.common.headers;
     VMSIGHT_TRY(const std::string program, own_program(study_program, "VMSIGHT_STUDY"));

@@ -96,7 +96,8 @@ std::string read_group_file(const std::string& path) {
 }
 
 // 37 31 0:34 / /sys/fs/cgroup/freezer rw,relatime shared:9 - cgroup cgroup rw,freezer
-std::optional<CgroupMount> find_cgroup_mount(std::string_view mountinfo, const Freezing& how) {
+std::optional<CgroupMount> find_cgroup_mount(std::string_view mountinfo, int version,
+                                             std::string_view controller) {
   while (!mountinfo.empty()) {
     std::string_view line = take(mountinfo, '\n');
     for (int i = 0; i < 3; ++i) take(line, ' ');
@@ -107,7 +108,7 @@ std::optional<CgroupMount> find_cgroup_mount(std::string_view mountinfo, const F
     const std::string_view type = take(line, ' ');
     take(line, ' ');  // the source
     const bool wanted =
-        how.version == 2 ? type == "cgroup2" : type == "cgroup" && lists(line, "freezer");
+        version == 2 ? type == "cgroup2" : type == "cgroup" && lists(line, controller);
     if (wanted) return CgroupMount{unescape(root), unescape(path)};
   }
   return std::nullopt;
@@ -129,7 +130,7 @@ std::optional<std::string_view> find_cgroup(std::string_view text, const Freezin
 Result<std::vector<std::string>> groups_of(pid_t pid, std::span<const pid_t> tids,
                                            const Freezing& how) {
   VMSIGHT_TRY(const std::string mountinfo, read_proc_file(::getpid(), "mountinfo"));
-  const auto mount = find_cgroup_mount(mountinfo, how);
+  const auto mount = find_cgroup_mount(mountinfo, how.version);
   if (!mount) return cannot(how, "no hierarchy that can freeze is mounted");
   const std::string root = mount->root == "/" ? "" : mount->root;
   std::vector<std::string> groups;

@@ -29,12 +29,13 @@ inline constexpr Freezing freezing_v1{"cgroup v1", 1,        "tasks",         "f
 inline constexpr Freezing freezing_v2{"cgroup v2", 2,   "cgroup.threads", "cgroup.freeze",
                                       "1",         "0", "cgroup.events",  "frozen 1"};
 
-/// Where a hierarchy that can freeze is mounted: `root` of it is seen at `path`.
+/// Where a hierarchy is mounted: `root` of it is seen at `path`.
 struct CgroupMount {
   std::string root, path;
 };
-/// The first such mount in the text of /proc/self/mountinfo.
-std::optional<CgroupMount> find_cgroup_mount(std::string_view mountinfo, const Freezing& how);
+/// The first in the text of /proc/self/mountinfo that is of this version and, of version 1, has this controller.
+std::optional<CgroupMount> find_cgroup_mount(std::string_view mountinfo, int version,
+                                             std::string_view controller = "freezer");
 
 /// The group in the text of /proc/PID/task/TID/cgroup, as a path from the hierarchy's root.
 std::optional<std::string_view> find_cgroup(std::string_view text, const Freezing& how);

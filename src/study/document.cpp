@@ -38,7 +38,8 @@ Json row_json(const TechniqueRow& row) {
 std::string milliseconds(double ns) { return fmt::format("{:.3g}", ns / 1e6); }
 
 void add_row(Table& table, const Measurement& m) {
-  const std::string rate = m.wanted_rate > 0 ? fmt::format("{:g}", m.wanted_rate) : "max";
+  std::string rate = m.wanted_rate > 0 ? fmt::format("{:g}", m.wanted_rate) : "max";
+  if (m.cpu > 0) rate += fmt::format(", {:g}% CPU", m.cpu);
   if (!m.error.empty()) {
     table.row({m.technique, rate, "-", "-", "-", "-", "-", "-", "-", m.error});
     return;
@@ -106,7 +107,8 @@ Json techniques_document(const VmInfo& info, const TechniquesOptions& options,
           {"options",
            {{"seconds", options.measure.seconds},
             {"rounds", options.measure.rounds},
-            {"rates", options.rates}}},
+            {"rates", options.rates},
+            {"cpu", options.cpu}}},
           {"techniques", std::move(techniques)}};
 }
 

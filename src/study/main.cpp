@@ -4,9 +4,11 @@
 
 #include <atomic>
 #include <csignal>
+#include <optional>
 
 #include "render/escape.h"
 #include "render/report.h"
+#include "study/allotment.h"
 #include "study/document.h"
 #include "study/options.h"
 #include "vmsight/guest.h"
@@ -30,6 +32,7 @@ Result<void> techniques(Output& out, const VmInfo& info, const StudyOptions& ask
                   .cache_dir = default_cache_directory()},
       .names = asked.techniques,
       .rates = asked.rates,
+      .cpu = asked.cpu,
       .resume_file = asked.resume,
       .progress = [](std::string_view what) { fmt::print(stderr, "{}\n", what); }};
   VMSIGHT_TRY(const auto rows, study_techniques(info, options));
@@ -79,6 +82,11 @@ Result<void> consistency(Output& out, const VmInfo& info, const StudyOptions& as
 Result<void> loop(Output& out, const VmInfo& info, const StudyOptions& asked) {
   std::signal(SIGTERM, want_stop);
   std::signal(SIGINT, want_stop);
+  std::optional<CpuAllotment> allotment;  // outlives all that is started in it
+  if (!asked.cpu.empty()) {
+    VMSIGHT_TRY(allotment, CpuAllotment::make(asked.cpu.front()));
+    VMSIGHT_TRY_VOID(allotment->enter());
+  }
   VMSIGHT_TRY(Watcher watcher, open_watcher(info, asked.technique, default_cache_directory()));
   VMSIGHT_TRY_VOID(warm_up(*watcher.reader));
   out.write("{\"ready\":true}\n");

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <ctime>
+#include <optional>
 
 #include "base/isolated.h"
 #include "halt/vcpu_threads.h"
+#include "study/allotment.h"
 #include "study/host_usage.h"
 
 namespace vmsight {
@@ -109,9 +111,10 @@ Result<void> measure_into(const VmInfo& info, const MeasureOptions& options, Mea
   return {};
 }
 
-Measurement failed(std::string_view technique, double rate, const Error& error) {
+Measurement failed(std::string_view technique, const Pace& pace, const Error& error) {
   return {.technique = std::string(technique),
-          .wanted_rate = rate,
+          .wanted_rate = pace.rate,
+          .cpu = pace.cpu,
           .error = error.message.empty() ? "failed" : error.message,
           .hint = error.hint};
 }
@@ -137,24 +140,39 @@ Result<void> warm_up(StateReader& reader) {
   return {};
 }
 
-Measurement measure(const VmInfo& info, std::string_view technique, double rate,
+Measurement measure(const VmInfo& info, std::string_view technique, const Pace& pace,
                     const MeasureOptions& options) {
-  Measurement measured{.technique = std::string(technique), .wanted_rate = rate};
+  Measurement measured{
+      .technique = std::string(technique), .wanted_rate = pace.rate, .cpu = pace.cpu};
   if (auto done = measure_into(info, options, measured); !done) {
-    return failed(technique, rate, done.error());
+    return failed(technique, pace, done.error());
   }
   return measured;
 }
 
-Measurement measure_isolated(const VmInfo& info, std::string_view technique, double rate,
+Measurement measure_isolated(const VmInfo& info, std::string_view technique, const Pace& pace,
                              const MeasureOptions& options) {
-  const double limit =
-      attach_seconds + 3 * std::max(options.rounds, 1u) * round_seconds(rate, options.seconds);
-  const auto work = [&] { return dump(to_json(measure(info, technique, rate, options))); };
+  const double share = pace.cpu > 0 ? pace.cpu / 100 : 1;
+  const double limit = attach_seconds / share + 3 * std::max(options.rounds, 1u) *
+                                                    round_seconds(pace.rate, options.seconds) /
+                                                    share;
+  std::optional<CpuAllotment> allotment;
+  if (pace.cpu > 0) {
+    auto made = CpuAllotment::make(pace.cpu);
+    if (!made) return failed(technique, pace, made.error());
+    allotment = *std::move(made);
+  }
+  const auto work = [&] {
+    if (allotment) {
+      if (auto entered = allotment->enter(); !entered)
+        return dump(to_json(failed(technique, pace, entered.error())));
+    }
+    return dump(to_json(measure(info, technique, pace, options)));
+  };
   const auto text = run_isolated(work, {.what = "measure", .seconds = limit});
-  if (!text) return failed(technique, rate, text.error());
+  if (!text) return failed(technique, pace, text.error());
   auto measured = measurement_from(Json::parse(*text, nullptr, false));
-  return measured ? *std::move(measured) : failed(technique, rate, measured.error());
+  return measured ? *std::move(measured) : failed(technique, pace, measured.error());
 }
 
 }  // namespace vmsight

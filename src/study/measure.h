@@ -27,13 +27,18 @@ Result<Watcher> open_watcher(const VmInfo& info, std::string_view technique,
 /// A few views, after which the pages that a state needs are learnt.
 Result<void> warm_up(StateReader& reader);
 
-/// `rate` 0: as many whole states a second as can be, best of the rounds. Never fails: what went
-/// wrong is in Measurement::error.
-Measurement measure(const VmInfo& info, std::string_view technique, double rate,
+/// How often a technique looks on, and with what.
+struct Pace {
+  double rate = 0;  // 0: as many whole states a second as can be, best of the rounds
+  double cpu = 0;   // percent of a core; 0: all that there are
+};
+
+/// Never fails: what went wrong is in Measurement::error.
+Measurement measure(const VmInfo& info, std::string_view technique, const Pace& pace,
                     const MeasureOptions& options);
 
-/// The same in a process of its own.
-Measurement measure_isolated(const VmInfo& info, std::string_view technique, double rate,
+/// The same in a process of its own, which is the one that is held to a part of a core.
+Measurement measure_isolated(const VmInfo& info, std::string_view technique, const Pace& pace,
                              const MeasureOptions& options);
 
 }  // namespace vmsight

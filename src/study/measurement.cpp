@@ -26,6 +26,8 @@ Measurement parse(const Json& json) {
   Measurement m;
   m.technique = json.at("technique").get<std::string>();
   m.wanted_rate = json.at("wanted_rate").is_null() ? 0 : json.at("wanted_rate").get<double>();
+  m.cpu =
+      json.at("held_to_cpu_percent").is_null() ? 0 : json.at("held_to_cpu_percent").get<double>();
   if (json.contains("error")) {
     m.error = json.at("error").get<std::string>();
     m.hint = json.at("hint").get<std::string>();
@@ -60,7 +62,8 @@ Json to_json(const Spread& spread) {
 
 Json to_json(const Measurement& m) {
   Json json = {{"technique", m.technique},
-               {"wanted_rate", m.wanted_rate > 0 ? Json(m.wanted_rate) : Json(nullptr)}};
+               {"wanted_rate", m.wanted_rate > 0 ? Json(m.wanted_rate) : Json(nullptr)},
+               {"held_to_cpu_percent", m.cpu > 0 ? Json(m.cpu) : Json(nullptr)}};
   if (!m.error.empty()) {
     json["error"] = m.error;
     json["hint"] = m.hint;

@@ -12,6 +12,7 @@ namespace vmsight {
 struct Measurement {
   std::string technique;
   double wanted_rate = 0;   // views a second; 0: as many as can be
+  double cpu = 0;           // held to so many percent of a core; 0: not held
   std::string error, hint;  // why there are no figures, or ""
 
   double rate = 0;  // achieved; of several rounds the best

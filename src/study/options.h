@@ -29,6 +29,7 @@ struct StudyOptions {
 
   std::vector<std::string> techniques;  // compared: names or classes; empty: all there are
   std::vector<double> rates;            // beside the maximum
+  std::vector<double> cpu;              // the parts of a core, in percent, that we are held to
   std::optional<double> seconds;        // of a round, or of the loop
   unsigned rounds = 5;                  // of techniques and of probes
   std::string resume;                   // a file, or ""
@@ -54,6 +55,7 @@ void each_study_option(Options& options, const Visit& visit) {
   visit("headers", options.headers);
   visit("techniques", options.techniques);
   visit("rates", options.rates);
+  visit("cpu", options.cpu);
   visit("seconds", options.seconds);
   visit("rounds", options.rounds);
   visit("resume", options.resume);

@@ -32,15 +32,19 @@ void Resume::learn(std::string_view line) {
   }
 }
 
-const Measurement* Resume::find(std::string_view technique, double rate) const {
+const Measurement* Resume::find(std::string_view technique, const Pace& pace) const {
   for (const Measurement& measured : known_) {
-    if (measured.technique == technique && measured.wanted_rate == rate) return &measured;
+    if (measured.technique == technique && measured.wanted_rate == pace.rate &&
+        measured.cpu == pace.cpu) {
+      return &measured;
+    }
   }
   return nullptr;
 }
 
 Result<void> Resume::keep(const Measurement& measured) {
-  if (!file_ || !measured.error.empty() || find(measured.technique, measured.wanted_rate))
+  if (!file_ || !measured.error.empty() ||
+      find(measured.technique, {measured.wanted_rate, measured.cpu}))
     return {};
   const std::string line = dump({{"key", key_}, {"measurement", to_json(measured)}}) + "\n";
   if (::write(file_.get(), line.data(), line.size()) != static_cast<ssize_t>(line.size())) {

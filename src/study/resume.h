@@ -17,7 +17,7 @@ class Resume {
   static Result<Resume> open(const std::string& path, const VmInfo& info,
                              const MeasureOptions& options);
 
-  const Measurement* find(std::string_view technique, double rate) const;
+  const Measurement* find(std::string_view technique, const Pace& pace) const;
   /// Written at once. One that is known already, or that failed, is not written: it is tried again.
   Result<void> keep(const Measurement& measured);
 

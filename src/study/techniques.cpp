@@ -23,8 +23,9 @@ Result<std::vector<TechniqueRow>> rows_of(const VmInfo& info, const TechniquesOp
   return rows;
 }
 
-std::string rate_name(double rate) {
-  return rate > 0 ? fmt::format("at {:g}/s", rate) : "at maximum rate";
+std::string name_of(const Pace& pace) {
+  const std::string rate = pace.rate > 0 ? fmt::format("at {:g}/s", pace.rate) : "at maximum rate";
+  return pace.cpu > 0 ? fmt::format("{} with {:g}% of a core", rate, pace.cpu) : rate;
 }
 
 std::string outcome_of(const Measurement& measured) {
@@ -34,33 +35,36 @@ std::string outcome_of(const Measurement& measured) {
                      measured.reached ? "" : ", rate not reached");
 }
 
-Measurement one(const VmInfo& info, const TechniqueRow& row, double rate,
+Measurement one(const VmInfo& info, const TechniqueRow& row, const Pace& pace,
                 const TechniquesOptions& options, Resume& resume) {
-  if (const Measurement* known = resume.find(row.name, rate)) {
-    options.progress(fmt::format("{} {}: known", row.name, rate_name(rate)));
+  if (const Measurement* known = resume.find(row.name, pace)) {
+    options.progress(fmt::format("{} {}: known", row.name, name_of(pace)));
     return *known;
   }
+  const bool is_first = row.measurements.empty();
   Measurement measured;
-  if (rate > 0 && !row.measurements.front().error.empty()) {
+  if (!is_first && !row.measurements.front().error.empty()) {
     measured = {.technique = row.name,
-                .wanted_rate = rate,
+                .wanted_rate = pace.rate,
+                .cpu = pace.cpu,
                 .error = row.measurements.front().error,
                 .hint = row.measurements.front().hint};
-  } else if (rate > 0 && row.measurements.front().rate < rate / 2) {
-    measured = unreachable(row.measurements.front(), rate);
+  } else if (pace.rate > 0 && row.measurements.front().rate < pace.rate / 2) {
+    measured = unreachable(row.measurements.front(), pace.rate);
   } else {
-    measured = measure_isolated(info, row.name, rate, options.measure);
+    measured = measure_isolated(info, row.name, pace, options.measure);
   }
-  options.progress(fmt::format("{} {}: {}", row.name, rate_name(rate), outcome_of(measured)));
+  options.progress(fmt::format("{} {}: {}", row.name, name_of(pace), outcome_of(measured)));
   return measured;
 }
 
 Result<void> fill(const VmInfo& info, const TechniquesOptions& options, Resume& resume,
                   TechniqueRow& row) {
-  std::vector<double> rates{0};
-  rates.insert(rates.end(), options.rates.begin(), options.rates.end());
-  for (const double rate : rates) {
-    row.measurements.push_back(one(info, row, rate, options, resume));
+  std::vector<Pace> paces{{}};
+  for (const double rate : options.rates) paces.push_back({.rate = rate});
+  for (const double cpu : options.cpu) paces.push_back({.cpu = cpu});
+  for (const Pace& pace : paces) {
+    row.measurements.push_back(one(info, row, pace, options, resume));
     VMSIGHT_TRY_VOID(resume.keep(row.measurements.back()));
   }
   return {};

@@ -14,6 +14,7 @@ struct TechniquesOptions {
   MeasureOptions measure;
   std::vector<std::string> names;  // techniques or classes; empty: all there are
   std::vector<double> rates;       // views a second, beside the maximum
+  std::vector<double> cpu;         // percent of a core, at maximum rate, beside all of it
   std::string resume_file;         // "": none
   std::function<void(std::string_view)> progress;
 };

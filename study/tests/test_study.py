@@ -16,6 +16,7 @@ import figures  # noqa: E402
 import impact  # noqa: E402
 import observations  # noqa: E402
 import report  # noqa: E402
+import scaling  # noqa: E402
 from journal import Journal  # noqa: E402
 from results import Results, summarize  # noqa: E402
 from taxonomy import CLASSES, class_of  # noqa: E402
@@ -66,7 +67,7 @@ class Figures(unittest.TestCase):
         plan = {"seconds": 1, "pairs": 1, "deadline": float("inf"), "best_rates": {"slow": 4.0}}
         with tempfile.TemporaryDirectory() as folder:
             journal = Journal(Path(folder) / "pairs", False)
-            entry, = impact.study("no program", None, "memfd", [Load()], ["slow"], [10.0], plan, journal, lambda text: None)
+            entry, = impact.study("no program", None, "memfd", [Load()], ["slow"], [(10.0, None)], plan, journal, lambda text: None)
         self.assertEqual(entry["pairs"], [])
         self.assertEqual(summarize(entry)["error"], "not reached: 4 views/s at most")
 
@@ -89,6 +90,40 @@ class Figures(unittest.TestCase):
     def test_squares(self):
         self.assertEqual([figures.squares(value, 1, 1000, 4) for value in (1, 10, 100, 1000)], [1, 2, 3, 4])
         self.assertIsNone(figures.squares(None, 1, 10, 4))
+
+
+class Held(unittest.TestCase):
+    """What is held to a part of a core, and several VMs, are figures of their own."""
+
+    def made(self):
+        made = document({"live-map": (500, 1)}, [("live-map", "web", [1.2, 1.3])])
+        held = dict(made["impact"][0], cpu=25.0, slowdown=flat(1.1), achieved_rate=120.0)
+        made["impact"].insert(0, held)
+        made["guests"][0]["techniques"][0]["measurements"].insert(0, dict(measured("live-map", 90, 1), held_to_cpu_percent=25.0))
+        run = {"rates": [100.0, 90.0], "view_ms": [5, 6], "pause_share": 0, "missed": 0, "cpu_s": 3, "seconds": 2}
+        made["vms"] = [scaling.summarize({"technique": "live-map", "vms": 2, "rate": None, "guest": "memfd", "runs": [run], "error": None})]
+        return made
+
+    def test_they_are_not_taken_for_the_maximum(self):
+        results = Results(self.made())
+        self.assertEqual(results.rate("live-map"), 500)
+        self.assertAlmostEqual(results.slowdown("live-map", "web")["median"], 1.25)
+        self.assertAlmostEqual(results.worst_slowdown("live-map"), 1.25)
+
+    def test_they_are_in_the_report(self):
+        page = report.page(self.made(), report.pictures(Results(self.made())))
+        self.assertIn("Held to a part of a core", page)
+        self.assertIn("views /s, 25%", page)
+        self.assertIn("Several VMs at once", page)
+        self.assertIn("95 (92.5 – 97.5)", page)
+        rows = list(report.rows_of(self.made()))
+        self.assertEqual([row["cpu"] for row in rows if row.get("slowdown")], [25.0, ""])
+        self.assertEqual([row["vms"] for row in rows if row.get("vms")], [2])
+
+    def test_a_rate_that_one_of_them_did_not_reach(self):
+        run = {"rates": [10.0, 5.0], "view_ms": [5, 6], "pause_share": 0, "missed": 9, "cpu_s": 3, "seconds": 2}
+        entry = {"technique": "live-map", "vms": 2, "rate": 10.0, "guest": "memfd", "runs": [run], "error": None}
+        self.assertFalse(scaling.summarize(entry)["reached"])
 
 
 class Claims(unittest.TestCase):

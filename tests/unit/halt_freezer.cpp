@@ -406,17 +406,17 @@ TEST(Cgroup, Mounts) {
       "32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu,cpuacct\n"
       "37 31 0:34 / /sys/fs/cgroup/fr\\040eezer rw,relatime shared:9 - cgroup cgroup rw,freezer\n"
       "41 31 0:38 /docker/x /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw,nsdelegate\n";
-  const auto one = find_cgroup_mount(text, freezing_v1);
+  const auto one = find_cgroup_mount(text, 1);
   ASSERT_TRUE(one);
   EXPECT_EQ(one->path, "/sys/fs/cgroup/fr eezer");
   EXPECT_EQ(one->root, "/");
-  const auto two = find_cgroup_mount(text, freezing_v2);
+  const auto two = find_cgroup_mount(text, 2);
   ASSERT_TRUE(two);
   EXPECT_EQ(two->path, "/sys/fs/cgroup/unified");
   EXPECT_EQ(two->root, "/docker/x");
-  EXPECT_FALSE(find_cgroup_mount(text.substr(0, 100), freezing_v2));
+  EXPECT_FALSE(find_cgroup_mount(text.substr(0, 100), 2));
   for (std::size_t size = 0; size < text.size(); ++size) {
-    static_cast<void>(find_cgroup_mount(text.substr(0, size), freezing_v2));
+    static_cast<void>(find_cgroup_mount(text.substr(0, size), 2));
   }
 }
 

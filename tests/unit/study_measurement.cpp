@@ -91,25 +91,28 @@ TEST_F(ResumeFile, KnowsWhatWasKept) {
   std::ofstream(path_, std::ios::app) << R"({"key":{"pid":7)";  // cut short by a crash
   auto again = Resume::open(path_, vm_, options_);
   ASSERT_TRUE(again);
-  ASSERT_NE(again->find("halt-read:ptrace", 10), nullptr);
-  EXPECT_DOUBLE_EQ(again->find("halt-read:ptrace", 10)->rate, 9.9);
-  EXPECT_EQ(again->find("halt-read:ptrace", 0), nullptr);
-  EXPECT_EQ(again->find("agent", 0), nullptr);  // failures are tried again
+  ASSERT_NE(again->find("halt-read:ptrace", {.rate = 10}), nullptr);
+  EXPECT_DOUBLE_EQ(again->find("halt-read:ptrace", {.rate = 10})->rate, 9.9);
+  EXPECT_EQ(again->find("halt-read:ptrace", {.rate = 0}), nullptr);
+  EXPECT_EQ(again->find("halt-read:ptrace", {.rate = 10, .cpu = 25}), nullptr);
+  EXPECT_EQ(again->find("agent", {.rate = 0}), nullptr);  // failures are tried again
   Measurement other = example();
   other.wanted_rate = 1;
   ASSERT_TRUE(again->keep(other));
   auto third = Resume::open(path_, vm_, options_);
   ASSERT_TRUE(third);
-  EXPECT_NE(third->find("halt-read:ptrace", 1), nullptr);
+  EXPECT_NE(third->find("halt-read:ptrace", {.rate = 1}), nullptr);
 }
 
 TEST_F(ResumeFile, AnotherVmOrOtherRoundsDoNotCount) {
   ASSERT_TRUE(Resume::open(path_, vm_, options_)->keep(example()));
   VmInfo restarted = vm_;
   restarted.start_time = 100;
-  EXPECT_EQ(Resume::open(path_, restarted, options_)->find("halt-read:ptrace", 10), nullptr);
-  EXPECT_EQ(Resume::open(path_, vm_, {.seconds = 2, .rounds = 5})->find("halt-read:ptrace", 10),
+  EXPECT_EQ(Resume::open(path_, restarted, options_)->find("halt-read:ptrace", {.rate = 10}),
             nullptr);
+  EXPECT_EQ(
+      Resume::open(path_, vm_, {.seconds = 2, .rounds = 5})->find("halt-read:ptrace", {.rate = 10}),
+      nullptr);
 }
 
 TEST_F(ResumeFile, UnwritablePlaceIsAnError) {

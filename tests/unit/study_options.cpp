@@ -18,6 +18,7 @@ StudyOptions example() {
           .headers = false,
           .techniques = {"live-map", "halt-read:ptrace", ""},
           .rates = {0.1, 1.0 / 3, 1e6},
+          .cpu = {10, 12.5},
           .seconds = 0.05,
           .rounds = 1000,
           .resume = "/tmp/\xfe file",
@@ -41,6 +42,7 @@ TEST(StudyOptions, ComeAsTheyWere) {
   EXPECT_EQ(got->headers, sent.headers);
   EXPECT_EQ(got->techniques, sent.techniques);
   EXPECT_EQ(got->rates, sent.rates);
+  EXPECT_EQ(got->cpu, sent.cpu);
   EXPECT_EQ(got->seconds, sent.seconds);
   EXPECT_EQ(got->resume, sent.resume);
   EXPECT_EQ(got->call, sent.call);

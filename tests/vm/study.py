@@ -35,7 +35,7 @@ def check_measurement(one, rate):
 
 def check_document(guest, journal):
     command = ["study", "techniques", guest.pid, "--json", "--techniques", "live-map,live-read", "--seconds", "0.5",
-               "--rounds", "1", "--rates", "5,100000", "--resume", journal]
+               "--rounds", "1", "--rates", "5,100000", "--cpu", "20", "--resume", journal]
     document = json.loads(harness.vmsight(*command))
     expect(document["schema"] == "vmsight.study.techniques/1", document["schema"])
     expect(document["vm"]["pid"] == guest.pid, f"another VM: {document['vm']}")
@@ -43,14 +43,20 @@ def check_document(guest, journal):
     expect(list(rows) == ["live-map", "live-read"], f"techniques {list(rows)}")
     for row in rows.values():
         expect(row["usable"], row["reason"])
-        most, slow, fast = row["measurements"]
+        most, slow, fast, row["held"] = row["measurements"]
         check_measurement(most, None)
         check_measurement(slow, 5)
         expect(not fast["reached"] and fast["wanted_rate"] == 100000, f"a rate out of reach: {fast}")
         expect(most["pause_ns"]["max"] == 0, f"{row['name']} halted the guest: {most['pause_ns']}")
+        held = row["held"]
+        expect(held["held_to_cpu_percent"] == 20 and held["rate"] < most["rate"] and held["cpu_percent"] < 30, f"held to 20%: {held}")
     again = harness.run(*command)
-    expect(again.returncode == 0 and again.stderr.count(b": known") == 6, again.stderr.decode())
+    expect(again.returncode == 0 and again.stderr.count(b": known") == 8, again.stderr.decode())
+    for row in rows.values():
+        del row["held"]
     expect(json.loads(again.stdout)["techniques"] == document["techniques"], "resumed, but with other figures")
+    groups = [line.split()[4] for line in open("/proc/self/mountinfo", encoding="ascii") if " - cgroup" in line]
+    expect(not [group for group in groups if list(Path(group).glob("vmsight-study-*"))], "a control group is left")
 
 
 def check_loop(guest):
@@ -149,17 +155,23 @@ def report():
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "VMSIGHT_LAB_RUN": folder + "/run"}
         done = subprocess.run([harness.ROOT / "study" / "run.py", Path(harness.VMSIGHT).parent, "--out", folder,
-                               "--techniques", "live-read", "--workloads", "churn", "--pairs", "1", "--seconds", "1", "--rounds", "1"],
+                               "--techniques", "live-read", "--workloads", "churn", "--pairs", "1", "--seconds", "1", "--rounds", "1",
+                               "--cpu", "20", "--vms", "1,2"],
                               capture_output=True, timeout=400, env=environment, check=False)
         expect(done.returncode == 0, done.stderr.decode())
         document = json.loads((Path(folder) / "study.json").read_text())
-        entry, = document["impact"]
+        entry, held = document["impact"]
+        expect(held["cpu"] == 20 and held["slowdown"]["n"] == 1 and held["achieved_rate"] < entry["achieved_rate"], f"held: {held}")
+        alone, two = document["vms"]
+        expect((alone["vms"], two["vms"]) == (1, 2) and len(two["runs"][0]["rates"]) == 2 and alone["error"] is None, document["vms"])
+        expect(all(rate > 1 for rate in two["runs"][0]["rates"]), two)
         expect(entry["slowdown"]["n"] == 1 and 0.05 < entry["slowdown"]["median"] < 50, f"impact {entry['slowdown']}")
         expect(entry["pairs"][0]["loop"]["views"] > 0, "nobody looked on")
         jitter, = document["jitter"]
         expect(0 < jitter["gap_ms"] < 10000, f"gaps {jitter['gap_ms']}")
         expect({one["verdict"] for one in document["claims"]} == {"not measured"}, "claims of one technique alone")
         page = (Path(folder) / "study.html").read_text()
+        expect("Several VMs at once" in page and "Held to a part of a core" in page, "tables are missing")
         expect(page.count("<svg") == 3, f"{page.count('<svg')} charts")
         expect(not re.search(r'\b(src|href)="(?!#)|<link|@import|url\((?!#)', page), "the page needs other files")
         expect("live-read" in (Path(folder) / "study.csv").read_text(), "the table lacks the technique")
