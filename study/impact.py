@@ -33,12 +33,12 @@ class Watcher:
         command = [str(program), "study", "loop", str(pid), "--technique", technique, "--rate", str(rate or 0)]
         command += ["--cpu", f"{cpu:g}"] if cpu else []
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        self.killed = False
+        self.attach_seconds = ATTACH_SECONDS / ((cpu or 100) / 100)
 
     def await_ready(self):
-        if not select.select([self.process.stdout], [], [], ATTACH_SECONDS)[0]:
+        if not select.select([self.process.stdout], [], [], self.attach_seconds)[0]:
             self.end()
-            raise WatchError(f"no state within {ATTACH_SECONDS} s")
+            raise WatchError(f"no state within {self.attach_seconds:.0f} s")
         if b"ready" not in os.read(self.process.stdout.fileno(), 64):
             raise WatchError(self.end() or "ended at once")
 

@@ -238,7 +238,7 @@ def vms_table(document):
     rows = []
     for entry in document.get("vms", []):
         each, together = entry["each"], entry["all"]
-        cpu = [100 * run["cpu_s"] / run["seconds"] for run in entry["runs"]]
+        cpu = [run["cpu_percent"] for run in entry["runs"]]
         rows.append([f"<code>{text(entry['technique'])}</code>", text(entry["guest"]), f"{entry['rate']:g}" if entry["rate"] else "max",
                      entry["vms"], f"{number(each['median'])} ({number(each['q1'])} – {number(each['q3'])})" if each else "–",
                      number(together["median"]) if together else "–", number(entry["view_ms"]["median"]) if each else "–",
@@ -248,7 +248,7 @@ def vms_table(document):
         return ""
     return ("<h2>Several VMs at once</h2>" + table(["Technique", "RAM", "wanted /s", "VMs", "views /s of each (quartiles)", "of all", "view ms",
                                                     "own CPU %", "runs", ""], rows, numeric=range(2, 9))
-            + '<p class="faint">A monitor for each VM, on idle guests. CPU of all monitors, with their start.</p>')
+            + '<p class="faint">A monitor for each VM, on idle guests. CPU: of all monitors together, percent of a core.</p>')
 
 
 def impact_table(document):

@@ -148,8 +148,8 @@ def study_guest(program, arguments, backend, done, journal):
         guest.puppet("reference")
         names, measurable = choose(program, guest, arguments)
         say("techniques: " + " ".join(measurable))
-        measured = journal.get("techniques", backend) or journal.keep(
-            measure_techniques(program, guest, measurable, arguments), "techniques", backend)
+        key = ("techniques", backend, arguments.kernel, arguments.rounds, arguments.rates, arguments.cpu, measurable)
+        measured = journal.get(*key) or journal.keep(measure_techniques(program, guest, measurable, arguments), *key)
         done["guests"].append({"backend": backend, "kernel": arguments.kernel, **measured})
         seen = {entry["technique"] for entry in done["impact"]}
         works = {row["name"] for row in measured["techniques"] if any("error" not in one for one in row["measurements"])}
@@ -179,7 +179,10 @@ def main():
         for backend in arguments.backends:
             study_guest(program, arguments, backend, done, journal)
             if arguments.vms:
-                study_vms(program, arguments, backend, done, journal)
+                try:
+                    study_vms(program, arguments, backend, done, journal)
+                except LabError as error:  # the rest is worth a report
+                    say(f"several VMs: {error}")
     except (LabError, subprocess.CalledProcessError) as error:
         print(f"study: {error}\nhint: {getattr(error, 'hint', None) or 'its words are above'}", file=sys.stderr)
         return 1

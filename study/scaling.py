@@ -1,17 +1,22 @@
 """Several VMs at once: one monitor for each, all at maximum rate, then all at an equal rate; beside them one that is alone.
 
 What one monitor costs another is the host's processors only: each looks into a VM of its own. A process of its own for each
-VM is what an operator starts; what it used is what the host's kernel says when it has ended.
+VM is what an operator starts.
 """
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
+import threading
 import time
 
 from figures import spread
 from impact import ATTACH_SECONDS, WatchError
+
+END_SECONDS = 60       # a view of the slowest interface takes seconds
+LONGER_THAN_START = 5  # times
 
 
 class Loop:
@@ -21,50 +26,77 @@ class Loop:
         self.process = subprocess.Popen(
             [str(program), "study", "loop", str(pid), "--technique", technique, "--rate", str(rate or 0)],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.late = False
 
     def await_ready(self, deadline):
-        limit = max(0.0, deadline - time.monotonic())
-        signal_at = signal.signal(signal.SIGALRM, lambda *_: self.process.kill())
-        signal.setitimer(signal.ITIMER_REAL, max(limit, 0.001))
-        line = self.process.stdout.readline()
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, signal_at)
+        with self.limit(deadline - time.monotonic()):
+            line = self.process.stdout.readline()
         if b"ready" not in line:
-            self.process.kill()
-            said = self.process.communicate()[1].decode(errors="replace").strip().splitlines()
-            raise WatchError(said[0].removeprefix("vmsight: ") if said else "ended at once")
+            self.fail(f"no state within {ATTACH_SECONDS} s")
+
+    def cpu(self):
+        """Seconds that it and its children that ended have used; proc(5)."""
+        with open(f"/proc/{self.process.pid}/stat", encoding="utf-8", errors="replace") as file:
+            fields = file.read().rpartition(") ")[2].split()
+        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
 
     def end(self):
-        """(what it says of itself, seconds of CPU that it and its children used)"""
-        self.process.send_signal(signal.SIGTERM)
-        out = self.process.stdout.read()
-        errors = self.process.stderr.read().decode(errors="replace").strip().splitlines()
-        _, status, usage = os.wait4(self.process.pid, 0)
-        self.process.returncode = os.waitstatus_to_exitcode(status)
+        """What it says of itself, after stop()."""
+        with self.limit(END_SECONDS):
+            out, errors = self.process.communicate()
         lines = out.decode().strip().splitlines()
-        if status != 0 or not lines:
-            raise WatchError(errors[0].removeprefix("vmsight: ") if errors else f"status {status}")
-        return json.loads(lines[-1]), usage.ru_utime + usage.ru_stime
+        if self.process.returncode != 0 or not lines:
+            self.fail(f"did not end within {END_SECONDS} s", errors)
+        return json.loads(lines[-1])
+
+    @contextlib.contextmanager
+    def limit(self, seconds):
+        """Whoever takes longer is killed, and it is remembered."""
+        def kill():
+            self.late = True
+            self.process.kill()
+        timer = threading.Timer(max(seconds, 0.001), kill)
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def fail(self, why_late, errors=None):
+        self.process.kill()
+        errors = self.process.communicate()[1] if errors is None else errors
+        said = errors.decode(errors="replace").strip().splitlines()
+        raise WatchError(why_late if self.late else said[0].removeprefix("vmsight: ") if said else "ended at once")
 
 
 def at_once(program, pids, technique, rate, seconds):
-    """All of these VMs for so long: {rates, cpu_percent, view_ms, pause_share}; WatchError if one fails."""
+    """All of these VMs for so long, and long enough that it does not matter that they began one after the other; WatchError if
+    one fails. CPU is that of all monitors, once all had begun."""
     loops = [Loop(program, pid, technique, rate) for pid in pids]
     try:
-        deadline = time.monotonic() + ATTACH_SECONDS
+        deadline, ready = time.monotonic() + ATTACH_SECONDS, []
         for loop in loops:
             loop.await_ready(deadline)
-        time.sleep(seconds)
-        ended = [loop.end() for loop in loops]
+            ready.append(time.monotonic())
+        begun, before = time.monotonic(), sum(loop.cpu() for loop in loops)
+        time.sleep(max(seconds, LONGER_THAN_START * (ready[-1] - ready[0])))
+        used, took = sum(loop.cpu() for loop in loops) - before, time.monotonic() - begun
+        for loop in loops:
+            loop.stop()
+        told = [loop.end() for loop in loops]
+    except (FileNotFoundError, ProcessLookupError):
+        raise WatchError("one of the monitors ended") from None
     finally:
         for loop in loops:
-            if loop.process.returncode is None and loop.process.poll() is None:
+            if loop.process.poll() is None:
                 loop.process.kill()
                 loop.process.wait()
-    told = [one for one, _ in ended]
     return {"rates": [one["rate"] for one in told], "view_ms": [one["view_ns"]["median"] / 1e6 for one in told],
             "pause_share": max(one["pause_share"] for one in told), "missed": sum(one["missed"] for one in told),
-            "cpu_s": sum(cpu for _, cpu in ended), "seconds": seconds}
+            "cpu_percent": 100 * used / took, "seconds": took}
 
 
 def study(program, pids, guest_name, techniques, counts, rates, plan, journal, say):

@@ -116,12 +116,13 @@ std::optional<CgroupMount> find_cgroup_mount(std::string_view mountinfo, int ver
 
 // 6:freezer:/machine/web1
 // 0::/machine.slice/web1.scope
-std::optional<std::string_view> find_cgroup(std::string_view text, const Freezing& how) {
+std::optional<std::string_view> find_cgroup(std::string_view text, int version,
+                                            std::string_view controller) {
   while (!text.empty()) {
     std::string_view line = take(text, '\n');
     const std::string_view id = take(line, ':'), controllers = take(line, ':');
     const bool wanted =
-        how.version == 2 ? id == "0" && controllers.empty() : lists(controllers, "freezer");
+        version == 2 ? id == "0" && controllers.empty() : lists(controllers, controller);
     if (wanted && line.starts_with('/')) return line;
   }
   return std::nullopt;
@@ -137,7 +138,7 @@ Result<std::vector<std::string>> groups_of(pid_t pid, std::span<const pid_t> tid
   for (const pid_t tid : tids) {
     const auto text = read_proc_file(pid, fmt::format("task/{}/cgroup", tid));
     if (!text) continue;
-    const auto path = find_cgroup(*text, how);
+    const auto path = find_cgroup(*text, how.version);
     if (!path) return cannot(how, "the threads are in no group of it");
     const std::string_view rest =
         path->starts_with(root) ? path->substr(root.size()) : std::string_view("/..");

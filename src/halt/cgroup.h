@@ -37,8 +37,10 @@ struct CgroupMount {
 std::optional<CgroupMount> find_cgroup_mount(std::string_view mountinfo, int version,
                                              std::string_view controller = "freezer");
 
-/// The group in the text of /proc/PID/task/TID/cgroup, as a path from the hierarchy's root.
-std::optional<std::string_view> find_cgroup(std::string_view text, const Freezing& how);
+/// The group in the text of /proc/PID/task/TID/cgroup, as a path from the hierarchy's root; of version 1 the one of this
+/// controller.
+std::optional<std::string_view> find_cgroup(std::string_view text, int version,
+                                            std::string_view controller = "freezer");
 
 /// The directories of the groups that these threads of a process are in, each once; threads that
 /// ended are left out. unsupported if the hierarchy is not mounted or not all of it is visible.

@@ -1,12 +1,13 @@
 #include "study/allotment.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/stat.h>
+#include <sys/types.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <ctime>
-#include <optional>
 #include <string_view>
 #include <utility>
 
@@ -21,6 +22,7 @@ namespace {
 
 constexpr unsigned period_us = 100'000;
 constexpr const char* members = "cgroup.procs";
+constexpr std::string_view prefix = "vmsight-study-";
 
 Error cannot(std::string_view why) {
   return {.code = ErrorCode::unsupported,
@@ -35,13 +37,37 @@ Result<void> write_file(const std::string& path, std::string_view text) {
   return {};
 }
 
-/// The first hierarchy that can share out CPU time.
-Result<std::pair<std::string, int>> hierarchy() {
+/// Where groups that share out CPU time are, and where this process is among them.
+struct Hierarchy {
+  int version = 0;
+  std::string top, own;  // folders
+};
+
+Result<Hierarchy> hierarchy() {
   VMSIGHT_TRY(const std::string mountinfo, read_proc_file(::getpid(), "mountinfo"));
-  if (const auto one = find_cgroup_mount(mountinfo, 1, "cpu")) return std::pair(one->path, 1);
-  const auto two = find_cgroup_mount(mountinfo, 2, "");
-  if (!two) return cannot("no control groups are mounted");
-  return std::pair(two->path, 2);
+  VMSIGHT_TRY(const std::string groups, read_proc_file(::getpid(), "cgroup"));
+  for (const int version : {1, 2}) {
+    const auto mount = find_cgroup_mount(mountinfo, version, "cpu");
+    const auto group = find_cgroup(groups, version, "cpu");
+    if (!mount || !group) continue;
+    std::string_view below = *group;
+    if (mount->root != "/" && below.starts_with(mount->root))
+      below.remove_prefix(mount->root.size());
+    return Hierarchy{version, mount->path, mount->path + std::string(below)};
+  }
+  return cannot("no control groups are mounted");
+}
+
+/// Those of studies that were killed.
+void remove_left_groups(const std::string& top) {
+  const Directory all = list_directory(top);
+  while (const dirent* entry = all ? ::readdir(all.get()) : nullptr) {
+    const std::string_view name = entry->d_name;
+    if (!name.starts_with(prefix)) continue;
+    const auto pid = parse_whole<pid_t>(name.substr(prefix.size()));
+    if (pid && ::kill(*pid, 0) != 0 && errno == ESRCH)
+      ::rmdir(fmt::format("{}/{}", top, name).c_str());
+  }
 }
 
 Result<void> set_quota(const std::string& group, int version, double percent) {
@@ -58,13 +84,13 @@ Result<void> set_quota(const std::string& group, int version, double percent) {
 }  // namespace
 
 Result<CpuAllotment> CpuAllotment::make(double percent) {
-  VMSIGHT_TRY(const auto found, hierarchy());
-  const auto& [parent, version] = found;
-  const std::string path = fmt::format("{}/vmsight-study-{}", parent, ::getpid());
+  VMSIGHT_TRY(const Hierarchy found, hierarchy());
+  remove_left_groups(found.top);
+  const std::string path = fmt::format("{}/{}{}", found.top, prefix, ::getpid());
   if (::mkdir(path.c_str(), 0755) != 0 && errno != EEXIST)
     return cannot(os_error(errno, "make " + path).message);
-  CpuAllotment made(parent, path);
-  VMSIGHT_TRY_VOID(set_quota(path, version, percent));
+  CpuAllotment made(found.own, path);
+  VMSIGHT_TRY_VOID(set_quota(path, found.version, percent));
   return made;
 }
 
@@ -79,7 +105,7 @@ void CpuAllotment::end() {
   for (int i = 0; i < attempts && ::rmdir(path_.c_str()) != 0; ++i) {
     const std::string left = read_group_file(path_ + "/" + members);
     for (const std::string_view pid : split_at(left, '\n')) {
-      if (!pid.empty()) static_cast<void>(write_file(parent_ + "/" + members, pid));
+      if (!pid.empty()) static_cast<void>(write_file(own_ + "/" + members, pid));
     }
     const timespec time{.tv_sec = 0, .tv_nsec = 10'000'000};
     ::clock_nanosleep(CLOCK_MONOTONIC, 0, &time, nullptr);

@@ -12,7 +12,8 @@ namespace vmsight {
 
 class CpuAllotment {
  public:
-  /// A group of ours beside all others; root's. unsupported, with the reason, where there can be none.
+  /// A group of ours at the top of the hierarchy, which takes root; those that killed studies left go. unsupported, with
+  /// the reason, where there can be none.
   static Result<CpuAllotment> make(double percent);
   CpuAllotment(CpuAllotment&&) noexcept = default;
   CpuAllotment& operator=(CpuAllotment&&) noexcept = default;
@@ -23,11 +24,11 @@ class CpuAllotment {
   Result<void> enter() const;
 
  private:
-  CpuAllotment(std::string parent, std::string path)
-      : parent_(std::move(parent)), path_(std::move(path)) {}
+  CpuAllotment(std::string own, std::string path) : own_(std::move(own)), path_(std::move(path)) {}
   void end();
 
-  std::string parent_, path_;  // "" after it was moved from
+  std::string own_;   // the group that this process was in
+  std::string path_;  // "" after it was moved from
 };
 
 }  // namespace vmsight

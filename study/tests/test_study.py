@@ -100,7 +100,7 @@ class Held(unittest.TestCase):
         held = dict(made["impact"][0], cpu=25.0, slowdown=flat(1.1), achieved_rate=120.0)
         made["impact"].insert(0, held)
         made["guests"][0]["techniques"][0]["measurements"].insert(0, dict(measured("live-map", 90, 1), held_to_cpu_percent=25.0))
-        run = {"rates": [100.0, 90.0], "view_ms": [5, 6], "pause_share": 0, "missed": 0, "cpu_s": 3, "seconds": 2}
+        run = {"rates": [100.0, 90.0], "view_ms": [5, 6], "pause_share": 0, "missed": 0, "cpu_percent": 150, "seconds": 2}
         made["vms"] = [scaling.summarize({"technique": "live-map", "vms": 2, "rate": None, "guest": "memfd", "runs": [run], "error": None})]
         return made
 
@@ -121,7 +121,7 @@ class Held(unittest.TestCase):
         self.assertEqual([row["vms"] for row in rows if row.get("vms")], [2])
 
     def test_a_rate_that_one_of_them_did_not_reach(self):
-        run = {"rates": [10.0, 5.0], "view_ms": [5, 6], "pause_share": 0, "missed": 9, "cpu_s": 3, "seconds": 2}
+        run = {"rates": [10.0, 5.0], "view_ms": [5, 6], "pause_share": 0, "missed": 9, "cpu_percent": 150, "seconds": 2}
         entry = {"technique": "live-map", "vms": 2, "rate": 10.0, "guest": "memfd", "runs": [run], "error": None}
         self.assertFalse(scaling.summarize(entry)["reached"])
 

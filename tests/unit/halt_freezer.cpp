@@ -423,11 +423,11 @@ TEST(Cgroup, Mounts) {
 TEST(Cgroup, OfAThread) {
   constexpr std::string_view hybrid =
       "9:name=systemd:/a\n6:devices,freezer:/machine/web1\n0::/machine.slice/web1.scope\n";
-  EXPECT_EQ(find_cgroup(hybrid, freezing_v1), "/machine/web1");
-  EXPECT_EQ(find_cgroup(hybrid, freezing_v2), "/machine.slice/web1.scope");
-  EXPECT_FALSE(find_cgroup("0::/x\n", freezing_v1));
-  EXPECT_FALSE(find_cgroup("6:freezer:/x\n", freezing_v2));
-  EXPECT_FALSE(find_cgroup("0::\n0\n:::\n", freezing_v2));
+  EXPECT_EQ(find_cgroup(hybrid, 1), "/machine/web1");
+  EXPECT_EQ(find_cgroup(hybrid, 2), "/machine.slice/web1.scope");
+  EXPECT_FALSE(find_cgroup("0::/x\n", 1));
+  EXPECT_FALSE(find_cgroup("6:freezer:/x\n", 2));
+  EXPECT_FALSE(find_cgroup("0::\n0\n:::\n", 2));
 }
 
 }  // namespace
