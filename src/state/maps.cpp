@@ -36,7 +36,7 @@ Result<MapsReader> MapsReader::resolve(Kernel& kernel, const FileObjects& object
       .change_count =
           members.find("mm_struct", {"mm_lock_seq.sequence", "mm_lock_seq", "vmacache_seqnum"}),
       .lock_count = members.find("mm_struct", "mmap_lock.count"),
-      .lock_readers = members.find("mm_struct", "mmap_lock.rwbase.readers"),
+      .lock_readers = members.find("mm_struct", {"mmap_lock.rwbase.readers", "mmap_lock.readers"}),
       .start_brk = members.offset("mm_struct", "start_brk"),
       .brk = members.offset("mm_struct", "brk"),
       .start_stack = members.offset("mm_struct", "start_stack"),
@@ -78,6 +78,7 @@ Result<MapsReader> MapsReader::resolve(Kernel& kernel, const FileObjects& object
 
 void MapsReader::read(ProcessContext& process, std::int32_t pid, GuestVirt mm) const {
   Reader& reader = process.reader();
+  const bool was_whole = reader.ok();
   Space space{
       .pid = pid,
       .mm = mm,
@@ -96,7 +97,7 @@ void MapsReader::read(ProcessContext& process, std::int32_t pid, GuestVirt mm) c
   const std::size_t found = process.state().memory_maps.size() - before;
   if (is_full(process.state().memory_maps, process.state().arena)) return;
   if (found != expected) reader.set_fault(mm + at_.map_count);
-  if (!reader.ok()) process.shared.maps_in_change = is_changed(reader, mm);
+  if (was_whole && !reader.ok()) process.shared.maps_in_change = is_changed(reader, mm);
   if (has_gate(reader, mm)) read_gate(process, space);
 }
 
