@@ -56,10 +56,11 @@ struct Guest {
   std::unique_ptr<Vm> vm;
   std::string
       identity;  // of the VM: what tells it from every other that this host ever ran; "" = not known
-  std::optional<Image> image;
-  std::unique_ptr<GuestMemory> memory;  // after open_memory()
-  std::unique_ptr<GuestMemory> live;    // for proofs; views of `memory` are taken where they fail
-  bool only_proofs = false;             // ... there are none: `memory` is what proofs are made from
+  std::shared_ptr<ImageFile> image_file;  // open, and perhaps not looked at yet
+  std::optional<Image> image;             // what is in it
+  std::unique_ptr<GuestMemory> memory;    // after open_memory()
+  std::unique_ptr<GuestMemory> live;      // for proofs; views of `memory` are taken where they fail
+  bool only_proofs = false;  // ... there are none: `memory` is what proofs are made from
   std::vector<TechniqueStatus> passed_over;  // techniques that "auto" did not take, and why
   std::shared_ptr<Front> front;              // after enter_sandbox(), if there is one
   std::unique_ptr<Kernel> kernel;            // after find_kernel_of()
@@ -71,9 +72,10 @@ struct Guest {
   Error explain(Error error) const;
 };
 
-/// Opens what `spec` names: a VM as find_vm() finds it, or the path of an image. If a killed vmsight
+/// Opens what `spec` names: a VM as find_vm() finds it, or the path of an image. With options.sandbox an image is not
+/// looked at before enter_sandbox() was done, here. If a killed vmsight
 /// left that VM changed, the change is undone first and passed to options.recovered. Errors of
-/// find_vm(), open_vm(), open_image().
+/// find_vm(), open_vm(), open_image(), enter_sandbox().
 Result<Guest> open_guest(const std::string& spec, const AttachOptions& options);
 
 /// Chooses a technique. unsupported, with the reason, if the one asked for cannot be had.
@@ -86,8 +88,9 @@ Result<void> open_memory(Guest& guest, const AttachOptions& options);
 /// the rights to open files of the cache and to ask the monitor for registers: later calls ask it. A technique that holds
 /// a connection to QEMU, or borrows threads of it, is opened anew by the front, which reads for us.
 ///
-/// Nothing is done, and why is the value, if the host's kernel has no filters of system calls. "" if the process is in
-/// the sandbox. os, unsupported; errors of open_view().
+/// Nothing is done if it was done before, as by open_guest() of an image. Nothing is done, and why is the value, if the host's kernel has no filters of system calls. "" if the process is in
+/// the sandbox. os, unsupported; errors of open_view(): after one the guest is good for nothing but to be destroyed. A process
+/// that reads memory by itself (not by a mapping) is ended some seconds after QEMU has, so that it reads nobody else's.
 Result<std::string> enter_sandbox(Guest& guest, const AttachOptions& options);
 
 /// Finds the kernel that runs, again if there was one: a guest that rebooted has another. The

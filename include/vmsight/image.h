@@ -67,7 +67,16 @@ struct ImageOptions {
   std::function<void(std::string_view)> said;
 };
 
-/// Opens a memory image of any format that src/image/formats.cpp lists. unsupported, with what it is
+/// An image's file, open and not looked at yet; defined in src/image.
+struct ImageFile;
+/// os; unsupported if it is no regular file. Nothing of what is in it is interpreted.
+Result<std::shared_ptr<ImageFile>> open_image_file(const std::string& path);
+/// What is in it; opens nothing more. Errors as of open_image().
+Result<Image> read_image(ImageFile& file, const ImageOptions& options = {});
+/// Files that it writes to while it unpacks.
+std::vector<int> outputs_of(const ImageFile& file);
+
+/// Both: a memory image of any format that src/image/formats.cpp lists. unsupported, with what it is
 /// and what to do, for other files.
 Result<Image> open_image(const std::string& path, const ImageOptions& options = {});
 

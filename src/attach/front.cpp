@@ -13,6 +13,7 @@
 #include <csignal>
 #include <cstring>
 #include <functional>
+#include <optional>
 #include <set>
 #include <span>
 
@@ -144,6 +145,9 @@ class Desk {
     return written_.size() < max_written && written_.emplace(name).second;
   }
 
+  /// They were asked for before the sandbox was entered; of a guest that rebooted since they say nothing.
+  std::string once() { return questions_++ == 0 ? as_text(duties_.page_tables) : std::string(); }
+
   Result<std::string> ask_memory(std::string_view number, std::string_view question) {
     const auto index = parse_whole<std::size_t>(number);
     if (!index || *index >= memories_.size()) return refused(number);
@@ -157,7 +161,7 @@ class Desk {
   }
 
   Result<std::string> ask_monitor() {
-    if (!duties_.page_tables.empty()) return as_text(duties_.page_tables);
+    if (!duties_.page_tables.empty()) return once();
     if (duties_.vm == nullptr || questions_++ >= max_questions) return std::string();
     return as_text(page_tables_of(*duties_.vm));
   }
@@ -191,7 +195,8 @@ Error front_ended() {
           .os_errno = EPIPE};
 }
 
-Result<std::string> receive_answer(int socket, int patience_ms) {
+/// nullopt if there was none.
+std::optional<Result<std::string>> receive_answer(int socket, int patience_ms) {
   Answer head;
   std::string said, hint;
   pollfd event{.fd = socket, .events = POLLIN, .revents = 0};
@@ -201,40 +206,56 @@ Result<std::string> receive_answer(int socket, int patience_ms) {
   } while (ready < 0 && errno == EINTR);
   if (ready <= 0 || !receive_all(socket, std::as_writable_bytes(std::span(&head, 1))) ||
       !receive_text(socket, head.size, said) || !receive_text(socket, head.hint_size, hint)) {
-    return front_ended();
+    return std::nullopt;
   }
-  if (head.ok) return said;
-  return Error{.code = head.code,
-               .message = std::move(said),
-               .hint = std::move(hint),
-               .os_errno = head.os_errno};
+  if (head.ok) return Result<std::string>(std::move(said));
+  return Result<std::string>(Error{.code = head.code,
+                                   .message = std::move(said),
+                                   .hint = std::move(hint),
+                                   .os_errno = head.os_errno});
 }
 
 // While it works for its owner it does not see that he has ended: so it is told, and goes at once. What it holds of the
 // guest is undone by the guards, as if vmsight had been killed.
 volatile std::sig_atomic_t works = 0;
 volatile std::sig_atomic_t owner = -1;
+FrontService* to_end = nullptr;  // FrontService::end() may be called by a signal
 
 void on_owner(int) {
   const int saved = errno;
   char byte = 0;
-  if (works != 0 && ::recv(owner, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0) ::_exit(1);
+  if (works != 0 && ::recv(owner, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0) {
+    if (to_end != nullptr) to_end->end();
+    ::_exit(1);
+  }
   errno = saved;
 }
 
-void watch_owner(int socket) {
+/// He may have ended before it was said that we work.
+void begin_work() {
+  works = 1;
+  if (owner >= 0) on_owner(SIGIO);
+}
+
+void watch_owner(int socket, FrontService* service) {
   owner = socket;
+  to_end = service;
   struct sigaction action {};
   action.sa_handler = on_owner;
   action.sa_flags = SA_RESTART;
   ::sigaction(SIGIO, &action, nullptr);
+  sigset_t asked;
+  sigemptyset(&asked);
+  sigaddset(&asked, SIGIO);
+  ::sigprocmask(SIG_UNBLOCK, &asked, nullptr);
   ::fcntl(socket, F_SETOWN, ::getpid());
   ::fcntl(socket, F_SETFL, ::fcntl(socket, F_GETFL) | O_ASYNC);
 }
 
 /// A process of its own: it has no output, and is deaf to the terminal.
 void become_front() {
-  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGALRM, SIGUSR1, SIGUSR2})
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGALRM, SIGUSR1, SIGUSR2,
+                           SIGTSTP, SIGTTIN, SIGTTOU})
     ::signal(signal, SIG_IGN);
   ::prctl(PR_SET_NAME, "vmsight-front");
   const int nothing = ::open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -242,31 +263,41 @@ void become_front() {
   ::close(nothing);
 }
 
-/// Until there is something to do. Whoever goes on after the end of the VM is ended.
-void wait_for_request(int socket, const FrontDuties& duties, int reader) {
-  constexpr int look_ms = 1000, grace_looks = 5;
-  for (int gone = 0;;) {
-    pollfd event{.fd = socket, .events = POLLIN};
-    if (::poll(&event, 1, reader < 0 ? -1 : look_ms) != 0) return;
-    if (duties.vm == nullptr || duties.vm->check_alive()) continue;
-    if (++gone >= grace_looks) ::syscall(SYS_pidfd_send_signal, reader, SIGKILL, nullptr, 0);
-  }
+UniqueFd open_pidfd(pid_t pid) {
+  return UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
 }
 
-}  // namespace
+/// A process of its own, which nothing that is said to the front holds up: who reads QEMU's memory by its PID does not go on
+/// when the VM has ended, and the PID is free for others. It holds nothing but these two.
+[[noreturn]] void end_reader_after(int vm, int reader) {
+  ::prctl(PR_SET_NAME, "vmsight-watch");
+  constexpr int grace_ms = 5000;
+  constexpr int places[] = {STDERR_FILENO + 1, STDERR_FILENO + 2};
+  const int copies[] = {::fcntl(vm, F_DUPFD, places[1] + 1),
+                        ::fcntl(reader, F_DUPFD, places[1] + 1)};
+  for (const int i : {0, 1}) {
+    if (::dup2(copies[i], places[i]) < 0) ::_exit(1);
+  }
+  ::close_range(static_cast<unsigned>(places[1]) + 1, ~0U, 0);
+  pollfd events[] = {{.fd = places[0], .events = POLLIN, .revents = 0},
+                     {.fd = places[1], .events = POLLIN, .revents = 0}};
+  while (::poll(events, 2, -1) < 0 && errno == EINTR) {
+  }
+  if (events[1].revents == 0 && ::poll(&events[1], 1, grace_ms) == 0)
+    ::syscall(SYS_pidfd_send_signal, places[1], SIGKILL, nullptr, 0);
+  ::_exit(0);
+}
 
-namespace {
-
-void serve_requests(int socket, const FrontDuties& duties, int reader) {
+void serve_requests(int socket, const FrontDuties& duties) {
   Desk desk(duties);
   if (!duties.memories.empty()) {
-    watch_owner(socket);
+    watch_owner(socket, duties.service);
+    begin_work();
     const auto opened = desk.open_memories();
     if (!answer(socket, opened) || !opened) return;
   }
   while (true) {
     works = 0;
-    wait_for_request(socket, duties, reader);
     Request request;
     std::string name, text;
     if (!receive_all(socket, std::as_writable_bytes(std::span(&request, 1)))) return;
@@ -275,15 +306,15 @@ void serve_requests(int socket, const FrontDuties& duties, int reader) {
         !receive_text(socket, request.text_size, text)) {
       return;
     }
-    works = 1;
+    begin_work();
     if (!answer(socket, desk.do_task(request.task, name, text))) return;
   }
 }
 
 }  // namespace
 
-void serve_as_front(int socket, const FrontDuties& duties, int reader) {
-  serve_requests(socket, duties, reader);
+void serve_as_front(int socket, const FrontDuties& duties) {
+  serve_requests(socket, duties);
   if (duties.service != nullptr) duties.service->end();
 }
 
@@ -291,26 +322,41 @@ Result<std::shared_ptr<Front>> Front::start(const FrontDuties& duties) {
   std::array<int, 2> ends{};
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0)
     return os_error(errno, "make a socket pair");
-  UniqueFd ours(ends[0]);
-  const UniqueFd theirs(ends[1]);
-  const UniqueFd self(static_cast<int>(::syscall(SYS_pidfd_open, ::getpid(), 0)));
+  UniqueFd ours(ends[0]), theirs(ends[1]);
+  UniqueFd self, vm;
+  if (duties.ends_reader) {
+    self = open_pidfd(::getpid());
+    vm = open_pidfd(duties.vm->info().pid);
+    if (!self || !vm) return os_error(errno, "open a pidfd");
+    VMSIGHT_TRY_VOID(duties.vm->check_alive());  // so that it is the VM's
+  }
   const pid_t pid = ::fork();
   if (pid < 0) return os_error(errno, "fork the front of vmsight");
   if (pid == 0) {
     try {
       ours.reset();
       become_front();
-      serve_as_front(theirs.get(), duties, duties.ends_reader ? self.get() : -1);
+      serve_as_front(theirs.get(), duties);
     } catch (...) {
       ::_exit(1);  // and not into what called us
     }
     ::_exit(0);
   }
+  theirs.reset();  // its end is seen then
+  const pid_t watch = duties.ends_reader ? ::fork() : 0;
+  if (watch < 0) return os_error(errno, "fork what ends vmsight after its VM");
+  if (watch == 0 && duties.ends_reader) {
+    ours.reset();
+    become_front();
+    end_reader_after(vm.get(), self.get());
+  }
   std::shared_ptr<Front> front(new Front);
   front->pid_ = pid;
   front->socket_ = std::move(ours);
   if (!duties.memories.empty()) {
-    VMSIGHT_TRY(const std::string opened, receive_answer(front->socket_.get(), -1));
+    const auto opened = receive_answer(front->socket_.get(), -1);
+    if (!opened) return front_ended();
+    if (!*opened) return opened->error();
     front->keeps_memory_ = true;
   }
   return front;
@@ -326,15 +372,21 @@ Front::~Front() {
 Result<std::string> Front::ask(Task task, std::string_view name, std::string_view text) {
   if (name.size() > max_name || text.size() > max_text(task))
     return Error{.code = ErrorCode::usage, .message = "ask the front of vmsight: too much at once"};
+  if (!socket_) return front_ended();
   const Request request{.task = task,
                         .name_size = static_cast<std::uint32_t>(name.size()),
                         .text_size = static_cast<std::uint32_t>(text.size())};
   if (!send_all(socket_.get(), bytes_of(request)) || !send_text(socket_.get(), name) ||
       !send_text(socket_.get(), text)) {
+    socket_.reset();
     return front_ended();
   }
   const bool is_of_cache = task == Task::list || task == Task::read || task == Task::replace;
-  return receive_answer(socket_.get(), is_of_cache ? cache_patience_ms : -1);
+  auto answered = receive_answer(socket_.get(), is_of_cache ? cache_patience_ms : -1);
+  if (answered) return *std::move(answered);
+  // What comes now, if anything, would be taken for the answer to what is asked next.
+  socket_.reset();
+  return front_ended();
 }
 
 std::vector<std::uint64_t> Front::cr3() {

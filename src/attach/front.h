@@ -5,8 +5,9 @@
 //                           <--- answer ----       --- QMP ---> the vCPUs' page tables
 //                                                  --- a technique ---> guest memory, where a sandbox cannot read it
 //
-// It interprets nothing of the guest, and believes nothing that it is asked: names are those of cache files, few of them are written, lengths are bounded. It ends when we do; and it ends us, some seconds after QEMU has ended, so that we do not read on from
-// whoever gets its PID.
+// It interprets nothing of the guest, and believes nothing that it is asked: names are those of cache files, few of them
+// are written, lengths are bounded. It ends when we do. A second process, forked beside it, ends us some seconds after QEMU
+// has ended, so that we do not read on from whoever gets its PID.
 #pragma once
 
 #include <sys/types.h>
@@ -77,8 +78,7 @@ class FrontCache final : public CacheFiles {
   std::shared_ptr<Front> front_;
 };
 
-/// What the forked process does until the other end of the socket is closed. `reader`: a pidfd of the process that is
-/// ended after the VM has, or -1.
-void serve_as_front(int socket, const FrontDuties& duties, int reader);
+/// What the forked process does until the other end of the socket is closed.
+void serve_as_front(int socket, const FrontDuties& duties);
 
 }  // namespace vmsight

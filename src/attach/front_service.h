@@ -15,7 +15,7 @@ class FrontService {
  public:
   virtual ~FrontService() = default;
   virtual Result<std::string> serve(std::string_view what, std::string_view text) = 0;
-  /// The front ends: nothing more is asked.
+  /// The front ends: nothing more is asked. It may be called by a signal handler.
   virtual void end() {}
   /// A file that the sandbox may write at any place; -1: none.
   virtual int output() const { return -1; }

@@ -20,10 +20,20 @@ bool is_image_file(const std::string& path) {
   return ::stat(path.c_str(), &info) == 0 && (S_ISREG(info.st_mode) || S_ISBLK(info.st_mode));
 }
 
+Result<void> must_enter_sandbox(Guest& guest, const AttachOptions& options) {
+  VMSIGHT_TRY(const std::string without, enter_sandbox(guest, options));
+  if (without.empty()) return {};
+  return Error{.code = ErrorCode::unsupported,
+               .message = "enter the sandbox: " + without,
+               .hint = "attach without a sandbox, to guests that are trusted"};
+}
+
 Result<Guest> open_as_image(const std::string& path, const AttachOptions& options) {
   Guest guest;
   guest.name = path;
-  VMSIGHT_TRY(guest.image, open_image(path, options.image));
+  VMSIGHT_TRY(guest.image_file, open_image_file(path));
+  if (options.sandbox) VMSIGHT_TRY_VOID(must_enter_sandbox(guest, options));
+  VMSIGHT_TRY(guest.image, read_image(*guest.image_file, options.image));
   return guest;
 }
 
@@ -97,13 +107,15 @@ Result<void> open_for_proofs(Guest& guest, const AttachOptions& options) {
 
 Guest& Guest::operator=(Guest&& other) noexcept {
   kernel = std::move(other.kernel);  // each uses those that follow
-  memory = std::move(other.memory);
   live = std::move(other.live);
+  front = std::move(
+      other.front);  // kept memory holds it; what is read here by a guard's help it holds up
+  memory = std::move(other.memory);
   only_proofs = other.only_proofs;
   vm = std::move(other.vm);
   identity = std::move(other.identity);
+  image_file = std::move(other.image_file);
   image = std::move(other.image);
-  front = std::move(other.front);
   name = std::move(other.name);
   passed_over = std::move(other.passed_over);
   return *this;
@@ -159,18 +171,6 @@ Result<std::unique_ptr<StateReader>> state_reader_of(Guest& guest) {
   if (guest.live) return StateReader::create_proven(*guest.kernel, *guest.live, guest.memory.get());
   return StateReader::create(*guest.kernel, *guest.memory);
 }
-
-namespace {
-
-Result<void> must_enter_sandbox(Guest& guest, const AttachOptions& options) {
-  VMSIGHT_TRY(const std::string without, enter_sandbox(guest, options));
-  if (without.empty()) return {};
-  return Error{.code = ErrorCode::unsupported,
-               .message = "enter the sandbox: " + without,
-               .hint = "attach without a sandbox, to guests that are trusted"};
-}
-
-}  // namespace
 
 Result<Guest> attach(const std::string& spec, const AttachOptions& options) {
   VMSIGHT_TRY(Guest guest, open_guest(spec, options));

@@ -169,6 +169,11 @@ class KeptMemory final : public MemoryDecorator {
       : MemoryDecorator(*cache), line_(std::move(line)), cache_(std::move(cache)), nature_(nature) {
     nature_.direct = false;
   }
+  KeptMemory(const KeptMemory&) = delete;
+  KeptMemory& operator=(const KeptMemory&) = delete;
+  ~KeptMemory() override {
+    if (in_view_) static_cast<void>(end_view());
+  }
 
   MemoryCounters counters() const override {
     MemoryCounters counters = cache_->counters();
@@ -182,6 +187,7 @@ class KeptMemory final : public MemoryDecorator {
 
  private:
   Result<void> do_refresh() override {
+    in_view_ = true;
     VMSIGHT_TRY_VOID(line_->tell(Task::refresh));
     begun_ = line_->seen().counters;
     if (auto fresh = cache_->refresh(); !fresh) {
@@ -192,6 +198,7 @@ class KeptMemory final : public MemoryDecorator {
   }
 
   Result<void> do_end_view() override {
+    in_view_ = false;
     VMSIGHT_TRY_VOID(cache_->end_view());
     return line_->tell(Task::end_view);
   }
@@ -200,6 +207,7 @@ class KeptMemory final : public MemoryDecorator {
   std::unique_ptr<CachedMemory> cache_;
   ViewNature nature_;
   MemoryCounters begun_;  // what it cost to begin the view
+  bool in_view_ = false;
 };
 
 }  // namespace

@@ -58,10 +58,19 @@ Result<void> replace_kept(std::vector<Kept>& all, const std::shared_ptr<Front>& 
   return {};
 }
 
+/// What is written by who reads the guest: a file of the program's, and what an image is unpacked into.
+std::vector<int> writes(const Guest& guest, const AttachOptions& options) {
+  std::vector<int> all = guest.image_file ? outputs_of(*guest.image_file) : std::vector<int>();
+  if (options.service && options.service->output() >= 0) all.push_back(options.service->output());
+  return all;
+}
+
 }  // namespace
 
 Result<std::string> enter_sandbox(Guest& guest, const AttachOptions& options) {
+  if (guest.front) return std::string();  // entered already
   if (!has_system_call_filters()) return std::string("the kernel has no seccomp filters");
+  VMSIGHT_TRY_VOID(check_may_enter_sandbox());
   CacheDirectory cache(options.cache_directory);
   FrontDuties duties{.cache = options.cache_directory.empty() ? nullptr : &cache,
                      .vm = guest.vm.get(),
@@ -78,11 +87,13 @@ Result<std::string> enter_sandbox(Guest& guest, const AttachOptions& options) {
       return open_view(vm, technique, wish);
     });
   }
+  // Where the front opens the monitor itself it asks when it is asked.
+  if (guest.vm && !MonitorSession::is_open(guest.vm->info())) duties.page_tables.clear();
   duties.ends_reader = division.process != 0;
   VMSIGHT_TRY(guest.front, Front::start(duties));
   VMSIGHT_TRY_VOID(replace_kept(kept, guest.front));
-  auto entered = enter_sandbox(SandboxRights{
-      .reads = division.process, .writes = options.service ? options.service->output() : -1});
+  auto entered =
+      enter_sandbox(SandboxRights{.reads = division.process, .writes = writes(guest, options)});
   if (entered) return std::string();
   entered.error().hint = "--no-sandbox goes on without";
   return std::move(entered).error();

@@ -5,6 +5,7 @@
 #include "cli/progress.h"
 #include "render/csv.h"
 #include "render/escape.h"
+#include "sandbox/sandbox.h"
 
 namespace vmsight {
 namespace {
@@ -14,11 +15,13 @@ constexpr std::size_t max_warnings = 5;  // in text; JSON has all problems
 }  // namespace
 
 AttachOptions attach_options(const CommonOptions& options) {
+  static const bool has_sandbox = sandbox_support().works;  // in it nobody can ask
   return {.technique = options.technique,
           .wish = options.wish,
           .proves_states = options.reads_states,
           .kernel = options.kernel,
           .all_kernels = options.all_kernels,
+          .sandbox = options.sandbox && has_sandbox,
           .image = options.image,
           .cache_directory = options.use_cache ? default_cache_directory() : "",
           .progress = {},

@@ -6,6 +6,12 @@
 
 namespace vmsight {
 
+CheckService::CheckService(std::string cache, std::string file)
+    : cache_(std::move(cache)), file_(std::move(file)) {
+  if (cache_.empty()) return;
+  for (const std::string_view suffix : {text_suffix, modules_suffix}) files_->prune(cache_, suffix);
+}
+
 Result<std::string> CheckService::serve(std::string_view what, std::string_view text) {
   if (what == "traps") {
     const std::size_t end = std::min(text.find(' '), text.size());
@@ -17,11 +23,6 @@ Result<std::string> CheckService::serve(std::string_view what, std::string_view 
     vm.start_time = *start;
     return pack_traps(read_own_traps(vm));
   }
-  if (what == "prune") {
-    if (!cache_.empty() && (text == text_suffix || text == modules_suffix))
-      files_->prune(cache_, text);
-    return std::string();
-  }
   // The path ends with a zero, which no path has.
   const std::size_t end = std::min(text.find('\0'), text.size());
   const std::string path(text.substr(0, end));
@@ -29,7 +30,7 @@ Result<std::string> CheckService::serve(std::string_view what, std::string_view 
   if (!is_ours(path) || (writes ? !may_write(path) : what != "read"))
     return Error{ErrorCode::permission, fmt::format("the front does not open \"{}\"", path)};
   if (!writes) return files_->read(path);
-  if (!path.ends_with(modules_suffix)) {
+  if (path == file_ || !path.ends_with(modules_suffix)) {
     // What a kernel's text was is kept once, and what took us over cannot rewrite it.
     const auto before = files_->read(path);
     if (before || before.error().code != ErrorCode::not_found)
@@ -58,9 +59,8 @@ Result<void> AskedBaselineFiles::replace(const std::string& path, std::string_vi
   return {};
 }
 
-void AskedBaselineFiles::prune(const std::string&, std::string_view suffix) {
-  static_cast<void>(ask_("prune", suffix));
-}
+/// CheckService did it already: who asks may have been taken over, and would make room for what he forged.
+void AskedBaselineFiles::prune(const std::string&, std::string_view) {}
 
 std::vector<OwnTrap> asked_traps(const AskService& ask, const VmInfo& vm) {
   const auto said = ask("traps", fmt::format("{} {}", vm.pid, vm.start_time));

@@ -17,14 +17,14 @@ namespace vmsight {
 
 class CheckService final : public FrontService {
  public:
-  /// `cache`: a directory, or ""; `file`: what --baseline names, or "". No other file is opened.
-  CheckService(std::string cache, std::string file)
-      : cache_(std::move(cache)), file_(std::move(file)) {}
+  /// `cache`: a directory, or ""; `file`: what --baseline names, or "". No other file is opened. Of the cache's the oldest
+  /// go now, if they are many.
+  CheckService(std::string cache, std::string file);
   Result<std::string> serve(std::string_view what, std::string_view text) override;
 
  private:
-  /// A guest has one kernel, and the modules of one boot; it may be rebooted.
-  static constexpr std::size_t max_written = 8;
+  /// A guest has one kernel, and the modules of one boot.
+  static constexpr std::size_t max_written = 2;
 
   bool is_ours(const std::string& path) const;
   bool may_write(const std::string& path);

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <string_view>
 
 #include "base/isolated.h"
@@ -40,9 +41,12 @@ Result<std::string> from_text(std::string_view said) {
 
 Result<std::string> in_own_process(const std::function<Result<std::string>()>& work) {
   const auto quietly = [&] {
-    // Its caller has said what there is to say of the VM.
+    // Its caller has said what there is to say of the VM, and goes on to speak of others.
     const UniqueFd nothing(::open("/dev/null", O_WRONLY | O_CLOEXEC));
-    if (nothing) ::dup2(nothing.get(), STDERR_FILENO);
+    for (const int output : {STDOUT_FILENO, STDERR_FILENO}) {
+      if (!nothing || ::dup2(nothing.get(), output) < 0)
+        return as_text(os_error(errno, "open /dev/null"));
+    }
     return as_text(work());
   };
   constexpr double patience_s = 60;  // a technique that is slow, on a host that is busy

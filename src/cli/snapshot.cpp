@@ -75,11 +75,11 @@ class Snapshot : public Verb {
       return usage_error("snapshot: " + path_ + " exists", "--force overwrites it");
     }
     session.common.wish.copy = true;  // the file is written while the memory is read
+    VMSIGHT_TRY(file_, PendingFile::create(path_));
+    session.common.service = file_;  // an image is looked at in the sandbox only
     VMSIGHT_TRY(Guest guest, open_named_memory(session.common));
     VMSIGHT_TRY_VOID(check_complete(guest));
     const auto registers = registers_of(guest);
-    VMSIGHT_TRY(file_, PendingFile::create(path_));
-    session.common.service = file_;
     VMSIGHT_TRY_VOID(enter_sandbox_for(guest, session.common));
     auto done =
         format_ == "raw" ? write_raw(session, guest) : write_core(session, guest, registers);

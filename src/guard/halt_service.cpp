@@ -6,7 +6,7 @@ using nlohmann::json;
 
 Result<std::uint64_t> HaltService::serve(const GuardQuestion& question) {
   if (question.request == GuardRequest::halt) {
-    VMSIGHT_TRY(const auto lease, parse_lease(question.argument));
+    VMSIGHT_TRY(const auto lease, parse_lease(question.argument, longest_ms_));
     VMSIGHT_TRY_VOID(halt_.halt(lease));
     return std::uint64_t{1};
   }
@@ -28,7 +28,10 @@ Result<std::unique_ptr<VcpuHalt>> make_vcpu_halt(const ServiceSetup& setup) {
 
 Result<std::unique_ptr<Service>> make_halt_service(ServiceSetup&& setup) {
   VMSIGHT_TRY(auto how, make_vcpu_halt(setup));
-  return std::unique_ptr<Service>(std::make_unique<HaltService>(std::move(how)));
+  const json longest = setup.config.value("longest_ms", json(longest_lease_ms));
+  if (!longest.is_number_unsigned()) return unknown_request();
+  return std::unique_ptr<Service>(
+      std::make_unique<HaltService>(std::move(how), longest.get<std::uint64_t>()));
 }
 
 }  // namespace vmsight

@@ -1,4 +1,5 @@
-// Halting the vCPU threads. Config: how ("ptrace", "cgroups", or one version of the latter), vcpus, others.
+// Halting the vCPU threads. Config: how ("ptrace", "cgroups", or one version of the latter), vcpus, others, and longest_ms,
+// the most that a lease may be: whoever asks may since have been taken over.
 #pragma once
 
 #include "guard/leased_halt.h"
@@ -8,7 +9,8 @@ namespace vmsight {
 /// Serves `halt` and `resume`; services that do something to a halted guest are made of it.
 class HaltService : public Service {
  public:
-  explicit HaltService(std::unique_ptr<VcpuHalt> how) : halt_(std::move(how)) {}
+  explicit HaltService(std::unique_ptr<VcpuHalt> how, std::uint64_t longest_ms = longest_lease_ms)
+      : halt_(std::move(how)), longest_ms_(longest_ms) {}
 
   Result<std::uint64_t> serve(const GuardQuestion& question) override;
   std::optional<GuardClock::time_point> deadline() const override { return halt_.deadline(); }
@@ -27,6 +29,7 @@ class HaltService : public Service {
 
  private:
   LeasedHalt halt_;
+  std::uint64_t longest_ms_;  // what a lease may be
   bool is_stuck_ = false;
 };
 

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 namespace vmsight {
 
 Result<void> LeasedHalt::halt(std::chrono::milliseconds lease) {
@@ -48,9 +50,9 @@ Error lease_ran_out(std::chrono::milliseconds lease) {
           .hint = "allow more with --max-halt, or take a snapshot: --technique live-snap"};
 }
 
-Result<std::chrono::milliseconds> parse_lease(std::uint64_t milliseconds) {
-  constexpr std::uint64_t hour = 3'600'000;
-  if (milliseconds >= 1 && milliseconds <= hour) return std::chrono::milliseconds(milliseconds);
+Result<std::chrono::milliseconds> parse_lease(std::uint64_t milliseconds, std::uint64_t most) {
+  if (milliseconds >= 1 && milliseconds <= std::min(most, longest_lease_ms))
+    return std::chrono::milliseconds(milliseconds);
   return Error{.code = ErrorCode::usage,
                .message = fmt::format("halt the guest: a lease of {} ms", milliseconds)};
 }

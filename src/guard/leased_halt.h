@@ -38,7 +38,9 @@ class LeasedHalt {
 /// Why a halt ended before it was asked to.
 Error lease_ran_out(std::chrono::milliseconds lease);
 
-/// A lease as a request has it: 1 ms to an hour.
-Result<std::chrono::milliseconds> parse_lease(std::uint64_t milliseconds);
+constexpr std::uint64_t longest_lease_ms = 3'600'000;
+/// A lease as a request has it: 1 ms to an hour, or to what the owner said before that he will not ask for more than.
+Result<std::chrono::milliseconds> parse_lease(std::uint64_t milliseconds,
+                                              std::uint64_t most = longest_lease_ms);
 
 }  // namespace vmsight

@@ -7,7 +7,8 @@
 //                  longer than the lease, or the owner is gone, the change is undone
 //   disarm         all is as it was
 //   hold           argument 1: the owner makes a gdbstub stop the guest. timeout if a lease ran out
-//   only_halts     the owner is about to read the guest's memory: the relay ends, and nothing but halt and resume is done
+//   only_halts     argument: the longest lease. The owner is about to read the guest's memory: the relay ends, and nothing
+//                  but halt and resume is done
 //   pause          payload: {by, time}. Stops the guest for good, and leaves a record of who wanted it
 //   write, revert  as the patch service does, while the guest is halted
 #include <algorithm>
@@ -101,19 +102,19 @@ class MonitorService final : public Service {
   std::optional<GuardClock::time_point> halted_until_;  // while the guest is halted by us
   Stopwatch halted_;
   bool only_halts_ = false;
+  std::uint64_t longest_ms_ = longest_lease_ms;
   bool stood_already_ = false;  // halted by somebody else before
   std::optional<Armed> armed_;
   std::optional<std::chrono::milliseconds> ran_out_;  // a lease of this length
 };
 
 Result<std::uint64_t> MonitorService::serve(const GuardQuestion& question) {
-  if (only_halts_ && question.request != GuardRequest::halt &&
-      question.request != GuardRequest::resume) {
-    return unknown_request();
-  }
+  const bool is_halt =
+      question.request == GuardRequest::halt || question.request == GuardRequest::resume;
+  if (only_halts_ && !is_halt) return unknown_request();
   switch (question.request) {
     case GuardRequest::halt: {
-      VMSIGHT_TRY(const auto lease, parse_lease(question.argument));
+      VMSIGHT_TRY(const auto lease, parse_lease(question.argument, longest_ms_));
       return halt(lease);
     }
     case GuardRequest::resume:
@@ -130,6 +131,7 @@ Result<std::uint64_t> MonitorService::serve(const GuardQuestion& question) {
       if (armed_) return unknown_request();
       relay_.cut_off();
       only_halts_ = true;
+      longest_ms_ = question.argument;
       return std::uint64_t{0};
     case GuardRequest::pause:
       return pause(question.payload);

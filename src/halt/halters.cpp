@@ -52,6 +52,7 @@ class ThreadHalter final : public Halter {
                    .os_errno = EPIPE};
     }
     guard_.reset();
+    config_["longest_ms"] = as_argument(max_halt_);
     VMSIGHT_TRY(guard_, Guard::start({vm_.info().pid, vm_.info().start_time},
                                      {.service = "halt", .config = config_, .descriptors = {}}));
     return {};
@@ -84,7 +85,7 @@ class StopHalter final : public Halter {
   }
 
   Result<bool> start_guard() override {
-    VMSIGHT_TRY_VOID(session_->keep_only_halts());
+    VMSIGHT_TRY_VOID(session_->keep_only_halts(max_halt_));
     return true;
   }
 

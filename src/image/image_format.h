@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "image/image_bytes.h"
+#include "image/image_file.h"
 #include "vmsight/image.h"
 
 namespace vmsight {
@@ -18,7 +19,7 @@ namespace vmsight {
 struct ImageSource {
   SharedBytes bytes;
   std::string start;  // the first bytes, at most 64
-  std::string path;   // of the file that was named: other files may lie beside it
+  ImageFile& file;    // the one that was named, and what was opened with it
   const ImageOptions& options;
   unsigned depth = 0;  // how many wrappers are around these bytes
 };
@@ -39,6 +40,9 @@ Result<Image> read_wrapped(const ImageSource& outer, SharedBytes inner, std::str
 
 /// RAM without any header (raw_image.cpp): also what wrappers of bare RAM want.
 Result<Image> read_raw_memory(const ImageBytes& bytes);
+
+/// "x.vmss" or "x.vmsn" for "x.vmem", whichever is there; "" if neither is.
+std::string vmware_state_beside(const std::string& path);
 
 /// Adds memory to the image, cut to whole pages. bad_data if it wraps around.
 struct SegmentBytes {

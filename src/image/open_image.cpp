@@ -79,7 +79,7 @@ Result<Image> read_wrapped(const ImageSource& outer, SharedBytes inner, std::str
   VMSIGHT_TRY(std::string start, first_bytes(*inner));
   VMSIGHT_TRY(Image image, read_source({.bytes = std::move(inner),
                                         .start = std::move(start),
-                                        .path = outer.path,
+                                        .file = outer.file,
                                         .options = outer.options,
                                         .depth = outer.depth + 1}));
   image.format += fmt::format(", {}", wrapper);
@@ -106,20 +106,61 @@ Result<void> add_segment(Image& image, const SegmentBytes& from) {
   return {};
 }
 
-Result<Image> open_image(const std::string& path, const ImageOptions& options) {
-  VMSIGHT_TRY(SharedBytes bytes, open_plain_file(path));
-  auto start = first_bytes(*bytes);
-  if (!start) return with_path(path, std::move(start).error());
+namespace {
+
+constexpr std::size_t scratch_files = 2;  // libvirt's, packed, and packed once more
+
+/// A look at the first bytes, as any format's.
+bool may_be_packed(std::string_view start) {
+  constexpr std::string_view packed[] = {"\x1f\x8b\x08", "\x28\xb5\x2f\xfd", "LibvirtQemud"};
+  return std::ranges::any_of(packed,
+                             [&](std::string_view magic) { return start.starts_with(magic); });
+}
+
+}  // namespace
+
+Result<std::shared_ptr<ImageFile>> open_image_file(const std::string& path) {
+  auto file = std::make_shared<ImageFile>();
+  file->path = path;
+  VMSIGHT_TRY(file->bytes, open_plain_file(path));
+  if (const std::string state = vmware_state_beside(path); !state.empty()) {
+    VMSIGHT_TRY(file->state, open_plain_file(state));
+  }
+  const auto start = first_bytes(*file->bytes);
+  for (std::size_t i = 0; start && may_be_packed(*start) && i < scratch_files; ++i) {
+    auto scratch = make_scratch_file();
+    if (scratch)
+      file->scratch.push_back(*std::move(scratch));
+    else
+      file->no_scratch = std::move(scratch).error();
+  }
+  return file;
+}
+
+Result<Image> read_image(ImageFile& file, const ImageOptions& options) {
+  auto start = first_bytes(*file.bytes);
+  if (!start) return with_path(file.path, std::move(start).error());
   auto image = read_source(
-      {.bytes = std::move(bytes), .start = *std::move(start), .path = path, .options = options});
-  if (!image) return with_path(path, std::move(image).error());
-  image->path = path;
+      {.bytes = file.bytes, .start = *std::move(start), .file = file, .options = options});
+  if (!image) return with_path(file.path, std::move(image).error());
+  image->path = file.path;
   sort_segments(image->segments);
   settle_absent(*image, options);
   auto ram = ram_of(image->segments);
-  if (!ram) return with_path(path, std::move(ram).error());
+  if (!ram) return with_path(file.path, std::move(ram).error());
   image->ram = *std::move(ram);
   return image;
+}
+
+std::vector<int> outputs_of(const ImageFile& file) {
+  std::vector<int> all;
+  for (const ScratchFile& scratch : file.scratch) all.push_back(scratch.write.get());
+  return all;
+}
+
+Result<Image> open_image(const std::string& path, const ImageOptions& options) {
+  VMSIGHT_TRY(const auto file, open_image_file(path));
+  return read_image(*file, options);
 }
 
 namespace {

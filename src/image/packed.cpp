@@ -26,9 +26,7 @@ class UnpackedFile {
  public:
   static Result<UnpackedFile> make(const ImageSource& source) {
     UnpackedFile file;
-    file.folder_ = temporary_directory();
-    file.fd_ = UniqueFd(::open(file.folder_.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
-    if (!file.fd_) return os_error(errno, "unpack the image: make a file in " + file.folder_);
+    VMSIGHT_TRY(file.scratch_, take_scratch(source.file));
     file.source_ = &source;
     return file;
   }
@@ -45,17 +43,22 @@ class UnpackedFile {
   }
 
   Result<SharedBytes> finish() {
-    if (::ftruncate(fd_.get(), static_cast<off_t>(size_)) != 0) return failed(errno);
-    // Nobody writes to it any more.
-    UniqueFd only_read(
-        ::open(fmt::format("/proc/self/fd/{}", fd_.get()).c_str(), O_RDONLY | O_CLOEXEC));
-    if (!only_read) return failed(errno);
-    return plain_file(std::move(only_read), size_);
+    if (::ftruncate(scratch_.write.get(), static_cast<off_t>(size_)) != 0) return failed(errno);
+    scratch_.write.reset();  // nobody writes to it any more
+    return plain_file(std::move(scratch_.read), size_);
   }
 
   std::uint64_t size() const { return size_; }
 
  private:
+  static Result<ScratchFile> take_scratch(ImageFile& file) {
+    if (file.no_scratch) return *file.no_scratch;
+    if (file.scratch.empty()) return make_scratch_file();
+    ScratchFile one = std::move(file.scratch.back());
+    file.scratch.pop_back();
+    return one;
+  }
+
   static bool is_zero(std::span<const std::byte> block) {
     static constexpr std::array<std::byte, page_size> zeros{};
     return std::memcmp(block.data(), zeros.data(), block.size()) == 0;
@@ -63,7 +66,7 @@ class UnpackedFile {
 
   Error failed(int error) const {
     Error reason = os_error(
-        error, fmt::format("unpack the image into {}, after {} MiB", folder_, size_ >> 20));
+        error, fmt::format("unpack the image into {}, after {} MiB", scratch_.folder, size_ >> 20));
     if (error == ENOSPC)
       reason.hint = "TMPDIR=FOLDER names another place; or unpack it there first";
     return reason;
@@ -78,11 +81,11 @@ class UnpackedFile {
                    .message = "unpack the image: it is larger than any memory"};
     }
     struct statvfs disk {};
-    if (::fstatvfs(fd_.get(), &disk) != 0) return failed(errno);
+    if (::fstatvfs(scratch_.write.get(), &disk) != 0) return failed(errno);
     if (std::uint64_t{disk.f_bavail} * disk.f_frsize < kept_free + every) return failed(ENOSPC);
     if (source_->options.progress) {
-      source_->options.progress(
-          fmt::format("unpacking {} into {}: {} MiB", source_->path, folder_, size_ >> 20));
+      source_->options.progress(fmt::format("unpacking {} into {}: {} MiB", source_->file.path,
+                                            scratch_.folder, size_ >> 20));
     }
     return {};
   }
@@ -91,7 +94,7 @@ class UnpackedFile {
     std::uint64_t at = size_;
     while (!block.empty()) {
       const ssize_t written =
-          ::pwrite(fd_.get(), block.data(), block.size(), static_cast<off_t>(at));
+          ::pwrite(scratch_.write.get(), block.data(), block.size(), static_cast<off_t>(at));
       if (written < 0 && errno == EINTR) continue;
       if (written < 0) return failed(errno);
       block = block.subspan(static_cast<std::size_t>(written));
@@ -100,8 +103,7 @@ class UnpackedFile {
     return {};
   }
 
-  std::string folder_;
-  UniqueFd fd_;
+  ScratchFile scratch_;
   const ImageSource* source_ = nullptr;
   std::uint64_t size_ = 0, checked_ = 0;
 };
@@ -214,7 +216,7 @@ Result<Image> read_packed(const ImageSource& source, Unpacker& unpacker, std::st
   const std::uint64_t size = file.size();
   VMSIGHT_TRY(SharedBytes inner, file.finish());
   if (source.options.said) {
-    source.options.said(fmt::format("{} was unpacked into {}: {} MiB", source.path,
+    source.options.said(fmt::format("{} was unpacked into {}: {} MiB", source.file.path,
                                     temporary_directory(), size >> 20));
   }
   VMSIGHT_TRY(Image image, read_wrapped(source, std::move(inner), name));
@@ -239,6 +241,18 @@ Result<Image> read_zstd(const ImageSource& source) {
 }
 
 }  // namespace
+
+Result<ScratchFile> make_scratch_file() {
+  ScratchFile file;
+  file.folder = temporary_directory();
+  file.write = UniqueFd(::open(file.folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+  if (file.write) {
+    const std::string same = fmt::format("/proc/self/fd/{}", file.write.get());
+    file.read = UniqueFd(::open(same.c_str(), O_RDONLY | O_CLOEXEC));
+  }
+  if (!file.read) return os_error(errno, "unpack the image: make a file in " + file.folder);
+  return file;
+}
 
 extern const ImageFormat gzip_format, zstd_format;
 const ImageFormat gzip_format{is_gzip, read_gzip};

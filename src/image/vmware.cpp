@@ -24,17 +24,6 @@ Error bad_state(std::string_view what) {
   return {.code = ErrorCode::bad_data, .message = fmt::format("read VMware state: {}", what)};
 }
 
-/// "x.vmss" or "x.vmsn" for "x.vmem", whichever is there; "" if neither is.
-std::string state_beside(const std::string& path) {
-  if (!path.ends_with(".vmem")) return "";
-  for (const std::string_view ending : {".vmss", ".vmsn"}) {
-    std::string other = path.substr(0, path.size() - ending.size()) + std::string(ending);
-    struct stat info {};
-    if (::stat(other.c_str(), &info) == 0 && S_ISREG(info.st_mode)) return other;
-  }
-  return "";
-}
-
 /// The tags of the group "memory" that hold one number.
 class MemoryTags {
  public:
@@ -116,7 +105,7 @@ class MemoryTags {
 };
 
 bool is_vmware(const ImageSource& source) {
-  return source.depth == 0 && !state_beside(source.path).empty();
+  return source.depth == 0 && source.file.state != nullptr;
 }
 
 Result<void> add_region(Image& image, MemoryTags& tags, std::uint32_t index, std::uint64_t file) {
@@ -133,8 +122,7 @@ Result<void> add_region(Image& image, MemoryTags& tags, std::uint32_t index, std
 }
 
 Result<Image> read_vmware(const ImageSource& source) {
-  VMSIGHT_TRY(const SharedBytes state, open_plain_file(state_beside(source.path)));
-  MemoryTags tags(*state);
+  MemoryTags tags(*source.file.state);
   VMSIGHT_TRY_VOID(tags.read());
   const std::uint64_t regions = tags.find("regionsCount").value_or(0);
   if (regions == 0) {  // at most 3 GiB
@@ -154,6 +142,16 @@ Result<Image> read_vmware(const ImageSource& source) {
 }
 
 }  // namespace
+
+std::string vmware_state_beside(const std::string& path) {
+  if (!path.ends_with(".vmem")) return "";
+  for (const std::string_view ending : {".vmss", ".vmsn"}) {
+    std::string other = path.substr(0, path.size() - ending.size()) + std::string(ending);
+    struct stat info {};
+    if (::stat(other.c_str(), &info) == 0 && S_ISREG(info.st_mode)) return other;
+  }
+  return "";
+}
 
 extern const ImageFormat vmware_format;
 const ImageFormat vmware_format{is_vmware, read_vmware};

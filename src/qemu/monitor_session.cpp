@@ -45,11 +45,14 @@ bool MonitorSession::is_open(const VmInfo& info) {
   return known != all.open.end() && !known->second.expired();
 }
 
-Result<void> MonitorSession::keep_only_halts() {
+Result<void> MonitorSession::keep_only_halts(std::chrono::milliseconds longest) {
   const std::lock_guard lock(mutex_);
+  if (only_halts_) return {};
   VMSIGHT_TRY_VOID(start_guard());
-  VMSIGHT_TRY([[maybe_unused]] const std::uint64_t done, guard_->ask(GuardRequest::only_halts));
+  VMSIGHT_TRY([[maybe_unused]] const std::uint64_t done,
+              guard_->ask(GuardRequest::only_halts, static_cast<std::uint64_t>(longest.count())));
   client_.replace_socket({});
+  only_halts_ = true;
   return {};
 }
 

@@ -56,8 +56,9 @@ class MonitorSession {
   /// halt, resume, hold, write, revert.
   Result<std::uint64_t> ask(GuardRequest request, std::uint64_t argument = 0);
   Result<std::uint64_t> ask(GuardRequest request, const nlohmann::json& payload);
-  /// From now on the guard halts and resumes the guest for us, and the connection is out of our reach.
-  Result<void> keep_only_halts();
+  /// From now on the guard halts and resumes the guest for us, with leases of at most so long, and the connection is out of
+  /// our reach.
+  Result<void> keep_only_halts(std::chrono::milliseconds longest);
   /// We are about to change settings of QEMU, or to make it stop the guest. The guard undoes that
   /// when we are gone, or when the guest has been standing for longer than `max_halt`; then nothing
   /// can be asked of this session any more.
@@ -80,6 +81,7 @@ class MonitorSession {
   ProcessId vm_;
   QmpClient client_;
   std::unique_ptr<Guard> guard_;
+  bool only_halts_ = false;
 };
 
 /// Why talking to QEMU failed: vm_gone if it has ended or is about to, else `error`.

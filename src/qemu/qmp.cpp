@@ -179,6 +179,7 @@ Result<json> QmpClient::receive(Clock::time_point deadline) {
     if (searched > max_line) {
       return Error{.code = ErrorCode::bad_data, .message = "read QMP: endless line"};
     }
+    if (!socket_) return broke(ENOTCONN, "read QMP");
     VMSIGHT_TRY_VOID(wait_for(socket_.get(), POLLIN, deadline, "QMP"));
     char chunk[65536];
     const ssize_t got = ::recv(socket_.get(), chunk, sizeof chunk, 0);
@@ -190,6 +191,7 @@ Result<json> QmpClient::receive(Clock::time_point deadline) {
 
 Result<void> QmpClient::send(std::string_view rest, Clock::time_point deadline, int descriptor) {
   while (!rest.empty()) {
+    if (!socket_) return broke(ENOTCONN, "write QMP");
     VMSIGHT_TRY_VOID(wait_for(socket_.get(), POLLOUT, deadline, "QMP"));
     const ssize_t sent = send_with_fd(socket_.get(), std::as_bytes(std::span(rest)), descriptor);
     if (sent < 0 && (errno == EAGAIN || errno == EINTR)) continue;

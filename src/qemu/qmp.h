@@ -68,7 +68,7 @@ class QmpClient {
   Result<std::uint64_t> resets();
 
   /// Whether the connection broke: nothing will be answered any more.
-  bool broken() const { return broken_; }
+  bool broken() const { return broken_ || !socket_; }
 
   /// Speaks through this one from now on, which leads to the same monitor, and gives the old one.
   UniqueFd replace_socket(UniqueFd socket) { return std::exchange(socket_, std::move(socket)); }

@@ -27,7 +27,7 @@ constexpr std::array allowed{
     SCMP_SYS(brk), SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(madvise),
     // open descriptors
     SCMP_SYS(write), SCMP_SYS(writev), SCMP_SYS(lseek), SCMP_SYS(close), SCMP_SYS(fstat),
-    SCMP_SYS(poll), SCMP_SYS(ppoll),
+    SCMP_SYS(fstatfs), SCMP_SYS(poll), SCMP_SYS(ppoll),
     // sockets
     SCMP_SYS(recvfrom), SCMP_SYS(recvmsg), SCMP_SYS(sendmsg),
     // threads, and the end
@@ -99,6 +99,8 @@ void allow_parts(Filter& filter, const SandboxRights& rights) {
        {std::uint32_t{TCGETS}, terminal_settings, std::uint32_t{TIOCGWINSZ}})
     filter.allow(SCMP_SYS(ioctl), SCMP_A1_32(SCMP_CMP_EQ, question));
   filter.allow(SCMP_SYS(fcntl), SCMP_A1_32(SCMP_CMP_EQ, F_GETFL));
+  filter.allow(SCMP_SYS(fcntl),
+               SCMP_A1_32(SCMP_CMP_EQ, F_DUPFD_CLOEXEC));  // another number for what is open
   // Threads, no processes. Of clone3 the flags cannot be seen: the C library then takes clone.
   filter.allow(SCMP_SYS(clone),
                SCMP_A0_64(SCMP_CMP_MASKED_EQ, CLONE_THREAD | CLONE_VM, CLONE_THREAD | CLONE_VM));
@@ -106,9 +108,9 @@ void allow_parts(Filter& filter, const SandboxRights& rights) {
   filter.allow(SCMP_SYS(prlimit64), SCMP_A0_32(SCMP_CMP_EQ, 0), SCMP_A2_64(SCMP_CMP_EQ, 0));
   // abort().
   filter.allow(SCMP_SYS(tgkill), SCMP_A0_32(SCMP_CMP_EQ, static_cast<std::uint32_t>(::getpid())));
-  for (const int call : {SCMP_SYS(pwrite64), SCMP_SYS(ftruncate)}) {
-    if (rights.writes >= 0)
-      filter.allow(call, SCMP_A0_32(SCMP_CMP_EQ, static_cast<std::uint32_t>(rights.writes)));
+  for (const int descriptor : rights.writes) {
+    for (const int call : {SCMP_SYS(pwrite64), SCMP_SYS(ftruncate)})
+      filter.allow(call, SCMP_A0_32(SCMP_CMP_EQ, static_cast<std::uint32_t>(descriptor)));
   }
   if (rights.reads != 0) {
     filter.allow(SCMP_SYS(process_vm_readv),

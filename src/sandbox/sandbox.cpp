@@ -101,10 +101,14 @@ Result<void> drop_user_and_capabilities(bool keeps_ptrace) {
     if (::capng_apply(CAPNG_SELECT_CAPS) != 0) return os_error(errno, "drop capabilities");
     return {};
   }
+  int at_end_of_parent = 0;  // a signal, of which to change the user makes none
+  ::prctl(PR_GET_PDEATHSIG, &at_end_of_parent);
   if (::capng_change_id(static_cast<int>(user->uid), static_cast<int>(user->gid),
                         CAPNG_DROP_SUPP_GRP) != 0) {
     return os_error(errno, fmt::format("become user {}", user->name));
   }
+  if (::prctl(PR_SET_PDEATHSIG, at_end_of_parent) != 0)
+    return os_error(errno, "keep the signal at the parent's end");
   return {};
 }
 
@@ -116,13 +120,16 @@ std::size_t count_entries(const char* folder) {
 
 }  // namespace
 
+Result<void> check_may_enter_sandbox() {
+  if (count_entries("/proc/self/task") == 1) return {};
+  return Error{.code = ErrorCode::unsupported,
+               .message = "enter the sandbox: other threads would keep their rights",
+               .hint = "enter it before a thread is started"};
+}
+
 Result<void> enter_sandbox(const SandboxRights& rights) {
   if (entered) return {};
-  if (count_entries("/proc/self/task") != 1) {
-    return Error{.code = ErrorCode::unsupported,
-                 .message = "enter the sandbox: other threads would keep their rights",
-                 .hint = "enter it before a thread is started"};
-  }
+  VMSIGHT_TRY_VOID(check_may_enter_sandbox());
   ::tzset();  // read before files are out of reach
   for (const int descriptor : inherited) ::close(descriptor);
   VMSIGHT_TRY_VOID(drop_user_and_capabilities(rights.reads != 0));

@@ -19,15 +19,19 @@
 #include <sys/types.h>
 
 #include <string>
+#include <vector>
 
 #include "vmsight/result.h"
 
 namespace vmsight {
 
 struct SandboxRights {
-  pid_t reads = 0;  // the process that process_vm_readv may read; 0 = none
-  int writes = -1;  // a descriptor that may be written at any place, and cut; -1 = none
+  pid_t reads = 0;          // the process that process_vm_readv may read; 0 = none
+  std::vector<int> writes;  // descriptors that may be written at any place, and cut
 };
+
+/// unsupported if this process has more than one thread.
+Result<void> check_may_enter_sandbox();
 
 /// unsupported, and nothing is done, if the process has more than one thread. On another error some of the rights may be gone
 /// already: what was meant to run without them must not. Ask sandbox_support() first.

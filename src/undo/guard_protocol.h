@@ -32,7 +32,7 @@ enum class GuardRequest : std::uint32_t {
   write,        // payload: a list of patches, written all or none
   revert,       // payload: a list of patches, of which those that are still there are put back
   undo,         // undoes the change that it was started with, now
-  only_halts,   // from now on nothing but `halt` and `resume` is done for its owner
+  only_halts,   // argument: the longest lease. From now on nothing but `halt` and `resume` is done
   pause,  // payload: who wants it. The guest is stopped and stays so. Value: 0 if it stood already
 };
 

@@ -100,7 +100,7 @@ TEST_F(FrontTest, AnImageIsAskedFirst) {
 TEST_F(FrontTest, EndsOnWhatIsNoRequest) {
   std::array<int, 2> ends{};
   ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM, 0, ends.data()), 0);
-  std::thread front([&] { serve_as_front(ends[1], {.cache = &files_}, -1); });
+  std::thread front([&] { serve_as_front(ends[1], {.cache = &files_}); });
   const std::array<std::uint32_t, 3> too_much{0, 0xffffffff, 0xffffffff};
   EXPECT_EQ(::send(ends[0], too_much.data(), sizeof too_much, 0),
             static_cast<ssize_t>(sizeof too_much));

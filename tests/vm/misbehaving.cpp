@@ -1,5 +1,6 @@
 // misbehaving VM TECHNIQUE DEED   attaches as vmsight does, enters the sandbox, and then, while it interprets the guest's
 //                                 memory, does what a taken-over vmsight would: opens a file, connects, traces ...
+// misbehaving IMAGE file DEED     the same while it unpacks an image: of one that is packed
 //
 // Prints "refused" and exits with 0 if the deed failed; the sandbox may end it before (70); "done", 9 if it succeeded;
 // "no sandbox: WHY", 3 where there is none. For sandbox.py.
@@ -20,6 +21,7 @@
 #include <cstdio>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 
 #include "vmsight/guest.h"
@@ -29,6 +31,9 @@ using namespace vmsight;
 namespace {
 
 std::string qmp_path;
+
+/// Of QEMU; an image has none.
+pid_t pid_of(const Guest& guest) { return guest.vm ? guest.vm->info().pid : 1; }
 constexpr int done = 9, no_sandbox = 3;
 
 bool opens_a_file() {
@@ -77,14 +82,16 @@ bool writes_by_a_descriptor() {
 }
 
 bool writes_guest_memory(const Guest& guest) {
+  if (!guest.vm) return false;
   const RamRange& range = guest.ram().ranges().front();
   std::uint64_t word = 0;
   const iovec from{&word, sizeof word};
   const iovec to{reinterpret_cast<void*>((range.host + 0x500).raw()), sizeof word};
-  return ::process_vm_writev(guest.vm->info().pid, &from, 1, &to, 1, 0) > 0;
+  return ::process_vm_writev(pid_of(guest), &from, 1, &to, 1, 0) > 0;
 }
 
 bool makes_its_view_writable(const Guest& guest) {
+  if (!guest.memory) return false;
   const std::byte* page = guest.memory->page(GuestPhys(0));
   if (page == nullptr) return false;
   auto* start = const_cast<std::byte*>(page);
@@ -97,15 +104,12 @@ const std::map<std::string, Deed> deeds{
     {"open", [](Guest&) { return opens_a_file(); }},
     {"mem",
      [](Guest& guest) {
-       return ::open(("/proc/" + std::to_string(guest.vm->info().pid) + "/mem").c_str(), O_RDWR) >=
-              0;
+       return ::open(("/proc/" + std::to_string(pid_of(guest)) + "/mem").c_str(), O_RDWR) >= 0;
      }},
     {"connect", [](Guest&) { return connects_to_the_monitor(); }},
     {"ptrace",
-     [](Guest& guest) {
-       return ::ptrace(PTRACE_SEIZE, guest.vm->info().pid, nullptr, nullptr) == 0;
-     }},
-    {"signal", [](Guest& guest) { return ::kill(guest.vm->info().pid, SIGSTOP) == 0; }},
+     [](Guest& guest) { return ::ptrace(PTRACE_SEIZE, pid_of(guest), nullptr, nullptr) == 0; }},
+    {"signal", [](Guest& guest) { return ::kill(pid_of(guest), SIGSTOP) == 0; }},
     {"read",
      [](Guest&) {
        std::uint64_t word = 0;
@@ -125,12 +129,28 @@ const std::map<std::string, Deed> deeds{
      }},
 };
 
+int told(bool did) {
+  std::puts(did ? "done" : "refused");
+  return did ? done : 0;
+}
+
+/// What unpacks tells that it did, in the midst of reading the image.
+Result<int> run_on_image(const std::string& path, const Deed& deed) {
+  Guest nothing_yet;
+  std::optional<bool> did;
+  AttachOptions options{.sandbox = true};
+  options.image.said = [&](std::string_view) { did = deed(nothing_yet); };
+  VMSIGHT_TRY(const Guest guest, open_guest(path, options));
+  if (!did) return Error{.code = ErrorCode::usage, .message = "the image is not packed"};
+  return told(*did);
+}
+
 Result<int> run(const std::string& vm, const std::string& technique, const Deed& deed) {
   const AttachOptions options{.technique = technique};
   VMSIGHT_TRY(Guest guest, open_guest(vm, options));
   if (!guest.vm->info().qmp_sockets.empty()) qmp_path = guest.vm->info().qmp_sockets.front();
   VMSIGHT_TRY_VOID(open_memory(guest, options));
-  connections = connections_to(guest.vm->info().pid);
+  connections = connections_to(pid_of(guest));
   VMSIGHT_TRY(const std::string without, enter_sandbox(guest, options));
   if (!without.empty()) {
     std::printf("no sandbox: %s\n", without.c_str());
@@ -142,8 +162,7 @@ Result<int> run(const std::string& vm, const std::string& technique, const Deed&
     did = deed(guest);
     return {};
   }));
-  std::puts(did ? "done" : "refused");
-  return did ? done : 0;
+  return told(did);
 }
 
 }  // namespace
@@ -154,7 +173,9 @@ int main(int argc, char** argv) {
     return 2;
   }
   const auto mapped = survive_lost_memory();
-  const auto status = run(argv[1], argv[2], deeds.at(argv[3]));
+  const Deed& deed = deeds.at(argv[3]);
+  const auto status =
+      std::string(argv[2]) == "file" ? run_on_image(argv[1], deed) : run(argv[1], argv[2], deed);
   std::fflush(stdout);
   if (status && mapped) return *status;
   std::fprintf(stderr, "%s\n", status.error().message.c_str());

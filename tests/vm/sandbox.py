@@ -35,12 +35,12 @@ ALLOWED = set("""brk munmap mremap madvise read readv pread64 preadv write write
     sendto sendmsg futex sched_yield sched_getaffinity set_robust_list rseq exit exit_group wait4 rt_sigaction rt_sigprocmask
     rt_sigreturn sigaltstack restart_syscall clock_gettime clock_nanosleep nanosleep gettimeofday time getpid gettid getuid
     geteuid getgid getegid getrandom sysinfo uname mmap mprotect newfstatat ioctl fcntl clone prlimit64
-    process_vm_readv pwrite64 ftruncate""".split())
-WRITES = {"pwrite64", "ftruncate"}  # to the file of a snapshot
+    process_vm_readv pwrite64 ftruncate fstatfs""".split())
+WRITES = {"pwrite64", "ftruncate"}  # to the file of a snapshot, or what an image is unpacked into
 
 
-def misbehaves(guest, technique, deed):
-    done = subprocess.run([PROGRAM, str(guest.pid), technique, deed], capture_output=True, timeout=120, check=False,
+def misbehaves(target, technique, deed):
+    done = subprocess.run([PROGRAM, str(target), technique, deed], capture_output=True, timeout=120, check=False,
                           input=b"typed", env={**os.environ, "HOME": "/nonexistent"})
     wait_for_fronts()
     return done.returncode, done.stdout.decode() + done.stderr.decode()
@@ -52,7 +52,7 @@ def wait_for_fronts():
         all_of = [line.split(maxsplit=3) for line in
                   subprocess.run(["ps", "-eo", "pid=,ppid=,stat=,comm="], capture_output=True, check=True).stdout.decode().splitlines()]
         names = {pid: name for pid, _, _, name in all_of}
-        return [pid for pid, parent, state, name in all_of if name == "vmsight-front" and state[0] != "Z"
+        return [pid for pid, parent, state, name in all_of if name in ("vmsight-front", "vmsight-watch") and state[0] != "Z"
                 and not names.get(parent, "").startswith(("vmsight", "misbehaving", "python"))]
     end = time.monotonic() + 10
     while fronts():
@@ -83,7 +83,7 @@ def check_deeds(guest, techniques):
         # Our agent's port leads through QEMU to the guest, who sent the bytes in the first place.
         wanted = [deed for deed in deeds() if deed != "holds" or technique != "agent:vmsight"]
         for deed in wanted:
-            status, said = misbehaves(guest, technique, deed)
+            status, said = misbehaves(guest.pid, technique, deed)
             expect(status in (0, ENDED), f"{technique}: {deed}: exit status {status}: {said}")
             expect(status == ENDED or said.strip() == "refused", f"{technique}: {deed}: {said}")
         runs_on(guest)
@@ -103,11 +103,11 @@ def whole_calls(lines):
     return calls
 
 
-def traced(guest, words, technique):
+def traced(target, words, technique):
     """What the interpreting process called after it had entered its sandbox, by names; and that of its threads."""
     verb, *others = words
     file = os.path.join(FOLDER.name, "trace")
-    command = ["strace", "-f", "-qq", "-o", file, VMSIGHT, verb, str(guest.pid), *others]
+    command = ["strace", "-f", "-qq", "-o", file, VMSIGHT, verb, str(target), *others]
     if technique:
         command += ["--technique", technique]
     done = subprocess.run(command, capture_output=True, timeout=120, check=False, stdin=subprocess.DEVNULL)
@@ -116,6 +116,7 @@ def traced(guest, words, technique):
     entered = [i for i, (_, call) in enumerate(lines)
                if call.startswith("seccomp(SECCOMP_SET_MODE_FILTER") and call.endswith("= 0")]
     expect(len(entered) == 1, f"{command}: entered {len(entered)} sandboxes")
+    check_before(lines[:entered[0]], str(target))
     parser = {lines[entered[0]][0]}
     calls = []
     for pid, call in lines[entered[0] + 1:]:
@@ -127,9 +128,43 @@ def traced(guest, words, technique):
     return calls
 
 
-def check_calls(guest, words, technique=None):
+def check_before(lines, target):
+    """Of an image no more is read than the first bytes, by which it is known whether room to unpack it is needed."""
+    if not target.startswith("/"):
+        return
+    calls = [call for _, call in lines]
+    opened = [i for i, call in enumerate(calls) if call.startswith("openat(") and f'"{target}"' in call]
+    expect(len(opened) == 1, f"{target} was opened {len(opened)} times")
+    file = calls[opened[0]].rsplit("= ", 1)[1]
+    after = calls[opened[0] + 1:]
+    sizes = [int(call.rsplit("= ", 1)[1]) for call in after if re.match(rf"p?read(64)?\({file},", call)]
+    expect(sum(sizes) <= 64, f"{target}: {sizes} bytes were read before the sandbox")
+    expect(not [call for call in after if re.match(rf"mmap\([^)]*, {file},", call)], f"{target} was mapped before the sandbox")
+
+
+def check_images(guest):
+    """An image is looked at by nobody who has rights: what says where in it which memory is, what unpacks it."""
+    plain = os.path.join(FOLDER.name, "image.core")
+    vmsight("snapshot", guest.pid, plain)
+    subprocess.run(["gzip", "-1", "-k", plain], check=True)
+    packed = plain + ".gz"
+    # There is no connection and no view yet, and a file without a name to unpack into may be written.
+    wanted = [deed for deed in deeds() if deed not in ("holds", "map", "descriptors")]
+    for deed in wanted:
+        status, said = misbehaves(packed, "file", deed)
+        expect(status in (0, ENDED) and (status == ENDED or said.strip() == "refused"), f"{packed}: {deed}: {status}: {said}")
     names = set()
-    for call in traced(guest, words, technique):
+    for image in (plain, packed):
+        for words in (["ps"], ["info"], ["state", "--json"], ["check"], ["snapshot", os.path.join(FOLDER.name, "copy"), "--force"]):
+            names |= check_calls(image, words)
+    for image in (plain, packed):
+        os.unlink(image)
+    print(f"images: {len(wanted)} deeds refused; {' '.join(sorted(names))}", flush=True)
+
+
+def check_calls(target, words, technique=None):
+    names = set()
+    for call in traced(target, words, technique):
         name = re.match(r"(\w+)\(", call)
         if not name:  # a signal, the end
             continue
@@ -137,9 +172,9 @@ def check_calls(guest, words, technique=None):
         if name.group(1) not in ALLOWED:
             expect(re.search(r"= -1 (EACCES|EPERM|ENOSYS)", call), f"{words} {technique}: {call}")
         if name.group(1) in WRITES:
-            expect(words[0] == "snapshot", f"{words} {technique}: {call}")
+            expect(words[0] == "snapshot" or str(target).endswith(".gz"), f"{words} {technique}: {call}")
         if name.group(1) == "process_vm_readv":
-            expect(call.startswith(f"process_vm_readv({guest.pid},"), f"{words} {technique}: {call}")
+            expect(call.startswith(f"process_vm_readv({target},"), f"{words} {technique}: {call}")
     return names
 
 
@@ -187,14 +222,20 @@ def check_files_of_verbs(guest):
         expect(" on disk" in said and "init" in vmsight("ps", file), said)
         expect(os.stat(file).st_uid == os.geteuid() and os.stat(file).st_mode & 0o777 == 0o600, os.stat(file))
         os.unlink(file)
-    with subprocess.Popen([VMSIGHT, "snapshot", str(guest.pid), os.path.join(FOLDER.name, "half")], stdout=subprocess.DEVNULL,
-                          stderr=subprocess.DEVNULL) as process:
+    for technique in ("live-read", "live-interface:pmemsave"):  # by whom the file is written, and who is busy then
+        check_half_a_snapshot(guest, technique)
+
+
+def check_half_a_snapshot(guest, technique):
+    with subprocess.Popen([VMSIGHT, "snapshot", str(guest.pid), os.path.join(FOLDER.name, "half"), "--technique", technique],
+                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         half = os.path.join(FOLDER.name, f"half.partial-{process.pid}")
         while not os.path.exists(half) or os.stat(half).st_size == 0:
-            expect(process.poll() is None, "it ended without a file")
+            expect(process.poll() is None, f"{technique}: it ended without a file")
         process.send_signal(signal.SIGINT)
     wait_for_fronts()
-    expect(not [name for name in os.listdir(FOLDER.name) if name.startswith("half")], os.listdir(FOLDER.name))
+    left = [name for name in os.listdir(FOLDER.name) if name.startswith("half")]
+    expect(not left, f"{technique}, interrupted: {left}")
 
 
 def check_descriptors(guest):
@@ -244,10 +285,11 @@ def test(backend="memfd", kernel="6.1-cloud"):
         check_deeds(guest, SANDBOXED[backend])
         names = set()
         for words in VERBS:
-            names |= check_calls(guest, words)
+            names |= check_calls(guest.pid, words)
         for technique in SANDBOXED[backend]:
-            names |= check_calls(guest, ["ps"], technique)
+            names |= check_calls(guest.pid, ["ps"], technique)
         print(f"{len(VERBS)} verbs and {len(SANDBOXED[backend])} techniques call: {' '.join(sorted(names))}")
+        check_images(guest)
         runs_on(guest)
         check_reader_ends(guest)
 

@@ -53,7 +53,7 @@ std::string pack_traps(const std::vector<OwnTrap>& traps) {
   for (const OwnTrap& trap : traps) {
     text += fmt::format("{:x} {:d}", trap.address.raw(), trap.is_new);
     for (const std::string& bytes : {trap.code, trap.before}) {
-      text += ' ';
+      text += " x";
       for (const char byte : bytes) text += fmt::format("{:02x}", static_cast<unsigned char>(byte));
     }
     text += '\n';
@@ -64,6 +64,8 @@ std::string pack_traps(const std::vector<OwnTrap>& traps) {
 namespace {
 
 std::optional<std::string> bytes_of(std::string_view digits) {
+  if (!digits.starts_with('x')) return std::nullopt;
+  digits.remove_prefix(1);
   std::string bytes;
   for (; digits.size() >= 2; digits.remove_prefix(2)) {
     const auto byte = parse_whole<std::uint8_t>(digits.substr(0, 2), 16);
