@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -20,6 +21,7 @@
 #include "attach/front_service.h"
 #include "attach/kept_memory.h"
 #include "attach/page_tables.h"
+#include "base/clock.h"
 #include "base/socket_fd.h"
 #include "base/text.h"
 
@@ -60,13 +62,13 @@ bool receive_all(int socket, std::span<std::byte> into) {
   return true;
 }
 
-template <typename T>
-std::span<const std::byte> bytes_of(const T& object) {
-  return std::as_bytes(std::span(&object, 1));
-}
-
-bool send_text(int socket, std::string_view text) {
-  return send_all(socket, std::as_bytes(std::span(text)));
+/// As one message: each send wakes the other side.
+template <typename Head>
+bool send_message(int socket, const Head& head, std::string_view text, std::string_view more) {
+  std::string message(reinterpret_cast<const char*>(&head), sizeof head);
+  message.reserve(sizeof head + text.size() + more.size());
+  message.append(text).append(more);
+  return send_all(socket, std::as_bytes(std::span(message)));
 }
 
 bool receive_text(int socket, std::size_t size, std::string& into) {
@@ -185,7 +187,7 @@ bool answer(int socket, const Result<std::string>& done) {
   }
   head.size = static_cast<std::uint32_t>(text.size());
   head.hint_size = static_cast<std::uint32_t>(hint.size());
-  return send_all(socket, bytes_of(head)) && send_text(socket, text) && send_text(socket, hint);
+  return send_message(socket, head, text, hint);
 }
 
 Error front_ended() {
@@ -195,16 +197,30 @@ Error front_ended() {
           .os_errno = EPIPE};
 }
 
-/// nullopt if there was none.
-std::optional<Result<std::string>> receive_answer(int socket, int patience_ms) {
-  Answer head;
-  std::string said, hint;
+/// While a guest stands and its pages are asked for one after the other, who sleeps between them makes it stand longer by as
+/// much as it takes to wake him.
+void await_awake(int socket) {
+  constexpr std::uint64_t longest_ns = 300'000;
+  pollfd event{.fd = socket, .events = POLLIN, .revents = 0};
+  for (const Stopwatch watch; ::poll(&event, 1, 0) == 0 && watch.elapsed_ns() < longest_ns;)
+    ::sched_yield();
+}
+
+bool comes_within(int socket, int patience_ms) {
   pollfd event{.fd = socket, .events = POLLIN, .revents = 0};
   int ready = 0;
   do {
     ready = ::poll(&event, 1, patience_ms);
   } while (ready < 0 && errno == EINTR);
-  if (ready <= 0 || !receive_all(socket, std::as_writable_bytes(std::span(&head, 1))) ||
+  return ready > 0;
+}
+
+/// nullopt if there was none.
+std::optional<Result<std::string>> receive_answer(int socket, int patience_ms) {
+  Answer head;
+  std::string said, hint;
+  if (patience_ms >= 0 && !comes_within(socket, patience_ms)) return std::nullopt;
+  if (!receive_all(socket, std::as_writable_bytes(std::span(&head, 1))) ||
       !receive_text(socket, head.size, said) || !receive_text(socket, head.hint_size, hint)) {
     return std::nullopt;
   }
@@ -231,10 +247,22 @@ void on_owner(int) {
   errno = saved;
 }
 
-/// He may have ended before it was said that we work.
+void tell_of_owner(bool wanted) {
+  const int flags = ::fcntl(owner, F_GETFL);
+  ::fcntl(owner, F_SETFL, wanted ? flags | O_ASYNC : flags & ~O_ASYNC);
+}
+
+/// Of what may take long. He may have ended before it was said that we work.
 void begin_work() {
   works = 1;
-  if (owner >= 0) on_owner(SIGIO);
+  if (owner < 0) return;
+  tell_of_owner(true);
+  on_owner(SIGIO);
+}
+
+void end_work() {
+  if (works != 0 && owner >= 0) tell_of_owner(false);  // each request would be a signal
+  works = 0;
 }
 
 void watch_owner(int socket, FrontService* service) {
@@ -249,7 +277,6 @@ void watch_owner(int socket, FrontService* service) {
   sigaddset(&asked, SIGIO);
   ::sigprocmask(SIG_UNBLOCK, &asked, nullptr);
   ::fcntl(socket, F_SETOWN, ::getpid());
-  ::fcntl(socket, F_SETFL, ::fcntl(socket, F_GETFL) | O_ASYNC);
 }
 
 /// A process of its own: it has no output, and is deaf to the terminal.
@@ -296,8 +323,9 @@ void serve_requests(int socket, const FrontDuties& duties) {
     const auto opened = desk.open_memories();
     if (!answer(socket, opened) || !opened) return;
   }
-  while (true) {
-    works = 0;
+  for (bool is_brief = false;;) {
+    end_work();
+    if (is_brief) await_awake(socket);
     Request request;
     std::string name, text;
     if (!receive_all(socket, std::as_writable_bytes(std::span(&request, 1)))) return;
@@ -306,7 +334,8 @@ void serve_requests(int socket, const FrontDuties& duties) {
         !receive_text(socket, request.text_size, text)) {
       return;
     }
-    begin_work();
+    is_brief = request.task == Front::Task::memory && MemoryDesk::is_brief(text);
+    if (!is_brief) begin_work();
     if (!answer(socket, desk.do_task(request.task, name, text))) return;
   }
 }
@@ -376,12 +405,12 @@ Result<std::string> Front::ask(Task task, std::string_view name, std::string_vie
   const Request request{.task = task,
                         .name_size = static_cast<std::uint32_t>(name.size()),
                         .text_size = static_cast<std::uint32_t>(text.size())};
-  if (!send_all(socket_.get(), bytes_of(request)) || !send_text(socket_.get(), name) ||
-      !send_text(socket_.get(), text)) {
+  if (!send_message(socket_.get(), request, name, text)) {
     socket_.reset();
     return front_ended();
   }
   const bool is_of_cache = task == Task::list || task == Task::read || task == Task::replace;
+  if (task == Task::memory && MemoryDesk::is_brief(text)) await_awake(socket_.get());
   auto answered = receive_answer(socket_.get(), is_of_cache ? cache_patience_ms : -1);
   if (answered) return *std::move(answered);
   // What comes now, if anything, would be taken for the answer to what is asked next.

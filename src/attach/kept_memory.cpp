@@ -212,6 +212,11 @@ class KeptMemory final : public MemoryDecorator {
 
 }  // namespace
 
+bool MemoryDesk::is_brief(std::string_view question) {
+  Question asked;
+  return take(question, asked) && (asked.task == Task::read || asked.task == Task::look);
+}
+
 Result<std::string> MemoryDesk::answer(std::string_view question) {
   Question asked;
   if (!take(question, asked)) return no_question();

@@ -22,6 +22,9 @@ class MemoryDesk {
  public:
   explicit MemoryDesk(std::unique_ptr<GuestMemory> memory) : memory_(std::move(memory)) {}
 
+  /// Whether it is answered soon: reads are, to begin a view may take long.
+  static bool is_brief(std::string_view question);
+
   /// A question of KeptMemory's. usage if it is none.
   Result<std::string> answer(std::string_view question);
 
