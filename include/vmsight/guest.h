@@ -88,7 +88,8 @@ Result<void> open_memory(Guest& guest, const AttachOptions& options);
 /// the rights to open files of the cache and to ask the monitor for registers: later calls ask it. A technique that holds
 /// a connection to QEMU, or borrows threads of it, is opened anew by the front, which reads for us.
 ///
-/// Nothing is done if it was done before, as by open_guest() of an image. Nothing is done, and why is the value, if the host's kernel has no filters of system calls. "" if the process is in
+/// Nothing is done if it was done before, as by open_guest() of an image. Nothing is done, and why is the value, if the host's kernel has no filters of system calls, or the technique halts the
+/// guest while it is read by an interface of QEMU: page by page, which through another process would take longer. "" if the process is in
 /// the sandbox. os, unsupported; errors of open_view(): after one the guest is good for nothing but to be destroyed. A process
 /// that reads memory by itself (not by a mapping) is ended some seconds after QEMU has, so that it reads nobody else's.
 Result<std::string> enter_sandbox(Guest& guest, const AttachOptions& options);

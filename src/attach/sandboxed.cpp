@@ -18,6 +18,7 @@ namespace {
 
 /// Of a guest's memories: the process that this one must read, and those that the front is to read instead.
 struct Division {
+  std::string impossible;  // why there can be no sandbox, or ""
   pid_t process = 0;
   std::vector<std::unique_ptr<GuestMemory>*> kept;
 };
@@ -27,7 +28,10 @@ Result<Division> divide(Guest& guest) {
   for (auto* memory : {&guest.live, &guest.memory}) {
     if (!*memory) continue;
     VMSIGHT_TRY(const ReadRights rights, (*memory)->prepare());
-    if (!rights.suffice) {
+    if (!rights.suffice && (*memory)->nature().is_read_halted()) {
+      division.impossible = fmt::format("the guest would stand longer while the front reads by {}",
+                                        (*memory)->technique());
+    } else if (!rights.suffice) {
       division.kept.push_back(memory);
     } else if (rights.process != 0) {
       division.process = rights.process;  // QEMU's, whichever memory says so
@@ -80,6 +84,7 @@ Result<std::string> enter_sandbox(Guest& guest, const AttachOptions& options) {
   if (guest.vm && MonitorSession::is_open(guest.vm->info()))
     duties.page_tables = page_tables_of(*guest.vm);
   VMSIGHT_TRY(const Division division, divide(guest));
+  if (!division.impossible.empty()) return division.impossible;
   std::vector<Kept> kept;
   for (auto* memory : division.kept) {
     const Kept& one = kept.emplace_back(*memory);
