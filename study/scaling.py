@@ -4,96 +4,44 @@ What one monitor costs another is the host's processors only: each looks into a 
 VM is what an operator starts.
 """
 
-import contextlib
-import json
 import os
-import signal
-import subprocess
-import threading
 import time
 
 from figures import spread
-from impact import ATTACH_SECONDS, WatchError
+from impact import Watcher, WatchError
 
-END_SECONDS = 60       # a view of the slowest interface takes seconds
 LONGER_THAN_START = 5  # times
 
 
-class Loop:
-    """`vmsight study loop` of one VM."""
-
-    def __init__(self, program, pid, technique, rate):
-        self.process = subprocess.Popen(
-            [str(program), "study", "loop", str(pid), "--technique", technique, "--rate", str(rate or 0)],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        self.late = False
-
-    def await_ready(self, deadline):
-        with self.limit(deadline - time.monotonic()):
-            line = self.process.stdout.readline()
-        if b"ready" not in line:
-            self.fail(f"no state within {ATTACH_SECONDS} s")
-
-    def cpu(self):
-        """Seconds that it and its children that ended have used; proc(5)."""
-        with open(f"/proc/{self.process.pid}/stat", encoding="utf-8", errors="replace") as file:
-            fields = file.read().rpartition(") ")[2].split()
-        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-
-    def end(self):
-        """What it says of itself, after stop()."""
-        with self.limit(END_SECONDS):
-            out, errors = self.process.communicate()
-        lines = out.decode().strip().splitlines()
-        if self.process.returncode != 0 or not lines:
-            self.fail(f"did not end within {END_SECONDS} s", errors)
-        return json.loads(lines[-1])
-
-    @contextlib.contextmanager
-    def limit(self, seconds):
-        """Whoever takes longer is killed, and it is remembered."""
-        def kill():
-            self.late = True
-            self.process.kill()
-        timer = threading.Timer(max(seconds, 0.001), kill)
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
-
-    def fail(self, why_late, errors=None):
-        self.process.kill()
-        errors = self.process.communicate()[1] if errors is None else errors
-        said = errors.decode(errors="replace").strip().splitlines()
-        raise WatchError(why_late if self.late else said[0].removeprefix("vmsight: ") if said else "ended at once")
+def cpu_of(watcher):
+    """Seconds that it and its children that ended have used; proc(5)."""
+    with open(f"/proc/{watcher.process.pid}/stat", encoding="utf-8", errors="replace") as file:
+        fields = file.read().rpartition(") ")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def at_once(program, pids, technique, rate, seconds):
     """All of these VMs for so long, and long enough that it does not matter that they began one after the other; WatchError if
     one fails. CPU is that of all monitors, once all had begun."""
-    loops = [Loop(program, pid, technique, rate) for pid in pids]
+    watchers = [Watcher(program, pid, technique, rate) for pid in pids]
     try:
-        deadline, ready = time.monotonic() + ATTACH_SECONDS, []
-        for loop in loops:
-            loop.await_ready(deadline)
+        ready = []
+        for watcher in watchers:
+            watcher.await_ready()
             ready.append(time.monotonic())
-        begun, before = time.monotonic(), sum(loop.cpu() for loop in loops)
+        begun, before = time.monotonic(), sum(map(cpu_of, watchers))
         time.sleep(max(seconds, LONGER_THAN_START * (ready[-1] - ready[0])))
-        used, took = sum(loop.cpu() for loop in loops) - before, time.monotonic() - begun
-        for loop in loops:
-            loop.stop()
-        told = [loop.end() for loop in loops]
-    except (FileNotFoundError, ProcessLookupError):
+        used, took = sum(map(cpu_of, watchers)) - before, time.monotonic() - begun
+        for watcher in watchers:
+            watcher.stop()
+        told = [watcher.end() for watcher in watchers]
+    except FileNotFoundError:
         raise WatchError("one of the monitors ended") from None
     finally:
-        for loop in loops:
-            if loop.process.poll() is None:
-                loop.process.kill()
-                loop.process.wait()
+        for watcher in watchers:
+            if watcher.process.poll() is None:
+                watcher.process.kill()
+                watcher.process.wait()
     return {"rates": [one["rate"] for one in told], "view_ms": [one["view_ns"]["median"] / 1e6 for one in told],
             "pause_share": max(one["pause_share"] for one in told), "missed": sum(one["missed"] for one in told),
             "cpu_percent": 100 * used / took, "seconds": took}
