@@ -73,9 +73,8 @@ struct Guest {
 };
 
 /// Opens what `spec` names: a VM as find_vm() finds it, or the path of an image. With options.sandbox an image is not
-/// looked at before enter_sandbox() was done, here. If a killed vmsight
-/// left that VM changed, the change is undone first and passed to options.recovered. Errors of
-/// find_vm(), open_vm(), open_image(), enter_sandbox().
+/// looked at before enter_sandbox() was done, here. If a killed vmsight left that VM changed, the change is undone first
+/// and passed to options.recovered. Errors of find_vm(), open_vm(), open_image(), enter_sandbox().
 Result<Guest> open_guest(const std::string& spec, const AttachOptions& options);
 
 /// Chooses a technique. unsupported, with the reason, if the one asked for cannot be had.
@@ -88,10 +87,13 @@ Result<void> open_memory(Guest& guest, const AttachOptions& options);
 /// the rights to open files of the cache and to ask the monitor for registers: later calls ask it. A technique that holds
 /// a connection to QEMU, or borrows threads of it, is opened anew by the front, which reads for us.
 ///
-/// Nothing is done if it was done before, as by open_guest() of an image. Nothing is done, and why is the value, if the host's kernel has no filters of system calls, or the technique halts the
-/// guest while it is read by an interface of QEMU: page by page, which through another process would take longer. "" if the process is in
-/// the sandbox. os, unsupported; errors of open_view(): after one the guest is good for nothing but to be destroyed. A process
-/// that reads memory by itself (not by a mapping) is ended some seconds after QEMU has, so that it reads nobody else's.
+/// A process that reads memory by itself (not by a mapping) is ended some seconds after QEMU has, so that it reads nobody
+/// else's. Nothing is done if it was done before, as by open_guest() of an image.
+///
+/// The value is "" if the process is in the sandbox. Else nothing is done, and it says why: the host's kernel has no
+/// filters of system calls, or the technique halts the guest while it is read by an interface of QEMU, page by page, which
+/// through another process would take longer. os, unsupported; errors of open_view(): after one the guest is good for
+/// nothing but to be destroyed.
 Result<std::string> enter_sandbox(Guest& guest, const AttachOptions& options);
 
 /// Finds the kernel that runs, again if there was one: a guest that rebooted has another. The

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <sched.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -21,7 +20,6 @@
 #include "attach/front_service.h"
 #include "attach/kept_memory.h"
 #include "attach/page_tables.h"
-#include "base/clock.h"
 #include "base/socket_fd.h"
 #include "base/text.h"
 
@@ -197,15 +195,6 @@ Error front_ended() {
           .os_errno = EPIPE};
 }
 
-/// While a guest stands and its pages are asked for one after the other, who sleeps between them makes it stand longer by as
-/// much as it takes to wake him.
-void await_awake(int socket) {
-  constexpr std::uint64_t longest_ns = 300'000;
-  pollfd event{.fd = socket, .events = POLLIN, .revents = 0};
-  for (const Stopwatch watch; ::poll(&event, 1, 0) == 0 && watch.elapsed_ns() < longest_ns;)
-    ::sched_yield();
-}
-
 bool comes_within(int socket, int patience_ms) {
   pollfd event{.fd = socket, .events = POLLIN, .revents = 0};
   int ready = 0;
@@ -323,9 +312,8 @@ void serve_requests(int socket, const FrontDuties& duties) {
     const auto opened = desk.open_memories();
     if (!answer(socket, opened) || !opened) return;
   }
-  for (bool is_brief = false;;) {
+  while (true) {
     end_work();
-    if (is_brief) await_awake(socket);
     Request request;
     std::string name, text;
     if (!receive_all(socket, std::as_writable_bytes(std::span(&request, 1)))) return;
@@ -334,8 +322,7 @@ void serve_requests(int socket, const FrontDuties& duties) {
         !receive_text(socket, request.text_size, text)) {
       return;
     }
-    is_brief = request.task == Front::Task::memory && MemoryDesk::is_brief(text);
-    if (!is_brief) begin_work();
+    if (request.task != Front::Task::memory || !MemoryDesk::is_brief(text)) begin_work();
     if (!answer(socket, desk.do_task(request.task, name, text))) return;
   }
 }
@@ -410,7 +397,6 @@ Result<std::string> Front::ask(Task task, std::string_view name, std::string_vie
     return front_ended();
   }
   const bool is_of_cache = task == Task::list || task == Task::read || task == Task::replace;
-  if (task == Task::memory && MemoryDesk::is_brief(text)) await_awake(socket_.get());
   auto answered = receive_answer(socket_.get(), is_of_cache ? cache_patience_ms : -1);
   if (answered) return *std::move(answered);
   // What comes now, if anything, would be taken for the answer to what is asked next.
