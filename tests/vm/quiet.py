@@ -6,7 +6,8 @@ gdbstub halts the guest for each time. A KERNEL may name a QEMU, too, as 6.12@10
 breaks what a 6.12 guest holds in memory, watched or not.
 
 nginx, redis, cron and (if there are five minutes) PostgreSQL run on the guest and are asked for things; shells run loops
-with pipes and files; functions are traced, kprobes are set, modules are loaded; half way the guest reboots. Alarms are
+with pipes and files; functions are traced, kprobes are set, modules are loaded, and on 6.1 the kernel is live-patched;
+half way the guest reboots. Alarms are
 excused only by EXPECTED, by rule, text and reason, and those that must come are missed if they do not.
 """
 import re
@@ -16,7 +17,7 @@ from collections import Counter
 
 from harness import TRACE_FUNCTIONS, TRACE_NOTHING, TRACER, Guest, expect, main
 from services import ask
-from vmlab_lib import services
+from vmlab_lib import live_patch, services
 from vmlab_lib.services import shell
 from vmlab_lib.workloads import free_port
 from watch import watching
@@ -25,6 +26,7 @@ BOOT_MODULES = "virtio|virtio_ring|virtio_pci\\w*|virtio_\\w+|net_failover|failo
 # (rule, what it says, why): what happens here and is to be told.
 EXPECTED = [("module loaded", r"module (nbd|zram|zsmalloc) \(", "the load inserts it"),
             ("module loaded", rf"module ({BOOT_MODULES}) \(", "the guest boots again, and mounts the disk of its services"),
+            ("module loaded", rf"module {live_patch.NAME} \(", "the live patch is one"),
             ("new listener", r"(nginx|redis-server|postgres) pid=\d+ listens on \S+:(80|6379|5432)$", "they start after the reboot")]
 POSTGRES_FROM = 300  # seconds: it starts slowly, and after the reboot under the probes:
 PROBED_PATIENCE = 900  # initdb runs programs and pipes, and engine gdbstub stops the guest at each
@@ -68,7 +70,15 @@ def modules(guest):
     shell(guest, "insmod /modules/nbd.ko || busybox insmod /modules/zram.ko; sleep 5; busybox rmmod nbd || busybox rmmod zram")
 
 
-LOAD = [web, database, files, commands, tracing, web, kprobes, modules]
+def patching(guest):
+    """One kernel, as the lab can build its modules."""
+    if guest.options.kernel == "6.1":
+        live_patch.apply(guest, guest.options.kernel)
+        time.sleep(5)
+        live_patch.revert(guest)
+
+
+LOAD = [web, database, files, commands, tracing, web, kprobes, modules, patching]
 
 
 class Alarms:
@@ -120,6 +130,8 @@ def watched(rules, seconds, name):
             took = time.monotonic() - begun
             loads = alarms.by_reason[EXPECTED[0][0], EXPECTED[0][2]]
             expect(loads >= rounds, f"{rounds} modules were loaded, {loads} told")
+            patches = alarms.by_reason[EXPECTED[2][0], EXPECTED[2][2]]
+            expect(patches >= (rounds if kernel == "6.1" else 0), f"{rounds} live patches were loaded, {patches} told")
         for (rule, reason), count in alarms.by_reason.items():
             print(f"{name}: {count} expected: {rule}: {reason}")
         print(f"{name}, {rules} rules: {took:.0f} s, {rounds} rounds and a reboot, no other alarm; watch said: {watch.said()}", flush=True)
