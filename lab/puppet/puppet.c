@@ -181,6 +181,8 @@ static int run_poweroff(char* argument) {
 
 static int run_call(char* argument) { return call(argument ? argument : ""); }
 
+static int run_prepare(char* argument) { return prepare(argument ? argument : ""); }
+
 static int run_stick(char* argument) {
   char* name = strsep(&argument, " ");
   char* cpu = strsep(&argument, " ");
@@ -232,6 +234,10 @@ static const Command commands[] = {
     {"call",
      "NAME: a call that only attacks make, harmless where it was mended; its PID and result",
      run_call},
+    {"prepare",
+     "dirty-pipe|gigabyte-line|tls-listen: half a call (see /tmp/NAME.ready), the rest on "
+     "/tmp/NAME.go",
+     run_prepare},
     {"stick",
      "vfork|real-time|acct|root|sent CPU SECONDS: a process for detectors, after that time",
      run_stick},

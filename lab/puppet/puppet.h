@@ -107,6 +107,10 @@ int call(const char* name);  // in a process of its own; prints its PID and what
 // Starts a process that does not get on, on that CPU, after that time; prints its PID.
 int stick(const char* name, int cpu, int delay_s);
 
+// ---- prepared.c: what a kernel that is mended does not let happen ----
+
+int prepare(const char* name);  // half a call, and the rest on a sign; prints its PID
+
 // ---- crash.c ----
 
 int load_crash_kernel(const char* command_line);  // from /dev/vda

@@ -2,15 +2,19 @@
 """calls.py [kvm] KERNEL... - the shipped rules about vulnerable functions fire on a harmless call of each.
 
 The guest makes the call in a process of its own and says its PID and what became of it; the alarm must be of the rule,
-name that PID, and be the only one. What every program does meanwhile (files, pipes, programs) raises none. With `kvm`
-the guests run by real KVM on the lab's nested host, and are probed by engine kvm.
+name that PID, and be the only one. What every program does meanwhile (files, pipes, programs) raises none. Three states
+that a kernel which is mended does not come to are written into the guest's memory between two halves of a call: with
+Dirty Pipe a file that may only be read is then really changed. With `kvm` the guests run by real KVM on the lab's nested
+host, and are probed by engine kvm.
 """
 import json
+import struct
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 
+from check import DirectMap, offset, quad, symbol, task_of
 from harness import VMSIGHT, Guest, expect, main_nested, vmsight
 from probe_kvm import outer_run
 from watch import Watch, settles, shell
@@ -73,6 +77,60 @@ def fires(guest, watch, name, rule):
     expect(len(new) == 1 and new[0]["rule"] == rule and new[0]["output_fields"]["tgid"] == pid, (name, said, new))
 
 
+# What is written in the guest where a kernel that is not mended would be by itself: (address, bytes).
+
+def mergeable_page(guest, memory, first, _):
+    """The flag that a page of a file in a pipe must not have."""
+    pipe = memory.pointer(first + offset(guest, "file", "private_data"))
+    ring = memory.pointer(pipe + offset(guest, "pipe_inode_info", "bufs"))
+    return ring + offset(guest, "pipe_buffer", "flags"), struct.pack("<I", 0x10)  # PIPE_BUF_FLAG_CAN_MERGE
+
+
+def gigabyte_buffer(guest, memory, first, _):
+    lines = memory.pointer(first + offset(guest, "file", "private_data"))
+    return lines + offset(guest, "seq_file", "size"), quad(1 << 30)
+
+
+def upper_protocol(guest, memory, first, zeros):
+    """One that has no way to be cloned: all its functions are null."""
+    sock = memory.pointer(memory.pointer(first + offset(guest, "file", "private_data")) + offset(guest, "socket", "sk"))
+    return sock + offset(guest, "inet_connection_sock", "icsk_ulp_ops"), quad(zeros)
+
+
+# call: (rule, what is written, what becomes of the call)
+PREPARED = {
+    "dirty-pipe": ("Dirty Pipe (CVE-2022-0847)", mergeable_page, "0"),
+    "gigabyte-line": ("seq_file of a gigabyte (CVE-2021-33909)", gigabyte_buffer, "0"),
+    "tls-listen": ("TLS socket that listens (CVE-2023-0461)", upper_protocol, "EINVAL"),
+}
+
+
+def goes_all_the_way(guest, watch, memory, zeros, name):
+    rule, state_of, result = PREPARED[name]
+    watch.read()
+    before = len(watch.alarms)
+    pid = int(guest.puppet(f"prepare {name}").decode().strip().removeprefix("pid="))
+    first, _, ready = shell(guest, f"while ! test -e /tmp/{name}.ready; do sleep 0.1; done; cat /tmp/{name}.ready").split()
+    expect(ready == "0", f"{name}: not prepared: {ready}")
+    descriptors = memory.pointer(memory.pointer(task_of(guest, pid) + offset(guest, "task_struct", "files"))
+                                 + offset(guest, "files_struct", "fdt"))
+    file = memory.pointer(memory.pointer(descriptors + offset(guest, "fdtable", "fd")) + 8 * int(first))
+    with memory.changed(state_of(guest, memory, file, zeros)):
+        done = shell(guest, f"touch /tmp/{name}.go; while ! test -e /tmp/{name}.done; do sleep 0.1; done; cat /tmp/{name}.done").split()[2]
+    expect(done == result, f"{name}: {done}, expected {result}")
+    settles(lambda: watch.read() or len(watch.alarms) > before, f"{name} raises no alarm", watch, 60)
+    time.sleep(0.5)
+    watch.read()
+    new = watch.alarms[before:]
+    print(f"{name}: {new[0]['output']}")
+    expect([alarm["rule"] for alarm in new if alarm["rule"] not in ALSO.get(name, [])] == [rule]
+           and all(alarm["output_fields"]["tgid"] == pid for alarm in new), (name, new))
+
+
+# The smaller of two sizes is reached as well.
+ALSO = {"gigabyte-line": ["long line of a seq_file (CVE-2021-33909)"]}
+
+
 def ordinary(guest, watch):
     shell(guest, "for i in 1 2 3 4 5; do ls -l /bin | grep busybox | cat > /tmp/list; done; cat /proc/self/mountinfo /proc/net/unix")
     time.sleep(1)
@@ -101,6 +159,8 @@ def called(kernel, **options):
                 guest.puppet(f"module {module}")
             except Exception as error:  # noqa: BLE001  not every kernel has each as a module
                 print(f"module {module}: {error}")
+        memory = DirectMap(guest)
+        zeros = symbol(guest, "empty_zero_page")
         watch = Watch(guest, own.name)
         watch.started(120)
         if "accel" in options:
@@ -111,6 +171,11 @@ def called(kernel, **options):
         for name, (rule, absent) in CALLS.items():
             if kernel not in absent:
                 fires(guest, watch, name, rule)
+        shell(guest, "echo innocent > /tmp/read-only; chmod 444 /tmp/read-only")
+        for name in PREPARED:
+            goes_all_the_way(guest, watch, memory, zeros, name)
+        changed = shell(guest, "cat /tmp/read-only").strip()
+        expect(changed == "iEVILent", f"Dirty Pipe was not done: {changed}")
         watch.end()
         guest.report()  # it lives
 
