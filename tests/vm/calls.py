@@ -169,7 +169,7 @@ def called(kernel, **options):
         ordinary(guest, watch)
         wait_for_module(guest, watch)
         for name, (rule, absent) in CALLS.items():
-            if kernel not in absent:
+            if guest.options.kernel not in absent:
                 fires(guest, watch, name, rule)
         shell(guest, "echo innocent > /tmp/read-only; chmod 444 /tmp/read-only")
         for name in PREPARED:

@@ -40,7 +40,15 @@ def expect(condition, message):
 
 
 class Guest(lab_guest.Guest):
-    """The lab's; of one that no longer answers it is said where its processors and tasks are."""
+    """The lab's; of one that no longer answers it is said where its processors and tasks are.
+
+    A kernel may name a QEMU, too, as 6.12@10.0: that of Debian 12, 7.2, now and then breaks what a 6.12 guest holds in
+    memory, watched or not.
+    """
+
+    def __init__(self, name=None, **options):
+        kernel, _, qemu = options.get("kernel", "").partition("@")
+        super().__init__(name, **{**options, **({"kernel": kernel, "qemu": qemu} if qemu else {})})
 
     def __exit__(self, failure, *details):
         if failure in (LineTimeout, TimeoutError):

@@ -2,8 +2,7 @@
 """quiet.py RULES SECONDS KERNEL... - rules that ship and are on are silent while servers work as they do every day.
 
 RULES are `all`, or `few`: all but the emergency rules. Those probe execve(), reads of /proc and pipes, which engine
-gdbstub halts the guest for each time. A KERNEL may name a QEMU, too, as 6.12@10.0: that of Debian 12, 7.2, now and then
-breaks what a 6.12 guest holds in memory, watched or not.
+gdbstub halts the guest for each time.
 
 nginx, redis, cron and (if there are five minutes) PostgreSQL run on the guest and are asked for things; shells run loops
 with pipes and files; functions are traced, kprobes are set, modules are loaded, and on 6.1 the kernel is live-patched;
@@ -115,9 +114,8 @@ def work(guest, alarms, until):
     return rounds
 
 
-def watched(rules, seconds, name):
-    kernel, _, qemu = name.partition("@")
-    with Guest(kernel=kernel, backend="memfd", cpus=2, services=True, mem="1G", forward=free_port(), qemu=qemu or None) as guest:
+def watched(rules, seconds, kernel):
+    with Guest(kernel=kernel, backend="memfd", cpus=2, services=True, mem="1G", forward=free_port()) as guest:
         begin_services(guest, seconds)
         with watching(guest, None, "--engine", "auto", *(["--disable", "emergency"] if rules == "few" else [])) as watch:
             alarms, begun = Alarms(watch), time.monotonic()
@@ -133,8 +131,8 @@ def watched(rules, seconds, name):
             patches = alarms.by_reason[EXPECTED[2][0], EXPECTED[2][2]]
             expect(patches >= (rounds if kernel == "6.1" else 0), f"{rounds} live patches were loaded, {patches} told")
         for (rule, reason), count in alarms.by_reason.items():
-            print(f"{name}: {count} expected: {rule}: {reason}")
-        print(f"{name}, {rules} rules: {took:.0f} s, {rounds} rounds and a reboot, no other alarm; watch said: {watch.said()}", flush=True)
+            print(f"{kernel}: {count} expected: {rule}: {reason}")
+        print(f"{kernel}, {rules} rules: {took:.0f} s, {rounds} rounds and a reboot, no other alarm; watch said: {watch.said()}", flush=True)
         guest.report()  # it lives
 
 
