@@ -73,7 +73,7 @@ def patching(guest):
     """One kernel, as the lab can build its modules."""
     if guest.options.kernel == "6.1":
         live_patch.apply(guest, guest.options.kernel)
-        time.sleep(5)
+        time.sleep(12)  # integrity is looked at each 10 s
         live_patch.revert(guest)
 
 
