@@ -5,6 +5,7 @@
   listener    nginx, stopped: "connections wait" tells when somebody connects, as it ships
   cron        cron and its jobs, with a shortened time: a job that lasts is no cron; 130 s would be twice its minute
   postgres    PostgreSQL's processes, with shortened times
+  systemd     journald in a Debian that GRUB booted (KERNEL `disk`), with 140 s: it tells systemd within 135 that it lives
 
 Nothing is told before, while the servers rest and while they work.
 """
@@ -138,13 +139,22 @@ def postgres(guest):
         expect(services.sql(guest, "select count(*) from t").strip() == "2000", "PostgreSQL does not answer")
 
 
-PARTS = {"redis": redis, "listener": listener, "cron": cron, "postgres": postgres}
+def systemd(guest):
+    journal = int(shell(guest, "pidof systemd-journald").split()[0])
+    rule = "service of systemd silent"
+    with Watched(guest, [rule], faster(rule, 140, 20, '"kprobe:unix_dgram_sendmsg"')) as watch:
+        quiet(watch, 150)
+        stops(guest, watch, rule, journal, 140)
+
+
+PARTS = {"redis": redis, "listener": listener, "cron": cron, "postgres": postgres, "systemd": systemd}
 
 
 def test(parts, *kernels):
     for kernel in kernels:
         for part in parts.split(","):
-            with Guest(kernel=kernel, backend="memfd", cpus=2, services=True, mem="1G", forward=free_port()) as guest:
+            own = {"services": True, "forward": free_port()} if part != "systemd" else {}  # that Debian has its own
+            with Guest(kernel=kernel, backend="memfd", cpus=2, mem="1G", **own) as guest:
                 PARTS[part](guest)
                 guest.report()  # it lives
             print(f"{kernel}: {part} done", flush=True)
