@@ -4,12 +4,13 @@
 #include <linux/module.h>
 #include <linux/seq_file.h>
 
-static int patched_cmdline_proc_show(struct seq_file *out, void *unused) {
+static int patched_cmdline_proc_show(struct seq_file* out, void* unused) {
   seq_puts(out, "this kernel is live-patched\n");
   return 0;
 }
 
-static struct klp_func functions[] = {{.old_name = "cmdline_proc_show", .new_func = patched_cmdline_proc_show}, {}};
+static struct klp_func functions[] = {
+    {.old_name = "cmdline_proc_show", .new_func = patched_cmdline_proc_show}, {}};
 static struct klp_object objects[] = {{.funcs = functions}, {}};
 static struct klp_patch patch = {.mod = THIS_MODULE, .objs = objects};
 
