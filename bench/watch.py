@@ -7,13 +7,12 @@ integrity together may take 5 % of a core. Rules with probes cost the guest as d
 is counted how often their places are hit while the guest works (files, pipes, programs, sockets of its shell).
 
 each   every rule by itself: of those that read, the CPU time of a `watch` with no other rule; of those that probe, how
-       often their places are hit in a guest whose servers (nginx, redis, cron) rest, and work. That is counted by the
-       guest's own kprobes, so that nobody stops at a hit: times what a hit costs it is what the rule costs.
+       often their places are hit in a guest whose servers (nginx, redis, cron) rest, and work (200 web requests a second, a shell's
+       loops). That is counted by the guest's own kprobes, so that nobody stops at a hit: times what a hit costs it is what the rule costs.
 """
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import threading
@@ -23,12 +22,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "lab"))
 
-from vmlab_lib import services  # noqa: E402
+from vmlab_lib import open_loop, services  # noqa: E402
 from vmlab_lib.guest import Guest  # noqa: E402
 from vmlab_lib.workloads import free_port  # noqa: E402
 
 BOUND = 5.0  # % of a core
 SERVERS = ["nginx", "redis-server", "cron"]
+REQUESTS = 200  # of the web server, a second
 WORK = "sh while :; do ls -lR /proc/self /bin | grep busybox | sort | head -3; cat /proc/mounts; true; done > /dev/null 2>&1 &"
 
 
@@ -104,35 +104,14 @@ def probed(vmsight, rules, seconds):
         rest = counters.rates(seconds)
         guest.puppet(WORK)
         guest.puppet(f"sh while :; do printf 'SET a b\\nGET a\\n' | {services.ENTER} /usr/bin/redis-cli; done > /dev/null 2>&1 &")
-        with Requests(guest.options.forward) as requests:
-            work = counters.rates(seconds)
-        print(f"{requests.answered / seconds:.0f} web requests a second are answered meanwhile")
+        asked = threading.Thread(target=open_loop.run, args=(guest.options.forward, open_loop.schedule(REQUESTS, seconds)))
+        asked.start()
+        work = counters.rates(seconds)
+        asked.join()
         for plan in plans:
             places = [site["site"] for site in plan["sites"]]
             cost = [f"{sum(rates[place] for place in places):9.1f} hits/s" if places else f"{'not there':>16}" for rates in (rest, work)]
             print(f"{plan['rule']:<64} {plan['kind']:<10} {cost[0]} {cost[1]}  {' '.join(places)}", flush=True)
-
-
-class Requests(threading.Thread):
-    """Asks the guest's web server again and again."""
-
-    def __init__(self, port):
-        super().__init__(daemon=True)
-        self.port, self.answered, self.ends = port, 0, threading.Event()
-
-    def run(self):
-        while not self.ends.is_set():
-            with socket.create_connection(("127.0.0.1", self.port), 20) as line:
-                line.sendall(b"GET / HTTP/1.0\r\n\r\n")
-                self.answered += line.recv(64).startswith(b"HTTP/1.1 200")
-
-    def __enter__(self):
-        self.start()
-        return self
-
-    def __exit__(self, *_):
-        self.ends.set()
-        self.join()
 
 
 def rules_in(name):

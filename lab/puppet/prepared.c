@@ -13,7 +13,7 @@
 
 #include "puppet.h"
 
-static int first, second;  // descriptors, told to who asks
+static int descriptor;  // of what the call is about; told to who asks
 
 // CVE-2022-0847: a page of a file in a pipe, which somebody marks as one that may be added to.
 static int prepare_dirty_pipe(void) {
@@ -21,29 +21,28 @@ static int prepare_dirty_pipe(void) {
   loff_t from = 0;
   const int file = open("/tmp/read-only", O_RDONLY);
   if (file < 0 || pipe(ends) || splice(file, &from, ends[1], NULL, 1, 0) != 1) return -1;
-  first = ends[1];
-  second = file;
+  descriptor = ends[1];
   return 0;
 }
-static int make_dirty_pipe(void) { return write(first, "EVIL", 4) == 4 ? 0 : -1; }
+static int make_dirty_pipe(void) { return write(descriptor, "EVIL", 4) == 4 ? 0 : -1; }
 
 // CVE-2021-33909: a file that the kernel writes on the fly, whose buffer is said to be of a gigabyte.
 static int prepare_gigabyte_line(void) {
   char byte;
-  first = second = open("/proc/self/mountinfo", O_RDONLY);
-  return first >= 0 && read(first, &byte, 1) == 1 ? 0 : -1;
+  descriptor = open("/proc/self/mountinfo", O_RDONLY);
+  return descriptor >= 0 && read(descriptor, &byte, 1) == 1 ? 0 : -1;
 }
 static int make_gigabyte_line(void) {
   char byte;
-  return read(first, &byte, 1) == 1 ? 0 : -1;
+  return read(descriptor, &byte, 1) == 1 ? 0 : -1;
 }
 
 // CVE-2023-0461: a socket that is given an upper protocol which cannot be cloned.
 static int prepare_tls_listen(void) {
-  first = second = socket(AF_INET, SOCK_STREAM, 0);
-  return first < 0 ? -1 : 0;
+  descriptor = socket(AF_INET, SOCK_STREAM, 0);
+  return descriptor < 0 ? -1 : 0;
 }
-static int make_tls_listen(void) { return listen(first, 1); }
+static int make_tls_listen(void) { return listen(descriptor, 1); }
 
 static const struct {
   const char* name;
@@ -59,7 +58,7 @@ static void tell(const char* name, const char* kind, int error) {
   snprintf(unfinished, sizeof(unfinished), "%s~", path);
   FILE* out = fopen(unfinished, "w");
   if (!out) _exit(errno);
-  fprintf(out, "%d %d %s\n", first, second, error == 0 ? "0" : strerrorname_np(error));
+  fprintf(out, "%d %s\n", descriptor, error == 0 ? "0" : strerrorname_np(error));
   fclose(out);
   rename(unfinished, path);
 }

@@ -15,6 +15,7 @@ from . import kernels
 from .apt import PrivateApt, cache_dir, kept, run
 from .errors import LabError
 from .initramfs import digest
+from .services import shell
 
 SOURCE = Path(__file__).resolve().parents[1] / "live_patch" / "vmlab_live_patch.c"
 NAME = SOURCE.stem
@@ -51,10 +52,6 @@ def compile_at(home, release):
     (out / "Kbuild").write_text(f"obj-m := {NAME}.o\n")
     run("make", "-C", sources / headers, f"M={out}", "modules")
     run("strip", "--strip-debug", out / f"{NAME}.ko")
-
-
-def shell(guest, command):
-    return guest.puppet("sh " + command, timeout=PATIENCE).decode(errors="replace")
 
 
 def says(guest):

@@ -6,8 +6,8 @@ gdbstub halts the guest for each time.
 
 nginx, redis, cron and (if there are five minutes) PostgreSQL run on the guest and are asked for things; shells run loops
 with pipes and files; functions are traced, kprobes are set, modules are loaded, and on 6.1 the kernel is live-patched;
-half way the guest reboots. Alarms are
-excused only by EXPECTED, by rule, text and reason, and those that must come are missed if they do not.
+half way the guest reboots. Alarms are excused only by EXPECTED, by rule, text and reason, and those that must come are
+missed if they do not.
 """
 import re
 import sys
