@@ -7,8 +7,9 @@ integrity together may take 5 % of a core. Rules with probes cost the guest as d
 is counted how often their places are hit while the guest works (files, pipes, programs, sockets of its shell).
 
 each   every rule by itself: of those that read, the CPU time of a `watch` with no other rule; of those that probe, how
-       often their places are hit in a guest whose servers (nginx, redis, cron) rest, and work (200 web requests a second, a shell's
-       loops). That is counted by the guest's own kprobes, so that nobody stops at a hit: times what a hit costs it is what the rule costs.
+       often their places are hit in a guest whose servers (nginx, redis, cron) rest, and work (200 web requests a
+       second, a shell's loops). That is counted by the guest's own kprobes, so that nobody stops at a hit: times what a
+       hit costs it is what the rule costs.
 """
 import json
 import os
